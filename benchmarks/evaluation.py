@@ -1,0 +1,81 @@
+"""What our evaluation costs beside lm-eval alone: the same model, items and batch size, in turn.
+
+    python benchmarks/evaluation.py --items DIR [--tasks arc_easy] [--limit 1000] [--parameters 10]
+
+``--items`` is a folder of ``<task>/<split>.jsonl``; the model is a Llama of random weights. Prints both processor times, their
+ratio (goal: at most 1.2) and whether the metrics agree to the last digit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+SIZES = {1: (4, 128), 10: (6, 320)}  # million parameters: layers, width, at 4,096 tokens
+
+
+def model(folder: Path, items: Path, size: int) -> None:
+    """A random Llama with a byte-level BPE trained on the items."""
+    from tokenizers import ByteLevelBPETokenizer
+
+    tokenizer = ByteLevelBPETokenizer()
+    tokenizer.train([str(path) for path in sorted(items.rglob("*.jsonl"))[:8]], vocab_size=4096, special_tokens=["<|end|>"])
+    special = dict.fromkeys(("bos_token", "eos_token", "pad_token"), "<|end|>")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer._tokenizer, **special).save_pretrained(folder)
+    layers, width = SIZES[size]
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=4096, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers, num_attention_heads=8
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--items", type=Path, required=True)
+    parser.add_argument("--tasks", nargs="+", default=["arc_easy"])
+    parser.add_argument("--limit", type=int, default=1000)
+    parser.add_argument("--parameters", type=int, choices=SIZES, default=10, help="millions")
+    arguments = parser.parse_args()
+
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    from repro.config import Eval
+    from repro.evaluate import harness
+    from repro.evaluate.evaluate import evaluate
+
+    settings = Eval(tasks=arguments.tasks, limit=arguments.limit, text_tasks=[])
+    with tempfile.TemporaryDirectory() as name:
+        folder, out = Path(name) / "model", Path(name) / "out"
+        model(folder, arguments.items, arguments.parameters)
+        evaluate(folder, Eval(tasks=arguments.tasks, limit=1, text_tasks=[]), arguments.items, Path(name) / "warm-up")
+        times: dict[str, list[float]] = {"ours": [], "lm-eval": []}
+        for _ in range(2):
+            started = time.process_time()
+            summary = evaluate(folder, settings, arguments.items, out, definitions=out / "tasks")
+            times["ours"].append(time.process_time() - started)
+            started = time.process_time()
+            with harness.quiet():
+                lm = harness.load(folder, settings.batch_size, settings.dtype)
+                by_hand = {}
+                for task in arguments.tasks:
+                    manager = TaskManager(include_path=str(out / "tasks" / task), include_defaults=False)
+                    found = lm_eval.simple_evaluate(
+                        lm, tasks=[task], limit=arguments.limit, task_manager=manager, batch_size=settings.batch_size
+                    )
+                    by_hand |= found["results"]
+            times["lm-eval"].append(time.process_time() - started)
+    ours, alone = min(times["ours"]), min(times["lm-eval"])
+    same = all(summary["metrics"][f"{task}/acc"]["value"] == by_hand[task]["acc,none"] for task in arguments.tasks)
+    print(f"ours {ours:.1f} s, lm-eval alone {alone:.1f} s, ratio {ours / alone:.2f}, metrics equal: {same}")
+
+
+if __name__ == "__main__":
+    main()

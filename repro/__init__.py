@@ -1,0 +1,1 @@
+"""AttentionInfluence, replicated: find retrieval heads, score documents, select, pretrain, evaluate, compare."""

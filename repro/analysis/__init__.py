@@ -1,0 +1,1 @@
+"""Statistics and analyses of outcomes and of what was selected."""

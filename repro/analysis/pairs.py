@@ -1,0 +1,78 @@
+"""Two selections of one domain side by side: documents, words (table 4, figure 18), topics and a map (figures 4 to 6)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+import polars
+from scipy.stats import spearmanr
+
+from repro.analysis import embeddings, words
+from repro.config import Analysis
+from repro.store import finite
+
+SHARES = (0.1, 0.2, 0.5)  # table 4
+WORDS_OF_A_CLOUD = 60
+POINTS = 150  # of each selection on a map
+
+
+def shared_documents(left: polars.DataFrame, right: polars.DataFrame) -> dict[str, Any]:
+    """Documents of each and of both, by number and tokens; Spearman's correlation of the two rankings."""
+    both = left.join(right, on="doc_id", suffix="_right")
+    ranked = both.filter(polars.col("priority").is_not_null() & polars.col("priority_right").is_not_null())
+    found: dict[str, Any] = {}
+    for name, kept in (
+        ("left", polars.col("selected")),
+        ("right", polars.col("selected_right")),
+        ("both", polars.col("selected") & polars.col("selected_right")),
+    ):
+        part = both.filter(kept)
+        found[name], found[f"{name}_tokens"] = len(part), int(part["n_tokens_doc"].sum())
+    union = found["left"] + found["right"] - found["both"]
+    found["jaccard"] = found["both"] / union if union else None
+    varied = len(ranked) > 2 and ranked["priority"].n_unique() > 1 and ranked["priority_right"].n_unique() > 1
+    found["spearman"] = finite(float(spearmanr(ranked["priority"], ranked["priority_right"]).statistic)) if varied else None
+    return found
+
+
+def shared_words(left: polars.DataFrame, right: polars.DataFrame, frequent: int, documents: int) -> dict[str, Any]:
+    """Table 4 in both readings, and the two clouds of figure 18."""
+    of_domain = words.total([left], [])
+
+    def weighed(frame: polars.DataFrame) -> polars.DataFrame:
+        return words.weigh(words.total([frame], []), of_domain, documents)
+
+    by_documents, by_words = {}, {}
+    chosen = [weighed(frame.filter("selected")) for frame in (left, right)]
+    for share in SHARES:
+        inside = [i for i, edge in enumerate(words.EDGES) if edge <= share]
+        ranked = [weighed(frame.filter(polars.col("band").is_in(inside))) for frame in (left, right)]
+        by_documents[str(share)] = {w: words.overlap(*(words.top(r, w, frequent) for r in ranked)) for w in ("tf", "tfidf")}
+        by_words[str(share)] = {w: words.overlap(*(words.top(c, w, max(1, round(share * len(c)))) for c in chosen))
+                                for w in ("tf", "tfidf")}  # fmt: skip
+    clouds = words.clouds(*chosen, frequent, WORDS_OF_A_CLOUD)
+    overlap = {"documents": by_documents, "words": by_words}
+    return {"overlap": overlap, "clouds": {"left": clouds[0], "right": clouds[1]}}
+
+
+def shared_topics(left: polars.DataFrame, right: polars.DataFrame, s: Analysis) -> dict[str, Any]:
+    """Figures 4 to 6: clusters of both samples together, and where the documents lie on two principal components."""
+    if "vector" not in left.columns or not len(left) or not len(right):
+        return {}
+    union = polars.concat([left, right]).unique("doc_id", keep="first").sort("doc_id")
+    vectors = numpy.array(union["vector"].to_list(), numpy.float32)
+    members = [union["doc_id"].is_in(side["doc_id"].implode()).to_numpy() for side in (left, right)]
+    labels = embeddings.clusters(vectors, s.clusters, s.seed)
+    points, explained = embeddings.plane(vectors)
+    shown = {}
+    for name, mask in (
+        ("left", members[0] & ~members[1]),
+        ("right", members[1] & ~members[0]),
+        ("both", members[0] & members[1]),
+    ):
+        shown[name] = [[round(float(x), 3), round(float(y), 3)] for x, y in points[numpy.flatnonzero(mask)[:POINTS]]]
+    return {
+        "topics": embeddings.balance(labels, *members, union["words"].to_list()),
+        "map": {"points": shown, "explained": [round(e, 4) for e in explained]},
+    }

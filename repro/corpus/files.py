@@ -1,0 +1,214 @@
+"""A user's own files: JSON lines (plain, .gz, .zst), parquet, and folders of text.
+
+One bad document is dropped and counted; a file that cannot be read as a whole stops the run and is named. Lines are split
+on newline only (U+2028 may stand inside one), and an endless line never fills the memory.
+"""
+
+from __future__ import annotations
+
+import glob
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from repro import assets
+from repro.config import Corpus, SettingError, require
+from repro.corpus.documents import Document, Drop, id_of
+
+LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst", ".json.gz", ".json.zst")
+TEXT = (".txt", ".md", ".rst", ".tex", ".html", ".py", ".c", ".cpp", ".h", ".java", ".js", ".ts", ".go", ".rs")
+KNOWN = (*LINES, ".parquet", *TEXT)
+
+
+def identity(settings: Corpus) -> dict[str, Any]:
+    """Digests of the files' content and the settings that read them; neither folder nor order of files counts."""
+    found = files(settings)
+    digests = assets.content_digests([path for path, _ in found])
+    # A name matters only where the text lies bare (it becomes the id) or where the folder is the domain.
+    named = [
+        (name if _kind(path) == "text" or settings.domain_from == "folder" else "", digest)
+        for (path, name), digest in zip(found, digests, strict=True)
+    ]
+    fields = {key: getattr(settings, key) for key in _FIELDS}
+    return {"files": sorted(named), **fields}
+
+
+def expected_tokens(settings: Corpus) -> tuple[float, int]:
+    """(tokens in all, domains): files hold four bytes a token, packed ones four times as many."""
+    packed = (".gz", ".zst", ".parquet")
+    n_bytes = sum(path.stat().st_size * (4 if path.name.endswith(packed) else 1) for path, _ in files(settings))
+    return n_bytes / 4, len(settings.domains) or 4
+
+
+_FIELDS = ("text_field", "id_field", "group_field", "source_field", "license_field", "domain_from", "domain_field", "domain")
+
+
+def files(settings: Corpus) -> list[tuple[Path, str]]:
+    """(path, name below the given folder) of every readable file, in the order of names.
+
+    Raises :class:`SettingError` for a path that is missing, of an unknown kind, or a folder that holds nothing readable.
+    """
+    found: dict[Path, str] = {}
+    for given in settings.paths:
+        paths = [Path(p) for p in sorted(glob.glob(given, recursive=True))] if glob.has_magic(given) else [Path(given)]
+        require(bool(paths), f"corpus.paths: no file matches {given!r}")
+        for path in paths:
+            require(path.exists(), f"corpus.paths: {path} does not exist")
+            if path.is_file():
+                require(bool(_kind(path)), f"corpus.paths: {path} is of no known kind; known: {', '.join(KNOWN)}")
+                found[path] = path.name
+                continue
+            below = [p for p in sorted(path.rglob("*")) if p.is_file() and _kind(p)]
+            require(bool(below), f"corpus.paths: the folder {path} holds no file of a known kind: {', '.join(KNOWN)}")
+            found |= {p: p.relative_to(path).as_posix() for p in below}
+    return sorted(found.items(), key=lambda item: (item[1], str(item[0])))
+
+
+def _kind(path: Path) -> str:
+    name = path.name.lower()
+    if name.endswith(LINES):
+        return "lines"
+    return "parquet" if name.endswith(".parquet") else "text" if name.endswith(TEXT) else ""
+
+
+def stream(settings: Corpus) -> Iterator[Document | Drop]:
+    """Documents of all files. Raises :class:`SettingError` when not one of them has the text or the domain field."""
+    usable, seen, example = 0, 0, ("", "")
+    for path, name in files(settings):
+        for found in _read(path, name, settings):
+            seen += 1
+            if isinstance(found, Document):
+                usable += 1
+            elif found.reason in ("missing_text", "missing_domain"):
+                example = example if example[0] else (found.reason, found.where)
+            yield found
+    reason, where = example
+    if reason and not usable:
+        key = reason.removeprefix("missing_")
+        field = settings.text_field if key == "text" else settings.domain_field
+        mend = "" if key == "text" else ", or corpus.domain_from=constant or folder"
+        raise SettingError(f"{where}: no document has the field {field!r}; set corpus.{key}_field=NAME{mend}")
+    require(seen > 0, f"corpus.paths={settings.paths}: the files are empty")
+
+
+def _read(path: Path, name: str, settings: Corpus) -> Iterator[Document | Drop]:
+    kind = _kind(path)
+    if kind == "text":
+        yield _plain(path, name, settings)
+        return
+    rows = _lines(path, settings.max_bytes) if kind == "lines" else _parquet(path)
+    for where, found in rows:
+        yield found if isinstance(found, Drop) else _document(found, where, name, settings)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what the libraries throw at a damaged file into one line."""
+    import pyarrow
+
+    try:
+        yield
+    except (OSError, pyarrow.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno == 28:
+            raise
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0] or type(error).__name__
+        raise SettingError(f"corpus.paths: cannot read {path} ({reason[:120]}); mend it or leave it out") from None
+
+
+def _open(path: Path) -> BinaryIO:
+    import pyarrow
+
+    kind = {".zst": "zstd", ".gz": "gzip"}.get(path.suffix.lower())
+    # Arrow's streams tell a truncated file from a finished one; zstandard's end without a word.
+    return io.BufferedReader(pyarrow.input_stream(str(path), compression=kind), 1 << 20) if kind else open(path, "rb")  # type: ignore
+
+
+def _lines(path: Path, max_bytes: int) -> Iterator[tuple[str, dict[str, Any] | Drop]]:
+    # Escaped JSON is up to six times as long as its text. A longer line is skipped piece by piece, never held.
+    limit = 6 * max_bytes + (1 << 20)
+    with _readable(path), _open(path) as handle:
+        number = 0
+        while line := handle.readline(limit):
+            number += 1
+            where = f"{path}:{number}"
+            if len(line) == limit and not line.endswith(b"\n"):
+                while line and not line.endswith(b"\n"):
+                    line = handle.readline(limit)
+                yield where, Drop("line_too_long", where)
+            elif line.strip():
+                yield where, _parse(line, where)
+
+
+def _parse(line: bytes, where: str) -> dict[str, Any] | Drop:
+    try:
+        found = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        return Drop("invalid_utf8", where)
+    except (ValueError, RecursionError):
+        return Drop("broken_json", where)
+    return found if isinstance(found, dict) else Drop("not_an_object", where)
+
+
+def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any] | Drop]]:
+    import pyarrow.parquet as pq
+
+    with _readable(path), pq.ParquetFile(path) as opened:
+        number = 0
+        for batch in opened.iter_batches(batch_size=256):
+            try:
+                rows = batch.to_pylist()
+            except UnicodeDecodeError:  # parquet does not check its strings: find the rows one by one
+                rows = [_one(batch, i) for i in range(batch.num_rows)]
+            for found in rows:
+                number += 1
+                where = f"{path}: row {number}"
+                yield where, found if found is not None else Drop("invalid_utf8", where)
+
+
+def _one(batch: Any, i: int) -> dict[str, Any] | None:
+    try:
+        return batch.slice(i, 1).to_pylist()[0]
+    except UnicodeDecodeError:
+        return None
+
+
+def _plain(path: Path, name: str, settings: Corpus) -> Document | Drop:
+    """A file that is one document: its id is its name, its group the folder it lies in."""
+    folder = name.rpartition("/")[0]
+    domain = settings.domain if settings.domain_from == "constant" else name.split("/")[0] if folder else settings.domain
+    with _readable(path):
+        if path.stat().st_size > 4 * settings.max_bytes:
+            return Drop("too_long", str(path), domain)
+        raw = path.read_bytes()
+    try:
+        return Document(name, domain, folder, path.name, "not stated", raw.decode("utf-8"))
+    except UnicodeDecodeError:
+        return Drop("invalid_utf8", str(path), domain)
+
+
+def _document(values: dict[str, Any], where: str, name: str, settings: Corpus) -> Document | Drop:
+    """A row as a document; its other fields pass through."""
+    values = dict(values)
+    text = values.pop(settings.text_field, None)
+    if settings.domain_from == "field":
+        domain = values.pop(settings.domain_field, None)
+    elif settings.domain_from == "folder":
+        domain = Path(name).parent.name or Path(name).name.split(".")[0]
+    else:
+        domain = settings.domain
+    if domain is None or not str(domain).strip():
+        return Drop("missing_domain", where)
+    domain = str(domain)
+    if text is None:
+        return Drop("missing_text", where, domain)
+    if not isinstance(text, str):
+        return Drop("text_not_a_string", where, domain)
+    ident = values.pop(settings.id_field, None)
+    if ident is None or str(ident) == "":
+        ident = id_of(text)
+    about = [values.pop(key, None) for key in (settings.group_field, settings.source_field, settings.license_field)]
+    group, source, license = ("" if value is None else str(value) for value in about)
+    return Document(str(ident), domain, group, source or "not stated", license or "not stated", text, values)

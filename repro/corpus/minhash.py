@@ -1,0 +1,108 @@
+"""Near-duplicate clusters through MinHash: in memory (datasketch) or on disk at any size (datatrove's blocks)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from repro.config import SettingError
+from repro.corpus.ngrams import distinct, ngrams, shingle_words, words
+from repro.tracking import progress
+
+SHINGLE = 5  # words
+
+
+def shingles(hashes: np.ndarray) -> np.ndarray:
+    """Distinct 5-grams of a document, sorted, uint64; of a shorter one its single longest run."""
+    runs = [run for _, run in ngrams(hashes, SHINGLE)]
+    return distinct(runs[-1] if runs else hashes)
+
+
+def near_duplicates(sets: list[np.ndarray], threshold: float, permutations: int) -> list[list[int]]:
+    """Clusters (of two and more) of documents linked by pairs whose shingle sets have Jaccard similarity >= ``threshold``.
+
+    ``sets``: sorted distinct shingle hashes of each document. MinHash and LSH propose the pairs, tuned to miss few; the
+    similarity itself is then computed exactly, so that no cluster rests on an estimate.
+    """
+    from datasketch import MinHash, MinHashLSH
+    from scipy.cluster.hierarchy import DisjointSet
+
+    lsh = MinHashLSH(threshold=threshold, num_perm=permutations, weights=(0.1, 0.9))
+    empty = MinHash(num_perm=permutations, seed=1, hashfunc=int)
+    linked = DisjointSet(range(len(sets)))
+    with progress(len(sets), "documents", "near-duplicates") as bar:
+        for i, own in enumerate(sets):
+            bar.update(1)
+            if not len(own):
+                continue
+            sketch = empty.copy()
+            for start in range(0, len(own), 4096):  # [shingles, permutations] would be large for a long document
+                sketch.update_batch((own[start : start + 4096] >> np.uint64(32)).tolist())
+            for other in lsh.query(sketch):
+                if not linked.connected(i, other) and jaccard(own, sets[other]) >= threshold:
+                    linked.merge(i, other)
+            lsh.insert(i, sketch, check_duplication=False)
+    return sorted(sorted(members) for members in linked.subsets() if len(members) > 1)
+
+
+def jaccard(a: np.ndarray, b: np.ndarray) -> float:
+    """Similarity of two sorted sets: shared over all."""
+    if min(len(a), len(b)) == 0:
+        return 0.0
+    shared = len(np.intersect1d(a, b, assume_unique=True))
+    return shared / (len(a) + len(b) - shared)
+
+
+def near_duplicates_on_disk(
+    files: Iterable[tuple[int, Iterator[str]]], folder: Path, threshold: float, permutations: int
+) -> list[list[tuple[int, int]]]:
+    """Clusters of (file, position in the file) by datatrove's signature, bucket and cluster blocks, for any size.
+
+    ``files``: the texts of each file. A pair is one that shares a whole bucket: nothing is verified, unlike in
+    :func:`near_duplicates`; the bands are those whose threshold is nearest. Signatures of finished files are used again.
+    """
+    try:
+        from datatrove.data import Document as Entry
+        from datatrove.pipeline.dedup.minhash import (
+            MinhashConfig,
+            MinhashDedupBuckets,
+            MinhashDedupCluster,
+            MinhashDedupSignature,
+        )
+        from datatrove.utils.word_tokenizers import WhitespaceTokenizer
+    except ImportError:
+        raise SettingError(
+            "corpus.minhash=datatrove needs datatrove: pip install 'attention-influence-repro[cluster]'"
+        ) from None
+
+    class Signature(MinhashDedupSignature):
+        """With the shingles of :func:`shingles`: datatrove's own words need a package for each script."""
+
+        def get_shingles(self, text: str) -> np.ndarray:
+            return shingles(shingle_words(text, words(text))).reshape(-1, 1)
+
+    buckets, rows = _bands(threshold, permutations)
+    config = MinhashConfig(n_grams=SHINGLE, num_buckets=buckets, hashes_per_bucket=rows)
+    signatures, pairs, clusters = (str(folder / name) for name in ("signatures", "pairs", "clusters"))
+    for file, texts in files:
+        step = Signature(signatures, config, WhitespaceTokenizer(), skip_existing_sigs=True)
+        step.run((Entry(text=text, id=str(i)) for i, text in enumerate(texts)), rank=file)
+    with progress(buckets, "buckets", "near-duplicates") as bar:
+        for bucket in range(buckets):
+            MinhashDedupBuckets(signatures, pairs, config=config).run(rank=bucket, world_size=buckets)
+            bar.update(1)
+    MinhashDedupCluster(pairs, clusters, config, save_cluster_id=True).run()
+    found: dict[int, list[tuple[int, int]]] = {}
+    for path in sorted(Path(clusters).glob("*.clusters")):
+        for position, cluster in struct.iter_unpack("<II", path.read_bytes()):
+            found.setdefault(cluster, []).append((int(path.stem), position))
+    return sorted(sorted(members) for members in found.values())
+
+
+def _bands(threshold: float, permutations: int) -> tuple[int, int]:
+    """(buckets, hashes in a bucket) of at most ``permutations`` hashes whose threshold (1 / b)^(1 / r) is nearest."""
+    choices = [(permutations // rows, rows) for rows in range(1, permutations + 1)]
+    return min(choices, key=lambda choice: abs((1 / choice[0]) ** (1 / choice[1]) - threshold))

@@ -1,0 +1,42 @@
+"""One streaming interface over all sources: an identity for the fingerprint, and documents one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from repro.config import Corpus
+from repro.corpus.documents import Document, Drop
+
+
+def identity(settings: Corpus) -> dict[str, Any]:
+    """What decides the content of the source: package versions, digests of files, commits. Cheap enough for a plan."""
+    return _module(settings).identity(settings)
+
+
+def stream(settings: Corpus) -> Iterator[Document | Drop]:
+    """Documents as they come, and a :class:`Drop` for everything that is none.
+
+    Raises :class:`SettingError` naming the file when one cannot be read as a whole.
+    """
+    return _module(settings).stream(settings)
+
+
+def expected_tokens(settings: Corpus) -> float:
+    """A rough size for plans: the limit where there is one, else what the source is known to hold."""
+    whole, domains = _module(settings).expected_tokens(settings)
+    return whole if settings.max_tokens_per_domain is None else min(whole, domains * settings.max_tokens_per_domain)
+
+
+def _module(settings: Corpus) -> Any:
+    if settings.kind == "installed":
+        from repro.corpus import installed
+
+        return installed
+    if settings.kind == "files":
+        from repro.corpus import files
+
+        return files
+    from repro.corpus import hub
+
+    return hub

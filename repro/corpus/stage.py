@@ -1,0 +1,150 @@
+"""The corpus stage: read once, drop with a reason, draw the sample, clean, split, write."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from repro.config import Corpus
+from repro.store import Context, Cost, Stage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from repro.corpus.select import Candidate, Tally
+
+# Settings that decide the result for every kind of source; what only one source reads is in its own identity.
+SETTINGS = (
+    "kind", "domains", "max_tokens_per_domain", "max_documents_per_domain", "min_characters", "max_bytes", "near_duplicates",
+    "minhash", "minhash_threshold", "minhash_permutations", "decontaminate", "heldout_share", "shard_documents", "seed",
+)  # fmt: skip
+
+
+def stage(settings: Corpus, items: Stage | None) -> Stage:
+    """The stage of a corpus; ``items`` are the benchmarks that it is decontaminated against.
+
+    The fingerprint covers the content of the source (digests of files, package versions, commits), not its path.
+    """
+    from repro.corpus import sources
+
+    identity: dict[str, Any] = {key: getattr(settings, key) for key in SETTINGS}
+    identity["domains"] = sorted(settings.domains)
+    identity["source"] = sources.identity(settings)
+    inputs = {"items": items} if items is not None and settings.decontaminate else {}
+    tokens = sources.expected_tokens(settings)
+    cost = Cost(disk_bytes=4 * tokens, seconds=10 + tokens / 500_000)
+    return Stage("corpus", settings.kind, identity, lambda context: run(context, settings), inputs, cost=cost)
+
+
+def run(context: Context, settings: Corpus) -> None:
+    """Write ``documents/``, ``heldout/`` and ``counts.json``; raises :class:`SettingError` when nothing is left."""
+    import shutil
+
+    from repro.config import SettingError
+    from repro.corpus import documents, select
+    from repro.corpus.split import Member, hold_out
+    from repro.store import write_json
+
+    for leftover in documents.SPLITS:  # of a killed attempt
+        shutil.rmtree(context.out / leftover, ignore_errors=True)
+    spool, tally = context.out / "spool", select.Tally()
+    candidates = select.spool(settings, spool, tally)
+    chosen = select.choose(settings, candidates, tally)
+    kept, clusters = clean(settings, context, spool, chosen, tally)
+    tally.check(len(kept))
+    if not kept:
+        raise SettingError(
+            f"corpus: no document is left of {tally.seen}: {tally.summary()}; lower corpus.min_characters or look there"
+        )
+    members = [Member(c.id, c.domain, c.group or c.id, cluster, c.n_bytes) for c, cluster in zip(kept, clusters, strict=True)]
+    heldout, how = hold_out(members, settings.heldout_share, settings.seed)
+    placed = [
+        (candidate, "heldout" if i in heldout else "documents", members[i].cluster, members[i].group)
+        for i, candidate in enumerate(kept)
+    ]
+    select.publish(settings, spool, context.out, placed)
+    shutil.rmtree(spool)
+    counts = tally.counts() | {"domains": _domains(members, heldout, how, tally)}
+    write_json(context.out / "counts.json", counts)
+    context.facts.update(counts)
+
+
+def clean(
+    settings: Corpus, context: Context, spool: Path, chosen: list[Candidate], tally: Tally
+) -> tuple[list[Candidate], list[int]]:
+    """The documents that stay, and the number of each one's near-duplicate cluster."""
+    from repro.corpus.clean import benchmark_index, examine
+    from repro.corpus.minhash import shingles
+    from repro.corpus.ngrams import shingle_words, words
+    from repro.corpus.select import texts
+    from repro.tracking import progress
+
+    index = {}
+    if settings.decontaminate and "items" in context.inputs:
+        from repro.items import texts as items_texts
+
+        index = benchmark_index(items_texts(context.inputs["items"]))
+    kept, sets = [], []
+    in_memory = settings.near_duplicates != "off" and settings.minhash == "datasketch"
+    with progress(len(chosen), "documents", "cleaning") as bar:
+        for candidate, text in zip(chosen, texts(spool, chosen), strict=True):
+            bar.update(1)
+            hashes = words(text)
+            if examine(hashes, index):
+                tally.drop("shares_text_with_a_benchmark", candidate.domain, candidate.id)
+                continue
+            kept.append(candidate)
+            if in_memory:
+                sets.append(shingles(shingle_words(text, hashes)))
+    groups = [] if settings.near_duplicates == "off" else _clusters(settings, spool, kept, sets)
+    smallest: dict[int, int] = {}
+    for members in groups:
+        smallest |= dict.fromkeys(members, min(members, key=lambda i: kept[i].id))
+    tally.clustered(kept[i].domain for i in smallest)
+    if settings.near_duplicates == "drop":
+        for i, representative in smallest.items():
+            if i != representative:
+                tally.drop("near_duplicate", kept[i].domain, kept[i].id)
+        kept = [candidate for i, candidate in enumerate(kept) if smallest.get(i, i) == i]
+        smallest = {}
+    numbers: dict[int, int] = {}  # by id, not by the order of files
+    for i in sorted(range(len(kept)), key=lambda i: kept[i].id):
+        numbers.setdefault(smallest.get(i, i), len(numbers))
+    return kept, [numbers[smallest.get(i, i)] for i in range(len(kept))]
+
+
+def _clusters(settings: Corpus, spool: Path, kept: list[Candidate], sets: list[Any]) -> list[list[int]]:
+    """Positions of near-duplicates in ``kept``."""
+    from itertools import groupby
+
+    from repro.corpus import minhash
+    from repro.corpus.select import texts
+
+    if settings.minhash == "datasketch":
+        return minhash.near_duplicates(sets, settings.minhash_threshold, settings.minhash_permutations)
+    files = {file: list(inside) for file, inside in groupby(range(len(kept)), key=lambda i: kept[i].file)}
+    streams = ((file, texts(spool, [kept[i] for i in inside])) for file, inside in files.items())
+    found = minhash.near_duplicates_on_disk(
+        streams, spool / "minhash", settings.minhash_threshold, settings.minhash_permutations
+    )
+    return [sorted(files[file][position] for file, position in members) for members in found]
+
+
+def _domains(members: list[Any], heldout: set[int], how: dict[str, str], tally: Tally) -> dict[str, Any]:
+    """Counts of each domain: documents, bytes, groups, clusters, and how its held-out split was made."""
+    found = {}
+    for domain in sorted(how):
+        own = [(i, m) for i, m in enumerate(members) if m.domain == domain]
+        train, held = [m for i, m in own if i not in heldout], [m for i, m in own if i in heldout]
+        found[domain] = {
+            "documents": len(train),
+            "bytes": sum(m.n_bytes for m in train),
+            "groups": len({m.group for m in train}),
+            "heldout_documents": len(held),
+            "heldout_bytes": sum(m.n_bytes for m in held),
+            "heldout_groups": len({m.group for m in held}),
+            "heldout_by": how[domain],
+            "clusters": len({m.cluster for _, m in own}),
+            "in_near_duplicate_clusters": tally.in_clusters.get(domain, 0),
+            "dropped": tally.by_domain(domain),
+        }
+    return found

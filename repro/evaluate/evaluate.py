@@ -1,0 +1,163 @@
+"""Evaluate one model: every entry of ``eval.tasks``, then text. Finished parts survive a kill."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from repro.config import Eval, SettingError, require
+from repro.evaluate import harness, per_item, tasks, texts
+from repro.evaluate import summary as summaries
+from repro.store import atomic, read_json, sha256_file, write_json
+
+
+def evaluate(
+    model: Path | tuple[Any, Any],
+    s: Eval,
+    items: Path,
+    out: Path,
+    corpus: Path | None = None,
+    device: str = "cpu",
+    definitions: Path | None = None,
+) -> dict[str, Any]:
+    """Evaluate a Hugging Face folder, or a loaded ``(model, tokenizer)`` such as one with masked heads; returns the summary.
+
+    ``items`` is an items folder, ``corpus`` a corpus artifact with a ``heldout`` split. Writes ``results.json``,
+    ``items.parquet``, ``texts.parquet`` and ``summary.json`` into ``out``. Each entry's results go to ``parts/`` as soon
+    as they are there, and are found again by the next call for the same model, items and settings. An entry that cannot
+    run is named under ``missing`` with the reason; the rest goes on. The generated task definitions are left in
+    ``definitions/<name>`` if that is given. Raises :class:`SettingError` for an unknown task name or an unusable model folder.
+    """
+    names = [tasks.name_of(entry) for entry in s.tasks]
+    for name in names:
+        require(names.count(name) == 1, f"eval.tasks names {name!r} twice; name it once")
+    plans = [
+        tasks.plan(entry, items, s.overrides.get(name), s.shots.get(name), s.allow_code_execution)
+        for entry, name in zip(s.tasks, names, strict=True)
+    ]
+    sources = texts.gather(items, s.text_tasks, corpus, s.text_bytes)
+    lm = harness.load(model, s.batch_size, s.dtype, device, s.max_length)
+    parts = _parts(out, model, lm, s, items)
+    for number, plan in enumerate(plans, 1):
+        if not (parts / f"{plan.name}.json").is_file():
+            with tempfile.TemporaryDirectory() as folder:
+                _task(lm, plan, s, out, (definitions or Path(folder)) / plan.name, f"{number}/{len(plans)} {plan.name}")
+    bits = texts.measure(lm, sources, parts)
+    summary = _merge(lm, plans, s, items, bits, out)
+    shutil.rmtree(parts, ignore_errors=True)
+    return summary
+
+
+def _parts(out: Path, model: Path | tuple[Any, Any], lm: harness.QuietLM, s: Eval, items: Path) -> Path:
+    """The folder of finished parts, emptied if another model, other items or other settings left them."""
+    weights = sorted(model.glob("*.safetensors")) if isinstance(model, Path) else []
+    identity = {
+        "settings": asdict(s),
+        "items": str(items.resolve()),
+        "model": [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in weights],
+        "parameters": sum(p.numel() for p in lm.model.parameters()),
+        "device": lm.device.type,
+    }
+    parts = out / "parts"
+    if not (parts / "identity.json").is_file() or read_json(parts / "identity.json") != identity:
+        shutil.rmtree(parts, ignore_errors=True)
+        write_json(parts / "identity.json", identity)
+    return parts
+
+
+def _task(lm: harness.QuietLM, plan: tasks.Plan, s: Eval, out: Path, folder: Path, label: str) -> None:
+    """Evaluate one entry and leave ``parts/<name>.parquet``, then ``parts/<name>.json``, which says that it is done."""
+    part: dict[str, Any] = {"name": plan.name, "missing": plan.missing, "notes": plan.notes}
+    rows: list[dict[str, Any]] = []
+    if not plan.leaves:
+        part["why"] = next(iter(plan.missing.values()), "it has no tasks")
+    else:
+        tasks.write(plan, folder)
+        try:
+            results, rows = harness.run(lm, plan, folder, s.shots.get(plan.name), s.limit, s.allow_code_execution, label)
+            part |= {"results": results, "items": _checksums(plan)}
+        except (MemoryError, torch.OutOfMemoryError, SettingError):
+            raise
+        except Exception as error:  # a task's own code fails in any way it likes; the other cells must not suffer
+            if getattr(error, "errno", None) == 28:  # a full disk is not the task's fault
+                raise
+            part["why"] = harness.first_line(error)
+    with atomic(out / "parts" / f"{plan.name}.parquet") as temporary:
+        per_item.frame(rows).write_parquet(temporary)
+    write_json(out / "parts" / f"{plan.name}.json", part)
+
+
+def _checksums(plan: tasks.Plan) -> dict[str, dict[str, str]]:
+    """{task: {split: sha256}} of the files that the entry read."""
+    return {leaf: {split: sha256_file(Path(path)) for split, path in files.items()} for leaf, files in plan.items.items()}
+
+
+def _merge(lm: harness.QuietLM, plans: list[tasks.Plan], s: Eval, items: Path, bits: pl.DataFrame, out: Path) -> dict[str, Any]:
+    """Write the four files from the finished parts."""
+    done = [read_json(out / "parts" / f"{plan.name}.json") for plan in plans]
+    rows = pl.concat([pl.read_parquet(out / "parts" / f"{plan.name}.parquet") for plan in plans])
+    native: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
+    missing: dict[str, str] = {}
+    notes: dict[str, list[str]] = {}
+    for plan, part in zip(plans, done, strict=True):
+        if "why" in part:
+            missing[plan.name] = part["why"]
+            continue
+        if remarks := sorted({f"without {task}: {why}" for task, why in part["missing"].items()} | set(part["notes"].values())):
+            notes[plan.name] = remarks
+        results = part["results"]
+        for key, value in results.items():
+            native.setdefault(key, {}).update(value) if isinstance(value, dict) else native.setdefault(key, value)
+        native.setdefault("items", {}).update(part["items"])
+        shown = [plan.name] if plan.name in results["results"] else plan.leaves
+        metrics |= summaries.task_metrics(results, shown, rows.filter(pl.col("entry") == plan.name))
+    text, gold = summaries.text_metrics(bits, "out_of_corpus"), per_item.gold_bits_per_byte(rows)
+    source = read_json(items / "items.json")["source"] if (items / "items.json").is_file() else {"folder": items.name}
+    config = {
+        "parameters": sum(p.numel() for p in lm.model.parameters()),
+        "batch_size": s.batch_size,
+        "dtype": str(lm.model.dtype).removeprefix("torch."),
+        "device": lm.device.type,
+        "context": lm.max_length,
+        "text_window": min(lm.max_length, texts.WINDOW),
+        "limit": s.limit,
+        "seeds": harness.SEEDS,
+        "bootstrap_iters": harness.BOOTSTRAP,
+        "items_source": source,
+    }
+    for source_name in s.text_tasks:
+        if source_name not in text:
+            missing[f"text/{source_name}"] = "no items of this name to take text from"
+    summary = {
+        "metrics": metrics,
+        "gold_bits_per_byte": gold,
+        "gold_margin": {
+            name: {"value": cell["margin"], "n": cell["n"]} for name, cell in gold.items() if cell["margin"] is not None
+        },
+        "text_bits_per_byte": text,
+        "heldout_bits_per_byte": summaries.text_metrics(bits, "heldout"),
+        "bits_per_byte": summaries.endpoint(text, gold),
+        "missing": missing,
+        "notes": notes,
+        "non_finite": native.get("excluded", {}),
+        "shots": native.get("n-shot", {}),
+        "n_items": rows.select("task", "doc_id").n_unique(),
+        "config": config,
+    }
+    with atomic(out / "items.parquet") as temporary:
+        rows.write_parquet(temporary)
+    with atomic(out / "texts.parquet") as temporary:
+        bits.write_parquet(temporary)
+    write_json(out / "results.json", native | {"config": config})
+    write_json(out / "summary.json", summary)
+    for name, why in missing.items():
+        print(f"    {name}: {why}", file=sys.stderr)
+    return summary

@@ -1,0 +1,209 @@
+"""Running lm-eval: one call a task, on items that lie on this disk, without its log noise."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import math
+import os
+import random
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import datasets
+import huggingface_hub.constants
+import numpy as np
+import torch
+from lm_eval import evaluator
+from lm_eval.evaluator_utils import _process_results
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from lm_eval.utils import handle_non_serializable
+from safetensors import SafetensorError
+
+from repro.config import SettingError
+from repro.evaluate import per_item
+from repro.evaluate.code import sandbox
+from repro.evaluate.tasks import OFFICIAL, Plan
+from repro.tracking import progress
+
+# lm-eval's own defaults of `simple_evaluate`, so that a cell can be checked by hand with `lm_eval --tasks NAME`
+SEEDS = {"random": 0, "numpy": 1234, "torch": 1234, "fewshot": 1234}
+BOOTSTRAP = 1000  # draws, for the few metrics without a closed form (perplexity); lm-eval's 100,000 take minutes
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "spiece.model")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the logs, prints and progress bars of lm-eval and of the libraries below it, and keep them off the network.
+
+    Models and items are local; offline mode is lifted again, because other stages of the process may need the hub.
+    """
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "transformers", "datasets", "accelerate")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    bars = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        with (
+            mock.patch.object(huggingface_hub.constants, "HF_HUB_OFFLINE", True),
+            mock.patch.object(datasets.config, "HF_HUB_OFFLINE", True),
+            mock.patch.dict(os.environ, {"DISABLE_MULTIPROC": "1"}),  # or lm-eval's bootstrap forks a process with threads
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            yield
+    finally:
+        if not bars:
+            datasets.enable_progress_bars()
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+class QuietLM(HFLM):
+    """lm-eval's Hugging Face model; its forward passes move our progress bar."""
+
+    bar: Any = None
+
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """As in lm-eval, with the number of requests announced."""
+        self._announce(len(requests))
+        return super().loglikelihood(requests, disable_tqdm=True)
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        """As in lm-eval, with the number of requests announced."""
+        self._announce(len(requests))
+        return super().generate_until(requests, disable_tqdm=True)
+
+    def _announce(self, requests: int) -> None:
+        if self.bar is not None:
+            self.bar.total += requests
+            self.bar.refresh()
+
+    def _model_call(self, inps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        logits = super()._model_call(inps, *args, **kwargs)
+        if self.bar is not None:
+            self.bar.update(len(inps))
+        return logits
+
+    def _model_generate(self, context: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        generated = super()._model_generate(context, *args, **kwargs)
+        if self.bar is not None:
+            self.bar.update(len(context))
+        return generated
+
+
+def load(
+    model: Path | tuple[Any, Any], batch_size: int, dtype: str, device: str = "cpu", max_length: int | None = None
+) -> QuietLM:
+    """A model for lm-eval: a Hugging Face folder, or a loaded ``(model, tokenizer)`` pair, whose dtype and device stay.
+
+    ``max_length`` caps the context window in tokens (``None`` = the model's own). Raises :class:`SettingError` for a
+    folder without model or tokenizer.
+    """
+    options: dict[str, Any] = {"batch_size": batch_size, "max_length": max_length}
+    with quiet():
+        if not isinstance(model, Path):
+            return QuietLM(pretrained=model[0], tokenizer=model[1], **options)
+        if not (model / "config.json").is_file():
+            raise SettingError(f"{model} holds no model (config.json); give a Hugging Face folder")
+        if not any((model / name).is_file() for name in TOKENIZER_FILES):
+            raise SettingError(f"{model} holds no tokenizer (tokenizer.json); add one: tokenizer.save_pretrained('{model}')")
+        try:
+            return QuietLM(pretrained=str(model), dtype=dtype, device=device, **options)
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise SettingError(f"{model} cannot be loaded as a causal language model: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """An exception in one line."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
+
+
+def run(
+    lm: QuietLM,
+    plan: Plan,
+    folder: Path,
+    shots: int | None = None,
+    limit: int | None = None,
+    allow_code: bool = False,
+    label: str = "evaluate",
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Evaluate one planned entry whose YAML files lie in ``folder``.
+
+    Returns lm-eval's results (its native JSON, without samples) and the rows of :mod:`repro.evaluate.per_item`. Items
+    with a log-likelihood that is not finite are named under ``excluded`` and enter no metric.
+    """
+    random.seed(SEEDS["random"])
+    np.random.seed(SEEDS["numpy"])
+    torch.manual_seed(SEEDS["torch"])
+    # made before lm-eval's streams are silenced, so that it still reaches the terminal
+    with progress(0, "requests", label) as lm.bar, quiet(), sandbox():
+        try:
+            loaded = TaskManager(include_path=str(folder), include_defaults=False).load([plan.name])
+            for task in loaded["tasks"].values():
+                own = task.get_config("num_fewshot")
+                if own != 0 and shots is not None:
+                    task.set_config("num_fewshot", shots)
+                elif own is None:
+                    task.set_config("num_fewshot", 0)
+                task.set_fewshot_seed(seed=SEEDS["fewshot"])
+            results = evaluator.evaluate(
+                lm, loaded, limit=limit, bootstrap_iters=BOOTSTRAP, log_samples=True, confirm_run_unsafe_code=allow_code
+            )
+        finally:
+            lm.bar = None
+    samples = results.pop("samples")
+    items = [row for name, task in loaded["tasks"].items() for row in per_item.rows(plan.name, task, samples[name])]
+    excluded: dict[str, list[int]] = defaultdict(list)
+    for row in items:
+        if not row["finite"] and row["doc_id"] not in excluded[row["task"]]:
+            excluded[row["task"]].append(row["doc_id"])
+    excluded = {task: ids for task, ids in excluded.items() if ids}
+    if excluded:
+        with quiet():
+            results = _without(excluded, loaded, samples)
+    return _plain(results, plan, folder) | {"excluded": excluded}, items
+
+
+def _without(excluded: dict[str, list[int]], loaded: Any, samples: dict[str, list[Any]]) -> dict[str, Any]:
+    """lm-eval's own aggregation over the items that are left."""
+    kept = {}
+    for name, task in loaded["tasks"].items():
+        left = [sample for sample in samples[name] if sample["doc_id"] not in excluded.get(name, ())]
+        if not left:
+            raise ArithmeticError(f"all {len(samples[name])} log-likelihoods of {name} are non-finite: the model is broken")
+        raw = defaultdict(list)
+        for sample in left:
+            for metric in sample["metrics"]:
+                raw[metric, sample["filter"]].append(sample[metric])
+        kept[name] = {"task": task, "raw_metrics": raw, "logged_samples": left}
+    return _process_results(kept, loaded.get("groups", {}), BOOTSTRAP)._to_eval_results()
+
+
+def _plain(results: dict[str, Any], plan: Plan, folder: Path) -> dict[str, Any]:
+    """JSON values only, without what changes from place to place: folders of this machine, addresses of objects.
+
+    A value that is not finite becomes ``None``.
+    """
+    text = json.dumps(results, default=handle_non_serializable)
+    places = {str(Path(path).parent) for files in plan.items.values() for path in files.values()} | {str(folder), str(OFFICIAL)}
+    for place in sorted(places, key=len, reverse=True):
+        text = text.replace(json.dumps(place)[1:-1], Path(place).name)
+    return _finite(json.loads(re.sub(r" at 0x[0-9a-f]+", "", text)))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,125 @@
+"""One row per benchmark item, from lm-eval's logged samples."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+SCHEMA = {
+    "entry": pl.String,  # the name in eval.tasks: a task, a group, a tag
+    "task": pl.String,  # the task of lm-eval
+    "filter": pl.String,  # lm-eval's answer filter ("none" for log-likelihoods)
+    "doc_id": pl.Int64,  # index of the item in the evaluated split
+    "doc_hash": pl.String,
+    "acc": pl.Float64,
+    "acc_norm": pl.Float64,
+    "metrics": pl.String,  # JSON: every scalar metric of the item
+    "gold_loglikelihood": pl.Float64,  # nats, of the continuation as lm-eval scores it (with its leading space)
+    "gold_bytes": pl.Int64,  # UTF-8 bytes of that continuation
+    "gold_bits_per_byte": pl.Float64,
+    "margin": pl.Float64,  # probability of the gold answer minus that of the best other, probabilities over the choices
+    "n_choices": pl.Int64,
+    "finite": pl.Boolean,  # every log-likelihood of the item is a number; others enter no mean
+}
+
+
+def rows(entry: str, task: Any, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of one lm-eval task. ``samples`` are its logged samples."""
+    return [_row(entry, task, sample) for sample in samples]
+
+
+def frame(items: list[dict[str, Any]]) -> pl.DataFrame:
+    """The rows as a table with fixed columns, empty or not."""
+    return pl.DataFrame(items, schema=SCHEMA)
+
+
+def _row(entry: str, task: Any, sample: dict[str, Any]) -> dict[str, Any]:
+    metrics = {name: sample[name] for name in sample["metrics"]}
+    scalars = {k: float(v) for k, v in metrics.items() if isinstance(v, (int, float, np.number)) and math.isfinite(v)}
+    row = dict.fromkeys(SCHEMA) | {
+        "entry": entry,
+        "task": task.task_name,
+        "filter": sample["filter"],
+        "doc_id": sample["doc_id"],
+        "doc_hash": sample["doc_hash"],
+        "acc": scalars.get("acc"),
+        "acc_norm": scalars.get("acc_norm"),
+        "metrics": json.dumps(scalars, sort_keys=True),
+        "finite": True,
+    }
+    kind = task.OUTPUT_TYPE
+    if kind == "multiple_choice":
+        row |= _choices(task, sample)
+    elif kind == "loglikelihood":
+        row |= _gold(sample["resps"][0][0][0], sample["arguments"][0][1])
+        row["finite"] = row["gold_loglikelihood"] is not None
+    elif kind == "loglikelihood_rolling":
+        row["finite"] = math.isfinite(_rolling(sample))
+    return row if row["finite"] else row | {"acc": None, "acc_norm": None}
+
+
+def _rolling(sample: dict[str, Any]) -> float:
+    response = sample["resps"][0][0]
+    return float(response[0] if isinstance(response, (tuple, list)) else response)
+
+
+def _gold(loglikelihood: float, continuation: str) -> dict[str, Any]:
+    """Gold columns; a log-likelihood that is not a number leaves them empty."""
+    n_bytes = len(continuation.encode())
+    if not math.isfinite(loglikelihood) or not n_bytes:
+        return {"gold_loglikelihood": None, "gold_bytes": n_bytes, "gold_bits_per_byte": None}
+    return {
+        "gold_loglikelihood": loglikelihood,
+        "gold_bytes": n_bytes,
+        "gold_bits_per_byte": -loglikelihood / math.log(2) / n_bytes,
+    }
+
+
+def _choices(task: Any, sample: dict[str, Any]) -> dict[str, Any]:
+    doc = sample["doc"]
+    choices = task.doc_to_choice(doc)
+    loglikelihoods = np.array([response[0][0] for response in sample["resps"][: len(choices)]], dtype=float)
+    row: dict[str, Any] = {"n_choices": len(choices), "finite": bool(np.isfinite(loglikelihoods).all())}
+    gold = gold_indices(task, doc, choices)
+    if not gold or not row["finite"]:
+        return row
+    best = max(gold, key=lambda index: loglikelihoods[index])  # of several right answers, the likeliest
+    row |= _gold(float(loglikelihoods[best]), sample["arguments"][best][1])
+    others = [index for index in range(len(choices)) if index not in gold]
+    if others:
+        probabilities = np.exp(loglikelihoods - np.logaddexp.reduce(loglikelihoods))
+        row["margin"] = float(probabilities[gold].sum() - probabilities[others].max())
+    return row
+
+
+def gold_indices(task: Any, doc: dict[str, Any], choices: list[str]) -> list[int]:
+    """Indices of the right choices, read as lm-eval reads them; empty where the item's label is outside its choices."""
+    gold = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
+    golds = gold if isinstance(gold, list) else [gold]
+    indices = [choices.index(g) if isinstance(g, str) and g in choices else g for g in golds]
+    return [index for index in indices if isinstance(index, int) and 0 <= index < len(choices)]
+
+
+def gold_bits_per_byte(items: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """Mean over items of the gold answer's bits per byte, for each entry that has any, with its standard error."""
+    scored = items.drop_nulls("gold_bits_per_byte").unique(["task", "doc_id"], keep="first", maintain_order=True)
+    means = scored.group_by("entry", maintain_order=True).agg(
+        pl.col("gold_bits_per_byte").mean().alias("value"),
+        (pl.col("gold_bits_per_byte").std() / pl.len().sqrt()).alias("stderr"),
+        pl.len().alias("n"),
+        pl.col("gold_bytes").sum().alias("bytes"),
+        pl.col("margin").mean().alias("margin"),
+    )
+    return {row.pop("entry"): row for row in means.to_dicts()}
+
+
+def chance(items: pl.DataFrame) -> float | None:
+    """Accuracy of guessing: the mean of one over the number of choices, 0 for an item without; ``None`` if none has any."""
+    counts = items["n_choices"]
+    if counts.null_count() == len(counts):
+        return None
+    return items.select((1 / pl.col("n_choices")).fill_null(0.0).mean()).item()

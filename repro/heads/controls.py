@@ -1,0 +1,144 @@
+"""Heads of the controls: as many as are important, chosen otherwise; and what masking heads does.
+
+A selector that masks random heads must do worse than one that masks retrieval heads, for the claim to be about
+retrieval. Random heads differ from them in depth and in how much they hurt; the controls take these away one by one.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+from repro.config import Heads, SettingError, require
+from repro.proxy import masking
+from repro.proxy.load import ProxyModel
+
+Pairs = list[tuple[int, int]]
+CALIBRATION_TOKENS = 4096
+WINDOW = 256
+
+
+def draw(s: Heads, scores: np.ndarray, important: Pairs, proxy: ProxyModel, texts: list[str]) -> tuple[Pairs, dict[str, Any]]:
+    """The heads of control ``s.detector``: as many as ``important``, none of them, and facts about the draw."""
+    rng = random.Random(f"{s.seed}/{s.detector}")
+    everything = [(layer, head) for layer in range(scores.shape[0]) for head in range(scores.shape[1])]
+    others = [pair for pair in everything if pair not in set(important)]
+    require(
+        len(others) >= len(important),
+        f"heads.share={s.share} takes {len(important)} of {len(everything)} heads; a control needs "
+        "as many others: lower heads.share",
+    )
+    if s.detector == "random":
+        return sorted(rng.sample(others, len(important))), {"drawn_from": len(others)}
+    if s.detector == "random_same_layers":
+        return same_layers(rng, others, important), {"drawn_from": len(others)}
+    if s.detector == "bottom":
+        lowest = sorted(others, key=lambda pair: scores[pair])
+        ceiling = scores[lowest[len(important) - 1]]
+        tied = [pair for pair in others if scores[pair] <= ceiling]
+        return sorted(rng.sample(tied, len(important))), {"drawn_from": len(tied), "score_at_most": float(ceiling)}
+    return matched_damage(s, rng, others, important, proxy, texts)
+
+
+def same_layers(rng: random.Random, others: Pairs, important: Pairs) -> Pairs:
+    """As many random heads in every layer as there are important ones in it."""
+    drawn: Pairs = []
+    for layer in sorted({layer for layer, _ in important}):
+        wanted = sum(l == layer for l, _ in important)
+        free = [pair for pair in others if pair[0] == layer]
+        if len(free) < wanted:
+            raise SettingError(
+                f"layer {layer} has {wanted} important heads and only {len(free)} others; lower heads.share "
+                "for random_same_layers"
+            )
+        drawn += rng.sample(free, wanted)
+    return sorted(drawn)
+
+
+def matched_damage(
+    s: Heads, rng: random.Random, others: Pairs, important: Pairs, proxy: ProxyModel, texts: list[str]
+) -> tuple[Pairs, dict[str, Any]]:
+    """Random heads whose masking raises the loss on ordinary held-out text about as much as masking ``important`` does.
+
+    Starts from a draw in the same layers and exchanges one head at a time for a random other, keeping an exchange that
+    comes closer, until the loss rise is within ``damage_tolerance`` or ``draws`` sets were tried.
+    """
+    windows = text_windows(proxy, texts)
+    require(
+        bool(windows),
+        "heads.detector=random_matched_damage measures damage on held-out text and the corpus holds none out; "
+        "set corpus.heldout_share above 0",
+    )
+    base = mean_loss(proxy, windows)
+    target = mean_loss(proxy, windows, important) - base
+    best, best_rise = [], float("inf")
+    tried = 0
+    try:
+        candidate = same_layers(rng, others, important)
+    except SettingError:
+        candidate = sorted(rng.sample(others, len(important)))
+    while True:
+        rise = mean_loss(proxy, windows, candidate) - base
+        tried += 1
+        if not best or abs(rise - target) < abs(best_rise - target):
+            best, best_rise = candidate, rise
+        if abs(best_rise - target) <= s.damage_tolerance * abs(target) or tried >= s.draws:
+            break
+        candidate = list(best)
+        candidate[rng.randrange(len(best))] = rng.choice([pair for pair in others if pair not in set(best)] or others)
+        candidate.sort()
+    within = abs(best_rise - target) <= s.damage_tolerance * abs(target)
+    return best, {
+        "draws_tried": tried,
+        "loss_base": base,
+        "loss_rise": best_rise,
+        "loss_rise_of_important": target,
+        "tolerance": s.damage_tolerance,
+        "within_tolerance": bool(within),
+        "tokens": sum(map(len, windows)),
+        "same_layers_as_important": sum((l in {i for i, _ in important}) for l, _ in best),
+    }
+
+
+def text_windows(proxy: ProxyModel, texts: list[str]) -> list[list[int]]:
+    """Windows of ordinary text: the start of each document, up to ``CALIBRATION_TOKENS`` in all."""
+    windows: list[list[int]] = []
+    spent = 0
+    for text in texts:
+        ids = [*proxy.prefix, *proxy.encode([text[: 8 * WINDOW]])[0]][:WINDOW]
+        if len(ids) >= 32 and spent < CALIBRATION_TOKENS:
+            windows.append(ids)
+            spent += len(ids)
+    return windows
+
+
+@torch.inference_mode()
+def mean_loss(proxy: ProxyModel, windows: list[list[int]], heads: Pairs | None = None) -> float:
+    """Mean loss per token of text windows, in nats, with ``heads`` masked uniformly."""
+    total, count = 0.0, 0
+    with masking.masked(proxy.attentions, heads or []):
+        for ids in windows:
+            tokens = torch.tensor([ids], device=proxy.device)
+            losses = proxy.losses(proxy.hidden(tokens)[0, :-1], tokens[0, 1:])
+            total += float(losses.double().sum())
+            count += len(losses)
+    return total / count
+
+
+@torch.inference_mode()
+def effect(proxy: ProxyModel, examples: list[dict[str, Any]], heads: Pairs) -> dict[str, float | int]:
+    """Loss and token accuracy on the answers of a few probes, without and with ``heads`` masked."""
+    found: dict[str, list[float]] = {}
+    for example in examples:
+        ids, start = torch.tensor([example["ids"]], device=proxy.device), example["answer_start"]
+        answer = ids[0, start:]
+        with masking.forked(proxy.layers, proxy.attentions, heads):
+            both = proxy.hidden(ids)[:, start - 1 : -1]
+        for name, hidden in zip(("base", "masked"), both, strict=True):
+            first = proxy.model.get_output_embeddings()(hidden).argmax(-1)
+            found.setdefault(f"loss_{name}", []).append(float(proxy.losses(hidden, answer).mean()))
+            found.setdefault(f"accuracy_{name}", []).append(float((first == answer).float().mean()))
+    return {"probes": len(examples)} | {name: float(np.mean(values)) for name, values in found.items()}

@@ -1,0 +1,245 @@
+"""Stages ``detection`` (a score per head, from probes) and ``heads`` (which heads count as important: ``heads.json``).
+
+They are apart so that another head share, or a control, does not detect again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repro.config import Heads, Proxy, SettingError
+from repro.store import Context, Stage, read_json, write_json
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from repro.heads.probes import Probe
+    from repro.proxy.load import ProxyModel
+
+EXAMPLES = 8  # probes kept whole, to show what masking does to them
+
+
+def detection(s: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage) -> Stage:
+    """Scores of every head on every probe."""
+    detector = "induction" if s.detector == "induction" else "retrieval"
+    settings: dict[str, Any] = {
+        "detector": detector,
+        "probes": s.probes,
+        "probe_tokens": s.probe_tokens,
+        "seed": s.seed,
+        "dtype": proxy_settings.dtype,
+        "stop_at_share": s.share if s.stop_when_stable else None,
+    }
+    if detector == "retrieval":
+        settings |= {
+            "shots": s.shots,
+            "key_characters": s.key_characters,
+            "value_tokens": s.value_tokens,
+            "match": s.match,
+            "decoding": s.decoding,
+        }
+    return Stage(
+        "detection",
+        detector,
+        settings,
+        lambda context: _detect(replace(s, detector=detector), proxy_settings, context),
+        {"proxy": proxy, "corpus": corpus},
+    )
+
+
+def stage(s: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage) -> Stage:
+    """The important heads, or the heads of a control."""
+    settings: dict[str, Any] = {"detector": s.detector, "share": s.share, "dtype": proxy_settings.dtype}
+    if s.detector.startswith("random") or s.detector == "bottom":
+        settings["seed"] = s.seed
+    if s.detector == "random_matched_damage":
+        settings |= {"damage_tolerance": s.damage_tolerance, "draws": s.draws}
+    return Stage(
+        "heads",
+        s.detector,
+        settings,
+        lambda context: _select(s, proxy_settings, context),
+        {"proxy": proxy, "corpus": corpus, "detection": detection(s, proxy_settings, proxy, corpus)},
+    )
+
+
+def first_texts(corpus: Path, split: str) -> list[str]:
+    """Texts of the first documents of every shard, all domains in turn: enough for probe values and calibration."""
+    import polars
+
+    from repro.corpus.documents import shards
+
+    paths = sorted(shards(corpus, split), key=lambda p: (p.stem.rpartition("-")[2], p.stem))[:64]
+    return [text for p in paths for text in polars.read_parquet(p, columns=["text"], n_rows=100)["text"]]
+
+
+def _probes(s: Heads, proxy: ProxyModel, corpus: Path, facts: dict[str, Any]) -> Any:
+    """A function from the index of a probe to the probe."""
+    from repro.heads import probes
+    from repro.heads.detectors import repeated
+
+    if s.detector == "induction":
+        special = set(proxy.tokenizer.all_special_ids)
+        vocabulary = [i for i in range(len(proxy.tokenizer)) if i not in special]
+        return lambda index: repeated(index, vocabulary, s, proxy.prefix)
+    texts = first_texts(corpus, "documents")
+    values, facts["values_cut"] = probes.values_from(texts, proxy.encode, s)
+    facts["values"] = len(values)
+    return lambda index: probes.build(index, values, proxy.encode, s, proxy.prefix)
+
+
+def _detect(s: Heads, proxy_settings: Proxy, context: Context) -> None:
+    """Append one line per probe, so that a killed run goes on where it stood; then the means."""
+    import json
+
+    import numpy as np
+
+    from repro.heads import detectors
+    from repro.proxy.load import load
+    from repro.tracking import progress, read_rows
+
+    proxy = load(context.inputs["proxy"] / "model", proxy_settings.dtype, context.device)
+    if proxy.context is not None and s.probe_tokens > proxy.context:
+        raise SettingError(
+            f"heads.probe_tokens={s.probe_tokens} is longer than the proxy's context of {proxy.context}; "
+            f"set heads.probe_tokens={proxy.context}"
+        )
+    build = _probes(s, proxy, context.inputs["corpus"], context.facts)
+    path = context.out / "probes.jsonl"
+    rows = read_rows(path)
+    rows = [row for i, row in enumerate(rows) if row["probe"] == i]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))  # without a line cut off by a kill
+    context.facts["probes_resumed"] = len(rows)
+    examples: list[Probe] = [build(i) for i in range(min(EXAMPLES, s.probes))]
+    detect = detectors.DETECTORS[s.detector]
+
+    def scores() -> np.ndarray:
+        return np.array([dense(row["scores"], proxy.num_layers, proxy.num_heads) for row in rows])
+
+    with open(path, "a") as handle, progress(s.probes, "probes", "detecting heads") as bar:
+        bar.update(len(rows))
+        while len(rows) < s.probes:
+            if s.stop_when_stable and len(rows) % 8 == 0 and rows and detectors.is_stable(scores(), s.share):
+                break
+            index = len(rows)
+            probe = build(index)
+            found = detect(proxy, probe, s)
+            nonzero = [[int(l), int(h), float(found.scores[l, h])] for l, h in np.argwhere(found.scores)]
+            row = {
+                "probe": index,
+                "tokens": len(probe.ids),
+                "pairs": probe.pairs,
+                "accuracy": found.accuracy,
+                "loss": found.loss,
+                "scores": nonzero,
+            }
+            handle.write(json.dumps(row) + "\n")
+            handle.flush()
+            rows.append(row)
+            bar.update(1)
+    write_json(
+        context.out / "detection.json",
+        {
+            "num_layers": proxy.num_layers,
+            "num_heads": proxy.num_heads,
+            "probes": len(rows),
+            "probes_wanted": s.probes,
+            "tokens": sum(row["tokens"] for row in rows),
+            "accuracy": sum(row["accuracy"] for row in rows) / len(rows),
+            "loss": sum(row["loss"] for row in rows) / len(rows),
+            "examples": [{"ids": p.ids, "needle_start": p.needle_start, "answer_start": p.answer_start} for p in examples],
+        },
+    )
+    context.facts |= {"probes": len(rows), "tokens": sum(row["tokens"] for row in rows)}
+
+
+def dense(entries: list[list[float]], layers: int, heads: int) -> np.ndarray:
+    """[layer, head, score] entries as an array [layers, heads]."""
+    import numpy as np
+
+    scores = np.zeros((layers, heads))
+    for layer, head, score in entries:
+        scores[int(layer), int(head)] = score
+    return scores
+
+
+def read_scores(folder: Path) -> np.ndarray:
+    """Scores of a finished detection: [probes, layers, heads]."""
+    import numpy as np
+
+    from repro.tracking import read_rows
+
+    shape = read_json(folder / "detection.json")
+    return np.array([dense(r["scores"], shape["num_layers"], shape["num_heads"]) for r in read_rows(folder / "probes.jsonl")])
+
+
+def _select(s: Heads, proxy_settings: Proxy, context: Context) -> None:
+    import numpy as np
+
+    from repro.heads import controls, detectors
+    from repro.proxy.load import load
+
+    detected = read_json(context.inputs["detection"] / "detection.json")
+    per_probe = read_scores(context.inputs["detection"])
+    scores = per_probe.mean(0)
+    important = detectors.top(scores, s.share)
+    proxy = load(context.inputs["proxy"] / "model", proxy_settings.dtype, context.device)
+    if s.detector in detectors.DETECTORS:
+        selected, control = important, None
+    else:
+        texts = first_texts(context.inputs["corpus"], "heldout") if s.detector == "random_matched_damage" else []
+        selected, control = controls.draw(s, scores, important, proxy, texts)
+    lowest = float(min(scores[layer, head] for layer, head in selected))
+    tied = int((scores == lowest).sum())
+    probe_settings = {
+        key: value
+        for key, value in context_settings(s).items()
+        if key not in ("detector", "share", "damage_tolerance", "draws")
+    }
+    enough = len(per_probe) > 1
+    write_json(
+        context.out / "heads.json",
+        {
+            "model": proxy.model.config.model_type,
+            "num_layers": proxy.num_layers,
+            "num_heads": proxy.num_heads,
+            "scores": scores.tolist(),
+            "selected": [list(pair) for pair in selected],
+            "detector": s.detector,
+            "share": s.share,
+            "probe": {
+                **probe_settings,
+                "probes": len(per_probe),
+                "accuracy": detected["accuracy"],
+                "loss": detected["loss"],
+                "tokens": detected["tokens"],
+            },
+            "zero_heads": int(np.count_nonzero(scores == 0)),
+            "lowest_selected_score": lowest,
+            "tied_at_lowest": tied,
+            "tie_among_zeros": lowest == 0.0,
+            "stability": {
+                "halves_overlap": detectors.halves_overlap(per_probe, s.share) if enough else None,
+                "probes_needed": detectors.probes_needed(per_probe, s.share) if enough else None,
+            },
+            "effect_on_probes": controls.effect(proxy, detected["examples"], selected),
+            "control": control,
+        },
+    )
+    context.facts |= {"selected": len(selected), "tie_among_zeros": lowest == 0.0}
+
+
+def context_settings(s: Heads) -> dict[str, Any]:
+    """All settings of detection, for the record in ``heads.json``."""
+    from dataclasses import asdict
+
+    return asdict(s)
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """``heads.json`` of a finished stage, with ``selected`` as (layer, head) tuples."""
+    heads = read_json(folder / "heads.json")
+    heads["selected"] = [tuple(pair) for pair in heads["selected"]]
+    return heads

@@ -1,0 +1,91 @@
+"""The scorer for people who want only the scorer: a model and texts in, heads and scores out.
+
+from repro.influence.api import AttentionInfluence
+
+influence = AttentionInfluence("path/to/model or owner/name")
+influence.detect(texts)          # or influence.heads = [(17, 3), ...]
+for row in influence.score(texts):
+    print(row["score"], row["loss_base"], row["loss_ref"])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from repro.config import Heads, Proxy, SettingError
+from repro.heads import detectors, probes
+from repro.influence import statistics
+from repro.influence.examples import token_losses
+from repro.influence.scorer import Scorer
+from repro.proxy.load import load
+from repro.tracking import progress
+
+
+class AttentionInfluence:
+    """A causal language model, its important heads, and influence scores of texts (eq. 5)."""
+
+    def __init__(self, model: str, dtype: str = "bfloat16", device: str = "cpu", revision: str = "main") -> None:
+        """Load ``model``: a Hugging Face folder, or a name on the hub. Raises :class:`SettingError` if it cannot be exact."""
+        self.proxy = load(_folder(model, revision), dtype, device)
+        self.heads: list[tuple[int, int]] = []
+        self.head_scores: np.ndarray | None = None
+
+    def detect(
+        self, texts: Sequence[str], share: float = 0.05, probe_count: int = 50, probe_tokens: int = 1024, seed: int = 0
+    ) -> list[tuple[int, int]]:
+        """Find the retrieval heads: the ``share`` of all heads with the highest retrieval score (section 4.1).
+
+        Args:
+            texts: natural text; its short sentences become the values of the probes.
+            share: of all heads.
+            probe_count: probes; the paper uses 800 of 4,096 tokens.
+            probe_tokens: longest probe.
+            seed: of the probes.
+
+        Returns:
+            (layer, head) pairs, best first; also kept in ``heads``. ``head_scores`` [layers, heads] are the means.
+        """
+        s = Heads(share=share, probes=probe_count, probe_tokens=probe_tokens, seed=seed)
+        values, _ = probes.values_from(texts, self.proxy.encode, s)
+        scores = []
+        with progress(probe_count, "probes", "detecting heads") as bar:
+            for index in range(probe_count):
+                probe = probes.build(index, values, self.proxy.encode, s, self.proxy.prefix)
+                scores.append(detectors.retrieval(self.proxy, probe, s).scores)
+                bar.update(1)
+        self.head_scores = np.mean(scores, axis=0)
+        self.heads = detectors.top(self.head_scores, share)
+        return self.heads
+
+    def score(self, texts: Sequence[str], window: int = 1024, max_tokens: int = 4096) -> list[dict[str, Any]]:
+        """One row per text: ``score``, ``loss_base``, ``loss_ref`` (nats a token), ``score_error``, ``n_tokens``, ``reason``.
+
+        Scores are comparable within a kind of text (web, code, mathematics, ...) only.
+        """
+        scorer = Scorer(self.proxy, self._chosen(), window, max_tokens)
+        encoded = self.proxy.encode(list(texts))
+        with progress(sum(min(len(ids), max_tokens) for ids in encoded), "tokens", "scoring") as bar:
+            losses = scorer.losses(encoded, bar.update)
+        return [statistics.score(found) | {"n_tokens": sum(len(b) + 1 for b, _ in found)} for found in losses]
+
+    def token_losses(self, text: str, window: int = 1024) -> list[dict[str, Any]]:
+        """Every predicted token of a text with its two losses: ``token``, ``loss_base``, ``loss_ref``."""
+        return token_losses(self.proxy, self._chosen(), text, window)
+
+    def _chosen(self) -> list[tuple[int, int]]:
+        if not self.heads:
+            raise SettingError("no heads are chosen: call detect(texts) first, or set .heads = [(layer, head), ...]")
+        return self.heads
+
+
+def _folder(model: str, revision: str) -> Path:
+    """A local folder as it is, a hub name downloaded (safetensors and tokenizer only)."""
+    from repro.proxy.stage import checked_folder, download
+
+    if Path(model).is_dir():
+        return checked_folder(Path(model))
+    return download(Proxy(kind="hub", repo=model, revision=revision))

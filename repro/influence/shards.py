@@ -1,0 +1,75 @@
+"""One shard of documents -> one deterministic parquet file. The unit of work, here and on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from repro.influence import statistics
+from repro.influence.scorer import Scorer
+from repro.store import atomic, sha256_file
+
+SCHEMA = pa.schema(
+    [
+        ("doc_id", pa.string()),
+        ("domain", pa.string()),
+        ("group", pa.string()),
+        ("n_tokens_doc", pa.int64()),  # the whole document, in proxy tokens
+        ("n_bytes", pa.int64()),
+        ("n_tokens", pa.int64()),  # fed to the model: one more than are predicted, in each window
+        ("loss_base", pa.float64()),
+        ("loss_ref", pa.float64()),
+        ("loss_difference", pa.float64()),
+        ("score", pa.float64()),
+        ("score_error", pa.float64()),
+        ("compressibility", pa.float64()),
+        ("repetition", pa.float64()),
+        ("reason", pa.string()),  # why there is no score
+    ]
+)
+
+
+def score_shard(scorer: Scorer, source: Path, target: Path, advance: Callable[[int], None] | None = None) -> None:
+    """Score the documents of ``source`` into ``target``: same rows, same order; whole or absent.
+
+    The sha256 of the shard stands in the metadata of the result, so that a changed shard is noticed.
+    """
+    shard_sha256 = sha256_file(source)
+    documents = polars.read_parquet(source, columns=["doc_id", "domain", "group", "n_bytes", "text"])
+    texts = documents["text"].to_list()
+    encoded = scorer.proxy.encode(texts)
+    losses = scorer.losses(encoded, advance)
+    rows: list[dict[str, Any]] = []
+    for row, text, ids, found in zip(documents.drop("text").iter_rows(named=True), texts, encoded, losses, strict=True):
+        rows.append(
+            row
+            | {
+                "n_tokens_doc": len(ids),
+                "n_tokens": sum(len(base) + 1 for base, _ in found),
+                "compressibility": statistics.compressibility(text),
+                "repetition": statistics.repetition(ids),
+            }
+            | statistics.score(found)
+        )
+    schema = SCHEMA.with_metadata({"shard_sha256": shard_sha256, "rows": str(len(rows))})
+    with atomic(target) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd")
+
+
+def finished(target: Path, shard_sha256: str) -> bool:
+    """Whether ``target`` holds the whole result of the shard with this digest.
+
+    Raises ``ValueError`` if it was made from a shard with other content, and on a file that cannot be read.
+    """
+    if not target.is_file():
+        return False
+    metadata = pq.read_metadata(target)
+    stored = metadata.metadata or {}
+    if stored.get(b"shard_sha256", b"").decode() != shard_sha256 or stored.get(b"rows", b"").decode() != str(metadata.num_rows):
+        raise ValueError(f"{target.name} was made from another content of its shard")
+    return True

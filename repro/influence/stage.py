@@ -1,0 +1,136 @@
+"""Stage ``score``: every document shard scored into ``scores/<shard>.parquet``; killed anywhere, it goes on where it stood."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repro.config import Heads, Proxy, Score, SettingError, require
+from repro.store import Context, Stage, read_json, sha256_file, write_json
+
+if TYPE_CHECKING:
+    from repro.influence.workers import Job
+
+BYTES_PER_TOKEN = 4  # of English text and code; for the progress bar
+
+
+def stage(s: Score, heads_settings: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage, heads: Stage) -> Stage:
+    """Influence scores of the training split. How many processes work on it is not part of the result."""
+    settings = {
+        "mask": s.mask,
+        "window": s.window,
+        "max_tokens": s.max_tokens,
+        "tokens_per_batch": s.tokens_per_batch,
+        "token_losses": s.token_losses,
+        "dtype": proxy_settings.dtype,
+        "threads": s.threads,  # the last bits of a product can depend on it
+    }
+    return Stage(
+        "score",
+        heads_settings.detector,
+        settings,
+        lambda context: _run(s, proxy_settings, context),
+        {"proxy": proxy, "corpus": corpus, "heads": heads},
+    )
+
+
+def _run(s: Score, proxy_settings: Proxy, context: Context) -> None:
+    from repro.corpus.documents import shards
+    from repro.influence import examples, workers
+    from repro.influence import shards as one
+
+    corpus = context.inputs["corpus"]
+    sources = shards(corpus)
+    require(bool(sources), "the corpus holds no training documents; there is nothing to score")
+    digests = _checked_digests(corpus, sources)
+    job = workers.Job.of(s, proxy_settings.dtype, context)
+    workers.check_window(job)
+    if s.mask == "mean":
+        job = _with_means(job, corpus, context.out)
+
+    def missing() -> list[Path]:
+        try:
+            return [p for p in sources if not one.finished(context.out / "scores" / p.name, digests[p])]
+        except ValueError as error:
+            raise SettingError(
+                f"{error}; the corpus changed while this stage was unfinished: delete {context.out.name} and run again"
+            ) from None
+
+    todo = missing()
+    context.facts["shards_resumed"] = len(sources) - len(todo)
+    _score(s, job, todo, context.out / "scores")
+    if left := missing():
+        raise SettingError(
+            f"{len(left)} of {len(sources)} shards are not scored: {', '.join(p.name for p in left[:5])}; run again"
+        )
+    context.facts |= _verified(context.out / "scores", sources)
+    if s.token_losses:
+        with workers.threads(job):
+            found = examples.extremes(workers.scorer(job), corpus, context.out, s.token_losses)
+        write_json(context.out / "tokens.json", found)
+
+
+def _checked_digests(corpus: Path, sources: list[Path]) -> dict[Path, str]:
+    """sha256 of every shard; a shard that is not what the corpus published is refused."""
+    digests = {p: sha256_file(p) for p in sources}
+    manifest = corpus / "manifest.json"
+    published = read_json(manifest)["files"] if manifest.is_file() else {}
+    for p, found in digests.items():
+        expected = published.get(str(p.relative_to(corpus)), found)
+        require(
+            expected == found,
+            f"{p.name} changed since the corpus was published; delete {corpus} and run again",
+        )
+    return digests
+
+
+def _with_means(job: Job, corpus: Path, out: Path) -> Job:
+    """Calibrate the mean head outputs on held-out text, once; workers read them from a file."""
+    from dataclasses import replace
+
+    from repro.influence.calibration import write_means
+    from repro.proxy.load import load
+
+    path = out / "means.safetensors"
+    if not path.is_file():
+        write_means(load(job.model, job.dtype, job.device), corpus, path)
+    return replace(job, means=str(path))
+
+
+def _score(s: Score, job: Job, todo: list[Path], folder: Path) -> None:
+    """Score the shards, with a bar in tokens whose total is estimated from the documents' sizes."""
+    import polars
+
+    from repro.influence import workers
+    from repro.tracking import progress
+
+    if not todo:
+        return
+    sizes = polars.scan_parquet(todo).select(polars.col("n_bytes")).collect()["n_bytes"]
+    with progress(sum(min(size // BYTES_PER_TOKEN, s.max_tokens) for size in sizes), "tokens", "scoring") as bar:
+
+        def advance(tokens: int) -> None:
+            bar.total = max(bar.total, bar.n + tokens)
+            bar.update(tokens)
+
+        workers.score_all(job, todo, folder, s.processes, advance)
+
+
+def _verified(folder: Path, sources: list[Path]) -> dict[str, Any]:
+    """Every document of every shard once; counts for the manifest, documents without a score by name and reason."""
+    import polars
+
+    scores = polars.concat([polars.read_parquet(folder / p.name) for p in sources])
+    documents = polars.scan_parquet(sources).select("doc_id").collect()["doc_id"]
+    require(
+        scores["doc_id"].equals(documents),
+        f"the scores in {folder} are not one per document, in order; delete it and run again",
+    )
+    unscored = scores.filter(polars.col("score").is_null())
+    return {
+        "documents": scores.height,
+        "scored": scores.height - unscored.height,
+        "unscored": {r: int(n) for r, n in unscored.group_by("reason").len().sort("reason").iter_rows()},
+        "unscored_documents": unscored["doc_id"].sort().to_list()[:1000],
+        "tokens": int(scores["n_tokens"].sum()),
+    }

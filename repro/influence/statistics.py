@@ -1,0 +1,66 @@
+"""What is kept per document: the two losses and the score, how sure it is, and two plain properties of the text."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from typing import Any
+
+import numpy as np
+
+BLOCKS = 16  # of the jackknife
+NGRAM = 13
+
+
+def score(losses: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
+    """Mean losses in nats, their difference, and the score (L_ref - L_base) / L_base of one document (eq. 5).
+
+    Means are over all predicted tokens of all windows. What cannot be scored has a ``reason`` and no score.
+    """
+    empty = {"loss_base": None, "loss_ref": None, "loss_difference": None, "score": None, "score_error": None}
+    if not losses:
+        return empty | {"reason": "one token or none"}
+    base = np.concatenate([b for b, _ in losses]).astype(np.float64)
+    reference = np.concatenate([r for _, r in losses]).astype(np.float64)
+    mean_base, mean_reference = float(base.mean()), float(reference.mean())
+    if not (math.isfinite(mean_base) and math.isfinite(mean_reference)):
+        return empty | {"reason": "loss not finite"}
+    if mean_base <= 0:
+        return empty | {"loss_base": mean_base, "loss_ref": mean_reference, "reason": "base loss is zero"}
+    return {
+        "loss_base": mean_base,
+        "loss_ref": mean_reference,
+        "loss_difference": mean_reference - mean_base,
+        "score": (mean_reference - mean_base) / mean_base,
+        "score_error": jackknife_error(base, reference),
+        "reason": None,
+    }
+
+
+def jackknife_error(base: np.ndarray, reference: np.ndarray) -> float | None:
+    """Standard error of the score by leaving out one of up to 16 blocks of neighbouring tokens at a time.
+
+    Blocks, because the losses of neighbouring tokens are not independent. ``None`` below two tokens.
+    """
+    blocks = min(BLOCKS, len(base))
+    if blocks < 2:
+        return None
+    edges = np.linspace(0, len(base), blocks + 1).astype(int)[:-1]
+    left_base = base.sum() - np.add.reduceat(base, edges)
+    left_reference = reference.sum() - np.add.reduceat(reference, edges)
+    if (left_base <= 0).any():
+        return None
+    estimates = left_reference / left_base - 1
+    return float(np.sqrt((blocks - 1) / blocks * ((estimates - estimates.mean()) ** 2).sum()))
+
+
+def compressibility(text: str) -> float | None:
+    """Compressed bytes / bytes (zlib, level 6); low for repetitive text. ``None`` for no text."""
+    raw = text.encode("utf-8", "surrogatepass")
+    return len(zlib.compress(raw, 6)) / len(raw) if raw else None
+
+
+def repetition(ids: list[int]) -> float:
+    """Share of the 13-grams of the whole document's proxy tokens that stand earlier in the same document."""
+    grams = [tuple(ids[i : i + NGRAM]) for i in range(len(ids) - NGRAM + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0

@@ -1,0 +1,69 @@
+"""A tiny set of items made by code, for ``scale=smoke``: the columns are real, the questions are not a benchmark."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+NAMES = "Ada Boris Clara Daniel Elena Felix Greta Hugo Irene Jonas Katia Leon".split()
+THINGS = "lantern compass ladder kettle notebook basket hammer blanket whistle mirror candle bucket".split()
+PLACES = "attic garden kitchen station harbour library workshop cellar market meadow tower stable".split()
+COLOURS = "green yellow silver brown purple white copper blue orange black".split()
+
+
+def read(asked: Callable[[str], bool]) -> Iterator[tuple[str, str, Iterable[dict[str, Any]]]]:
+    """(task, split, rows): ``arc_easy``, ``lambada_openai`` and ``wikitext``, always the same."""
+    made = {
+        "arc_easy": {
+            "train": _questions("train", 12),
+            "validation": _questions("validation", 12),
+            "test": _questions("test", 48),
+        },
+        "lambada_openai": {"test": [{"text": _story(i)} for i in range(48)]},
+        "wikitext": {"test": [{"page": _page(i)} for i in range(12)]},
+    }
+    for task, by_split in made.items():
+        if asked(task):
+            for split, rows in by_split.items():
+                yield task, split, rows
+
+
+def _questions(split: str, n: int) -> list[dict[str, Any]]:
+    """Sums with three wrong answers each."""
+    rows = []
+    for i in range(n):
+        draw = random.Random(f"{split} {i}")
+        a, b = draw.randint(2, 40), draw.randint(2, 40)
+        options = [str(a + b + shift) for shift in (0, *draw.sample([-10, -3, -2, -1, 1, 2, 3, 10], 3))]
+        right = options[0]
+        draw.shuffle(options)
+        choices = {"text": options, "label": list("ABCD")}
+        question = f"A basket holds {a} apples and {b} more are put in. How many apples are in it?"
+        rows.append({"id": f"{split}-{i}", "question": question, "choices": choices, "answerKey": "ABCD"[options.index(right)]})
+    return rows
+
+
+def _story(i: int) -> str:
+    """A passage whose last word stands earlier in it, as in LAMBADA."""
+    draw = random.Random(f"story {i}")
+    who, other = draw.sample(NAMES, 2)
+    thing, where, colour = draw.choice(THINGS), draw.choice(PLACES), draw.choice(COLOURS)
+    return (
+        f"{who} had looked for the {colour} {thing} all morning, first in the {where} and then in every room of the house. "
+        f"At noon {other} came back from town, heard the story twice, and laughed. It had been under the stairs since spring, "
+        f"said {other}, and everybody but {who} knew it. So {who} went to the stairs, bent down, and picked up the {thing}"
+    )
+
+
+def _page(i: int) -> str:
+    draw = random.Random(f"page {i}")
+    who, where, thing = draw.choice(NAMES), draw.choice(PLACES), draw.choice(THINGS)
+    lines = [f" = The {where} of {who} = "]
+    for year in range(1890, 1902):
+        (colour, earlier), count, other = draw.sample(COLOURS, 2), draw.randint(3, 90), draw.choice(NAMES)
+        lines.append(
+            f" In {year} the {where} was painted {colour} and {count} visitors came to see the {thing} that {other} had left "
+            f"there . {other} wrote that the {colour} walls suited the {where} better than the {earlier} ones had . "
+        )
+    return " \n \n ".join(lines)

@@ -1,0 +1,121 @@
+"""Checkpoints that are complete or absent, and what is done with one that was damaged afterwards."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import shutil
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from repro.config import SettingError, require
+from repro.store import read_json, sha256_file, write_json
+
+TAG = "state"
+
+
+def save(engine: Any, folder: Path, step: int, setup: dict[str, Any], *beside: Path) -> Path:
+    """Write ``folder/step-<step>``: all ranks into a temporary folder, then checksums, then one rename.
+
+    ``step`` counts finished steps. ``setup`` is what a run that resumes must share (ranks, ZeRO stage, dtype);
+    ``beside`` are further files to keep with it.
+    """
+    final = folder / f"step-{step}"
+    temporary = folder / f".step-{step}.tmp"
+    if dist.get_rank() == 0:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    dist.barrier()
+    try:
+        engine.save_checkpoint(str(temporary), tag=TAG, save_latest=False)
+    except RuntimeError as error:
+        if shutil.disk_usage(folder).free > 2**20:
+            raise
+        shutil.rmtree(temporary, ignore_errors=True)  # room to say so
+        raise OSError(errno.ENOSPC, f"the disk is full, checkpoint {final} was not written") from error
+    if dist.get_rank() == 0:
+        for path in beside:
+            shutil.copyfile(path, temporary / path.name)
+    dist.barrier()
+    sums = _checksums(temporary)
+    if dist.get_rank() == 0:
+        write_json(temporary / "manifest.json", {"step": step, "setup": setup, "files": sums})
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(temporary, final)
+    dist.barrier()
+    return final
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """sha256 of every file; each rank hashes its share."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    mine = {str(path.relative_to(folder)): sha256_file(path) for path in files[dist.get_rank() :: dist.get_world_size()]}
+    everyone: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everyone, mine)
+    return {name: sha for part in everyone for name, sha in sorted(part.items())}
+
+
+def listed(folder: Path) -> list[Path]:
+    """Published checkpoints, oldest first."""
+    return sorted(folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, or ``None``."""
+    try:
+        manifest = read_json(checkpoint / "manifest.json")
+    except (OSError, ValueError):
+        return "its manifest cannot be read"
+    for name, sha in manifest["files"].items():
+        path = checkpoint / name
+        if not path.is_file() or sha256_file(path) != sha:
+            return f"{name} is missing or differs from its checksum"
+    return None
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest checkpoint that is whole; damaged ones are passed over with a warning. The same answer on every rank."""
+    found: list[Path | None] = [None]
+    if dist.get_rank() == 0:
+        for temporary in folder.glob(".step-*.tmp"):
+            shutil.rmtree(temporary)
+        for checkpoint in reversed(listed(folder)):
+            wrong = damage(checkpoint)
+            if wrong is None:
+                found[0] = checkpoint
+                break
+            print(f"warning: {checkpoint} is damaged ({wrong}); going back to the one before", file=sys.stderr)
+    dist.broadcast_object_list(found, src=0)
+    return found[0]
+
+
+def restore(engine: Any, checkpoint: Path, setup: dict[str, Any]) -> int:
+    """Load a checkpoint into the engine and return its finished steps.
+
+    Raises :class:`SettingError` for one written under another setup.
+    """
+    manifest = read_json(checkpoint / "manifest.json")
+    for key, value in setup.items():
+        was = manifest["setup"].get(key)
+        require(
+            was == value,
+            f"{checkpoint} was written with {key}={was}, this run has {key}={value}; go on with the former, or delete "
+            f"{checkpoint.parent} to train from the start",
+        )
+    with redirect_stdout(io.StringIO()):
+        loaded, _ = engine.load_checkpoint(str(checkpoint), tag=TAG)
+    if loaded is None:
+        raise SettingError(f"{checkpoint} cannot be loaded by DeepSpeed; delete it to go back to the one before")
+    return manifest["step"]
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Keep the last ``keep`` checkpoints."""
+    if dist.get_rank() == 0:
+        for checkpoint in listed(folder)[:-keep]:
+            shutil.rmtree(checkpoint)

@@ -1,0 +1,118 @@
+"""DeepSpeed, set up for one process without launcher, MPI or compiler, and for many ranks under any launcher."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any
+
+import torch
+
+from repro.config import Train, require
+
+
+def join(device: str, ranks: int) -> tuple[int, int]:
+    """Join the process group and return (rank, ranks); a process without a launcher is a group of one.
+
+    Raises :class:`SettingError` when the launcher started another number of ranks than the settings say.
+    """
+    os.environ["DS_ACCELERATOR"] = device
+    import deepspeed.comm.comm
+    import deepspeed.runtime.bf16_optimizer
+    import torch.distributed as dist
+
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    # Its memory reports run the garbage collector six times, five seconds of a small model's training.
+    deepspeed.runtime.bf16_optimizer.see_memory_usage = lambda *_, **__: None
+    # DeepSpeed compiles a shared-memory collective for CPUs (80 s, needs a compiler) which only its inference uses.
+    sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
+    backend = "nccl" if device == "cuda" else "gloo"
+    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists; leave() takes it away, it means "launched" to accelerate
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    if not dist.is_initialized():
+        if "RANK" in os.environ:
+            dist.init_process_group(backend)
+        else:
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    require(
+        dist.get_world_size() == ranks,
+        f"train.processes={ranks} but the launcher started {dist.get_world_size()} ranks; make the two agree",
+    )
+    deepspeed.init_distributed(dist_backend=backend, verbose=False)
+    return dist.get_rank(), dist.get_world_size()
+
+
+def leave() -> None:
+    """Undo what marks this process as launched, for whatever runs in it next; the group itself stays for the next training."""
+    if "RANK" not in os.environ:
+        os.environ.pop("LOCAL_RANK", None)
+
+
+def zero_stage(train: Train) -> int:
+    """The stage that runs. bfloat16 needs stage 1: at stage 0 DeepSpeed would sum gradients in bfloat16.
+
+    On one device the two are the same: nothing is there to be split.
+    """
+    return max(train.zero_stage, 1) if train.dtype == "bfloat16" else train.zero_stage
+
+
+def deepspeed_config(train: Train) -> dict[str, Any]:
+    """DeepSpeed's configuration: float32 master weights, moments and gradient sums in either dtype."""
+    half = train.dtype == "bfloat16"
+    return {
+        "train_batch_size": train.batch_sequences,
+        "train_micro_batch_size_per_gpu": train.micro_batch,
+        "gradient_clipping": train.clip,
+        "zero_optimization": {"stage": zero_stage(train)},
+        # A non-finite gradient must stop the run; DeepSpeed would skip the step without a word.
+        "bf16": {"enabled": half, "check_grad_overflow": False},
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "steps_per_print": sys.maxsize,
+        "wall_clock_breakdown": False,
+    }
+
+
+def parameter_groups(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices decay, norms do not."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    dimensions = [len(getattr(p, "ds_shape", p.shape)) for p in parameters]
+    return [
+        {"params": [p for p, d in zip(parameters, dimensions, strict=True) if d >= 2], "weight_decay": weight_decay},
+        {"params": [p for p, d in zip(parameters, dimensions, strict=True) if d < 2], "weight_decay": 0.0},
+    ]
+
+
+def start(network: torch.nn.Module, train: Train, device: str) -> Any:
+    """A DeepSpeed engine over ``network`` with AdamW, clipping and accumulation; the caller sets the learning rate."""
+    import deepspeed
+
+    optimizer = torch.optim.AdamW(
+        parameter_groups(network, train.weight_decay),
+        lr=train.learning_rate,
+        betas=(train.beta1, train.beta2),
+        fused=True,
+    )
+    network.train()
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    if train.activation_checkpointing:
+        network.gradient_checkpointing_enable({"use_reentrant": False})
+    engine, *_ = deepspeed.initialize(model=network, optimizer=optimizer, config=deepspeed_config(train))
+    if zero_stage(train) == 0:
+        # Stage 0 clips but forgets the norm, which is logged and checked.
+        def clip() -> None:
+            engine._global_grad_norm = torch.nn.utils.clip_grad_norm_(network.parameters(), train.clip)
+
+        engine.clip_fp32_gradients = clip
+    # Older DeepSpeed casts buffers with the weights; rotary frequencies must stay float32, as in the exported model.
+    for name, buffer in network.named_buffers():
+        buffer.data = buffers[name].to(buffer.device)
+    if train.compile:
+        network.compile()
+    return engine
+
+
+def stop(engine: Any) -> None:
+    """Free what an engine holds; DeepSpeed's hooks otherwise keep the model alive for the life of the process."""
+    engine.destroy()

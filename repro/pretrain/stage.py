@@ -1,0 +1,133 @@
+"""The stages "tokens" (a corpus as token ids, once) and "pretrain" (one arm, one seed)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from repro.config import Model, Tracking, Train, require
+from repro.pretrain.cost import shape
+from repro.store import Context, Stage
+
+# How a training is run, not what comes out of it: these do not enter the fingerprint.
+HOW = (
+    "checkpoint_every_steps",
+    "keep_checkpoints",
+    "validate_every_steps",
+    "validate_tokens",
+    "log_every_steps",
+    "launcher",
+    "processes",
+    "hostfile",
+    "micro_batch",
+    "zero_stage",
+    "activation_checkpointing",
+    "compile",
+)
+
+
+def tokens_stage(model: Model, corpus: Stage, proxy: Stage | None = None) -> Stage:
+    """Token ids of the corpus, shared by every arm. ``proxy`` is read where its tokenizer is used."""
+    inputs, model = {"corpus": corpus}, shape(model)
+    settings: dict[str, Any] = {"tokenizer": model.tokenizer, "vocabulary": model.vocabulary}
+    if model.init_from is not None:
+        settings = {"tokenizer_of": folder_identity(Path(model.init_from), ["tokenizer.json", "tokenizer_config.json"])}
+    elif model.tokenizer == "proxy":
+        assert proxy is not None, "model.tokenizer=proxy needs the proxy stage"
+        inputs["proxy"] = proxy
+
+    def run(ctx: Context) -> None:
+        from repro.corpus.documents import shards
+        from repro.pretrain import tokens
+
+        folder = ctx.out / "tokenizer"
+        files = {split: shards(ctx.inputs["corpus"], split) for split in tokens.SPLITS}
+        if model.init_from is not None or model.tokenizer == "proxy":
+            source = Path(model.init_from) if model.init_from is not None else ctx.inputs["proxy"] / "model"
+            tokens.copy_tokenizer(source, folder, model.vocabulary)
+        elif not (folder / "tokenizer.json").is_file():
+            tokens.train_bpe(tokens.texts(files["documents"]), model.vocabulary, folder)
+        ctx.facts |= tokens.write_corpus(ctx.out, files, model.vocabulary)
+
+    return Stage("tokens", "continued" if model.init_from is not None else model.tokenizer, settings, run, inputs)
+
+
+def branch_point(artifact: Path) -> Path:
+    """The checkpoint before the decay that a pretrain artifact holds (train.branch_at_decay)."""
+    found = sorted(artifact.glob("branch/step-*/manifest.json"))
+    require(
+        len(found) == 1,
+        f"train.branch_from={artifact} holds no branch point; name a finished pretrain artifact trained with "
+        "train.branch_at_decay=true",
+    )
+    return found[0].parent
+
+
+def folder_identity(folder: Path, patterns: list[str]) -> dict[str, str]:
+    """sha256 of the named files of a model folder, of large ones over their size and sixteen blocks spread through them.
+
+    Weights that were trained differ everywhere, so the blocks tell two models apart without reading 14 GB for a plan.
+    """
+    block = 2**20
+    identity = {}
+    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
+        size, sha = path.stat().st_size, hashlib.sha256()
+        with open(path, "rb") as handle:
+            if size <= 16 * block:
+                sha.update(handle.read())
+            for at in range(0, size - block, max((size - block) // 15, 1)) if size > 16 * block else ():
+                handle.seek(at)
+                sha.update(handle.read(block))
+        identity[path.name] = f"{size}-{sha.hexdigest()}"
+    return identity
+
+
+def stage(
+    model: Model,
+    train: Train,
+    seed: int,
+    tokens: Stage,
+    selection: Stage,
+    tracking: Tracking,
+    group: str,
+    arm: str,
+) -> Stage:
+    """One model: ``arm``'s selection, trained from the weights and in the order of ``seed``.
+
+    ``tracking``, ``group`` (the experiment) and ``arm`` name the run in the logs and change nothing else.
+    """
+    model = shape(model)
+    settings = {
+        "model": {key: value for key, value in asdict(model).items() if key not in ("name", "init_from")},
+        "train": {key: value for key, value in asdict(train).items() if key not in HOW},
+        "seed": seed,
+    }
+    if train.branch_from is not None:
+        manifests = branch_point(Path(train.branch_from)) / "manifest.json"
+        settings["train"]["branch_from"] = hashlib.sha256(manifests.read_bytes()).hexdigest()
+    if model.init_from is not None:
+        settings["init_from"] = folder_identity(Path(model.init_from), ["config.json", "*.safetensors"])
+
+    def run(ctx: Context) -> None:
+        from repro.pretrain.job import Job
+        from repro.pretrain.launch import launch
+
+        job = Job(
+            model=model,
+            train=train,
+            seed=seed,
+            tokens=str(ctx.inputs["tokens"]),
+            selection=str(ctx.inputs["selection"]),
+            out=str(ctx.out),
+            device=ctx.device,
+            tracking=tracking,
+            group=group,
+            arm=arm,
+        )
+        ctx.facts |= launch(job)
+
+    # The label must follow from the settings: arms that turn out equal share one artifact, whatever they are called.
+    label = f"{model.layers}x{model.hidden}-seed{seed}"
+    return Stage("pretrain", label, settings, run, {"tokens": tokens, "selection": selection})

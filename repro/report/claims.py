@@ -1,0 +1,143 @@
+"""The paper's claims in our words, what each rests on, and what our runs say: the verdict page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from repro.report import paper
+from repro.report.collect import lower_is_better
+from repro.report.outcomes import DOCUMENTS, SEEDS, SOURCES
+from repro.report.paper_tables import BASELINE, RANDOM, SELECTED, TREATED, Result, columns_of, difference
+from repro.report.table import NOT_RUN, Interval, Table
+
+REPLICATED, NOT_REPLICATED, UNDECIDED = "replicated", "not replicated", "undecided"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement that a contrast of an experiment can bear out. No experiment: none of ours tests it.
+
+    ``columns`` are benchmarks of table 1, averaged; with none, the run's primary endpoint decides.
+    """
+
+    text: str
+    rests_on: str
+    printed: str
+    experiment: str | None = None
+    treatment: str = ""
+    control: str = ""
+    columns: tuple[str, ...] = ()
+
+
+def claims() -> list[Claim]:
+    """Claims of the paper first, then the two questions it leaves open."""
+    base, treated = paper.printed("baseline/after_lrd"), paper.printed("ai-1.3b/after_lrd")
+    large = paper.printed("ai-7b/after_lrd")
+    highlights = ("MMLU", "MMLU-Pro", "AGIEval-en", "GSM8K", "HumanEval")
+    gains = ", ".join(f"{c} {treated[c] - base[c]:+.2f}" for c in highlights)  # type: ignore[operator]
+    average = f"{treated['Avg'] - base['Avg']:+.2f} points on the average"  # type: ignore[operator]
+    proxies = f"{large['Avg'] - treated['Avg']:+.2f} points on the average"  # type: ignore[operator]
+    mixture = {"experiment": "paper_mixture", "treatment": TREATED}
+    return [
+        Claim(
+            "Adding the selected documents once more to the corpus makes a better model than the corpus alone.",
+            "table 1",
+            average,
+            control=BASELINE,
+            **mixture,
+        ),
+        Claim(
+            "The gains stand out on knowledge and reasoning.", "table 1", gains, control=BASELINE, columns=highlights, **mixture
+        ),
+        Claim("The advantage is there early and stays until the end of training.", "figures 1, 7", "no figures printed"),
+        Claim("A larger selecting model selects better.", "tables 2, 10", proxies),
+        Claim("Masking retrieval heads hurts reasoning tasks far more than masking as many other heads.", "table 6", _mirror()),
+        Claim(
+            "The selections of the method and of an educational classifier differ, most on code and mathematics.",
+            "table 4",
+            _overlap(),
+        ),
+        Claim(
+            "Selected code and mathematics is longer and more often judged to need reasoning than a classifier's.",
+            "table 3",
+            _judged(),
+        ),
+        Claim("The retrieval heads appear early in pretraining and then stay.", "figure 2", "no figures printed"),
+        Claim(
+            "Not in the paper: the selection does better than a random one of the same tokens and repeats.",
+            "public reviews",
+            "not tested",
+            control=RANDOM,
+            **mixture,
+        ),
+        Claim(
+            "Not in the paper: the selected 30 % alone does better than a random 30 %.",
+            "the short form people quote",
+            "not tested",
+            "selection_30pct",
+            SELECTED,
+            "random",
+        ),
+    ]
+
+
+def _mirror() -> str:
+    table = paper.reference()["table6_mirror_effect"]
+    i = table["columns"].index("GSM8K")
+    base, other, heads = (100 * table[k][i] for k in ("base", "masked_random_non_retrieval", "masked_retrieval"))
+    return f"GSM8K {base:.2f} as it is, {other:.2f} with random heads masked, {heads:.2f} with retrieval heads masked"
+
+
+def _overlap() -> str:
+    table = paper.reference()["table4_word_overlap"]
+    found = zip(table["columns"], table["top_20_percent"]["tf"], strict=True)
+    return "word overlap at 20 %: " + ", ".join(f"{domain} {value:.2f}" for domain, value in found)
+
+
+def _judged() -> str:
+    rivals = paper.reference()["table3_judge_quality"]
+    ours, theirs = rivals["attention-influence-1.3b"], rivals["fineweb-edu-classifier"]
+    return "judged reasoning: " + ", ".join(
+        f"{d} {ours[d]['reasoning']:.2f} against {theirs[d]['reasoning']:.2f}" for d in ("python-edu", "open-web-math")
+    )
+
+
+def verdict_table(results: list[Result]) -> Table:
+    """One row a claim and run: our difference with its interval, the smallest difference the run could see, the verdict."""
+    columns = ["claim", "rests on", "paper", "our run", "measured on", "difference [95 %]", "could see", "verdict"]
+    rows = []
+    for claim in claims():
+        ours = [r for r in results if r.summary["experiment"] == claim.experiment]
+        for result in ours:
+            rows.append([claim.text, claim.rests_on, claim.printed, result.label, *judge(claim, result)])
+        if not ours:
+            rows.append([claim.text, claim.rests_on, claim.printed, NOT_RUN, None, None, None, NOT_RUN])
+    notes = [
+        "replicated / not replicated: the 95 % interval lies on the paper's / on the other side of zero. "
+        "undecided: it covers zero, or the run is a demonstration "
+        f"(below {SEEDS} seeds, {DOCUMENTS} selected documents or {SOURCES} sources a domain).",
+        "could see: half the width of the interval, about the smallest difference the run could tell from none.",
+        "A claim without a run here is not refuted: nothing was measured.",
+    ]
+    return Table("verdicts", "Verdicts, claim by claim", columns, rows, notes)
+
+
+def judge(claim: Claim, result: Result) -> tuple[str, str | Interval | None, str | None, str]:
+    """(measured on, difference, what could be seen, verdict) of one claim in one run."""
+    chance = set(result.summary["arms"][claim.treatment]["at_chance"]) if claim.treatment in result.summary["arms"] else set()
+    metrics = [m for column in claim.columns for m in columns_of(result, column) if m not in chance]
+    if claim.columns and not metrics:
+        return "its benchmarks were not run, or are at chance", None, None, NOT_RUN
+    metrics = metrics or [result.summary["endpoint"]]
+    gap, _ = difference(result, claim.treatment, claim.control, metrics, digits=4)
+    if not isinstance(gap, Interval):
+        return ", ".join(metrics), str(gap), None, NOT_RUN if gap == NOT_RUN else UNDECIDED
+    return ", ".join(metrics), gap, f"{(gap.high - gap.low) / 2:.4f}", _verdict(gap, lower_is_better(metrics[0]), result)
+
+
+def _verdict(gap: Interval, lower: bool, result: Result) -> str:
+    if result.summary["verdict"]["demonstration"]:
+        return f"{UNDECIDED} (demonstration)"
+    if gap.low <= 0 <= gap.high:
+        return UNDECIDED
+    return REPLICATED if (gap.value < 0) == lower else NOT_REPLICATED

@@ -1,0 +1,244 @@
+"""From the artifacts of a run to the plain values of ``summary.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repro.config import Settings, as_dict
+from repro.store import Stage, Store, digest, finite, provenance, read_json
+
+if TYPE_CHECKING:
+    import polars
+
+STAGES = ("items", "corpus", "proxy", "heads", "score", "tokens")
+CURVE_POINTS = 120  # of a training curve that are kept in the summary
+MAKE_UP_GROUPS = 12  # source groups of a domain named one by one; the rest is one row
+
+
+def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything the report says except comparisons: counts, heads, scores, selections, metrics, costs.
+
+    ``stages`` holds the shared stages by name and ``arms[arm][seed]`` with "selection", "pretrain" and "evaluate"; any may be
+    absent. Raises ``FileNotFoundError`` when a named artifact is not in the store.
+    """
+    shared = {name: stages[name] for name in STAGES if name in stages}
+    summary: dict[str, Any] = {
+        "experiment": settings.exp.name,
+        "kind": settings.exp.kind,
+        "question": settings.exp.question,
+        "scale": settings.scale,
+        "endpoint": settings.exp.endpoint,
+        "settings": _portable(settings),
+        "provenance": provenance(),
+        "artifacts": _artifacts(store, shared.values()),
+    }
+    summary["settings_digest"] = digest(summary["settings"])
+    documents = None
+    if "corpus" in shared:
+        folder = store.path(shared["corpus"])
+        summary["corpus"] = read_json(folder / "counts.json")
+        documents = read_documents(folder)
+    if "heads" in shared:
+        summary["heads"] = read_json(store.path(shared["heads"]) / "heads.json")
+    if "score" in shared:
+        summary["scores"] = score_statistics(read_scores(store.path(shared["score"])))
+    summary["arms"] = {
+        arm: {
+            "select": as_dict(settings.exp.arms[arm].select),
+            "mixture": as_dict(settings.exp.arms[arm].mixture),
+            "share": _share(settings, arm),
+            "equal_passes": settings.exp.arms[arm].equal_passes,
+            "seeds": {str(seed): _seed(store, named, documents) for seed, named in by_seed.items()},
+        }
+        for arm, by_seed in stages.get("arms", {}).items()
+    }
+    summary["pairs"] = {name: read_json(store.path(stage) / "pair.json") for name, stage in stages.get("pairs", {}).items()}
+    if "items" in shared:
+        summary["items"] = read_json(store.path(shared["items"]) / "items.json")
+    return summary
+
+
+def _portable(settings: Settings) -> dict[str, Any]:
+    """Settings without what says where, not what: the work folder and the device."""
+    return {key: value for key, value in as_dict(settings).items() if key not in ("work", "device")}
+
+
+def _share(settings: Settings, arm: str) -> float:
+    """Share of the corpus the arm's budget keeps; 1 for the whole corpus."""
+    chosen = settings.exp.arms[arm]
+    if chosen.select.selector == "all":
+        return 1.0
+    return {"share": settings.budget.share, **chosen.budget, **chosen.select.budget}["share"]
+
+
+def _artifacts(store: Store, stages: Iterable[Stage]) -> dict[str, dict[str, Any]]:
+    """The given stages and everything they read, inputs first, by stage name (and label, where one name occurs twice)."""
+    every = list({a.fingerprint: a for stage in stages for a in stage.ancestors()}.values())
+    names = [stage.name for stage in every]
+    keys = [s.name if names.count(s.name) == 1 else f"{s.name} {s.label}" for s in every]
+    return {key: _artifact(store, stage) for key, stage in zip(keys, every, strict=True)}
+
+
+def _artifact(store: Store, stage: Stage) -> dict[str, Any]:
+    """Identity, cost and facts of a finished stage."""
+    manifest = read_json(store.path(stage) / "manifest.json")
+    kept = ("stage", "label", "fingerprint", "device", "seconds_last_attempt", "facts")
+    commit = {key: manifest["provenance"][key] for key in ("commit", "dirty")}
+    inputs = {key: child.fingerprint for key, child in stage.inputs.items()}
+    return {"folder": stage.folder, "inputs": inputs, **{key: manifest[key] for key in kept}, **commit}
+
+
+def _seed(store: Store, named: Mapping[str, Stage], documents: polars.DataFrame | None) -> dict[str, Any]:
+    """One trained model: what it read, how it learned, what it can do."""
+    row: dict[str, Any] = {"artifacts": {name: _artifact(store, stage) for name, stage in named.items()}}
+    if "selection" in named:
+        folder = store.path(named["selection"])
+        row["selection"] = read_json(folder / "selection.json")
+        if documents is not None:
+            row["make_up"] = make_up(folder, documents)
+    if "describe" in named:
+        row["profile"] = read_json(store.path(named["describe"]) / "profile.json")
+    if "found" in named:
+        row["found"] = read_json(store.path(named["found"]) / "found.json")
+    if "judge" in named:
+        row["judged"] = read_json(store.path(named["judge"]) / "judged.json")
+    if "pretrain" in named:
+        row["loss"] = _curve(store.path(named["pretrain"]) / "loss.jsonl")
+    if "evaluate" in named:
+        result = read_json(store.path(named["evaluate"]) / "summary.json")
+        row["metrics"] = flatten_metrics(result)
+        row["evaluation"] = {key: result[key] for key in ("missing", "notes", "shots", "config") if key in result}
+        row["checkpoints"] = {str(tokens): flatten_metrics(found) for tokens, found in result.get("checkpoints", {}).items()}
+    return row
+
+
+def _curve(path: Path) -> list[list[float]]:
+    """[tokens, mean loss] of at most ``CURVE_POINTS`` equal stretches of the training log."""
+    if not path.is_file():
+        return []
+    rows = [json.loads(line) for line in path.read_text().split("\n") if line]
+    size = -(-len(rows) // CURVE_POINTS) or 1
+    chunks = [rows[i : i + size] for i in range(0, len(rows), size)]
+    return [[chunk[-1]["tokens"], round(sum(r["loss"] for r in chunk) / len(chunk), 5)] for chunk in chunks]
+
+
+def flatten_metrics(result: Mapping[str, Any]) -> dict[str, dict[str, float | int | None]]:
+    """The evaluation's nested summary as {metric: {value, stderr, n, chance}}; non-finite values become ``None``.
+
+    Groups keep their name in front: ``heldout_bits_per_byte/code``. Lower is better where the name holds "bits_per_byte".
+    """
+    flat: dict[str, dict[str, Any]] = {}
+
+    def add(name: str, value: Any) -> None:
+        cell = dict(value) if isinstance(value, Mapping) else {"value": value}
+        kept = {key: cell[key] for key in ("value", "stderr", "n", "chance") if cell.get(key) is not None}
+        flat[name] = {key: finite(float(v)) if key != "n" else int(v) for key, v in kept.items()}
+
+    for group, value in sorted(result.items(), key=lambda pair: pair[0] != "bits_per_byte"):  # the endpoint first
+        if group == "metrics":
+            for name, cell in value.items():
+                add(name, cell)
+        elif group == "bits_per_byte":
+            add(group, value)
+        elif group.endswith(("_bits_per_byte", "_margin")):
+            for name, cell in value.items():
+                add(f"{group}/{name}", cell)
+    return {name: cell for name, cell in flat.items() if cell.get("value") is not None}
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a smaller value of the metric is the better one."""
+    return "bits_per_byte" in metric or "perplexity" in metric or "loss" in metric
+
+
+def read_scores(folder: Path) -> polars.DataFrame:
+    """All shards of a score artifact, in the order of their names."""
+    import polars
+
+    return polars.read_parquet(sorted((folder / "scores").glob("*.parquet")))
+
+
+def read_documents(folder: Path) -> polars.DataFrame:
+    """Training documents without their text."""
+    import polars
+
+    columns = ["doc_id", "domain", "group", "source", "n_bytes"]
+    return polars.read_parquet(sorted((folder / "documents").glob("*.parquet")), columns=columns)
+
+
+def score_statistics(scores: polars.DataFrame) -> dict[str, Any]:
+    """Per domain: number, mean, quantiles, a histogram of the score, and its rank correlations with simpler quantities."""
+    import numpy
+    import polars
+    from scipy.stats import spearmanr
+
+    found = {}
+    for (domain,), part in scores.sort("domain", "doc_id").group_by("domain", maintain_order=True):
+        part = part.filter(polars.col("score").is_not_null() & polars.col("score").is_finite())
+        score = part["score"].to_numpy()
+        if not len(score):
+            found[str(domain)] = {"documents": 0}
+            continue
+        low, high = numpy.quantile(score, [0.005, 0.995])
+        counts, edges = numpy.histogram(numpy.clip(score, low, high), bins=30, range=(low, high if high > low else low + 1e-6))
+        rivals = {"length": "n_tokens_doc", "base_loss": "loss_base", "compressibility": "compressibility",
+                  "repetition": "repetition", "loss_difference": "loss_difference"}  # fmt: skip
+        found[str(domain)] = {
+            "documents": len(score),
+            "tokens": int(part["n_tokens_doc"].sum()),
+            "mean": float(score.mean()),
+            "quantiles": {str(q): float(numpy.quantile(score, q)) for q in (0.05, 0.25, 0.5, 0.75, 0.95)},
+            "histogram": {"edges": [round(float(e), 6) for e in edges], "counts": counts.tolist()},
+            "spearman": {
+                name: finite(float(spearmanr(score, part[column].to_numpy()).statistic))
+                for name, column in rivals.items()
+                if column in part.columns and part[column].n_unique() > 1 and len(score) > 2
+            },
+        }
+    return found
+
+
+def make_up(selection: Path, documents: polars.DataFrame) -> dict[str, Any]:
+    """Per domain: documents, bytes and sources selected and there, and the share of each source group among both.
+
+    Whole documents count once, however often they are read.
+    """
+    import polars
+
+    chosen = polars.read_parquet(selection / "selection.parquet", columns=["doc_id", "repeats"])
+    joined = documents.join(chosen, on="doc_id", how="left").with_columns(
+        selected=polars.col("repeats").fill_null(0) > 0, extra=polars.col("repeats").fill_null(0) > 1
+    )
+    # full + selection reads every document: what was selected there is what is read more than once
+    added = joined["extra"].any() and joined["selected"].all()
+    joined = joined.with_columns(taken=polars.col("extra" if added else "selected"))
+    result = {}
+    for (domain,), part in joined.sort("domain", "doc_id").group_by("domain", maintain_order=True):
+        taken = part.filter("taken")
+        sizes = (
+            part.group_by("group")
+            .agg(
+                documents=polars.len(),
+                selected=polars.col("taken").sum(),
+                bytes=polars.col("n_bytes").sum(),
+                selected_bytes=polars.col("n_bytes").filter(polars.col("taken")).sum(),
+            )
+            .sort(["bytes", "group"], descending=[True, False])
+        )
+        rows = sizes.head(MAKE_UP_GROUPS).to_dicts()
+        rest = sizes.slice(MAKE_UP_GROUPS)
+        if len(rest):
+            rows.append({"group": f"{len(rest)} others", **{c: int(rest[c].sum()) for c in rest.columns if c != "group"}})
+        result[str(domain)] = {
+            "documents": len(part),
+            "selected": len(taken),
+            "bytes": int(part["n_bytes"].sum()),
+            "selected_bytes": int(taken["n_bytes"].sum()),
+            "groups": part["group"].n_unique(),
+            "selected_groups": taken["group"].n_unique(),
+            "by_group": rows,
+        }
+    return result

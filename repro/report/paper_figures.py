@@ -1,0 +1,53 @@
+"""The paper's figures from our runs alone: it prints no values behind any of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from repro.report import figures, paper, selected
+from repro.report.paper_tables import Result, columns_of
+from repro.report.plots import Plot
+
+WANTED = {
+    "figure1": "benchmark score and training loss against tokens",
+    "figure2": "retrieval scores by layer and head",
+    "figure4": "clusters of the two selections",
+    "figure5": "map of document embeddings, method against classifier",
+    "figure6": "map of document embeddings, two proxies",
+    "figure7": "each benchmark against tokens",
+    "figure9": "each benchmark against tokens, small proxy",
+    "figure10": "each benchmark against tokens, large proxy",
+    "figure18": "word clouds of the two selections",
+}
+
+
+def paper_figures(results: list[Result]) -> list[Plot]:
+    """Those of ``WANTED`` that some result has the data for."""
+    found: list[Plot] = []
+    for result in (r for r in results if r.summary["experiment"] == "paper_mixture"):
+        score = figures.performance(result.summary, ["accuracy_average"])
+        if (loss := figures.learning(result.summary)) is not None:
+            panels = [*(score.panels if score else []), *loss.panels]
+            found.append(_named("figure1", result, replace(loss, title="score and training loss", panels=panels)))
+        benchmarks = [m for column in paper.reference()["columns"] for m in columns_of(result, column)]
+        if (plot := figures.performance(result.summary, list(dict.fromkeys(benchmarks)))) is not None:
+            found.append(_named("figure7", result, plot))
+        break
+    for result in results:
+        if (plot := figures.heads(result.summary)) is not None:
+            found.append(_named("figure2", result, plot))
+            break
+    for result in (r for r in results if r.summary["experiment"] == "what_was_selected"):
+        makers = {"figure4": selected.clusters, "figure5": selected.plane, "figure18": selected.clouds}
+        found += [_named(name, result, plot) for name, maker in makers.items() if (plot := maker(result.summary)) is not None]
+        break
+    for result in (r for r in results if r.summary["experiment"] == "proxy_selections"):
+        if (plot := selected.plane(result.summary)) is not None:
+            found.append(_named("figure6", result, plot))
+        break
+    return found
+
+
+def _named(name: str, result: Result, plot: Plot) -> Plot:
+    """A run's plot under the paper's number and the run's name."""
+    return replace(plot, name=name, title=f"{name.replace('figure', 'Figure ')}: {plot.title}. {result.label}")

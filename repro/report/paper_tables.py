@@ -1,0 +1,293 @@
+"""The paper's tables with ours beside them: paper | ours | difference to our own baseline with its interval | seeds.
+
+Ours come from committed summaries (``results/*/summary.json``) alone. What no summary holds says "not run".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from repro.report import paper, selected, summary
+from repro.report.outcomes import seed_values
+from repro.report.table import NOT_RUN, Cell, Interval, Number, Table
+
+BASELINE, TREATED, RANDOM = "full", "full_plus_attention_influence", "full_plus_random"  # arms of exp=paper_mixture
+SELECTED = "attention_influence"  # arm of exp=selection_30pct
+OWN_METRICS = ("bits_per_byte", "gold_bits_per_byte", "text_bits_per_byte", "heldout_bits_per_byte", "accuracy_average")
+JUDGE_BASELINE = "random"  # arm of exp=what_was_selected
+CHANCE_NOTE = "\\* the interval covers chance: in no average, in no verdict."
+
+
+@dataclass(frozen=True)
+class Result:
+    """A committed outcome: the folder's name and its sealed summary."""
+
+    name: str
+    summary: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """Name, scale and, below the thresholds, that it is a demonstration."""
+        weak = ", demonstration" if self.summary["verdict"]["demonstration"] else ""
+        return f"{self.name} (scale {self.summary['scale']}{weak})"
+
+
+def read_results(folder: Path) -> list[Result]:
+    """Every ``*/summary.json`` under ``folder``, by name; an edited or foreign one raises ``SettingError``."""
+    return [Result(path.parent.name, summary.read(path)) for path in sorted(folder.glob("*/summary.json"))]
+
+
+def tables(results: list[Result]) -> list[Table]:
+    """All tables that this project regenerates, in the paper's order."""
+    mixture = [r for r in results if r.summary["experiment"] == "paper_mixture"]
+    analysed = [r for r in results if r.summary["experiment"] == "what_was_selected"]
+    proxies = [r for r in results if r.summary["experiment"] == "proxy_selections"]
+    alone = [r for r in results if r.summary["experiment"] == "selection_30pct"]
+    controls, shorts = [(TREATED, RANDOM), (TREATED, BASELINE)], [(SELECTED, "random"), (SELECTED, "full")]
+    return [
+        table1(mixture),
+        own_table("table1_controls", "Paper mixture: what the paper's tables leave out", mixture, controls),
+        own_table("selection_30pct", "Selection alone at equal tokens (not the paper's experiment)", alone, shorts),
+        table2(results),
+        judged("table3", "Table 3: judged quality of 200 documents of each selection", "table3_judge_quality", analysed),
+        table4(analysed),
+        judged("table5", "Table 5: judged quality by size of the proxy", "table5_judge_quality_by_proxy", proxies),
+        table6(),
+        table8(results),
+        table10(mixture),
+        table11(analysed),
+    ]
+
+
+def values(result: Result, arm: str, metrics: list[str]) -> dict[int, float]:
+    """{seed: mean over ``metrics``} for seeds that have all of them; empty when the arm or a metric was not run."""
+    row = result.summary["arms"].get(arm)
+    found = [seed_values(row, metric) for metric in metrics] if row else []
+    shared = set.intersection(*map(set, found)) if found else set()
+    return {seed: mean(f[seed] for f in found) for seed in sorted(shared)}
+
+
+def difference(
+    result: Result, treatment: str, control: str, metrics: list[str], scale: float = 1.0, digits: int = 2
+) -> tuple[Cell, Cell]:
+    """Treatment minus control with its paired interval, and the number of seeds; without two seeds there is no interval."""
+    from repro.analysis.statistics import compare
+
+    ours, theirs = values(result, treatment, metrics), values(result, control, metrics)
+    if not set(ours) & set(theirs):
+        return NOT_RUN, None
+    rows = {r["metric"]: r for r in result.summary["comparisons"] if (r["treatment"], r["control"]) == (treatment, control)}
+    if len(metrics) == 1 and (row := rows.get(metrics[0])) and row["low"] is not None:  # the run's own interval
+        return Interval(scale * row["difference"], scale * row["low"], scale * row["high"], digits), row["seeds"]
+    variances = [rows[m]["item_variance"] or 0.0 for m in metrics if m in rows]
+    found = compare(ours, theirs, sum(variances) / len(metrics) ** 2)
+    if found.seeds < 2:
+        return "no interval (1 seed)", 1
+    return Interval(scale * found.difference, scale * found.low, scale * found.high, digits), found.seeds
+
+
+def columns_of(result: Result, column: str) -> list[str]:
+    """The run's metrics behind a column of table 1 (several are averaged), empty when one of them was not run."""
+    if column == "Avg":
+        return ["accuracy_average"] if _has(result, "accuracy_average") else []
+    sought = paper.metric_names().get(column, [])
+    return sought if all(_has(result, metric) for metric in sought) else []
+
+
+def _has(result: Result, metric: str) -> bool:
+    return any(metric in seed.get("metrics", {}) for arm in result.summary["arms"].values() for seed in arm["seeds"].values())
+
+
+def percent(result: Result, arm: str, metrics: list[str]) -> Cell:
+    """Mean over seeds in percent, starred at chance, or why there is none."""
+    found = values(result, arm, metrics) if metrics else {}
+    if not found:
+        return NOT_RUN
+    at_chance = all(m in result.summary["arms"][arm]["at_chance"] for m in metrics)
+    return Number(100 * mean(found.values()), 2, "*" if at_chance else "")
+
+
+def table1(results: list[Result]) -> Table:
+    """Table 1: corpus alone against corpus plus selection, after the decay."""
+    base, treated = paper.printed("baseline/after_lrd"), paper.printed("ai-1.3b/after_lrd")
+    columns = ["benchmark", "paper: corpus", "paper: + selection", "paper: difference"]
+    for result in results:
+        columns += [f"{result.label}: corpus", "+ selection", "difference [95 %]", "seeds"]
+    columns += [] if results else ["ours", "difference [95 %]", "seeds"]
+    rows: list[list[Cell]] = []
+    for column in [*paper.reference()["columns"], "Avg"]:
+        row: list[Cell] = [column, _printed(base[column]), _printed(treated[column]), f"{treated[column] - base[column]:+.2f}"]  # type: ignore[operator]
+        for result in results:
+            metrics = columns_of(result, column)
+            gap, seeds = difference(result, TREATED, BASELINE, metrics, 100) if metrics else (NOT_RUN, None)
+            row += [percent(result, BASELINE, metrics), percent(result, TREATED, metrics), gap, seeds]
+        rows.append(row + ([] if results else [NOT_RUN, NOT_RUN, None]))
+    notes = [
+        "Percent. Paper: 7B model, 1T tokens, one run, no interval printed. Ours: mean over seeds, paired 95 % t-interval.",
+        CHANCE_NOTE,
+    ]
+    notes += [
+        "Our Avg is over the benchmarks that were run and are off chance, not over the paper's 19 columns.",
+        "The paper's own arithmetic:",
+    ]
+    return Table(
+        "table1", "Table 1: benchmarks after training", columns, rows, [*notes, *paper.average_notes(), *paper.arc_notes()]
+    )
+
+
+def own_table(name: str, title: str, results: list[Result], contrasts: list[tuple[str, str]]) -> Table:
+    """Every metric of ours for the given contrasts, no paper column: the paper has none of these."""
+    columns = ["run", "contrast", "metric", "treatment", "control", "difference [95 %]", "seeds"]
+    rows: list[list[Cell]] = []
+    for result in results:
+        for treatment, control in contrasts:
+            arm = result.summary["arms"].get(treatment)
+            first = next(iter(arm["seeds"].values()), {}).get("metrics", {}) if arm else {}
+            for metric in first:
+                gap, seeds = difference(result, treatment, control, [metric], digits=4)
+                means = [values(result, a, [metric]) for a in (treatment, control)]
+                shown = [Number(mean(v.values()), 4) if v else NOT_RUN for v in means]
+                rows.append([result.label, f"{treatment} − {control}", metric, *shown, gap, seeds])
+    notes = ["Bits per byte: lower is better. Paired by seed; 95 % t-intervals, not corrected for the number of rows."]
+    return Table(name, title, columns, rows or [[NOT_RUN, *[None] * 6]], notes)
+
+
+def table2(results: list[Result]) -> Table:
+    """Table 2: size of the proxy. Ours: ``exp=proxy_size``, whose primary contrast is the larger against the smaller proxy."""
+    reference = paper.reference()["table2_proxy_size"]
+    ours = [(r, c) for r in results if r.summary["experiment"] == "proxy_size" for c in primary(r)]
+    columns = ["benchmark", "paper: 1.3B proxy", "paper: 7B proxy", "paper: difference"]
+    columns += [name for r, _ in ours for name in (f"{r.label}: difference [95 %]", "seeds")] or [
+        "ours: difference [95 %]",
+        "seeds",
+    ]
+    rows: list[list[Cell]] = []
+    for i, column in enumerate(reference["columns"]):
+        small, large = reference["1.3B"][i], reference["7B"][i]
+        row: list[Cell] = [column, _printed(small), _printed(large), f"{large - small:+.2f}"]
+        for result, (treatment, control) in ours:
+            metrics = columns_of(result, column)
+            row += difference(result, treatment, control, metrics, 100) if metrics else (NOT_RUN, None)
+        rows.append(row + ([] if ours else [NOT_RUN, None]))
+    return Table("table2", "Table 2: size of the selecting model", columns, rows, ["Percent, after training."])
+
+
+def primary(result: Result) -> list[tuple[str, str]]:
+    """(treatment, control) of the run's primary contrast, if it has one."""
+    pairs = {(r["treatment"], r["control"]): None for r in result.summary["comparisons"] if r["primary"]}
+    return list(pairs)
+
+
+def judged(name: str, title: str, key: str, results: list[Result]) -> Table:
+    """Tables 3 and 5: shares judged educational and reasoning-intensive; ours with Wilson's interval."""
+    columns = ["from", "selection", "domain", "education", "reasoning", "mean tokens", "reasoning − own baseline [95 %]"]
+    rows: list[list[Cell]] = [
+        ["paper", selector, domain, _printed(row["edu"]), _printed(row["reasoning"]), _printed(row["token_len"], 1), None]
+        for selector, domains in paper.reference()[key].items()
+        for domain, row in domains.items()
+    ]
+    notes = [f"Own baseline: the selection {JUDGE_BASELINE} of the same run; Newcombe's interval for two shares."]
+    for result in results:
+        table = selected.judged(result.summary)
+        notes += table.notes
+        for arm, domain, education, reasoning, _, tokens in table.rows:
+            gap = _judged_gap(result, str(arm), str(domain))
+            rows.append([result.label, arm, domain, education, reasoning, tokens, gap])
+    if all(row[0] == "paper" for row in rows):
+        rows.append(["ours", *[NOT_RUN] * 3, NOT_RUN, NOT_RUN, NOT_RUN])
+        notes.append("Ours need a judge model behind an OpenAI-compatible endpoint (judge.url); none was named in any run.")
+    return Table(name, title, columns, rows, notes)
+
+
+def _judged_gap(result: Result, arm: str, domain: str) -> Cell:
+    """Share judged reasoning-intensive minus the baseline selection's, with its interval."""
+    from statsmodels.stats.proportion import confint_proportions_2indep
+
+    def counts(name: str) -> dict[str, int] | None:
+        seeds = result.summary["arms"].get(name, {}).get("seeds", {})
+        answers = next(iter(seeds.values()), {}).get("judged", {}).get("domains", {}).get(domain, {})
+        return answers.get("reasoning")
+
+    ours, base = counts(arm), counts(JUDGE_BASELINE)
+    if arm == JUDGE_BASELINE or not ours or not base or not ours["answered"] or not base["answered"]:
+        return None
+    sizes = ours["yes"], ours["answered"], base["yes"], base["answered"]
+    low, high = confint_proportions_2indep(*sizes, method="newcomb")
+    return Interval(sizes[0] / sizes[1] - sizes[2] / sizes[3], low, high, 2)
+
+
+def table4(results: list[Result]) -> Table:
+    """Table 4: overlap of high-frequency words of two selections."""
+    reference = paper.reference()["table4_word_overlap"]
+    shares = [share for share in reference if share != "columns"]
+    columns = [f"{share.split('_')[1]} % {weight}" for share in shares for weight in ("tf", "tfidf")]
+    rows: list[list[Cell]] = [
+        ["paper", "AttentionInfluence | FineWeb-Edu classifier", domain]
+        + [_printed(reference[share][weight][i]) for share in shares for weight in ("tf", "tfidf")]
+        for i, domain in enumerate(reference["columns"])
+    ]
+    for result in results:
+        rows += [[result.label, *row] for row in selected.overlap(result.summary).rows]
+    if all(row[0] == "paper" for row in rows):
+        rows.append(["ours", *[NOT_RUN] * (2 + len(columns))])
+    notes = ["Two given selections are compared as they are: nothing is drawn, so there is no interval."]
+    title = "Table 4: overlap of high-frequency words of two selections"
+    return Table("table4", title, ["from", "selections", "domain", *columns], rows, notes)
+
+
+def table6() -> Table:
+    """Table 6: the proxy itself with heads masked."""
+    reference = paper.reference()["table6_mirror_effect"]
+    kinds = ("base", "masked_random_non_retrieval", "masked_retrieval")
+    rows: list[list[Cell]] = [
+        [column, *(_printed(100 * reference[kind][i]) for kind in kinds), NOT_RUN]
+        for i, column in enumerate(reference["columns"])
+    ]
+    columns = ["benchmark", *(f"paper: {kind.replace('_', ' ')}" for kind in kinds), "ours"]
+    return Table("table6", "Table 6: the proxy with its heads masked", columns, rows, ["Percent."])
+
+
+def table8(results: list[Result]) -> Table:
+    """Table 8: tokens of the corpus by domain."""
+    parts = paper.reference()["table8_corpus_tokens_billion"]
+    rows: list[list[Cell]] = [["paper (billion)", domain, Number(tokens, 1)] for domain, tokens in parts.items()]
+    rows.append(["paper (billion)", "sum of the parts", Number(sum(parts.values()), 1)])
+    for result in results:
+        found = {domain: row.get("tokens", 0) for domain, row in result.summary.get("scores", {}).items()}
+        rows += [[result.label, domain, f"{tokens:,}"] for domain, tokens in found.items()]
+        rows += [[result.label, "sum of the parts", f"{sum(found.values()):,}"]] if found else []
+    return Table(
+        "table8",
+        "Table 8: tokens of the corpus",
+        ["corpus", "domain", "tokens"],
+        rows,
+        [paper.corpus_note(), paper.parameter_note()],
+    )
+
+
+def table10(results: list[Result]) -> Table:
+    """Table 10: every printed row, before and after the decay, and ours after training."""
+    printed = paper.reference()["table1_and_10"]
+    columns = ["benchmark", *(f"paper: {name} ({row['tokens']})" for name, row in printed.items())]
+    columns += [f"{r.label}: {arm}" for r in results for arm in r.summary["arms"]] or ["ours"]
+    rows: list[list[Cell]] = []
+    for column in [*paper.reference()["columns"], "Avg"]:
+        row: list[Cell] = [column, *(_printed(paper.printed(name)[column]) for name in printed)]
+        row += [percent(r, arm, columns_of(r, column)) for r in results for arm in r.summary["arms"]]
+        rows.append(row + ([] if results else [NOT_RUN]))
+    notes = ["Percent. Differences with intervals: table 1 and table1_controls.", CHANCE_NOTE, *paper.average_notes()]
+    return Table("table10", "Table 10: benchmarks before and after the decay", columns, rows, notes)
+
+
+def table11(results: list[Result]) -> Table:
+    """Table 11: high-frequency words by rank band; the paper prints words only."""
+    rows: list[list[Cell]] = [[result.label, *row] for result in results for row in selected.words(result.summary).rows]
+    columns = ["run", "selection", "domain", "rank band", "words"]
+    return Table("table11", "Table 11: words of the selection by rank band", columns, rows or [[NOT_RUN, *[None] * 4]])
+
+
+def _printed(value: float | None, digits: int = 2) -> Cell:
+    return "not printed" if value is None else Number(value, digits)

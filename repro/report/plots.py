@@ -1,0 +1,209 @@
+"""A plot as data: panels of series. Drawn by matplotlib for files and paper, by plotly for the page (``interactive.py``)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from repro.store import atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's colours: told apart with every common colour vision, on white and on dark grey.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#B8A000"]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
+
+
+@dataclass
+class Series:
+    """Points of one name. ``interval``: horizontal whiskers from ``low`` to ``high`` at the labels ``y``; ``bars``: stacked
+    horizontal bars of length ``x`` at the labels ``y``; ``histogram``: upright bars of height ``y`` centred at ``x``."""
+
+    name: str
+    x: list[Any]
+    y: list[Any]
+    mode: Literal["line", "points", "interval", "bars", "histogram"] = "line"
+    low: list[float] = field(default_factory=list)  # of x for intervals, of y for lines (a band)
+    high: list[float] = field(default_factory=list)
+    dashed: bool = False
+    colour: int | None = None  # index of COLOURS; default: position in the panel
+
+
+@dataclass
+class Heat:
+    """A matrix [row][column] with some cells marked by a frame."""
+
+    values: list[list[float]]
+    marked: list[tuple[int, int]] = field(default_factory=list)  # (row, column)
+    label: str = ""
+    unit_range: bool = True  # the colour scale runs from 0 to 1
+
+
+@dataclass
+class Words:
+    """Words with weights, drawn in sizes, largest first, in reading order."""
+
+    words: list[tuple[str, float]]
+
+    def placed(self) -> list[tuple[str, float, float, float]]:
+        """(word, x, y, points) in rows on a unit square: area follows weight, widths are estimated, nothing is random."""
+        top = max((weight for _, weight in self.words), default=1.0)
+        found, x, y, line = [], 0.0, 1.0, 0.0
+        for word, weight in self.words:
+            size = 7 + 13 * math.sqrt(max(weight, 0.0) / top)
+            width, height = 0.0034 * size * len(word) + 0.03, size / 150
+            if x + width > 1.0 and x > 0:
+                x, y, line = 0.0, y - line - 0.03, 0.0
+            if y - height < 0:
+                break
+            found.append((word, x, y - height, size))
+            x, line = x + width, max(line, height)
+        return found
+
+
+@dataclass
+class Panel:
+    """One pair of axes."""
+
+    title: str = ""
+    xlabel: str = ""
+    ylabel: str = ""
+    series: list[Series] = field(default_factory=list)
+    content: Heat | Words | None = None
+    zero_line: bool = False
+    log_x: bool = False
+
+
+@dataclass
+class Plot:
+    """A figure: its file name, a title, what a reader who cannot see it should know, and its panels."""
+
+    name: str
+    title: str
+    alt: str
+    panels: list[Panel]
+
+    @property
+    def columns(self) -> int:
+        """How many panels stand side by side."""
+        return 1 if len(self.panels) == 1 else 2 if len(self.panels) <= 4 else 3
+
+    @property
+    def labelled(self) -> list[str]:
+        """Names of the series, each once: the legend."""
+        return list(dict.fromkeys(s.name for p in self.panels for s in p.series if s.name))
+
+
+def write(plot: Plot, folder: Path) -> None:
+    """``<name>.svg`` and ``<name>.png``: the same bytes for the same plot."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    style = {
+        "svg.hashsalt": "repro",
+        "svg.fonttype": "none",
+        "font.family": "sans-serif",
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.25,
+        "axes.axisbelow": True,
+        "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+    }
+    with matplotlib.rc_context(style):
+        rows = math.ceil(len(plot.panels) / plot.columns)
+        width = {1: 7.0, 2: 8.5, 3: 10.0}[plot.columns]
+        heights = [max(_height(p) for p in plot.panels[r * plot.columns : (r + 1) * plot.columns]) for r in range(rows)]
+        figure, axes = pyplot.subplots(
+            rows, plot.columns, figsize=(width, sum(heights)), squeeze=False, layout="constrained", height_ratios=heights
+        )
+        flat = list(axes.flat)
+        for axis, panel in zip(flat, plot.panels, strict=False):
+            _draw(axis, panel, plot.labelled)
+        for axis in flat[len(plot.panels) :]:
+            axis.set_visible(False)
+        handles = {l: h for a in flat for h, l in zip(*a.get_legend_handles_labels(), strict=True) if not l.startswith("_")}
+        if len(handles) > 1:
+            place = {"loc": "outside lower center", "ncols": min(4, len(handles)), "frameon": False}
+            figure.legend(handles.values(), handles.keys(), **place)
+        if plot.title:
+            figure.suptitle(plot.title, fontsize=10)
+        for suffix, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
+            with atomic(folder / f"{plot.name}.{suffix}") as temporary:
+                figure.savefig(temporary, format=suffix, metadata=metadata, dpi=150)
+        pyplot.close(figure)
+
+
+def _height(panel: Panel) -> float:
+    """Inches: panels of labelled rows grow with their rows."""
+    labels = len({y for s in panel.series if s.mode in ("interval", "bars") for y in s.y})
+    if isinstance(panel.content, Heat):
+        return max(2.4, 1.0 + 0.13 * len(panel.content.values))
+    return 1.0 + 0.26 * labels if labels else 3.0
+
+
+def _draw(axis: Axes, panel: Panel, names: list[str]) -> None:
+    if isinstance(panel.content, Heat):
+        _draw_heat(axis, panel.content)
+    elif isinstance(panel.content, Words):
+        _draw_words(axis, panel.content)
+    rows = list(dict.fromkeys(y for s in panel.series if s.mode in ("interval", "bars") for y in s.y))
+    left = dict.fromkeys(rows, 0.0)
+    several = sum(s.mode == "interval" for s in panel.series)
+    for number, series in enumerate(panel.series):
+        index = series.colour if series.colour is not None else names.index(series.name) if series.name in names else number
+        colour = COLOURS[index % len(COLOURS)]
+        if series.mode == "interval":
+            offset = (number - (several - 1) / 2) * 0.6 / max(several, 1)
+            y = [rows.index(label) + offset for label in series.y]
+            axis.hlines(y, series.low, series.high, color=colour, linewidth=1.6)
+            axis.plot(series.x, y, MARKERS[index % len(MARKERS)], color=colour, label=series.name, markersize=4.5)
+        elif series.mode == "bars":
+            start = [left[label] for label in series.y]
+            axis.barh([rows.index(label) for label in series.y], series.x, left=start, color=colour, label=series.name)
+            for label, length in zip(series.y, series.x, strict=True):
+                left[label] += length
+        elif series.mode == "histogram":
+            axis.bar(series.x, series.y, width=series.x[1] - series.x[0] if len(series.x) > 1 else 1.0, color=colour)
+        elif series.mode == "points":
+            axis.plot(series.x, series.y, ".", color=colour, label=series.name, markersize=3, alpha=0.6)
+        else:
+            axis.plot(series.x, series.y, "--" if series.dashed else "-", color=colour, label=series.name, linewidth=1.4)
+            if series.low:
+                axis.fill_between(series.x, series.low, series.high, color=colour, alpha=0.15, linewidth=0)
+    if rows:
+        axis.set_yticks(range(len(rows)), rows)
+        axis.set_ylim(len(rows) - 0.5, -0.5)
+        axis.grid(False, axis="y")
+    if panel.zero_line:
+        axis.axvline(0, color="black", linewidth=0.8)  # also brings zero into view
+    if panel.log_x:
+        axis.set_xscale("log")
+    axis.set_title(panel.title, fontsize=9)
+    axis.set_xlabel(panel.xlabel)
+    axis.set_ylabel(panel.ylabel)
+
+
+def _draw_heat(axis: Axes, heat: Heat) -> None:
+    from matplotlib.patches import Rectangle
+
+    limits = {"vmin": 0, "vmax": 1} if heat.unit_range else {}
+    image = axis.imshow(heat.values, cmap="cividis", aspect="auto", interpolation="nearest", **limits)
+    for row, column in heat.marked:
+        axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="#D55E00", linewidth=1.2))
+    axis.grid(False)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.yaxis.get_major_locator().set_params(integer=True)
+    axis.figure.colorbar(image, ax=axis, label=heat.label, shrink=0.85)
+
+
+def _draw_words(axis: Axes, cloud: Words) -> None:
+    axis.set_axis_off()
+    for word, x, y, size in cloud.placed():
+        axis.text(x, y, word, fontsize=size, color=COLOURS[len(word) % 3], transform=axis.transAxes, parse_math=False)

@@ -1,0 +1,197 @@
+"""The tables of one run, from its summary alone."""
+
+from __future__ import annotations
+
+from statistics import mean
+from typing import Any
+
+from repro.report import planted, selected
+from repro.report.figures import artifacts, selected_shares
+from repro.report.table import Cell, Interval, Number, Table
+
+CHANCE_NOTE = "\\* the interval covers chance: in no average, in no verdict."
+
+
+def tables(summary: dict[str, Any]) -> list[Table]:
+    """Every table the summary has the data for, the outcome first."""
+    makers = (outcome, contrasts, per_seed, missing, correlations, selection, sources, corpus, heads, cost)
+    return (
+        [table for maker in makers if (table := maker(summary)) is not None]
+        + selected.tables(summary)
+        + planted.tables(summary)
+    )
+
+
+def primary_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """Comparisons of the primary contrast that have an interval."""
+    return [row for row in summary.get("comparisons", []) if row["primary"] and row["low"] is not None]
+
+
+def _interval(row: dict[str, Any], digits: int = 4) -> Interval:
+    return Interval(row["difference"], row["low"], row["high"], digits)
+
+
+def outcome(summary: dict[str, Any]) -> Table | None:
+    """Means of every arm and the primary contrast with its interval. Without intervals there is no such table."""
+    rows = primary_rows(summary)
+    if not rows:
+        return None
+    arms = list(summary["arms"])
+    name = f"{rows[0]['treatment']} − {rows[0]['control']} [95 %]"
+    body: list[list[Cell]] = []
+    for row in rows:
+        metric = row["metric"]
+        cells: list[Cell] = []
+        for arm in arms:
+            values = arm_values(summary, arm, metric)
+            mark = "*" if metric in summary["arms"][arm].get("at_chance", []) else ""
+            cells.append(Number(mean(values), 4, mark) if values else "not run")
+        secondary = "at chance" if row["at_chance"] else _number(row["p_holm"], 3)
+        p = "primary" if metric == summary["endpoint"] else secondary
+        body.append([f"{metric} {'↓' if row['lower_is_better'] else '↑'}", _interval(row), p, *cells, row["seeds"]])
+    notes = [
+        "Means over seeds; differences are paired by seed, two-sided 95 % t-intervals. ↓ lower is better, ↑ higher is better.",
+        f"Primary endpoint: {summary['endpoint']}. All other rows are secondary; their p values are Holm-corrected together.",
+        CHANCE_NOTE,
+    ]
+    return Table("outcome", "Outcome", ["metric", name, "p (Holm)", *arms, "seeds"], body, notes)
+
+
+def arm_values(summary: dict[str, Any], arm: str, metric: str) -> list[float]:
+    """Values of a metric over the seeds of an arm."""
+    seeds = summary["arms"][arm]["seeds"].values()
+    return [seed["metrics"][metric]["value"] for seed in seeds if metric in seed.get("metrics", {})]
+
+
+def contrasts(summary: dict[str, Any]) -> Table | None:
+    """Every contrast on the primary endpoint."""
+    found = [r for r in summary.get("comparisons", []) if r["metric"] == summary["endpoint"] and r["low"] is not None]
+    if not found:
+        return None
+    names = [f"{r['treatment']} − {r['control']}{' (primary)' if r['primary'] else ''}" for r in found]
+    rows: list[list[Cell]] = [[n, _interval(r), _number(r["p"], 3), r["seeds"]] for n, r in zip(names, found, strict=True)]
+    better = "below zero favours the first arm" if found[0]["lower_is_better"] else "above zero favours the first arm"
+    notes = [f"Difference in {summary['endpoint']}; {better}. Paired by seed, 95 % t-intervals, p uncorrected."]
+    return Table("contrasts", "Contrasts on the primary endpoint", ["contrast", "difference [95 %]", "p", "seeds"], rows, notes)
+
+
+def per_seed(summary: dict[str, Any]) -> Table | None:
+    """Every value of every trained model: the raw material of the other tables."""
+    rows: list[list[Cell]] = []
+    for arm, row in summary["arms"].items():
+        for seed, found in row["seeds"].items():
+            for metric, cell in found.get("metrics", {}).items():
+                error, chance = _number(cell.get("stderr"), 6), _number(cell.get("chance"), 4)
+                rows.append([arm, seed, metric, Number(cell["value"], 6), error, cell.get("n"), chance])
+    if not rows:
+        return None
+    return Table("seeds", "Every model, every metric", ["arm", "seed", "metric", "value", "stderr", "items", "chance"], rows)
+
+
+def selection(summary: dict[str, Any]) -> Table | None:
+    """What each arm selected, by domain; means over seeds."""
+    rows: list[list[Cell]] = []
+    for arm, row in summary["arms"].items():
+        seeds = [seed["make_up"] for seed in row["seeds"].values() if seed.get("make_up")]
+        for domain in seeds[0] if seeds else []:
+            here = [seed[domain] for seed in seeds]
+            size = mean(h["selected_bytes"] for h in here)
+            documents = mean(h["selected"] for h in here)
+            rows.append([
+                arm, domain, Number(documents, 0), Number(100 * documents / (here[0]["documents"] or 1), 1),
+                Number(100 * size / (here[0]["bytes"] or 1), 1), Number(size / documents if documents else 0.0, 0),
+                Number(mean(h["selected_groups"] for h in here), 1), here[0]["groups"],
+            ])  # fmt: skip
+    if not rows:
+        return None
+    columns = ["arm", "domain", "documents", "% of documents", "% of bytes", "bytes a document", "sources selected", "sources"]
+    notes = ["Means over seeds; each document once, however often it is read."]
+    return Table("selection", "What was selected", columns, rows, notes)
+
+
+def sources(summary: dict[str, Any]) -> Table | None:
+    """Share of every source group in the corpus and in each arm's selection."""
+    rows: list[list[Cell]] = []
+    for arm, row in summary["arms"].items():
+        seeds = [seed["make_up"] for seed in row["seeds"].values() if seed.get("make_up")]
+        for domain in seeds[0] if seeds else []:
+            taken = selected_shares([seed[domain] for seed in seeds])
+            for group in seeds[0][domain]["by_group"]:
+                there = 100 * group["bytes"] / (seeds[0][domain]["bytes"] or 1)
+                rows.append([arm, domain, group["group"], Number(there, 1), Number(100 * taken[group["group"]], 1)])
+    columns = ["arm", "domain", "source", "% of the corpus", "% of the selection"]
+    return Table("sources", "Selection by source", columns, rows) if rows else None
+
+
+def corpus(summary: dict[str, Any]) -> Table | None:
+    """What became of every document that came in, and what each domain holds."""
+    found = summary.get("corpus")
+    if not found:
+        return None
+    kept = ("documents", "bytes", "groups", "clusters", "in_near_duplicate_clusters", "heldout_documents", "heldout_bytes")
+    rows: list[list[Cell]] = [[domain, *(row.get(key) for key in kept)] for domain, row in found.get("domains", {}).items()]
+    dropped = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in found.get("dropped", {}).items())
+    notes = [f"{found['in']:,} documents came in, {found['kept']:,} were kept; dropped: {dropped or 'none'}."]
+    notes += [f"{d}: held out by {row['heldout_by']}." for d, row in found.get("domains", {}).items() if row.get("heldout_by")]
+    return Table("corpus", "Corpus", ["domain", *(key.replace("_", " ") for key in kept)], rows, notes)
+
+
+def correlations(summary: dict[str, Any]) -> Table | None:
+    """Rank correlation of the score with simpler quantities, by domain: what a simpler selector would pick as well."""
+    found = {domain: row for domain, row in summary.get("scores", {}).items() if row["documents"]}
+    names = list(dict.fromkeys(name for row in found.values() for name in row["spearman"]))
+    rows: list[list[Cell]] = [
+        [domain, row["documents"], Number(row["quantiles"]["0.5"], 3), *(_number(row["spearman"].get(n), 2) for n in names)]
+        for domain, row in found.items()
+    ]
+    columns = ["domain", "documents", "median score", *(name.replace("_", " ") for name in names)]
+    notes = ["Spearman's rank correlation of the score with each quantity within the domain."] if names else []
+    return Table("correlations", "Scores and simpler quantities", columns, rows, notes) if rows else None
+
+
+def missing(summary: dict[str, Any]) -> Table | None:
+    """Tasks that were asked for and could not be run, with the reason."""
+    found: dict[str, str] = {}
+    for arm in summary["arms"].values():
+        for seed in arm["seeds"].values():
+            found |= seed.get("evaluation", {}).get("missing", {})
+    rows: list[list[Cell]] = [[task, why] for task, why in found.items()]
+    return Table("missing", "Not run", ["task", "reason"], rows) if rows else None
+
+
+def heads(summary: dict[str, Any]) -> Table | None:
+    """The selected heads, highest score first."""
+    found = summary.get("heads")
+    if not found:
+        return None
+    ranked = sorted(((found["scores"][l][h], l, h) for l, h in found["selected"]), key=lambda r: (-r[0], r[1], r[2]))
+    return Table("heads", "Selected heads", ["layer", "head", "score"], [[l, h, Number(s, 4)] for s, l, h in ranked])
+
+
+def cost(summary: dict[str, Any]) -> Table | None:
+    """Time and facts of every stage."""
+    rows: list[list[Cell]] = []
+    for a in artifacts(summary):
+        facts = ", ".join(f"{k} {_plain(v)}" for k, v in a["facts"].items() if not isinstance(v, (dict, list)))
+        rows.append([a["stage"], a["label"], a["fingerprint"][:8], a["device"], Number(a["seconds_last_attempt"], 1), facts])
+    notes = ["Seconds of the attempt that finished the stage; a stage that was resumed took longer in all."]
+    columns = ["stage", "label", "fingerprint", "device", "seconds", "facts"]
+    return Table("cost", "Cost and time", columns, rows, notes) if rows else None
+
+
+def flatten(value: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """Nested dictionaries as dotted keys; lists stay values."""
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= flatten(inner, f"{path}{key}.") if isinstance(inner, dict) and inner else {f"{path}{key}": inner}
+    return flat
+
+
+def _number(value: float | None, digits: int) -> Number | None:
+    return None if value is None else Number(value, digits)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

@@ -1,0 +1,192 @@
+"""Tables and plots of selections set side by side (``repro.analysis.selected``; the paper's section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Any
+
+from repro.report.plots import Panel, Plot, Series, Words
+from repro.report.table import Cell, Interval, Number, Table
+
+CLUSTERS = 12  # bars of a domain, largest first
+
+
+def tables(summary: dict[str, Any]) -> list[Table]:
+    """Shared documents, shared words, judged quality and words by rank band: those the run has."""
+    found = [shared(summary), overlap(summary), judged(summary), words(summary)]
+    return [table for table in found if table.rows]
+
+
+def figures(summary: dict[str, Any]) -> list[Plot]:
+    """Distributions of each selection; clusters, map and word clouds of the first pair, or of the primary contrast's."""
+    makers = (distributions, clusters, plane, clouds)
+    return [plot for maker in makers if (plot := maker(summary)) is not None]
+
+
+def _cells(summary: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(pair, domain, what the comparison found)."""
+    for pair, domains in summary.get("pairs", {}).items():
+        for domain, found in domains.items():
+            yield pair, domain, found
+
+
+def _profiles(summary: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(arm, domain, profile of the first seed's selection)."""
+    for arm, row in summary["arms"].items():
+        for seed in list(row["seeds"].values())[:1]:
+            for domain, found in seed.get("profile", {}).items():
+                yield arm, domain, found
+
+
+def shared(summary: dict[str, Any]) -> Table:
+    """Documents and tokens that two selections share, and how alike their rankings are."""
+    rows: list[list[Cell]] = []
+    for pair, domain, found in _cells(summary):
+        d = found["documents"]
+        sizes = [d["left"], d["right"], d["both"], d["both_tokens"]]
+        rows.append([pair, domain, *sizes, _number(d["jaccard"]), _number(d["spearman"])])
+    columns = ["selections", "domain", "documents left", "right", "both", "tokens both", "Jaccard", "rank correlation"]
+    return Table("shared", "Documents two selections share", columns, rows)
+
+
+def overlap(summary: dict[str, Any]) -> Table:
+    """Table 4 of the paper: overlap of high-frequency words among the top documents of two rankings."""
+    rows: list[list[Cell]] = []
+    columns: list[str] = []
+    for pair, domain, found in _cells(summary):
+        tops = found["overlap"]["documents"]
+        columns = [f"{100 * float(top):.0f} % {weight}" for top, weights in tops.items() for weight in weights]
+        rows.append([pair, domain, *(_number(value) for weights in tops.values() for value in weights.values())])
+    notes = ["Shared words over the smaller set, among the highest-ranked 10, 20 and 50 % of the documents."] if rows else []
+    return Table("overlap", "Overlap of high-frequency words", ["selections", "domain", *columns], rows, notes)
+
+
+def judged(summary: dict[str, Any]) -> Table:
+    """Tables 3 and 5 of the paper: shares judged educational and reasoning-intensive, with Wilson's 95 % intervals.
+
+    Without a judge the mean length is that of the whole selection.
+    """
+    rows: list[list[Cell]] = []
+    notes: list[str] = []
+    for arm, row in summary["arms"].items():
+        for seed in list(row["seeds"].values())[:1]:
+            verdicts = seed.get("judged")
+            for domain, found in (verdicts or {}).get("domains", {}).items():
+                shares = [share(found[question]) for question in ("education", "reasoning")]
+                rows.append([arm, domain, *shares, found["documents"], _number(found["mean_tokens"], 1)])
+            if verdicts:
+                lost = ", ".join(f"{n} x {reason}" for reason, n in verdicts["failures"].items())
+                paid = f", cost {verdicts['cost']:g}" if verdicts.get("cost") is not None else ""
+                notes.append(f"{arm}: judged by {verdicts['model']}{paid}{f'; left open: {lost}' if lost else ''}.")
+                continue
+            for domain, profile in seed.get("profile", {}).items():
+                rows.append([arm, domain, "no judge", "no judge", None, _number(profile["selected_mean_tokens"], 1)])
+    columns = ["selection", "domain", "education [95 %]", "reasoning [95 %]", "documents", "mean tokens"]
+    return Table("judged", "Judged quality of each selection", columns, rows, notes)
+
+
+def share(counts: dict[str, int]) -> Cell:
+    """Share of yes with Wilson's interval; in words where nothing was answered."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    if not counts["answered"]:
+        return "no answers"
+    low, high = proportion_confint(counts["yes"], counts["answered"], method="wilson")
+    return Interval(counts["yes"] / counts["answered"], low, high, 2, signed=False)
+
+
+def words(summary: dict[str, Any]) -> Table:
+    """Table 11 of the paper: words by band of the ranking."""
+    rows: list[list[Cell]] = [
+        [arm, domain, band, ", ".join(found) or "none"]
+        for arm, domain, profile in _profiles(summary)
+        for band, found in profile["words"].items()
+    ]
+    return Table("words", "Words by rank band", ["selection", "domain", "rank band", "words"], rows)
+
+
+def distributions(summary: dict[str, Any]) -> Plot | None:
+    """Length and loss of what each arm selected, among all documents of the domain."""
+    panels: dict[tuple[str, str], Panel] = {}
+    for arm, domain, profile in _profiles(summary):
+        for quantity in ("length", "base_loss"):
+            found = profile["quantities"].get(quantity)
+            if not found:
+                continue
+            xlabel = {"length": "tokens of a document", "base_loss": "loss (nats)"}[quantity]
+            panel = panels.setdefault((domain, quantity), Panel(domain, xlabel, "% of documents up to here"))
+            panel.log_x = quantity == "length"
+            kinds = (("all documents", "all"),) if not panel.series else ()
+            for name, kind in (*kinds, (arm, "selected")):
+                counts = list(accumulate(found[kind]["counts"]))
+                panel.series.append(Series(name, found["edges"][1:], [100 * c / (counts[-1] or 1) for c in counts]))
+    if not panels:
+        return None
+    alt = f"Lengths and losses of {', '.join(summary['arms'])} against all documents, by domain."
+    return Plot("distributions", "Length and loss of each selection", alt, list(panels.values()))
+
+
+def shown_pair(summary: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """The pair whose plots are drawn: against an educational classifier where there is one, else the first."""
+    pairs = summary.get("pairs", {})
+    ranked = sorted(pairs, key=lambda name: "edu" not in name and "classifier" not in name)
+    return (ranked[0], pairs[ranked[0]]) if ranked else None
+
+
+def clusters(summary: dict[str, Any]) -> Plot | None:
+    """Figure 4 of the paper: how the two selections fall on clusters of their documents."""
+    if (pair := shown_pair(summary)) is None:
+        return None
+    left, _, right = pair[0].partition(" | ")
+    panels, said = [], []
+    for domain, found in pair[1].items():
+        if not (topics := found.get("topics")):
+            continue
+        rows = sorted(topics["clusters"], key=lambda r: -(r["left"] + r["right"]))[:CLUSTERS]
+        names = [f"{i}. {row['name']}" for i, row in enumerate(rows, 1)]
+        series = [Series(name, [row[key] for row in rows], names, "bars") for name, key in ((left, "left"), (right, "right"))]
+        panels.append(Panel(domain, "documents of the sample", "", series))
+        even = [topics["evenness"][key] for key in ("left", "right")]
+        if None not in even:
+            said.append(f"{domain}: evenness {left} {even[0]:.2f}, {right} {even[1]:.2f}")
+    return Plot("clusters", f"Topics: {pair[0]}", "; ".join(said) or "Clusters by size.", panels) if panels else None
+
+
+def plane(summary: dict[str, Any]) -> Plot | None:
+    """Figures 5 and 6 of the paper: embeddings of both selections on two principal components."""
+    if (pair := shown_pair(summary)) is None:
+        return None
+    left, _, right = pair[0].partition(" | ")
+    panels = []
+    for domain, found in pair[1].items():
+        if not (mapped := found.get("map")):
+            continue
+        series = []
+        for name, key in ((f"only {left}", "left"), (f"only {right}", "right"), ("both", "both")):
+            points = mapped["points"][key]
+            if points:
+                series.append(Series(name, [x for x, _ in points], [y for _, y in points], "points"))
+        first, second = (100 * e for e in mapped["explained"])
+        panels.append(Panel(domain, f"component 1 ({first:.0f} %)", f"component 2 ({second:.0f} %)", series))
+    alt = f"Where the documents of {left} and {right} lie on the first two principal components of their embeddings."
+    return Plot("map", f"Embeddings: {pair[0]}", alt, panels) if panels else None
+
+
+def clouds(summary: dict[str, Any]) -> Plot | None:
+    """Figure 18 of the paper: frequent words of each selection without those frequent in both."""
+    if (pair := shown_pair(summary)) is None:
+        return None
+    names = dict(zip(("left", "right"), pair[0].split(" | "), strict=True))
+    panels, said = [], []
+    for domain, found in pair[1].items():
+        for key, name in names.items():
+            cloud = [(word, float(count)) for word, count in found["clouds"][key]]
+            if cloud:
+                panels.append(Panel(f"{domain}: {name}", content=Words(cloud)))
+                said.append(f"{domain}, {name}: {', '.join(word for word, _ in cloud[:6])}")
+    return Plot("clouds", f"Words of one selection only: {pair[0]}", "; ".join(said) + ".", panels) if panels else None
+
+
+def _number(value: float | None, digits: int = 2) -> Number | None:
+    return None if value is None else Number(value, digits)

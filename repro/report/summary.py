@@ -1,0 +1,46 @@
+"""``summary.json``: the one file a run leaves behind that everything else is drawn from, sealed against edits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from repro.config import SettingError
+from repro.store import digest, write_json
+
+SCHEMA = 1
+
+
+def seal(summary: dict[str, Any]) -> dict[str, Any]:
+    """The summary with ``schema`` and the sha256 of its own content under ``checksum``."""
+    body = {"schema": SCHEMA, **{k: v for k, v in summary.items() if k not in ("schema", "checksum")}}
+    return {**body, "checksum": digest(json.loads(json.dumps(body)))}
+
+
+def write(path: Path, summary: dict[str, Any]) -> dict[str, Any]:
+    """Seal and write; returns what was written, as reading it back gives it (string keys)."""
+    sealed = json.loads(json.dumps(seal(summary), allow_nan=False))
+    write_json(path, sealed)
+    return sealed
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A summary that is whole, of this schema and unedited; :class:`SettingError` otherwise.
+
+    ``path`` is the file or the folder of a run.
+    """
+    file = path / "summary.json" if path.is_dir() else path
+    if not file.is_file():
+        raise SettingError(f"{file} is not there; name the folder a run printed in its last line (run: <dir>)")
+    try:
+        summary = json.loads(file.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingError(f"{file} is not JSON ({reason}); run the experiment again to rewrite it") from None
+    schema = summary.get("schema") if isinstance(summary, dict) else None
+    if schema != SCHEMA:
+        raise SettingError(f"{file} has schema {schema}, this code reads {SCHEMA}; run the experiment again with this version")
+    if seal(summary)["checksum"] != summary.get("checksum"):
+        raise SettingError(f"{file} was edited: its checksum does not fit its content; restore it, or run the experiment again")
+    return summary

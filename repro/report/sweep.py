@@ -1,0 +1,48 @@
+"""The members of a sweep side by side: the primary contrast of each, as a table and a plot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import mean
+
+from repro.report import plots, summary
+from repro.report.plots import Panel, Plot, Series
+from repro.report.run_tables import arm_values
+from repro.report.table import Cell, Interval, Number, Table
+
+
+def collate(folder: Path, name: str, runs: dict[str, Path]) -> str:
+    """``tables/sweep.*`` and ``figures/sweep.*`` in the sweep's folder; returns the table as text.
+
+    A member without a primary contrast, or with one seed, has no interval and says so. ``runs`` is label -> run folder.
+    """
+    found = {label: summary.read(run) for label, run in runs.items()}
+    rows: list[list[Cell]] = []
+    series = Series("", [], [], "interval")
+    for label, member in found.items():
+        row = next((r for r in member["comparisons"] if r["primary"] and r["metric"] == member["endpoint"]), None)
+        if row is None:
+            rows.append([label, "no primary contrast", None, None, None, None, member["verdict"]["sentence"]])
+            continue
+        gap: Cell = "no interval (1 seed)"
+        if row["low"] is not None:
+            gap = Interval(row["difference"], row["low"], row["high"], 4)
+            for values, value in zip((series.x, series.low, series.high), (gap.value, gap.low, gap.high), strict=True):
+                values.append(value)
+            series.y.append(label)
+        means = [Number(mean(arm_values(member, row[side], member["endpoint"])), 4) for side in ("treatment", "control")]
+        weak = "demonstration" if member["verdict"]["demonstration"] else member["verdict"]["outcome"]
+        rows.append([label, f"{row['treatment']} − {row['control']}", *means, gap, row["seeds"], weak])
+    columns = ["member", "primary contrast", "treatment", "control", "difference [95 %]", "seeds", "verdict"]
+    notes = ["Each member's own primary contrast and endpoint; intervals are not corrected for the number of members."]
+    table = Table("sweep", f"Sweep {name}", columns, rows, notes)
+    table.write(folder / "tables")
+    if series.y:
+        endpoint = next(iter(found.values()))["endpoint"].replace("_", " ")
+        alt = "; ".join(
+            f"{l}: {x:+.4f} ({a:+.4f} to {b:+.4f})"
+            for l, x, a, b in zip(series.y, series.x, series.low, series.high, strict=True)
+        )
+        panel = Panel("", f"difference in {endpoint}", "", [series], zero_line=True)
+        plots.write(Plot("sweep", f"Sweep {name}: primary contrast, 95 % intervals", alt, [panel]), folder / "figures")
+    return table.markdown()

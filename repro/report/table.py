@@ -1,0 +1,121 @@
+"""Tables as data, written as Markdown, CSV and LaTeX (booktabs) with the same content."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from repro.store import atomic
+
+NOT_RUN = "not run"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its confidence limits; printed as ``+0.012 [-0.003, +0.027]``."""
+
+    value: float
+    low: float
+    high: float
+    digits: int = 3
+    signed: bool = True  # a difference; shares have no sign
+
+    def __str__(self) -> str:
+        sign = "+" if self.signed else ""
+        value, low, high = (_digits(x, self.digits, sign) for x in (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}]"
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number with its printed digits and a mark (``*`` for chance level)."""
+
+    value: float
+    digits: int = 3
+    mark: str = ""
+
+    def __str__(self) -> str:
+        return _digits(self.value, self.digits) + self.mark
+
+
+def _digits(value: float, digits: int, sign: str = "") -> str:
+    """Fixed digits; large values (perplexities) with four significant ones."""
+    return f"{value:{sign}.4g}" if abs(value) >= 100_000 and digits else f"{value:{sign}.{digits}f}"
+
+
+Cell = str | int | Interval | Number | None
+
+
+@dataclass
+class Table:
+    """Rows of cells. ``None`` is an empty cell; what was not run says so in words."""
+
+    name: str
+    title: str
+    columns: list[str]
+    rows: list[list[Cell]]
+    notes: list[str] = field(default_factory=list)
+
+    def right_aligned(self) -> list[bool]:
+        """Which columns hold numbers."""
+        return [any(isinstance(row[i], (int, Number, Interval)) for row in self.rows) for i in range(len(self.columns))]
+
+    def markdown(self) -> str:
+        """GitHub Markdown with the notes under the table."""
+        lines = [f"# {self.title}", ""] if self.title else []
+        lines += ["| " + " | ".join(_pipe(c) for c in self.columns) + " |"]
+        lines += ["|" + "|".join(" ---: " if right else " --- " for right in self.right_aligned()) + "|"]
+        lines += ["| " + " | ".join(_pipe(cell_text(cell)) for cell in row) + " |" for row in self.rows]
+        return "\n".join(lines + [""] + [f"{note}  " for note in self.notes]).rstrip() + "\n"
+
+    def csv(self) -> str:
+        """One column a cell, and three (value, low, high) where a column holds intervals; full precision."""
+        wide = [any(isinstance(row[i], Interval) for row in self.rows) for i in range(len(self.columns))]
+        header = [name for i, c in enumerate(self.columns) for name in ([c, f"{c} low", f"{c} high"] if wide[i] else [c])]
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(header)
+        for row in self.rows:
+            cells: list[str | float | int] = []
+            for i, cell in enumerate(row):
+                if isinstance(cell, Interval):
+                    cells += [repr(cell.value), repr(cell.low), repr(cell.high)]
+                else:
+                    plain = "" if cell is None else repr(cell.value) if isinstance(cell, Number) else str(cell)
+                    cells += [plain, "", ""] if wide[i] else [plain]
+            writer.writerow(cells)
+        return buffer.getvalue()
+
+    def latex(self) -> str:
+        """A ``tabular`` with booktabs rules; title and notes stand as comments for the caption."""
+        head = [f"% {line}" for line in [self.title, *self.notes] if line]
+        body = [" & ".join(_tex(c) for c in self.columns) + r" \\", r"\midrule"]
+        body += [" & ".join(_tex(cell_text(cell)) for cell in row) + r" \\" for row in self.rows]
+        spec = "".join("r" if right else "l" for right in self.right_aligned())
+        return "\n".join([*head, rf"\begin{{tabular}}{{{spec}}}", r"\toprule", *body, r"\bottomrule", r"\end{tabular}", ""])
+
+    def write(self, folder: Path) -> None:
+        """``<name>.md``, ``<name>.csv`` and ``<name>.tex`` in ``folder``."""
+        for suffix, content in (("md", self.markdown()), ("csv", self.csv()), ("tex", self.latex())):
+            with atomic(folder / f"{self.name}.{suffix}") as temporary:
+                temporary.write_text(content, encoding="utf-8")
+
+
+def cell_text(cell: Cell) -> str:
+    """A cell as a reader sees it."""
+    return "" if cell is None else f"{cell:,}" if isinstance(cell, int) else str(cell)
+
+
+def _pipe(text: str) -> str:
+    return text.replace("|", r"\|").replace("\n", " ")
+
+
+def _tex(text: str) -> str:
+    replaced = text.replace("\\", r"\textbackslash ")
+    for character in "&%$#_{}":
+        replaced = replaced.replace(character, "\\" + character)
+    replaced = replaced.replace("~", r"\textasciitilde{}").replace("^", r"\textasciicircum{}")
+    return re.sub(r"(?<!\w)-(?=\d)", "$-$", replaced)  # minus signs, not the hyphens of words

@@ -1,0 +1,60 @@
+"""The comparison for the terminal: what was asked, what came out, how sure one can be. Fits 100 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from statistics import mean
+from typing import Any
+
+from repro.report.run_tables import arm_values
+
+WIDTH = 100
+
+
+def render(summary: dict[str, Any]) -> str:
+    """Plain text, no colours, no trailing newline."""
+    lines = ["", *textwrap.wrap(summary["question"], WIDTH), ""]
+    lines += _arms(summary) + _contrasts(summary) + _selected(summary)
+    verdict = summary["verdict"]
+    if verdict["demonstration"]:
+        lines.append("This is a demonstration, not evidence:")
+    for text in [verdict["sentence"], *(f"- {reason}" for reason in verdict["reasons"])]:
+        lines += textwrap.wrap(text, WIDTH, subsequent_indent="  " if text.startswith("- ") else "")
+    return "\n".join(lines)
+
+
+def _arms(summary: dict[str, Any]) -> list[str]:
+    metric = summary["endpoint"]
+    found = {arm: values for arm in summary["arms"] if (values := arm_values(summary, arm, metric))}
+    if not found:
+        return []
+    width = max(map(len, found))
+    lines = [f"{metric}: mean over seeds, then each seed"]
+    lines += [f"  {arm:{width}}  {mean(v):.4f}   ({', '.join(f'{x:.4f}' for x in v)})"[:WIDTH] for arm, v in found.items()]
+    return [*lines, ""]
+
+
+def _contrasts(summary: dict[str, Any]) -> list[str]:
+    rows = [r for r in summary.get("comparisons", []) if r["metric"] == summary["endpoint"]]
+    if not rows:
+        return []
+    names = [f"{r['treatment']} - {r['control']}{' *' if r['primary'] else ''}" for r in rows]
+    width = min(max(map(len, names)), 60)
+    better = "below zero favours the first arm" if rows[0]["lower_is_better"] else "above zero favours the first arm"
+    lines = [f"differences, paired by seed, 95 % intervals ({better}; * primary)"]
+    for name, r in zip(names, rows, strict=True):
+        interval = "no interval from one seed" if r["low"] is None else f"[{r['low']:+.4f}, {r['high']:+.4f}]"
+        lines.append(f"  {textwrap.shorten(name, width, placeholder='…'):{width}}  {r['difference']:+.4f}  {interval}")
+    return [*lines, ""]
+
+
+def _selected(summary: dict[str, Any]) -> list[str]:
+    """For a scoring run: what was kept."""
+    if summary["kind"] != "score":
+        return []
+    lines = []
+    for arm, row in summary["arms"].items():
+        for seed in list(row["seeds"].values())[:1]:
+            for domain, made in seed.get("make_up", {}).items():
+                lines.append(f"  {arm}: {domain}: {made['selected']:,} of {made['documents']:,} documents kept")
+    return [*lines, ""]

@@ -1,0 +1,87 @@
+"""The same story as ``report.html`` as a W&B Report (wandb-workspaces); without a login, as a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from repro.report import figures, run_tables, wandb_log
+from repro.store import atomic
+
+SPECIFICATION = "wandb_report.json"
+
+
+def publish(run_dir: Path, summary: dict[str, Any]) -> str:
+    """Log the run's stages, tables and images, save the report to W&B, and return a line with its address.
+
+    The specification is written to ``<run_dir>/wandb_report.json`` in any case. Without a login the runs are written
+    offline and the line says what to do; so it does when W&B does not answer.
+    """
+    from pydantic import TypeAdapter
+
+    report = build(summary)
+    specification = TypeAdapter(type(report)).dump_python(report, mode="json")
+    with atomic(run_dir / SPECIFICATION) as temporary:
+        temporary.write_text(json.dumps(specification, indent=1) + "\n", encoding="utf-8")
+    written = f"the report's specification is in {run_dir / SPECIFICATION}"
+    if not _logged_in():
+        number = wandb_log.log(run_dir, summary, "offline")
+        written = f"{written}, {number} offline runs are in {run_dir / 'wandb'}"
+        return f"no W&B login; run `wandb login`, then `wandb sync` the offline runs or this command again; {written}"
+    try:
+        wandb_log.log(run_dir, summary, "online")
+        report.save(draft=False)
+    except Exception as error:  # W&B's client raises anything; the local record is whole
+        return f"W&B did not take the report ({str(error).splitlines()[0]}); try again later; {written}"
+    return f"W&B report: {report.url}"
+
+
+def _logged_in() -> bool:
+    """Whether an API key is at hand; asks nobody."""
+    import wandb
+
+    return bool(wandb.login(prompt=False))
+
+
+def build(summary: dict[str, Any]) -> Any:
+    """The report's blocks: question, verdict, tables, training curves of the logged runs, how to run it again."""
+    import wandb_workspaces.reports.v2 as wr
+
+    from repro.report.page import command
+
+    tracking, verdict = summary["settings"]["tracking"], summary["verdict"]
+    said = [f"- {reason}" for reason in verdict["reasons"]]
+    heading = "This is a demonstration. " if verdict["demonstration"] else ""
+    blocks: list[Any] = [
+        wr.P(text=f"Experiment {summary['experiment']}, scale {summary['scale']}."),
+        wr.MarkdownBlock(
+            text="\n".join([f"**{heading}**{verdict['sentence']}" if heading else verdict["sentence"], "", *said])
+        ),
+    ]
+    for table in run_tables.tables(summary):
+        if table.name in ("outcome", "contrasts", "selection", "heads", "cost"):
+            blocks += [wr.H2(text=table.title), wr.MarkdownBlock(text=table.markdown().split("\n", 2)[2])]
+    blocks += [
+        wr.H2(text="Figures in words"),
+        wr.UnorderedList(items=[f"{p.title}: {p.alt}" for p in figures.figures(summary)]),
+    ]
+    if summary["kind"] == "train":
+        runs = wr.Runset(
+            project=tracking["project"],
+            entity=tracking["entity"] or "",
+            name=summary["experiment"],
+            filters=f"Group = '{summary['experiment']}'",
+            groupby=["config.arm"],
+        )
+        panels = [wr.LinePlot(title=key, x="tokens", y=[key]) for key in ("loss", "learning_rate", "grad_norm")]
+        blocks += [wr.H2(text="Training"), wr.PanelGrid(runsets=[runs], panels=panels)]
+    again = [command(summary), f"# commit {summary['provenance']['commit']}, settings {summary['settings_digest'][:12]}"]
+    blocks += [wr.H2(text="Run it again"), wr.MarkdownBlock(text="\n".join(["```bash", *again, "```"]))]
+    return wr.Report(
+        project=tracking["project"],
+        entity=tracking["entity"] or "",
+        title=f"{summary['experiment']} ({summary['scale']})",
+        description=summary["question"],
+        blocks=blocks,
+    )

@@ -1,0 +1,108 @@
+"""``python -m repro.run exp=NAME [group=option] [key.path=value]``: run an experiment, or with ``--plan`` say what it takes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from repro.config import GROUPS, SettingError, Settings, compose, options, to_yaml
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The door: parse, compose, plan or run, print ``run: <dir>`` last. Exit 2 for a user's mistake, 130 when interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="python -m repro.run",
+        description="Run an experiment end to end. Stages that are in the store are not run again; a run that was "
+        "stopped anywhere goes on with the same command.",
+        epilog=_choices(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "settings", nargs="*", metavar="key=value", help="exp=NAME, scale=NAME, group=option, or key.path=value"
+    )
+    parser.add_argument("--plan", action="store_true", help="show stages, cached or not, and cost estimates; run nothing")
+    parsed = parser.parse_args(arguments)
+    try:
+        settings = compose(parsed.settings)
+        if parsed.plan:
+            from repro.plan import describe
+
+            print(describe(settings))
+        else:
+            print(f"run: {run(settings)}")
+    except SettingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _choices() -> str:
+    lines = [f"  {group + '=':10}{' | '.join(options(group))}" for group in ("exp", "scale", *GROUPS)]
+    return "\n".join(
+        ["choices:", *lines, "", "example: python -m repro.run exp=selection_30pct scale=laptop budget.share=0.2\n"]
+    )
+
+
+def run(settings: Settings) -> Path:
+    """Run every stage that the store lacks, then the report; returns the run's folder."""
+    from repro.experiment import build
+    from repro.store import Store, digest
+
+    started = time.monotonic()
+    store, experiment = Store(Path(settings.work)), build(settings)
+    stages = experiment.order()
+    device = _device(settings.device)
+    _quiet(device)
+    for number, stage in enumerate(stages, 1):
+        place = f"[{number:>{len(str(len(stages)))}}/{len(stages)}] {stage.name:9} {experiment.title(stage)}"
+        if store.has(stage):
+            print(f"{place}  cached", flush=True)
+            continue
+        print(f"{place}  running", flush=True)
+        begun = time.monotonic()
+        store.ensure(stage, device)
+        print(f"{place}  done in {_duration(time.monotonic() - begun)}", flush=True)
+
+    key = digest([stage.fingerprint for stage in stages])
+    folder = Path(settings.work) / "runs" / f"{settings.exp.name}-{settings.scale}-{key[:8]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(to_yaml(settings))
+    from repro.report.build import build as report
+    from repro.report.terminal import render
+
+    summary = report(folder, settings, store, experiment.as_dict())
+    print(render(summary))
+    print(f"report: {folder / 'report.html'}   ({_duration(time.monotonic() - started)} in all)")
+    return folder
+
+
+def _device(wanted: str) -> str:
+    if wanted != "auto":
+        return wanted
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _quiet(device: str) -> None:
+    """Keep the libraries' own chatter off the terminal; warnings that matter reach the user through this project."""
+    os.environ.setdefault("DS_ACCELERATOR", device)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("WANDB_SILENT", "true")
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02.0f} s" if minutes else f"{seconds:.1f} s"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""What a selection writes: how often each document is read, and what the choice is made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from repro.config import Mixture
+from repro.selection.rank import Cut, taken
+from repro.store import atomic
+
+if TYPE_CHECKING:
+    import polars
+
+GROUPS = 50  # source groups of a domain that are listed one by one, largest first
+
+
+def repeats(mixture: Mixture, chosen: str) -> str:
+    """SQL: how often one pass over the mixture reads a document; ``chosen`` says whether it is selected."""
+    return f"({added(mixture)} + {mixture.weight} * ({chosen})::INTEGER)::INTEGER"
+
+
+def added(mixture: Mixture) -> int:
+    """How often a document is read that is not selected."""
+    return mixture.full if mixture.kind == "add" else 0
+
+
+def write_selection(connection: duckdb.DuckDBPyConnection, path: Path, cuts: dict[str, Cut], mixture: Mixture) -> None:
+    """``selection.parquet``: doc_id, domain, repeats for every training document, in the order of the scores."""
+    with atomic(path) as temporary:
+        connection.execute(
+            f"COPY (SELECT doc_id, domain, {repeats(mixture, taken(cuts))} AS repeats FROM pool) "
+            f"TO '{temporary}' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
+        )
+
+
+def describe(connection: duckdb.DuckDBPyConnection, cuts: dict[str, Cut], mixture: Mixture, unit: str) -> dict[str, Any]:
+    """Per domain: documents and tokens there and selected, shares, cut, shortfall, lengths, repeats, unranked, source groups.
+
+    ``tokens`` are whole documents in the proxy's tokens. ``shortfall`` is what the budget (of the scope) leaves unused.
+    """
+    connection.execute(
+        f"""CREATE TEMP TABLE made_up AS
+            SELECT scope, domain, "group", count(*) AS documents, coalesce(sum(n_tokens_doc), 0)::BIGINT AS tokens,
+                   count(*) FILTER (chosen) AS kept, coalesce(sum(n_tokens_doc) FILTER (chosen), 0)::BIGINT AS kept_tokens,
+                   count(*) FILTER (isfinite(raw)) AS ranked, count(*) FILTER (duplicate) AS duplicates,
+                   min(raw) FILTER (chosen) AS lowest
+            FROM (SELECT *, {taken(cuts)} AS chosen FROM pool) GROUP BY ALL"""
+    )
+    domains: dict[str, Any] = {}
+    rows = connection.execute(
+        """SELECT scope, domain, sum(documents)::BIGINT, sum(tokens)::BIGINT, sum(kept)::BIGINT, sum(kept_tokens)::BIGINT,
+                  sum(ranked)::BIGINT, sum(duplicates)::BIGINT, min(lowest), count(*), count(*) FILTER (kept > 0)
+           FROM made_up GROUP BY ALL ORDER BY domain"""
+    ).fetchall()
+    of_scope: dict[str, int] = {}
+    for scope, _, _, _, kept, kept_tokens, *_ in rows:
+        of_scope[scope] = of_scope.get(scope, 0) + (kept_tokens if unit == "tokens" else kept)
+    base = added(mixture)
+    for scope, domain, documents, tokens, kept, kept_tokens, ranked, duplicates, lowest, groups, kept_groups in rows:
+        cut = cuts[scope]
+        counts = {base: documents - kept, base + mixture.weight: kept}
+        domains[domain] = {
+            "documents": documents,
+            "tokens": tokens,
+            "selected_documents": kept,
+            "selected_tokens": kept_tokens,
+            "share_of_documents": kept / documents,
+            "share_of_tokens": kept_tokens / max(1, tokens),
+            "mean_tokens": kept_tokens / kept if kept else None,
+            "mean_tokens_of_all": tokens / documents,
+            "unranked": documents - ranked,
+            "near_duplicates": duplicates,  # passed over in favour of another document of their cluster
+            "budget": cut.limit,
+            "shortfall": cut.limit - of_scope[scope],
+            "threshold": lowest,  # the lowest priority taken, as the selector gives it
+            "cut": {"priority": cut.priority, "tie": cut.tie},  # with strata: the rank within them
+            "repeats": {str(times): n for times, n in counts.items() if n},
+            "read_tokens": base * tokens + mixture.weight * kept_tokens,
+            "sources": groups,
+            "selected_sources": kept_groups,
+            "groups": _groups(connection, domain, groups),
+        }
+    return domains
+
+
+def _groups(connection: duckdb.DuckDBPyConnection, domain: str, groups: int) -> dict[str, dict[str, Any]]:
+    """The largest source groups of a domain, and all others in one row."""
+    columns = "sum(documents)::BIGINT, sum(tokens)::BIGINT, sum(kept)::BIGINT, sum(kept_tokens)::BIGINT, min(lowest)"
+    rows = connection.execute(
+        f"""SELECT name, {columns} FROM (
+              SELECT *, CASE WHEN row_number() OVER (ORDER BY tokens DESC, "group") <= {GROUPS} THEN "group"
+                        ELSE '{max(0, groups - GROUPS)} others' END AS name FROM made_up WHERE domain = ?)
+            GROUP BY name ORDER BY 3 DESC, name""",
+        [domain],
+    ).fetchall()
+    names = ("documents", "tokens", "selected_documents", "selected_tokens", "threshold")
+    return {name: dict(zip(names, values, strict=True)) for name, *values in rows}
+
+
+def frozen(record: dict[str, Any], scores: Path | str) -> polars.DataFrame:
+    """The cut of ``selection.json`` applied to new score shards: doc_id, domain, selected. The budget is not applied again.
+
+    ``scores`` is a parquet file or glob. Raises ``ValueError`` for a selection whose priority is not a formula over the
+    scores or is a rank within strata, and for domains that it has no cut for.
+    """
+    if not record["formula"]:
+        raise ValueError(f"selector {record['selector']!r} ranks within strata or reads text: it has no threshold to freeze")
+    with duckdb.connect() as connection:
+        connection.execute(
+            f"""CREATE VIEW pool AS SELECT doc_id, domain, domain AS scope, ({record["formula"]})::DOUBLE AS priority
+                FROM read_parquet('{str(scores).replace("'", "''")}')"""
+        )
+        found = {name: Cut(d["budget"], d["cut"]["priority"], d["cut"]["tie"]) for name, d in record["domains"].items()}
+        new = [name for (name,) in connection.execute("SELECT DISTINCT domain FROM pool").fetchall() if name not in found]
+        if new:
+            raise ValueError(f"the selection has no cut for domain {', '.join(sorted(new))}")
+        return connection.sql(f"SELECT doc_id, domain, {taken(found)} AS selected FROM pool").pl()

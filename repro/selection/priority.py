@@ -1,0 +1,46 @@
+"""Stage ``priority``: what a selector that reads text says of every document, once for all budgets, mixtures and scores."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from repro.selection import selectors
+from repro.store import Context, Stage
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+def stages(selector: str, params: dict[str, Any], corpus: Stage) -> dict[str, Stage]:
+    """Inputs of a stage that calls ``selector``: one for each selector in it that reads text; none for a formula."""
+    selectors.identity(selector, params)  # refuses what is wrong with the parameters
+    return {selectors.key(name, own): _stage(name, own, corpus) for name, own in selectors.readers(selector, params)}
+
+
+def _stage(selector: str, params: dict[str, Any], corpus: Stage) -> Stage:
+    settings = {"selector": selector, "params": selectors.identity(selector, params)}
+    return Stage("priority", selector, settings, lambda context: _run(context, selector, params), {"corpus": corpus})
+
+
+def _run(context: Context, selector: str, params: dict[str, Any]) -> None:
+    from repro.selection import inputs, rank
+    from repro.store import atomic
+
+    corpus = context.inputs["corpus"]
+    with rank.connect(spill=context.out / "spill") as connection:
+        inputs.open_documents(connection, corpus)
+        asked = selectors.Context(corpus, None, connection, device=context.device, out=context.out)
+        found = selectors.call(selector, asked, params)
+    with atomic(context.out / "priorities.parquet") as temporary:
+        found.select("doc_id", "priority").write_parquet(temporary)
+    for name in ("spill", "judged"):
+        shutil.rmtree(context.out / name, ignore_errors=True)
+    context.facts |= {"documents": len(found), "unranked": len(found) - int(found["priority"].is_finite().sum())}
+
+
+def asked(context: Context, connection: duckdb.DuckDBPyConnection, seed: int) -> selectors.Context:
+    """What a selector is given by a stage with the inputs "corpus", "scores" and :func:`stages`."""
+    made = {name: folder for name, folder in context.inputs.items() if name.startswith("priority ")}
+    corpus, scores = context.inputs["corpus"], context.inputs["scores"]
+    return selectors.Context(corpus, scores, connection, seed, context.device, made=made)

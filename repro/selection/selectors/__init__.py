@@ -1,0 +1,162 @@
+"""Selectors, one file each, found by the name in ``configs/select``.
+
+A selector is a module with
+
+    def priority(context: Context, **params) -> str | polars.DataFrame
+
+Documents with a higher priority are taken first, within their domain; ties fall to a hash of the id. It returns either an
+SQL expression (DuckDB) over the columns of the scores, which is enough for anything that is a formula, or a frame of
+``doc_id`` and ``priority`` when it has to read text or other files. A priority that is null, NaN or infinite is never taken.
+
+Three optional names of a module: ``SEEDED = True`` where the order depends on the seed; ``identity(**params)``, which says
+what of the parameters enters the fingerprint (the digest of a file instead of its path); and ``READS_TEXT = True`` where
+reading the corpus takes long: what it says is then a stage of its own that sees the corpus only, computed once for all
+budgets, mixtures and scores, and resumed shard by shard (see :meth:`Context.judged`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from repro.config import SettingError, nearest, require
+from repro.store import atomic, digest
+
+if TYPE_CHECKING:
+    import duckdb
+    import polars
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a selector may look at. Folders are finished artifacts; ``seed`` is 0 unless the module is ``SEEDED``.
+
+    ``connection`` has the views ``scores`` (the columns of ``scores.parquet``) and ``documents`` (all but the text). A module
+    that ``READS_TEXT`` has no scores, and ``out`` is where finished shards are kept. ``made`` holds what such modules said.
+    """
+
+    corpus: Path
+    scores: Path | None
+    connection: duckdb.DuckDBPyConnection
+    seed: int = 0
+    device: str = "cpu"
+    out: Path | None = None
+    made: Mapping[str, Path] = field(default_factory=dict)
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Rows of a query over ``scores`` and ``documents``."""
+        return self.connection.execute(sql).fetchall()
+
+    def texts(self, columns: tuple[str, ...] = ("doc_id", "domain", "group", "text")) -> Iterator[polars.DataFrame]:
+        """The training documents, one shard at a time."""
+        import polars
+
+        from repro.corpus.documents import shards
+
+        for path in shards(self.corpus):
+            yield polars.read_parquet(path, columns=list(columns))
+
+    def judged(self, judge: Callable[[polars.DataFrame], Sequence[float]]) -> polars.DataFrame:
+        """``doc_id`` and ``priority`` of every training document: ``judge`` gives one number for each row of a shard.
+
+        Shards that a killed stage had finished are not judged again.
+        """
+        import polars
+
+        from repro.corpus.documents import shards
+
+        parts = []
+        for path, shard in zip(shards(self.corpus), self.texts(), strict=True):
+            done = self.out / "judged" / path.name if self.out else None
+            if done is not None and done.is_file():
+                parts.append(polars.read_parquet(done))
+                continue
+            parts.append(shard.select("doc_id", priority=polars.Series(judge(shard), dtype=polars.Float64)))
+            if done is not None:
+                with atomic(done) as temporary:
+                    parts[-1].write_parquet(temporary)
+        return polars.concat(parts)
+
+    def priorities(self, selector: str, params: dict[str, Any] | None = None) -> polars.DataFrame:
+        """What another selector says: doc_id, domain, priority (null where it is not finite)."""
+        import polars
+
+        found = call(selector, self, params or {})
+        if isinstance(found, str):
+            return self.connection.sql(
+                f"SELECT doc_id, domain, CASE WHEN isfinite(p) THEN p END AS priority "
+                f"FROM (SELECT doc_id, domain, ({found})::DOUBLE AS p FROM scores)"
+            ).pl()
+        domains = self.connection.sql("SELECT doc_id, domain FROM scores").pl()
+        value = polars.when(polars.col("priority").is_finite()).then("priority")
+        return domains.join(found, on="doc_id", how="left").select("doc_id", "domain", priority=value)
+
+
+def names() -> list[str]:
+    """All selectors there are."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load(name: str) -> ModuleType:
+    """The selector's module, or a :class:`SettingError` naming the nearest."""
+    if name not in names():
+        raise SettingError(
+            f"selector {name!r} is not known; did you mean {nearest(name, names())}? valid: {', '.join(names())}"
+        )
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def check(name: str, params: dict[str, Any]) -> None:
+    """Refuse parameters that the selector's function does not have, or that it needs and were not given."""
+    import inspect
+
+    known = list(inspect.signature(load(name).priority).parameters.values())[1:]
+    allowed = [p.name for p in known]
+    for key in params:
+        require(
+            key in allowed,
+            f"selector {name!r} has no params.{key}; did you mean {nearest(key, allowed)}? valid: {', '.join(allowed)}",
+        )
+    lacking = [p.name for p in known if p.default is p.empty and p.name not in params]
+    require(not lacking, f"selector {name!r} needs params.{', params.'.join(lacking)}; set it in its YAML in configs/select")
+
+
+def call(name: str, context: Context, params: dict[str, Any]) -> str | polars.DataFrame:
+    """The selector's answer, with its shape checked."""
+    check(name, params)
+    if (made := context.made.get(key(name, params))) is not None:
+        import polars
+
+        return polars.read_parquet(made / "priorities.parquet")
+    found = load(name).priority(context, **params)
+    if not isinstance(found, str):
+        lacking = {"doc_id", "priority"} - set(found.columns)
+        require(not lacking, f"selector {name!r} gave no column {', '.join(sorted(lacking))}")
+        twice = found.filter(found["doc_id"].is_duplicated())["doc_id"].sort()
+        require(not len(twice), f"selector {name!r} gave {twice[0] if len(twice) else ''!r} more than one priority")
+    return found
+
+
+def identity(name: str, params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters as they enter the fingerprint."""
+    check(name, params)
+    module = load(name)
+    return module.identity(**params) if hasattr(module, "identity") else params
+
+
+def key(name: str, params: dict[str, Any]) -> str:
+    """Under which name a stage reads what a selector that ``READS_TEXT`` said."""
+    return f"priority {digest([name, identity(name, params)])[:8]}"
+
+
+def readers(name: str, params: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The selectors that read text: this one, or those it is made of (``params.of``), with their parameters."""
+    if getattr(load(name), "READS_TEXT", False):
+        yield name, params
+    for part in params.get("of") or []:
+        yield from readers(part["selector"], part.get("params") or {})

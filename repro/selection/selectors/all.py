@@ -1,0 +1,8 @@
+"""Every document: with ``budget.share: 1`` the full corpus."""
+
+from repro.selection.selectors import Context
+
+
+def priority(context: Context) -> str:
+    """No preference; ties fall to the hash of the id."""
+    return "0.0"

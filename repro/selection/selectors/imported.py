@@ -1,0 +1,41 @@
+"""Scores from your own parquet files: any model, any method."""
+
+from pathlib import Path
+from typing import Any
+
+import polars
+
+from repro.config import SettingError, nearest, one_of, require
+from repro.selection.selectors import Context
+from repro.store import sha256_file
+
+
+def priority(
+    context: Context, path: str, column: str = "score", id_column: str = "doc_id", keep: str = "high"
+) -> polars.DataFrame:
+    """``column`` of the parquet file, folder or glob ``path``. Documents that it does not name are counted as unranked."""
+    one_of("params.keep", keep, ("high", "low"))
+    table = polars.scan_parquet(files(path))
+    names = table.collect_schema().names()
+    for name in (column, id_column):
+        require(name in names, f"params: {path} has no column {name!r}; did you mean {nearest(name, names)}?")
+    value = polars.col(column).cast(polars.Float64)
+    found = table.select(doc_id=polars.col(id_column).cast(polars.String), priority=value if keep == "high" else -value)
+    known = polars.Series("doc_id", [row[0] for row in context.query("SELECT doc_id FROM documents")])
+    kept = found.collect().filter(polars.col("doc_id").is_in(known.implode()))
+    require(kept.height > 0, f"no {id_column} of {path} is a doc_id of the corpus; check params.id_column and the ids")
+    return kept
+
+
+def files(path: str) -> list[Path]:
+    """The parquet files behind a file, folder or glob; at least one."""
+    place = Path(path)
+    found = sorted(place.glob("*.parquet")) if place.is_dir() else sorted(place.parent.glob(place.name))
+    if not found:
+        raise SettingError(f"params.path={path}: no parquet file there; give a file, a folder or a glob")
+    return found
+
+
+def identity(path: str, **params: Any) -> dict[str, Any]:
+    """The contents of the files, wherever they lie."""
+    return {"sha256": sorted(sha256_file(p) for p in files(path)), **params}

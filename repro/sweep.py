@@ -1,0 +1,113 @@
+"""``python -m repro.sweep sweep=NAME [overrides]``: a set of ordinary runs over one store, and one table at the end.
+
+A member is a process of ``repro.run``: it resumes, shares every stage that its settings do not touch (the store's locks
+keep two members from doing the same work), and its failure does not stop the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from repro.config import SettingError, compose, options, read_option, require
+from repro.store import digest, write_json
+
+
+@dataclass
+class Sweep:
+    """``configs/sweep/<name>.yaml``: the experiment, settings common to all members, and the grid (their product)."""
+
+    exp: str
+    grid: dict[str, list[Any]]
+    overrides: list[str] = field(default_factory=list)
+
+
+def members(name: str, overrides: list[str]) -> dict[str, list[str]]:
+    """Label -> arguments of ``repro.run``, for every point of the grid; overrides of the command line win."""
+    try:
+        sweep = Sweep(**read_option("sweep", name))
+    except TypeError as error:
+        raise SettingError(f"configs/sweep/{name}.yaml: {error}; it holds exp, grid and overrides") from None
+    require(bool(sweep.grid) and all(sweep.grid.values()), f"configs/sweep/{name}.yaml: the grid is empty")
+    points = {}
+    for values in itertools.product(*sweep.grid.values()):
+        chosen = [f"{key}={_text(value)}" for key, value in zip(sweep.grid, values, strict=True)]
+        points[" ".join(chosen)] = [f"exp={sweep.exp}", *sweep.overrides, *chosen, *overrides]
+    return points
+
+
+def _text(value: Any) -> str:
+    return f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value)
+
+
+def wandb_sweep(name: str, overrides: list[str]) -> str:
+    """The same grid as a W&B sweep file: ``wandb sweep FILE`` and ``wandb agent ID`` then drive it."""
+    import yaml
+
+    sweep = Sweep(**read_option("sweep", name))
+    command = ["${env}", "python", "-m", "repro.run", f"exp={sweep.exp}", *sweep.overrides, *overrides, "${args_no_hyphens}"]
+    parameters = {key: {"values": [_text(v) if isinstance(v, list) else v for v in vs]} for key, vs in sweep.grid.items()}
+    content = {"name": name, "method": "grid", "program": "repro.run", "command": command, "parameters": parameters}
+    return yaml.safe_dump(content, sort_keys=False)
+
+
+def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]]:
+    """Run every member; returns the sweep's folder and the labels that failed."""
+    points = members(name, overrides)
+    settings = {label: compose(arguments) for label, arguments in points.items()}  # refuse all mistakes before any work
+    work = Path(next(iter(settings.values())).work)
+    folder = work / "sweeps" / f"{name}-{digest(points)[:8]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "wandb_sweep.yaml").write_text(wandb_sweep(name, overrides))
+
+    def member(label: str) -> Path | None:
+        log = folder / f"member-{list(points).index(label):02}.log"
+        print(f"[{label}]  running, log in {log}", flush=True)
+        with open(log, "w") as handle:
+            done = subprocess.run([sys.executable, "-m", "repro.run", *points[label]], stdout=handle, stderr=subprocess.STDOUT)
+        lines = log.read_text().strip().split("\n")
+        if done.returncode != 0 or not lines[-1].startswith("run: "):
+            print(f"[{label}]  FAILED: {lines[-1]}", flush=True)
+            return None
+        print(f"[{label}]  done", flush=True)
+        return Path(lines[-1].removeprefix("run: "))
+
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        runs = dict(zip(points, pool.map(member, points), strict=True))
+    from repro.report.sweep import collate
+
+    write_json(folder / "sweep.json", {label: str(path) if path else None for label, path in runs.items()})
+    print(collate(folder, name, {label: path for label, path in runs.items() if path}))
+    return folder, [label for label, path in runs.items() if path is None]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The door. Exit 1 when a member failed, 2 for a user's mistake."""
+    parser = argparse.ArgumentParser(
+        prog="python -m repro.sweep", description=__doc__.split("\n\n")[0], epilog="sweeps: " + ", ".join(options("sweep"))
+    )
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="sweep=NAME, then settings of repro.run")
+    parser.add_argument("--jobs", type=int, default=1, help="members that run at once (default 1; one per device)")
+    parsed = parser.parse_args(arguments)
+    names = [a.removeprefix("sweep=") for a in parsed.settings if a.startswith("sweep=")]
+    overrides = [a for a in parsed.settings if not a.startswith("sweep=")]
+    try:
+        require(len(names) == 1, f"name one sweep: sweep=NAME with one of {', '.join(options('sweep'))}")
+        folder, failed = run(names[0], overrides, parsed.jobs)
+    except SettingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if failed:
+        print(f"error: {len(failed)} of the members failed: {'; '.join(failed)}", file=sys.stderr)
+    print(f"sweep: {folder}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""``python -m repro.tables``: write ``paper_tables/`` from ``results/`` and the paper's printed figures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from repro.config import SettingError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The door. Exit 2 for a user's mistake."""
+    parser = argparse.ArgumentParser(prog="python -m repro.tables", description=__doc__)
+    parser.add_argument("--results", type=Path, default=ROOT / "results", help="folders with a summary.json each")
+    parser.add_argument("--out", type=Path, default=ROOT / "paper_tables", help="where to write")
+    parsed = parser.parse_args(arguments)
+    try:
+        write(parsed.results, parsed.out)
+        if (parsed.results, parsed.out) == (ROOT / "results", ROOT / "paper_tables"):
+            _write_readme(parsed.results)
+    except SettingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"tables: {parsed.out}")
+    return 0
+
+
+def write(results_folder: Path, out: Path) -> None:
+    """All tables, figures and the verdict page; the same bytes for the same results."""
+    from repro.report import claims, paper_figures, paper_tables, plots
+    from repro.report.table import NOT_RUN, Table
+    from repro.store import atomic
+
+    results = paper_tables.read_results(results_folder)
+    tables = [*paper_tables.tables(results), claims.verdict_table(results)]
+    for table in tables:
+        table.write(out)
+    drawn = {plot.name: plot for plot in paper_figures.paper_figures(results)}
+    for plot in drawn.values():
+        plots.write(plot, out)
+    rows = [[f"[{t.name}]({t.name}.md)", t.title] for t in tables]
+    rows += [[f"[{n}]({n}.svg)" if n in drawn else n, text if n in drawn else f"{text}: {NOT_RUN}"]
+             for n, text in paper_figures.WANTED.items()]  # fmt: skip
+    sources = [
+        f"{r.name}: {r.summary['experiment']} at scale {r.summary['scale']}, checksum {r.summary['checksum'][:12]}"
+        for r in results
+    ]
+    notes = ["Written by `python -m repro.tables` and by nothing else.", "Results read: " + ("; ".join(sources) or "none")]
+    with atomic(out / "README.md") as temporary:
+        temporary.write_text(
+            Table("README", "The paper's tables and figures beside ours", ["file", "content"], rows, notes).markdown()
+        )
+
+
+def _write_readme(results_folder: Path) -> None:
+    from repro.report import paper_tables, readme
+
+    readme.rewrite(ROOT / "README.md", paper_tables.read_results(results_folder))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""Metrics: a local JSONL that is the truth, W&B beside it, and progress on the terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from repro.config import Tracking
+
+
+class Tracker:
+    """One run's log. Rows go to ``path`` (JSON lines, in order) and, unless disabled, to W&B.
+
+    A run that is resumed calls :meth:`rewind` so that no step stands twice in the file. W&B resumed offline starts a
+    second run (its limitation), so each row carries its own ``step``.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        settings: Tracking,
+        name: str,
+        group: str,
+        tags: list[str] | None = None,
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.run = None
+        self._handle = open(path, "a")
+        if settings.wandb != "disabled":
+            self.run = _start_wandb(settings, path.parent, name, group, tags or [], config or {})
+
+    def log(self, row: dict[str, Any], step: int) -> None:
+        """Append one row."""
+        self._handle.write(json.dumps({"step": step, **row}) + "\n")
+        self._handle.flush()
+        if self.run is not None:
+            self.run.log({"own_step": step, **row})
+
+    def rewind(self, step: int) -> None:
+        """Drop rows after ``step``: they are about to be written again."""
+        self._handle.close()
+        rows = [row for row in read_rows(self.path) if row["step"] <= step]
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        os.replace(temporary, self.path)
+        self._handle = open(self.path, "a")
+
+    def finish(self, summary: dict[str, Any] | None = None) -> None:
+        """Close both logs."""
+        self._handle.close()
+        if self.run is not None:
+            self.run.summary.update(summary or {})
+            self.run.finish()
+            self.run = None
+
+
+def _start_wandb(settings: Tracking, folder: Path, name: str, group: str, tags: list[str], config: dict[str, Any]) -> Any:
+    """A W&B run, or ``None`` with one warning line: an outage must not stop the experiment."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    try:
+        import wandb
+
+        return wandb.init(
+            project=settings.project,
+            entity=settings.entity,
+            mode=settings.wandb,
+            name=name,
+            group=group,
+            tags=tags,
+            config=config,
+            dir=str(folder),
+            reinit="create_new",
+            settings=wandb.Settings(console="off", x_disable_stats=True),
+        )
+    except Exception as error:
+        print(f"warning: W&B is off for {name}: {str(error).splitlines()[0]}; the local log goes on", file=sys.stderr)
+        return None
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSONL log; a last line cut off by a kill is ignored."""
+    rows = []
+    for line in path.read_text().split("\n") if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+@contextmanager
+def progress(total: float, unit: str, label: str) -> Iterator[Any]:
+    """A progress bar with rate and time left; ``bar.update(n)``. One line every ten seconds where there is no terminal."""
+    from tqdm import tqdm
+
+    terminal = sys.stderr.isatty()
+    bar = tqdm(
+        total=total,
+        unit=f" {unit}",
+        unit_scale=True,
+        desc=f"    {label}",
+        leave=False,
+        dynamic_ncols=terminal,
+        ascii=not terminal,
+        mininterval=0.5 if terminal else 10.0,
+        delay=2.0,
+    )
+    try:
+        yield bar
+    finally:
+        bar.close()

@@ -1,0 +1,133 @@
+"""The whole job at ``scale=smoke`` as a user runs it: outcome, caching, resume after kills, refusals without traceback."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ENV = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_SILENT": "true"}
+TIMED = ("manifest.json", "metrics.jsonl", "results.json", "wandb/")  # hold clock times; everything else must be equal
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "repro.run", *arguments]
+
+
+def run(*arguments):
+    return subprocess.run(command(*arguments), cwd=ROOT, env=ENV, capture_output=True, text=True, timeout=900)
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    work = tmp_path_factory.mktemp("work")
+    done = run("exp=selection_30pct", "scale=smoke", f"work={work}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return work, done
+
+
+def stages_run(output):
+    """Names of the stages a run's log says were computed, cached ones left out."""
+    return [line.split("]")[1].split()[0] for line in output.splitlines() if "  done in " in line]
+
+
+def test_the_run_folder_holds_what_is_promised(smoke):
+    work, done = smoke
+    last = done.stdout.strip().splitlines()[-1]
+    assert last.startswith("run: ")
+    folder = Path(last.removeprefix("run: "))
+    for name in ("config.yaml", "summary.json", "report.html"):
+        assert (folder / name).stat().st_size > 0, name
+    for kind, suffixes in (("tables", (".md", ".csv", ".tex")), ("figures", (".png", ".svg"))):
+        assert {p.suffix for p in (folder / kind).iterdir()} >= set(suffixes)
+    page = (folder / "report.html").read_text()
+    assert "default-src 'none'" in page  # the browser itself refuses every request
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=.https?:", page)
+    assert "demonstration" in done.stdout.lower()
+
+
+def test_documents_in_are_kept_plus_dropped(smoke):
+    work, _ = smoke
+    (counts,) = work.glob("artifacts/corpus/*/counts.json")
+    counts = json.loads(counts.read_text())
+    assert counts["in"] == counts["kept"] + sum(counts["dropped"].values())
+
+
+def test_the_known_copying_heads_of_the_built_proxy_are_the_selected_ones(smoke):
+    from repro.proxy.built import INDUCTION
+
+    (heads,) = smoke[0].glob("artifacts/heads/*/heads.json")
+    selected = [tuple(head) for head in json.loads(heads.read_text())["selected"]]
+    assert selected == [INDUCTION]
+
+
+def test_paired_arms_start_from_the_same_weights_and_arms_read_what_was_selected(smoke):
+    import polars as pl
+
+    for folder in smoke[0].glob("artifacts/pretrain/*"):
+        if not folder.is_dir() or not (folder / "manifest.json").is_file():
+            continue
+        manifest = json.loads((folder / "manifest.json").read_text())
+        selection = smoke[0] / "artifacts" / manifest["inputs"]["selection"]["folder"] / "selection.parquet"
+        chosen = set(pl.read_parquet(selection).filter(pl.col("repeats") > 0)["doc_id"])
+        read = set(pl.read_parquet(folder / "reads.parquet").filter(pl.col("reads") > 0)["doc_id"])
+        assert read and read <= chosen
+
+
+def test_the_same_command_again_computes_nothing_and_another_share_keeps_detection_and_scoring(smoke):
+    work, _ = smoke
+    again = run("exp=selection_30pct", "scale=smoke", f"work={work}")
+    assert again.returncode == 0 and stages_run(again.stdout) == []
+    plan = run("exp=selection_30pct", "scale=smoke", f"work={work}", "budget.share=0.5", "--plan")
+    state = {line.split()[0]: ("cached" in line) for line in plan.stdout.splitlines() if line.split()[:1]}
+    assert state["heads"] and state["score"] and state["tokens"]
+    assert not state["pretrain"]
+
+
+def test_a_run_killed_again_and_again_ends_with_the_same_bytes(smoke, tmp_path):
+    arguments = ("exp=selection_30pct", "scale=smoke", f"work={tmp_path}", "exp.seeds=[0]")
+    generator, logs = random.Random(0), []
+    for _ in range(4):
+        process = subprocess.Popen(command(*arguments), cwd=ROOT, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                   text=True, start_new_session=True)  # fmt: skip
+        time.sleep(generator.uniform(8, 16))
+        os.killpg(process.pid, signal.SIGKILL)
+        logs.append(process.communicate()[0])
+    last = run(*arguments)
+    assert last.returncode == 0, last.stderr[-3000:]
+    computed = [stage for log in [*logs, last.stdout] for stage in stages_run(log)]
+    assert computed.count("score") <= 1 and computed.count("heads") <= 1  # finished stages are not redone
+    compared = 0
+    for manifest in tmp_path.glob("artifacts/*/*/manifest.json"):
+        undisturbed = json.loads((smoke[0] / manifest.relative_to(tmp_path)).read_text())["files"]
+        files = json.loads(manifest.read_text())["files"]
+        for name in files.keys() | undisturbed.keys():
+            if not name.endswith(TIMED) and not name.startswith(TIMED):
+                assert files.get(name) == undisturbed.get(name), f"{manifest.parent.name}/{name}"
+                compared += 1
+    assert compared > 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["exp=selection_30pc"], "selection_30pct"),
+        (["exp=selection_30pct", "scale=smoke", "budget.share=2"], "(0, 1]"),
+        (["exp=score_corpus", "scale=smoke", "corpus=files", "corpus.paths=[/nowhere/x.jsonl]"], "/nowhere/x.jsonl"),
+        (["exp=score_corpus", "scale=smoke", "proxy=folder", "proxy.path=/nowhere"], "/nowhere"),
+        (["exp=selection_30pct", "scale=smoke", "items=folder", "items.folder=/nowhere"], "/nowhere"),
+    ],
+)
+def test_a_users_mistake_is_one_line_without_traceback(arguments, says, tmp_path):
+    done = run(*arguments, f"work={tmp_path}")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    (line,) = [x for x in done.stderr.strip().splitlines() if x.startswith("error: ")]
+    assert says in line

@@ -1,0 +1,257 @@
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars
+import pytest
+import scoring_corpus as given
+import torch
+
+from repro.config import Score, SettingError
+from repro.influence import shards, workers
+from repro.store import Context, Store, read_json, sha256_file, write_json
+
+SCORE = Score(window=64, max_tokens=160, tokens_per_batch=512, token_losses=1, processes=1)
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("work"))
+    found = given.stages(SCORE, documents=given.corpus(extra=["", "x", "word " * 400, "\u2028 line \U0001f600 \x00"]))
+    given.ensure_all(store, found["score"])
+    return store, found
+
+
+def test_heads_of_the_constructed_proxy(scored):
+    store, found = scored
+    heads = read_json(store.path(found["heads"]) / "heads.json")
+    assert heads["selected"] == [[1, 0]]
+    assert heads["scores"][1][0] > 0.5 and sum(map(sum, heads["scores"])) == heads["scores"][1][0]
+    assert heads["effect_on_probes"]["accuracy_base"] > 0.5 > 0.1 >= heads["effect_on_probes"]["accuracy_masked"]
+    assert heads["num_layers"] == 2 and heads["num_heads"] == 4
+
+
+def test_scores_against_a_plain_computation(scored):
+    """Every document again, with the library's own labels loss and a model whose query weights are zeroed by hand."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    store, found = scored
+    folder = store.path(found["proxy"]) / "model"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    base = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    reference = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    reference.model.layers[1].self_attn.q_proj.weight.data[:256] = 0  # layer 1, head 0
+    checked = 0
+    for path in sorted((store.path(found["score"]) / "scores").glob("*.parquet")):
+        texts = polars.read_parquet(store.path(found["corpus"]) / "documents" / path.name)
+        scores = polars.read_parquet(path)
+        assert scores["doc_id"].to_list() == texts["doc_id"].to_list()
+        for row, text in zip(scores.iter_rows(named=True), texts["text"], strict=True):
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+            assert row["n_tokens_doc"] == len(ids)
+            sums, predicted, fed = [0.0, 0.0], 0, 0
+            capped = ids[:160]
+            for start in range(0, len(capped), 64):
+                window = torch.tensor([capped[start : start + 64]])
+                if window.shape[1] < 2:
+                    continue
+                fed += window.shape[1]
+                predicted += window.shape[1] - 1
+                for i, model in enumerate((base, reference)):
+                    with torch.no_grad():
+                        sums[i] += float(model(window, labels=window).loss) * (window.shape[1] - 1)
+            assert row["n_tokens"] == fed
+            if not predicted:
+                assert row["score"] is None and row["reason"] == "one token or none"
+                continue
+            np.testing.assert_allclose([row["loss_base"], row["loss_ref"]], np.array(sums) / predicted, rtol=1e-5)
+            np.testing.assert_allclose(row["score"], (sums[1] - sums[0]) / sums[0], rtol=1e-4, atol=1e-6)
+            checked += 1
+    assert checked >= 24
+
+
+def test_repeated_text_scores_highest_and_is_reported(scored):
+    store, found = scored
+    scores = polars.read_parquet(store.path(found["score"]) / "scores" / "a-00000.parquet").sort("score", descending=True)
+    repeated = scores.filter(polars.col("repetition") > 0.9)
+    assert repeated.height == 1 and repeated["compressibility"][0] < 0.1
+    assert repeated["score"][0] == scores.drop_nulls("score")["score"].max()
+    facts = read_json(store.path(found["score"]) / "manifest.json")["facts"]
+    assert facts["documents"] == 28 and facts["unscored"] == {"one token or none": 2}
+
+
+def test_token_losses_of_extremes(scored):
+    store, found = scored
+    rows = read_json(store.path(found["score"]) / "tokens.json")
+    assert {(r["domain"], r["end"]) for r in rows} == {(d, e) for d in "ab" for e in ("highest", "lowest")}
+    scores = polars.concat([polars.read_parquet(p) for p in sorted((store.path(found["score"]) / "scores").glob("*.parquet"))])
+    for row in rows:
+        known = scores.filter(polars.col("doc_id") == row["doc_id"]).row(0, named=True)
+        means = [np.mean([t[key] for t in row["tokens"]]) for key in ("loss_base", "loss_ref")]
+        np.testing.assert_allclose(means, [known["loss_base"], known["loss_ref"]], rtol=1e-6)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import scoring_corpus as given
+from repro.config import Score
+from repro.store import Store
+if __name__ == "__main__":
+    score = Score(window=64, max_tokens=160, tokens_per_batch=512, token_losses=1, processes=2)
+    found = given.stages(score, documents=given.corpus(per_shard=4, shards=24))
+    given.ensure_all(Store(Path(sys.argv[1])), found["score"])
+"""
+
+
+def contents(folder):
+    return {p.name: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "manifest.json"}
+
+
+def workers_of(pid):
+    listed = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    return [int(line.split()[0]) for line in listed.splitlines() if "spawn_main" in line]
+
+
+def test_killed_parent_and_killed_worker_leave_the_same_files(tmp_path):
+    """Two processes; first the parent is killed, then a worker: the files are those of one undisturbed process."""
+    found = given.stages(SCORE, documents=given.corpus(per_shard=4, shards=24))
+    expected = contents(given.ensure_all(Store(tmp_path / "calm"), found["score"]))
+
+    script = tmp_path / "score.py"
+    script.write_text(SCRIPT)
+    store = Store(tmp_path / "killed")
+    for stage in found["score"].ancestors()[:-1]:
+        store.ensure(stage)
+    scores = store.path(found["score"]).with_name(store.path(found["score"]).name + ".partial") / "scores"
+
+    def stamps():
+        return {p.name: p.stat().st_mtime_ns for p in scores.glob("*.parquet")}
+
+    root = Path(given.__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{Path(given.__file__).parent}"}
+    with open(tmp_path / "log", "w") as log:
+        run = subprocess.Popen([sys.executable, script, tmp_path / "killed"], stdout=log, stderr=log, env=environment)
+    while len(stamps()) < 2:
+        assert run.poll() is None, (tmp_path / "log").read_text()
+        time.sleep(0.005)
+    orphans = workers_of(run.pid)
+    run.kill()
+    run.wait()
+    for pid in orphans:  # they leave with their parent
+        for _ in range(1000):
+            if not Path(f"/proc/{pid}").exists() or ") Z " in Path(f"/proc/{pid}/stat").read_text():
+                break
+            time.sleep(0.01)
+        else:
+            raise AssertionError("a worker outlived its parent")
+    for late in sorted(scores.glob("*.parquet"))[2:]:  # on a fast machine the orphans finish nearly all: leave work for two
+        late.unlink()
+    before = stamps()
+    assert len(before) == 2
+
+    killed = []
+
+    def kill_one():
+        while not (pids := workers_of(os.getpid())) and scores.exists():  # seen while they start: there is one to kill
+            time.sleep(0.005)
+        while scores.exists() and len(stamps()) < len(before) + 1:
+            time.sleep(0.005)
+        killed.extend(pids[:1])
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    folder = store.ensure(given.stages(replace(SCORE, processes=2), documents=found["corpus"])["score"])
+    killer.join()
+    assert killed and contents(folder) == expected
+    after = {p.name: p.stat().st_mtime_ns for p in (folder / "scores").glob("*.parquet")}
+    assert before.items() <= after.items()  # finished shards were not scored again
+    assert read_json(folder / "manifest.json")["facts"]["shards_resumed"] == len(before)
+
+
+def test_a_shard_that_changed_is_refused(tmp_path):
+    store = Store(tmp_path)
+    found = given.stages(SCORE)
+    for stage in found["score"].ancestors()[:-1]:
+        store.ensure(stage)
+    shard = store.path(found["corpus"]) / "documents" / "b-00003.parquet"
+    polars.read_parquet(shard).head(3).write_parquet(shard)
+    with pytest.raises(SettingError, match="b-00003.parquet changed since the corpus was published"):
+        store.ensure(found["score"])
+
+
+def test_other_process_counts_are_the_same_stage():
+    assert given.stages(Score(processes=1))["score"].fingerprint == given.stages(Score(processes=7))["score"].fingerprint
+    assert given.stages(Score(mask="zero"))["score"].fingerprint != given.stages(Score())["score"].fingerprint
+    assert json.dumps(given.stages(Score())["score"].settings)
+
+
+def test_masks_zero_and_mean_run_and_differ(tmp_path):
+    store = Store(tmp_path)
+    found = {}
+    for mask in ("uniform", "zero", "mean"):
+        target = given.stages(Score(mask=mask, window=64, max_tokens=64, processes=1))["score"]
+        folder = given.ensure_all(store, target)
+        found[mask] = polars.read_parquet(sorted((folder / "scores").glob("*.parquet")))
+    assert found["uniform"]["loss_base"].equals(found["mean"]["loss_base"])
+    for other in ("zero", "mean"):
+        gap = (found["uniform"]["loss_ref"] - found[other]["loss_ref"]).abs()
+        assert gap.max() > 1e-4
+
+
+def test_mean_mask_without_held_out_text_is_refused(tmp_path):
+    store = Store(tmp_path)
+    target = given.stages(Score(mask="mean", window=64, max_tokens=64), documents=given.corpus(heldout=False))["score"]
+    with pytest.raises(SettingError, match="set corpus.heldout_share above 0"):
+        given.ensure_all(store, target)
+
+
+def test_a_window_longer_than_the_context_is_refused(tmp_path):
+    with pytest.raises(SettingError, match="score.window=9000 is longer than the proxy's context of 8192"):
+        given.ensure_all(Store(tmp_path), given.stages(Score(window=9000, max_tokens=9000))["score"])
+
+
+def test_a_finished_file_of_another_content_is_refused(scored, tmp_path):
+    import shutil
+
+    store, found = scored
+    target = tmp_path / "a-00000.parquet"
+    shutil.copyfile(store.path(found["score"]) / "scores" / "a-00000.parquet", target)
+    digest = sha256_file(store.path(found["corpus"]) / "documents" / "a-00000.parquet")
+    assert shards.finished(target, digest) and not shards.finished(tmp_path / "absent.parquet", digest)
+    with pytest.raises(ValueError, match="another content"):
+        shards.finished(target, "0" * 64)
+    target.write_bytes(target.read_bytes()[:-100])
+    with pytest.raises(ValueError):
+        shards.finished(target, digest)
+
+
+def test_a_changed_shard_between_kill_and_resume_loses_nothing(tmp_path):
+    """Stopped after one shard; the shard and the corpus manifest are replaced; the resume says so in one line."""
+    store = Store(tmp_path)
+    found = given.stages(SCORE)
+    for stage in found["score"].ancestors()[:-1]:
+        store.ensure(stage)
+    final = store.path(found["score"])
+    partial = final.with_name(final.name + ".partial") / "scores"
+    context = Context(partial.parent, {k: store.path(s) for k, s in found["score"].inputs.items()}, "cpu")
+    documents = store.path(found["corpus"]) / "documents"
+    job = workers.Job.of(SCORE, "float32", context)
+    workers.score_all(job, [documents / "a-00000.parquet"], partial, 1, lambda tokens: None)
+    polars.read_parquet(documents / "a-00000.parquet").head(3).write_parquet(documents / "a-00000.parquet")
+    manifest = read_json(store.path(found["corpus"]) / "manifest.json")
+    manifest["files"]["documents/a-00000.parquet"] = sha256_file(documents / "a-00000.parquet")
+    write_json(store.path(found["corpus"]) / "manifest.json", manifest)
+    with pytest.raises(SettingError, match="a-00000.parquet was made from another content of its shard") as refusal:
+        store.ensure(found["score"])
+    assert "\n" not in str(refusal.value) and len(list(partial.glob("*.parquet"))) == 1

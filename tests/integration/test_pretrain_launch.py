@@ -1,0 +1,190 @@
+"""Ranks under a launcher, the stages through the store, branch points and models kept on the way."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from pretraining import DOMAINS, QUICK, TINY, job, workspace, write_documents, write_selection
+from safetensors.torch import load_file
+
+from repro.config import SettingError, Tracking, Train
+from repro.pretrain import launch, loop, stage
+from repro.store import Stage, Store, sha256_file
+from repro.tracking import read_rows
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    return workspace(tmp_path_factory.mktemp("launch"))
+
+
+def losses(out):
+    return [row["loss"] for row in read_rows(Path(out) / "loss.jsonl")]
+
+
+def test_two_ranks_train_what_one_trains(paths, tmp_path, capfd):
+    """gloo through torchrun, ZeRO 2, accumulation; float32, so only the order of sums differs."""
+    one = job(paths, tmp_path / "one")
+    loop.train(one)
+    two = job(paths, tmp_path / "two", launcher="torchrun", processes=2, micro_batch=2, zero_stage=2, log_every_steps=4)
+    facts = launch.launch(two)
+    assert facts["ranks"] == 2 and facts["logits_difference"] <= 1e-5
+    np.testing.assert_allclose(losses(two.out), losses(one.out), atol=1e-5, rtol=0)
+    assert sha256_file(tmp_path / "two" / "reads.parquet") == sha256_file(tmp_path / "one" / "reads.parquet")
+    validations = [
+        next(row for row in read_rows(Path(run.out) / "metrics.jsonl") if "validation/loss/code" in row) for run in (one, two)
+    ]
+    for domain in DOMAINS:
+        key = f"validation/bits_per_byte/{domain}"
+        assert validations[0][key] == pytest.approx(validations[1][key], abs=1e-4)
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {path.name for path in (tmp_path / "one").iterdir()}
+
+
+def test_an_error_of_a_rank_is_one_line_here(paths, tmp_path):
+    other = write_selection(tmp_path / "selection", write_documents(tmp_path / "corpus", documents=7))
+    wrong = job({**paths, "selection": other}, tmp_path / "out", launcher="torchrun", processes=2, micro_batch=4)
+    with pytest.raises(SettingError, match="does not match the tokens") as refused:
+        launch.launch(wrong)
+    assert "\n" not in str(refused.value)
+
+
+def test_launchers_that_cannot_start(paths, tmp_path, monkeypatch):
+    with pytest.raises(SettingError, match=r"train\.processes=2 needs a launcher; set train\.launcher=torchrun"):
+        launch.launch(job(paths, tmp_path, processes=2, micro_batch=4))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SettingError, match=r"train\.launcher=slurm needs 'sbatch'"):
+        launch.launch(job(paths, tmp_path, launcher="slurm", processes=2, micro_batch=4))
+    with pytest.raises(SettingError, match="must be a multiple of 8"):
+        launch.launch(job(paths, tmp_path, launcher="slurm", processes=12, micro_batch=2, batch_sequences=24))
+
+
+def test_the_slurm_script_starts_every_rank(paths, tmp_path):
+    this = job(paths, tmp_path, launcher="slurm", processes=16, micro_batch=1, batch_sequences=16)
+    line = launch.command(this, tmp_path / "job.json")
+    assert line[:2] == ["sbatch", "--wait"]
+    script = Path(line[2]).read_text()
+    assert "--nodes=2" in script and "--gpus-per-node=8" in script and "--nproc-per-node=8" in script
+    hosts = replace(this.train, launcher="deepspeed", hostfile="hosts")
+    assert "--hostfile" in launch.command(replace(this, train=hosts), tmp_path / "job.json")
+
+
+def test_a_rank_too_few_is_refused(paths, tmp_path):
+    with pytest.raises(SettingError, match=r"train\.processes=2 but the launcher started 1 ranks"):
+        loop.train(job(paths, tmp_path, processes=2, micro_batch=4))
+
+
+def test_what_cannot_fit_is_refused_before_it_starts(paths, tmp_path, monkeypatch):
+    class Full:
+        free = 1000
+
+    monkeypatch.setattr(launch.shutil, "disk_usage", lambda _: Full)
+    with pytest.raises(SettingError, match=r"GB of disk and 0\.00 GB are free"):
+        launch.launch(job(paths, tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_models_on_the_way_and_several_decays_of_one_stable_run(paths, tmp_path):
+    """A run from a branch point equals, to the bit, the run that had this decay from the start."""
+    batch = 8 * 64
+    settings = dict(decay=0.5, branch_at_decay=True, keep_at_tokens=[3 * batch, 12 * batch])
+    stable = job(paths, tmp_path / "stable", **settings)
+    loop.train(stable)
+    kept = sorted(path.name for path in (tmp_path / "stable" / "models").iterdir())
+    assert kept == sorted([str(12 * batch), str(3 * batch), str(6 * batch)])  # the last is the one before the decay
+    final = load_file(tmp_path / "stable" / "model" / "model.safetensors")
+    for name, value in load_file(tmp_path / "stable" / "models" / str(12 * batch) / "model.safetensors").items():
+        assert value.equal(final[name])
+    early = job(paths, tmp_path / "early", tokens=3 * batch, decay=0.0)
+    loop.train(early)
+    weights = "model.safetensors"
+    assert sha256_file(tmp_path / "early/model" / weights) == sha256_file(tmp_path / f"stable/models/{3 * batch}" / weights)
+
+    cosine = dict(decay=0.5, decay_shape="cosine")
+    whole = job(paths, tmp_path / "whole", **cosine)
+    loop.train(whole)
+    branched = job(paths, tmp_path / "branched", branch_from=str(tmp_path / "stable"), **cosine)
+    loop.train(branched)
+    assert losses(branched.out) == losses(whole.out) != losses(stable.out)
+    assert losses(branched.out)[:6] == losses(stable.out)[:6]
+    for name in ("model/model.safetensors", "reads.parquet", "loss.jsonl"):
+        assert sha256_file(tmp_path / "branched" / name) == sha256_file(tmp_path / "whole" / name)
+
+    for change, message in (
+        (dict(seed=1), "written with order of the documents="),
+        (dict(learning_rate=1e-2), r"written with train\.learning_rate=0\.003, this run has train\.learning_rate=0\.01"),
+        (dict(decay=0.75), "lies behind step 3, where this run's decay starts"),
+    ):
+        with pytest.raises(SettingError, match=message):
+            loop.train(job(paths, tmp_path / "refused", **{"branch_from": str(tmp_path / "stable"), **cosine, **change}))
+    with pytest.raises(SettingError, match="holds no branch point"):
+        stage.branch_point(tmp_path / "whole")
+
+
+def stages(tmp_path, train, seed=0, arm="arm", tracking=None, proxy=None, model=TINY):
+    def corpus(ctx):
+        write_documents(ctx.out)
+
+    def selection(ctx):
+        folder = ctx.inputs["corpus"] / "documents"
+        frame = pl.concat([pl.read_parquet(path, columns=["doc_id", "domain"]) for path in sorted(folder.glob("*"))])
+        frame.with_columns(pl.lit(1).alias("repeats")).write_parquet(ctx.out / "selection.parquet")
+
+    source = Stage("corpus", "made", {}, corpus)
+    chosen = Stage("selection", "all", {}, selection, {"corpus": source})
+    ids = stage.tokens_stage(model, source, proxy)
+    return stage.stage(model, train, seed, ids, chosen, tracking or Tracking(wandb="disabled"), "group", arm)
+
+
+def test_the_stages_through_the_store(tmp_path):
+    store = Store(tmp_path)
+    trained = stages(tmp_path, Train(**QUICK))
+    for each in trained.ancestors():
+        store.ensure(each)
+    folder = store.path(trained)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["facts"]["tokens"] == QUICK["tokens"]
+    assert {"model/model.safetensors", "loss.jsonl", "metrics.jsonl", "reads.parquet"} <= set(manifest["files"])
+    assert not any("checkpoint" in name or "lock" in name for name in manifest["files"])
+    rows = [row for row in read_rows(folder / "metrics.jsonl") if "loss" in row]
+    last = rows[-1]
+    assert last["tokens/code"] + last["tokens/prose"] == last["tokens"] == QUICK["tokens"]
+    by_domain = pl.read_parquet(folder / "reads.parquet").group_by("domain").agg(pl.col("tokens_read").sum())
+    assert dict(by_domain.iter_rows()) == {domain: last[f"tokens/{domain}"] for domain in DOMAINS}
+    assert {"learning_rate", "grad_norm", "tokens_per_second", "mfu", "memory_gb", "waiting_share", "spike"} <= last.keys()
+    assert 0 < last["mfu"] < 1 and not last["spike"]
+
+
+def test_the_fingerprint_holds_what_changes_the_result(tmp_path):
+    plain = stages(tmp_path, Train(**QUICK)).fingerprint
+    for how in (dict(checkpoint_every_steps=1), dict(micro_batch=2), dict(log_every_steps=3), dict(processes=2, micro_batch=4)):
+        assert stages(tmp_path, Train(**{**QUICK, **how})).fingerprint == plain, how
+    assert stages(tmp_path, Train(**QUICK), arm="other", tracking=Tracking(project="p")).fingerprint == plain
+    for what in (dict(tokens=2**15), dict(learning_rate=1e-3), dict(dtype="bfloat16"), dict(keep_at_tokens=[512])):
+        assert stages(tmp_path, Train(**{**QUICK, **what})).fingerprint != plain, what
+    assert stages(tmp_path, Train(**QUICK), seed=1).fingerprint != plain
+    assert stages(tmp_path, Train(**QUICK), model=replace(TINY, layers=3)).fingerprint != plain
+
+
+def test_the_proxys_tokenizer_and_a_model_to_continue(paths, tmp_path):
+    store = Store(tmp_path)
+
+    def proxy(ctx):
+        loop.train(job(paths, ctx.out / "made"))
+        (ctx.out / "made" / "model").rename(ctx.out / "model")
+
+    source = Stage("proxy", "made", {}, proxy)
+    store.ensure(source)
+    with_proxy = stages(tmp_path, Train(**QUICK), proxy=source, model=replace(TINY, tokenizer="proxy"))
+    assert "proxy" in with_proxy.inputs["tokens"].inputs
+    folder = store.path(source) / "model"
+    continued = stages(tmp_path, Train(**QUICK), model=replace(TINY, init_from=str(folder)))
+    for each in (*with_proxy.ancestors(), *continued.ancestors()):
+        store.ensure(each)
+    tokenizers = [store.path(s.inputs["tokens"]) / "tokenizer" / "tokenizer.json" for s in (with_proxy, continued)]
+    assert {sha256_file(path) for path in tokenizers} == {sha256_file(folder / "tokenizer.json")}
+    assert losses(store.path(continued))[0] < losses(store.path(with_proxy))[0] - 0.2
+    with pytest.raises(SettingError, match="is not a Hugging Face model folder"):
+        stages(tmp_path, Train(**QUICK), model=replace(TINY, init_from=str(tmp_path)))

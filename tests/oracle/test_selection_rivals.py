@@ -1,0 +1,158 @@
+"""Selectors that are more than a formula over the scores, against obvious implementations."""
+
+import json
+import math
+import re
+from collections import Counter
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.stats import spearmanr
+from selecting import artifacts, brute_force, chosen, documents, select
+from sklearn.metrics import roc_auc_score
+
+from repro.selection import inputs, rank, selectors
+from repro.store import Store
+
+POSITIVE = "proof lemma theorem integral".split()
+
+
+def context(work, made, seed=0):
+    folders = [Store(work).ensure(made[name]) for name in ("corpus", "scores")]
+    connection = rank.connect()
+    inputs.open_inputs(connection, *folders)
+    return selectors.Context(*folders, connection, seed)
+
+
+def priorities(found):
+    return dict(found.select("doc_id", "priority").iter_rows())
+
+
+@pytest.fixture
+def rows():
+    """Three domains; in ``web`` every other document speaks like ``maths``."""
+    rows, g = documents(n=60), np.random.default_rng(0)
+    for i, r in enumerate(rows):
+        mathematical = r["domain"] == "maths" or (r["domain"] == "web" and i % 2)
+        words = g.choice(POSITIVE if mathematical else ["kitchen", "river", "page", "return"], size=30)
+        r["text"], r["mathematical"] = " ".join([*words, *r["text"].split()]), mathematical
+    return rows
+
+
+def test_dsir_is_the_papers_formula_on_unhashed_ngrams(tmp_path, rows):
+    found = priorities(selectors.call("dsir", context(tmp_path, artifacts(rows)), {"target": "maths", "buckets": 1 << 22}))
+
+    def ngrams(text):
+        words = re.findall(r"\w+|[^\w\s]+", text.lower())
+        return Counter(words) + Counter(zip(words, words[1:], strict=False))
+
+    raw, aimed = Counter(), Counter()
+    for r in rows:
+        raw += ngrams(r["text"])
+        aimed += ngrams(r["text"]) if r["domain"] == "maths" else Counter()
+    gain = {g: math.log(aimed[g] / aimed.total() + 1e-8) - math.log(raw[g] / raw.total() + 1e-8) for g in raw}
+    for r in rows[::7]:
+        assert found[r["doc_id"]] == pytest.approx(sum(n * gain[g] for g, n in ngrams(r["text"]).items()), rel=1e-9)
+
+
+def test_dsir_towards_a_text_file(tmp_path, rows):
+    target = tmp_path / "target.txt"
+    target.write_text("\n".join(" ".join(POSITIVE) for _ in range(20)))
+    made = artifacts(rows)
+    repeats, _ = select(tmp_path, made, "dsir", {"target_file": str(target), "per_token": True}, share=0.4, unit="documents")
+    assert all(r["mathematical"] for r in rows if r["domain"] == "web" and repeats[r["doc_id"]])
+
+
+def test_the_ngram_classifier_finds_the_kind_and_never_judges_what_it_learned_from(tmp_path, rows):
+    found = priorities(selectors.call("ngram_classifier", context(tmp_path, artifacts(rows)), {"positive": "maths"}))
+    web = [r for r in rows if r["domain"] == "web"]
+    assert roc_auc_score([r["mathematical"] for r in web], [found[r["doc_id"]] for r in web]) > 0.9
+    again = priorities(
+        selectors.call("ngram_classifier", context(tmp_path / "2", artifacts(rows, files=5, shuffle=1)), {"positive": "maths"})
+    )
+    assert again == pytest.approx(found)
+    g = np.random.default_rng(3)
+    for r in rows:  # labels that text cannot tell: a classifier judging its own training set would still find them
+        r["text"] = " ".join([*g.choice(POSITIVE, size=40), f"only{r['doc_id'].replace('-', '')}"])
+        r["group"] = r["doc_id"]
+    blind = priorities(selectors.call("ngram_classifier", context(tmp_path / "3", artifacts(rows)), {"positive": "maths"}))
+    labels = [r["domain"] == "maths" for r in rows]
+    assert abs(spearmanr([blind[r["doc_id"]] for r in rows], labels).statistic) < 0.25
+
+
+@pytest.mark.parametrize(("selector", "join"), [("rank_sum", sum), ("union", max)])
+def test_combinations_are_of_ranks_within_the_domain(tmp_path, selector, join):
+    rows = documents(ties=True)
+    rows[4]["score"] = None
+    of = [{"selector": "attention_influence"}, {"selector": "column", "params": {"column": "n_bytes"}}]
+    repeats, _ = select(tmp_path, artifacts(rows), selector, {"of": of}, share=0.3)
+    priority = {}
+    for domain in {r["domain"] for r in rows}:
+        mine = [r for r in rows if r["domain"] == domain]
+        ranks = []
+        for key in ("score", "n_bytes"):
+            values = [r[key] for r in mine if r[key] is not None]
+            ranks.append(
+                {v: (sum(x < v for x in values) + (sum(x == v for x in values) + 1) / 2) / len(values) for v in values}
+            )
+        for r in mine:
+            priority[r["doc_id"]] = None if r["score"] is None else join((ranks[0][r["score"]], ranks[1][r["n_bytes"]]))
+    assert chosen(repeats) == brute_force(rows, priority, 0.3, "tokens")
+
+
+def test_imported_scores_in_any_number_of_files(tmp_path):
+    rows = documents()
+    mine = pl.DataFrame({"id": [r["doc_id"] for r in rows] + ["elsewhere"], "q": [r["loss_base"] for r in rows] + [99.0]})
+    (tmp_path / "mine").mkdir()
+    for n in range(3):
+        mine[n::3].write_parquet(tmp_path / "mine" / f"{n}.parquet")
+    params = {"path": str(tmp_path / "mine"), "column": "q", "id_column": "id"}
+    repeats, record = select(tmp_path, artifacts(rows), "imported", params, share=0.3)
+    assert chosen(repeats) == brute_force(rows, {r["doc_id"]: r["loss_base"] for r in rows}, 0.3, "tokens")
+    mine.with_columns(-pl.col("q")).write_parquet(tmp_path / "mine" / "0.parquet")
+    assert selectors.identity("imported", params) != record["params"]
+
+
+def test_the_fingerprint_follows_the_contents_of_an_imported_file_not_its_place(tmp_path):
+    frame = pl.DataFrame({"doc_id": ["a"], "score": [1.0]})
+    frame.write_parquet(tmp_path / "a.parquet")
+    frame.write_parquet(tmp_path / "b.parquet")
+    one, other = (selectors.identity("imported", {"path": str(tmp_path / f"{n}.parquet")}) for n in "ab")
+    assert one == other
+    frame.with_columns(score=pl.lit(2.0)).write_parquet(tmp_path / "b.parquet")
+    assert one != selectors.identity("imported", {"path": str(tmp_path / "b.parquet")})
+
+
+def test_the_perplexity_gap_takes_what_the_other_model_reads_worse(tmp_path):
+    rows = documents()
+    g = np.random.default_rng(1)
+    worse = [{**r, "loss_base": r["loss_base"] + float(g.uniform(0, 1))} for r in rows]
+    other = Store(tmp_path).ensure(artifacts(worse)["scores"])
+    repeats, _ = select(tmp_path, artifacts(rows), "perplexity_gap", {"other": str(other)}, share=0.3)
+    gap = {r["doc_id"]: w["loss_base"] - r["loss_base"] for r, w in zip(rows, worse, strict=True)}
+    assert chosen(repeats) == brute_force(rows, gap, 0.3, "tokens")
+
+
+def test_the_educational_classifier_from_a_local_folder(tmp_path, rows):
+    """A tiny model of the published one's kind: every score equals a plain forward pass of that text alone."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+
+    torch.manual_seed(0)
+    words = sorted({w for r in rows for w in r["text"].split()})
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]))
+    tokenizer = BertTokenizerFast(str(tmp_path / "vocab.txt"))
+    config = BertConfig(vocab_size=len(words) + 5, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, num_labels=1)  # fmt: skip
+    model = BertForSequenceClassification(config).eval()
+    tokenizer.save_pretrained(tmp_path / "model")
+    model.save_pretrained(tmp_path / "model")
+    params = {"model": str(tmp_path / "model"), "tokens": 24, "batch": 7}
+    found = priorities(selectors.call("educational", context(tmp_path, artifacts(rows)), params))
+    assert len(found) == len(rows) and len(set(found.values())) > 100
+    for r in rows[::20]:
+        encoded = tokenizer(r["text"], truncation=True, max_length=24, return_tensors="pt")
+        with torch.no_grad():
+            assert found[r["doc_id"]] == pytest.approx(model(**encoded).logits.item(), abs=1e-5)
+    assert json.dumps(selectors.identity("educational", params)).count("sha") == 0
+    assert "model.safetensors" in selectors.identity("educational", params)["model"]

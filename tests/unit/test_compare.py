@@ -1,0 +1,59 @@
+"""Two runs side by side, on fabricated artifacts."""
+
+import fabricated
+import pytest
+from scipy import stats
+
+from repro import compare
+from repro.report import outcomes, summary
+from repro.report.collect import collect
+
+
+def sealed(folder, change=lambda settings: None, **kwargs):
+    settings, store, stages = fabricated.run(folder / "work", **kwargs)
+    change(settings)
+    return summary.write(folder / "summary.json", outcomes.judge(collect(settings, store, stages), settings.exp.contrasts))
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare")
+
+    def other(settings):
+        settings.train.learning_rate = 0.5
+
+    return folder, sealed(folder / "a"), sealed(folder / "b", other, effect=0.2, seeds=(1, 2, 3), documents=25)
+
+
+def test_what_differed_is_named_and_nothing_else(pair):
+    _, a, b = pair
+    by_name = {table.name: table for table in compare.differences(a, b)}
+    assert [row for row in by_name["settings"].rows if row[0] != "exp.seeds"] == [["train.learning_rate", "0.003", "0.5"]]
+    assert ["corpus kept", "72", "75"] in by_name["data"].rows
+    assert not any("heads" in row[0] for row in by_name["data"].rows)
+    assert by_name["code"].rows == []
+
+
+def test_outcomes_are_paired_over_the_shared_seeds(pair):
+    _, a, b = pair
+    row = next(r for r in compare.outcomes(a, b).rows if r[0] == "attention_influence" and r[1] == "bits_per_byte")
+    values = [
+        [run["arms"]["attention_influence"]["seeds"][s]["metrics"]["bits_per_byte"]["value"] for s in "12"] for run in (a, b)
+    ]
+    with pytest.warns(RuntimeWarning):  # the fabricated difference is the same for both seeds
+        oracle = stats.ttest_rel(values[1], values[0])
+    assert row[-1] == 2 and row[4].value == pytest.approx(-0.15) and oracle.pvalue < 1e-6
+
+
+def test_a_run_does_not_differ_from_itself(pair):
+    _, a, _ = pair
+    assert compare.report(a, a) == "The two runs do not differ."
+
+
+def test_the_door(pair, capsys):
+    folder, _, _ = pair
+    assert compare.main([str(folder / "a"), str(folder / "b" / "summary.json")]) == 0
+    out = capsys.readouterr().out
+    assert "# Settings" in out and "# Outcomes that differ" in out
+    assert compare.main([str(folder / "a"), str(folder / "nowhere")]) == 2
+    assert capsys.readouterr().err.startswith("error: ")

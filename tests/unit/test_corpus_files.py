@@ -1,0 +1,287 @@
+"""A user's own files: what becomes a document, what is dropped and counted, what stops the run in one line."""
+
+import gzip
+import json
+import os
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from repro.config import Corpus, SettingError
+from repro.corpus import files
+from repro.corpus.documents import Document, Drop, read
+from repro.corpus.stage import stage
+from repro.store import Store, read_json
+
+WORDS = "the quick brown fox jumps over the lazy dog while seven wise owls look on from an old oak tree in the yard".split()
+
+
+def text(i, n=60):
+    """Distinct text: no five words in a row stand in two of them."""
+    return " ".join(f"{WORDS[(i + j) % len(WORDS)]}{(i * 7919 + j * 104729) % 9973}" for j in range(n))
+
+
+def line(i, **fields):
+    return json.dumps({"id": f"d{i}", "domain": "web", "group": f"g{i % 12}", "text": text(i), **fields})
+
+
+def save(path, *lines):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(x if isinstance(x, bytes) else x.encode() + b"\n" for x in lines))
+    return path
+
+
+def settings(*paths, **fields):
+    return Corpus(kind="files", paths=[str(p) for p in paths], **fields)
+
+
+def found(*paths, **fields):
+    rows = list(files.stream(settings(*paths, **fields)))
+    return [r for r in rows if isinstance(r, Document)], [r for r in rows if isinstance(r, Drop)]
+
+
+def build(tmp_path, given):
+    folder = Store(tmp_path / "work").ensure(stage(given, None))
+    return folder, read_json(folder / "counts.json")
+
+
+def test_bad_lines_are_dropped_with_reason_and_line(tmp_path):
+    path = save(
+        tmp_path / "a.jsonl",
+        line(1),
+        b'{"id": "x", "domain": "web", "text": "caf\xe9"}\n',
+        '{"id": "y", "text": ',
+        "[1, 2]",
+        "",
+        line(2, text=None),
+        line(3, text=7),
+        '{"id": "z", "domain": "web", "text": "half \\ud800 pair"}',
+        line(4, domain=None),
+        line(5),
+    )
+    documents, drops = found(path)
+    assert [d.id for d in documents] == ["d1", "z", "d5"]  # half a pair is found later, wherever it stands
+    assert [(d.reason, d.where.rsplit(":", 1)[1]) for d in drops] == [
+        ("invalid_utf8", "2"),
+        ("broken_json", "3"),
+        ("not_an_object", "4"),
+        ("missing_text", "6"),
+        ("text_not_a_string", "7"),
+        ("missing_domain", "9"),
+    ]
+
+
+def test_line_separators_inside_a_document_do_not_break_it(tmp_path):
+    whole = text(1) + "\u2028 next \u2029 and \x85 and \x0b\x0c end"
+    path = save(tmp_path / "a.jsonl", json.dumps({"id": "a", "domain": "d", "text": whole}, ensure_ascii=False), line(2))
+    documents, drops = found(path)
+    assert documents[0].text == whole and len(documents) == 2 and not drops
+
+
+def test_a_line_of_fifty_megabytes_is_dropped_without_being_held(tmp_path):
+    import tracemalloc
+
+    path = tmp_path / "a.jsonl"
+    with open(path, "wb") as handle:
+        handle.write(line(1).encode() + b"\n" + b'{"id": "huge", "domain": "web", "text": "')
+        for _ in range(50):
+            handle.write(b"word " * 200_000)
+        handle.write(b'"}\n' + line(2).encode() + b"\n")
+    tracemalloc.start()
+    documents, drops = found(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [d.id for d in documents] == ["d1", "d2"]
+    assert [(d.reason, d.where) for d in drops] == [("line_too_long", f"{path}:2")]
+    assert peak < 25e6
+
+
+def test_last_line_without_newline_is_read(tmp_path):
+    path = save(tmp_path / "a.jsonl", line(1), line(2).encode())
+    assert len(found(path)[0]) == 2
+
+
+def test_every_format_gives_the_same_documents(tmp_path):
+    lines = [line(i, stars=i, tags=["a", "b"]) for i in range(20)]
+    raw = "".join(x + "\n" for x in lines).encode()
+    half = "".join(x + "\n" for x in lines[:10]).encode()
+    save(tmp_path / "plain.jsonl", raw)
+    (tmp_path / "one.jsonl.gz").write_bytes(gzip.compress(raw))
+    frames = zstandard.ZstdCompressor().compress(half) + zstandard.ZstdCompressor().compress(raw[len(half) :])
+    (tmp_path / "two.jsonl.zst").write_bytes(frames)  # two frames, as parallel compressors write them
+    pq.write_table(pa.Table.from_pylist([json.loads(x) for x in lines]), tmp_path / "three.parquet", row_group_size=7)
+    expected, drops = found(tmp_path / "plain.jsonl")
+    assert len(expected) == 20 and expected[3].extra == {"stars": 3, "tags": ["a", "b"]} and not drops
+    for name in ("one.jsonl.gz", "two.jsonl.zst", "three.parquet"):
+        assert found(tmp_path / name) == (expected, [])
+
+
+def test_parquet_with_invalid_utf8_drops_the_row(tmp_path):
+    column = pa.array([b"good " * 60, b"bad \xff\xfe", b"fine " * 60], pa.binary()).cast(pa.large_binary())
+    strings = pa.Array.from_buffers(pa.large_string(), 3, column.buffers())
+    table = pa.table({"text": strings, "domain": ["d"] * 3, "id": ["a", "b", "c"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    documents, drops = found(tmp_path / "a.parquet")
+    assert [d.id for d in documents] == ["a", "c"]
+    assert [(d.reason, d.where.endswith("row 2")) for d in drops] == [("invalid_utf8", True)]
+
+
+def test_folder_of_text(tmp_path):
+    save(tmp_path / "in/law/one.txt", text(1))
+    save(tmp_path / "in/law/deep/two.md", text(2))
+    save(tmp_path / "in/art/three.rst", text(3))
+    save(tmp_path / "in/art/bad.txt", b"\xff\xfe")
+    save(tmp_path / "in/art/picture.png", b"not text")
+    documents, drops = found(tmp_path / "in", domain_from="folder")
+    assert {(d.id, d.domain, d.group) for d in documents} == {
+        ("law/one.txt", "law", "law"),
+        ("law/deep/two.md", "law", "law/deep"),
+        ("art/three.rst", "art", "art"),
+    }
+    assert [d.reason for d in drops] == ["invalid_utf8"]
+
+
+def test_domain_from_folder_constant_and_named_fields(tmp_path):
+    save(tmp_path / "in/law/a.jsonl", json.dumps({"key": 5, "body": text(1), "repo": "r", "licence": "MIT"}))
+    fields = {"text_field": "body", "id_field": "key", "group_field": "repo", "license_field": "licence"}
+    (document,), _ = found(tmp_path / "in", domain_from="folder", **fields)
+    assert (document.id, document.domain, document.group, document.license) == ("5", "law", "r", "MIT")
+    (document,), _ = found(tmp_path / "in", domain_from="constant", domain="mine", **fields)
+    assert document.domain == "mine"
+
+
+@pytest.mark.parametrize(
+    "name, content, told",
+    [
+        ("missing.jsonl", None, "missing.jsonl does not exist"),
+        ("notes.docx", b"x", "no known kind"),
+        ("broken.parquet", b"PAR1 but no more", "broken.parquet"),
+        ("broken.jsonl.gz", gzip.compress(os.urandom(5000))[:3000], "broken.jsonl.gz"),
+        ("broken.jsonl.zst", b"\x28\xb5\x2f\xfd garbage", "broken.jsonl.zst"),
+        ("no.jsonl.gz", b"plain text", "no.jsonl.gz"),
+        ("other.jsonl", b'{"body": "x", "domain": "d"}\n', "text_field"),
+        ("nodomain.jsonl", b'{"text": "x"}\n', "domain_from"),
+        ("none.jsonl", b"", "empty"),
+    ],
+)
+def test_file_that_cannot_be_read_is_one_line(tmp_path, name, content, told):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SettingError, match=told) as error:
+        list(files.stream(settings(path)))
+    assert "\n" not in str(error.value)
+
+
+def test_truncated_archive_is_noticed(tmp_path):
+    body = "".join(line(i) + "\n" for i in range(8000)).encode()
+    path = tmp_path / "cut.jsonl"
+    for suffix, packed in ((".zst", zstandard.ZstdCompressor().compress(body)), (".gz", gzip.compress(body))):
+        cut = path.with_suffix(".jsonl" + suffix)
+        cut.write_bytes(packed[: len(packed) * 2 // 3])
+        seen = []
+        with pytest.raises(SettingError, match=f"cannot read .*cut.jsonl{suffix}"):
+            for document in files.stream(settings(cut)):
+                seen.append(document)
+        assert len(seen) > 100  # the damage lies far inside
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_file_is_one_line(tmp_path):
+    path = save(tmp_path / "a.jsonl", line(1))
+    path.chmod(0)
+    with pytest.raises(SettingError, match="a.jsonl"):
+        list(files.stream(settings(path)))
+
+
+def test_empty_folder_and_glob_without_match_are_one_line(tmp_path):
+    (tmp_path / "in").mkdir()
+    for given, told in ((tmp_path / "in", "holds no file"), (tmp_path / "*.jsonl", "matches")):
+        with pytest.raises(SettingError, match=told):
+            stage(settings(given), None)
+
+
+def test_every_document_is_counted_under_a_reason(tmp_path):
+    path = save(
+        tmp_path / "a.jsonl",
+        *(line(i) for i in range(40)),
+        line(3),  # the same again
+        json.dumps({"id": "copy", "domain": "web", "text": text(5).upper().replace(" ", "\n ")}),  # the same but for case
+        line(7, text=text(1000)),  # another text under a known id
+        line(50, text=""),
+        line(51, text="one"),
+        line(52, text="x" * 5000),  # one word
+        line(53, text=text(53, 30_000)),
+        "{broken",
+        json.dumps({"id": "half", "domain": "web", "text": text(60) + "\ud800"}),
+        json.dumps({"id": "half \ud800", "domain": "web", "text": text(61)}),
+        line(62, half="\ud800"),  # passes through
+    )
+    folder, counts = build(tmp_path, settings(path, max_bytes=200_000))
+    assert counts["dropped"] == {
+        "broken_json": 1,
+        "duplicate_id": 1,
+        "empty": 1,
+        "exact_duplicate": 2,
+        "invalid_unicode": 2,
+        "too_long": 1,
+        "too_short": 2,
+    }
+    assert counts["in"] == 51 and counts["kept"] == 41
+    both = [*read(folder)["doc_id"], *read(folder, "heldout")["doc_id"]]
+    assert len(both) == 41 and len(set(both)) == 41
+    assert counts["examples"]["broken_json"] == [f"{path}:48"]
+
+
+def test_a_domain_of_two_documents_keeps_them_for_training(tmp_path):
+    path = save(tmp_path / "a.jsonl", *(line(i) for i in range(40)), *(line(i, domain="tiny") for i in (90, 91)))
+    folder, counts = build(tmp_path, settings(path))
+    assert counts["domains"]["tiny"]["documents"] == 2
+    assert counts["domains"]["tiny"]["heldout_by"].startswith("none: 2 documents")
+    assert (folder / "documents/tiny-00000.parquet").is_file()
+
+
+def test_nothing_left_is_one_line_and_no_artifact(tmp_path):
+    path = save(tmp_path / "a.jsonl", line(1, text="short"), "{broken")
+    with pytest.raises(SettingError, match="no document is left of 2: 1 broken_json, 1 too_short"):
+        build(tmp_path, settings(path))
+    assert not list((tmp_path / "work").rglob("manifest.json"))
+
+
+def test_ids_that_repeat_in_every_file_are_refused_with_the_mend(tmp_path):
+    for name, start in (("a", 0), ("b", 1000)):
+        save(tmp_path / f"{name}.jsonl", *(line(start + i, id=i) for i in range(100)))
+    with pytest.raises(SettingError, match="corpus.id_field"):
+        build(tmp_path, settings(tmp_path / "a.jsonl", tmp_path / "b.jsonl"))
+    _, counts = build(tmp_path, settings(tmp_path / "a.jsonl", tmp_path / "b.jsonl", id_field="none"))
+    assert counts["kept"] == 200
+
+
+def test_unknown_domain_names_the_nearest(tmp_path):
+    path = save(tmp_path / "a.jsonl", *(line(i) for i in range(10)))
+    with pytest.raises(SettingError, match="'web'"):
+        build(tmp_path, settings(path, domains=["wep"]))
+
+
+def test_fields_pass_through_to_parquet(tmp_path):
+    path = save(tmp_path / "a.jsonl", *(line(i, url=f"u{i}", nested={"a": [1, "ü"]}) for i in range(10)))
+    folder, _ = build(tmp_path, settings(path, heldout_share=0.0))
+    for row in read(folder).iter_rows(named=True):
+        i = int(row["doc_id"][1:])
+        assert json.loads(row["extra"]) == {"url": f"u{i}", "nested": {"a": [1, "ü"]}}
+        assert row["text"] == text(i) and row["n_bytes"] == len(text(i).encode())
+
+
+def test_domain_names_that_are_no_file_names(tmp_path):
+    path = save(tmp_path / "a.jsonl", *(line(i, domain=["a/b", "a b", "../c"][i % 3]) for i in range(9)))
+    folder, counts = build(tmp_path, settings(path, heldout_share=0.0))
+    assert len(list((folder / "documents").glob("*.parquet"))) == 3
+    assert set(read(folder)["domain"]) == set(counts["domains"]) == {"a/b", "a b", "../c"}
+
+
+def test_chinese_is_not_too_short(tmp_path):
+    body = "".join(chr(0x4E00 + (i * 37) % 5000) for i in range(400))
+    path = save(tmp_path / "a.jsonl", json.dumps({"id": "zh", "domain": "d", "text": body}))
+    assert build(tmp_path, settings(path))[1]["kept"] == 1

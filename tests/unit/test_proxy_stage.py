@@ -1,0 +1,111 @@
+import os
+import shutil
+
+import pytest
+
+from repro.config import Proxy, SettingError
+from repro.proxy import stage as proxy_stage
+from repro.proxy.load import load
+from repro.store import Store, read_json
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("work"))
+    return store.ensure(proxy_stage.stage(Proxy(kind="built"))) / "model"
+
+
+@pytest.fixture
+def folder(built, tmp_path):
+    shutil.copytree(built, tmp_path / "mine")
+    return tmp_path / "mine"
+
+
+def test_a_folder_is_linked_and_named_by_its_content(folder, tmp_path):
+    stage = proxy_stage.stage(Proxy(kind="folder", path=str(folder)))
+    same = proxy_stage.stage(Proxy(kind="folder", path=str(shutil.copytree(folder, tmp_path / "elsewhere" / "mine"))))
+    assert stage.fingerprint == same.fingerprint  # the place does not matter
+    assert stage.fingerprint != proxy_stage.stage(Proxy(kind="built")).fingerprint
+    published = Store(tmp_path / "work").ensure(stage)
+    assert load(published / "model", "float32").num_heads == 4
+    assert read_json(published / "manifest.json")["files"]["model/model.safetensors"]
+    with open(folder / "tokenizer_config.json", "a") as handle:
+        handle.write(" ")
+    assert proxy_stage.stage(Proxy(kind="folder", path=str(folder))).fingerprint != stage.fingerprint
+
+
+def test_the_compute_dtype_is_not_in_the_weights():
+    one, other = (proxy_stage.stage(Proxy(kind="built", dtype=dtype)) for dtype in ("float32", "bfloat16"))
+    assert one.fingerprint == other.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: os.rename(f / "model.safetensors", f / "pytorch_model.bin"), "pickled weights only .pytorch_model.bin."),
+        (lambda f: (f / "model.safetensors").unlink(), "has no .*safetensors weights"),
+        (lambda f: (f / "config.json").unlink(), "has no config.json"),
+        (lambda f: [p.unlink() for p in f.glob("tokenizer*")], "has no tokenizer"),
+        (lambda f: shutil.rmtree(f), "is not a folder"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_refused_in_one_line(folder, change, message):
+    change(folder)
+    with pytest.raises(SettingError, match=message) as refusal:
+        proxy_stage.stage(Proxy(kind="folder", path=str(folder)))
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_tokenizer_that_does_not_fit_is_refused(folder):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["one more", "and another"])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(SettingError, match="has 1026 entries, its model 1024: they do not belong together"):
+        load(folder)
+
+
+def test_damaged_weights_are_refused_in_one_line(folder):
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1000])
+    with pytest.raises(SettingError) as refusal:
+        load(folder)
+    assert "\n" not in str(refusal.value)
+
+
+def test_code_in_a_folder_is_never_run(folder):
+    import json
+
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "mine", "auto_map": {"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\n")
+    with pytest.raises(SettingError) as refusal:
+        load(folder)
+    assert not (folder / "ran").exists() and "\n" not in str(refusal.value)
+
+
+def test_a_revision_is_resolved_once(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.setenv("REPRO_CACHE", str(tmp_path))
+    commit = "0123456789" * 4
+    assert proxy_stage.resolve_revision("a/b", commit) == commit
+
+    class Hub:
+        def model_info(self, repo, revision, timeout):
+            assert (repo, revision) == ("a/b", "main")
+            return type("Info", (), {"sha": commit})
+
+    class Offline:
+        def model_info(self, *arguments, **options):
+            raise OSError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Offline)
+    with pytest.raises(SettingError, match="a/b: cannot resolve revision 'main'"):
+        proxy_stage.stage(Proxy(kind="hub", repo="a/b"))
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    first = proxy_stage.stage(Proxy(kind="hub", repo="a/b"))
+    monkeypatch.setattr(huggingface_hub, "HfApi", Offline)
+    assert proxy_stage.stage(Proxy(kind="hub", repo="a/b")).fingerprint == first.fingerprint
+    assert first.settings["revision"] == commit

@@ -1,0 +1,426 @@
+"""The report of a run, on fabricated artifacts: numbers against plain computations, the page against what it may not do."""
+
+import json
+import re
+import struct
+import subprocess
+import sys
+
+import fabricated
+import numpy
+import polars
+import pytest
+from scipy import stats
+
+from repro.analysis.statistics import paired_item_variance
+from repro.config import SettingError
+from repro.report import (
+    build,
+    collect,
+    documents,
+    figures,
+    interactive,
+    items,
+    outcomes,
+    page,
+    plots,
+    run_tables,
+    summary,
+    terminal,
+)
+from repro.store import digest
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    work = tmp_path_factory.mktemp("train")
+    settings, store, stages = fabricated.run(work)
+    folder = work / "run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("exp: fabricated\n")
+    return folder, build.build(folder, settings, store, stages), store, stages
+
+
+def judged(work, **kwargs):
+    settings, store, stages = fabricated.run(work, **kwargs)
+    return outcomes.judge(collect.collect(settings, store, stages), settings.exp.contrasts)
+
+
+def test_the_run_folder_is_whole(run):
+    folder, sealed, _, _ = run
+    assert summary.read(folder) == sealed == json.loads((folder / "summary.json").read_text())
+    for name in ("outcome", "contrasts", "seeds", "selection", "sources", "corpus", "heads", "cost"):
+        assert all((folder / "tables" / f"{name}.{suffix}").stat().st_size for suffix in ("md", "csv", "tex")), name
+    for name in ("contrasts", "benchmarks", "learning", "heads", "scores", "sources", "cost"):
+        assert all((folder / "figures" / f"{name}.{suffix}").stat().st_size for suffix in ("png", "svg")), name
+
+
+def test_primary_interval_is_the_paired_t_interval(run):
+    _, sealed, _, _ = run
+    row = next(r for r in sealed["comparisons"] if r["primary"] and r["metric"] == "bits_per_byte")
+    values = {
+        arm: [s["metrics"]["bits_per_byte"]["value"] for s in sealed["arms"][arm]["seeds"].values()] for arm in sealed["arms"]
+    }
+    found = stats.ttest_rel(values["attention_influence"], values["random"])
+    interval = found.confidence_interval(0.95)
+    assert row["item_variance"] == pytest.approx(0, abs=1e-12)  # every text of the fabricated arms differs by the same
+    assert (row["low"], row["high"], row["p"]) == pytest.approx((interval.low, interval.high, found.pvalue), rel=1e-6)
+
+
+def test_holm_takes_in_every_secondary_metric_but_not_the_primary(run):
+    _, sealed, _, _ = run
+    rows = [r for r in sealed["comparisons"] if r["primary"]]
+    family = sorted((r for r in rows if r["metric"] != "bits_per_byte"), key=lambda r: r["p"])
+    assert next(r for r in rows if r["metric"] == "bits_per_byte")["p_holm"] is None
+    running = 0.0
+    for rank, row in enumerate(family):
+        running = max(running, min(1.0, row["p"] * (len(family) - rank)))
+        assert row["p_holm"] == pytest.approx(running)
+
+
+def test_metrics_at_chance_are_marked_and_enter_no_average(run):
+    _, sealed, _, _ = run
+    assert sealed["arms"]["random"]["at_chance"] == ["piqa/acc"]
+    everywhere = [m for m in fabricated.METRICS if all(m in arm["at_chance"] for arm in sealed["arms"].values())]
+    assert not set(everywhere) & set(sealed["averaged"])
+    assert "arc_easy/acc_norm" in sealed["averaged"] and "arc_easy/acc" not in sealed["averaged"]
+    seed = sealed["arms"]["random"]["seeds"]["1"]["metrics"]
+    assert seed["accuracy_average"]["value"] == pytest.approx(numpy.mean([seed[m]["value"] for m in sealed["averaged"]]))
+    table = run_tables.outcome(sealed)
+    row = next(r for r in table.rows if str(r[0]).startswith("piqa"))
+    assert str(row[table.columns.index("random")]).endswith("*")
+
+
+def test_a_task_at_chance_in_every_arm_leaves_average_and_holm(tmp_path):
+    found = judged(tmp_path, effect=0.0)
+    assert "piqa/acc" not in found["averaged"]
+    assert [r["p_holm"] for r in found["comparisons"] if r["metric"] == "piqa/acc" and r["primary"]] == [None]
+
+
+def test_below_the_thresholds_there_is_no_verdict(run):
+    _, sealed, _, _ = run
+    assert sealed["verdict"]["demonstration"] and sealed["verdict"]["outcome"] == "none"
+    assert any("selected documents in code" in reason for reason in sealed["verdict"]["reasons"])
+    assert "better" not in sealed["verdict"]["sentence"]
+
+
+@pytest.mark.parametrize(("effect", "outcome"), [(0.05, "better"), (-0.05, "worse"), (0.0, "undecided")])
+def test_verdict_with_enough_seeds_documents_and_sources(tmp_path, effect, outcome):
+    found = judged(tmp_path, documents=1000, effect=effect)
+    assert found["verdict"]["reasons"] == []
+    assert found["verdict"]["outcome"] == outcome
+
+
+def test_each_threshold_alone_makes_a_demonstration(tmp_path):
+    few_sources = judged(tmp_path / "a", documents=1000, groups=2)["verdict"]
+    few_seeds = judged(tmp_path / "b", documents=1000, seeds=(0, 1))["verdict"]
+    assert all("sources" in reason for reason in few_sources["reasons"]) and len(few_sources["reasons"]) == 3
+    assert few_seeds["reasons"] == ["2 paired seeds; a verdict needs 3"]
+
+
+def test_one_seed_has_no_interval_and_no_table(tmp_path):
+    found = judged(tmp_path, seeds=(0,))
+    names = [t.name for t in run_tables.tables(found)]
+    assert "outcome" not in names and "contrasts" not in names and "seeds" in names
+    assert all(row["low"] is None for row in found["comparisons"])
+    assert "no interval" in terminal.render(found)
+
+
+def test_make_up_against_a_count_by_hand(run):
+    _, sealed, store, stages = run
+    selection = store.path(stages["arms"]["random"][1]["selection"]) / "selection.parquet"
+    kept = set(polars.read_parquet(selection).filter(polars.col("repeats") > 0)["doc_id"])
+    rows = polars.read_parquet(sorted((store.path(stages["corpus"]) / "documents").glob("*.parquet"))).to_dicts()
+    made = sealed["arms"]["random"]["seeds"]["1"]["make_up"]
+    for domain in fabricated.DOMAINS:
+        here = [r for r in rows if r["domain"] == domain]
+        taken = [r for r in here if r["doc_id"] in kept]
+        assert (made[domain]["documents"], made[domain]["selected"]) == (len(here), len(taken))
+        assert made[domain]["selected_bytes"] == sum(r["n_bytes"] for r in taken)
+        for group in made[domain]["by_group"]:
+            assert group["selected"] == sum(r["group"] == group["group"] for r in taken)
+
+
+def test_of_full_plus_selection_the_make_up_shows_what_was_added(tmp_path):
+    documents_ = polars.DataFrame(
+        {"doc_id": ["a", "b", "c"], "domain": ["x"] * 3, "group": ["g", "g", "h"], "source": ["s"] * 3, "n_bytes": [1, 2, 4]}
+    )
+    polars.DataFrame({"doc_id": ["a", "b", "c"], "domain": ["x"] * 3, "repeats": [1, 2, 1]}).write_parquet(
+        tmp_path / "selection.parquet"
+    )
+    assert collect.make_up(tmp_path, documents_)["x"]["selected_bytes"] == 2
+    polars.DataFrame({"doc_id": ["a", "b", "c"], "domain": ["x"] * 3, "repeats": [1, 1, 1]}).write_parquet(
+        tmp_path / "selection.parquet"
+    )
+    assert collect.make_up(tmp_path, documents_)["x"]["selected_bytes"] == 7
+
+
+def test_edited_foreign_and_broken_summaries_are_refused(run, tmp_path):
+    whole = (run[0] / "summary.json").read_text()
+    edited = json.loads(whole)
+    edited["arms"]["random"]["seeds"]["0"]["metrics"]["bits_per_byte"]["value"] -= 0.001
+    foreign = {**json.loads(whole), "schema": 999}
+    for name, text, words in (
+        ("edited", json.dumps(edited), "edited"),
+        ("foreign", json.dumps(foreign), "schema 999"),
+        ("cut", whole[:90], "not JSON"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(text)
+        with pytest.raises(SettingError, match=words):
+            summary.read(tmp_path / name)
+    with pytest.raises(SettingError, match="is not there"):
+        summary.read(tmp_path / "nowhere")
+
+
+def test_the_checksum_survives_another_layout_of_the_file(run, tmp_path):
+    (tmp_path / "summary.json").write_text(json.dumps(json.loads((run[0] / "summary.json").read_text()), indent=7))
+    assert summary.read(tmp_path)["checksum"] == run[1]["checksum"]
+
+
+def test_the_page_asks_no_network_and_escapes_documents(run):
+    html = (run[0] / "report.html").read_text()
+    assert len(html.encode()) < 6_000_000
+    own = html.replace(interactive.plotly_script().replace("</script", "<\\/script"), "")
+    assert not re.findall(r"""(?:src|href|action)=["'](?!#|data:)[^"']*""", own)
+    assert "default-src 'none'" in own and '<link rel="stylesheet"' not in own
+    assert "</script><b>bold</b>" not in html and "&lt;/script&gt;&lt;b&gt;bold" in own
+    assert own.count("<script") == own.count("</script>") == 3
+    assert "This is a demonstration" in own and run[1]["provenance"]["python"] in own
+
+
+def test_every_plot_has_words_for_those_who_cannot_see_it(run):
+    html = (run[0] / "report.html").read_text()
+    drawn = figures.figures(run[1])
+    assert len(drawn) == 7
+    for plot in drawn:
+        assert len(plot.alt) > 20 and f'data-plot="{plot.name}"' in html
+        assert json.loads(json.dumps(interactive.to_plotly(plot)))["data"]
+
+
+def test_tokens_are_coloured_by_how_much_masking_raised_their_loss():
+    row = page._coloured({"tokens": [("a", -1.0), ("b", 0.2), ("c", 0.7), ("d", 2.0), ("e", 3.0)]})
+    assert [level for _, level, _ in row["tokens"]] == [0, 1, 2, 3, 4]
+
+
+def test_token_losses_of_the_score_artifact_are_shown(run, tmp_path):
+    _, _, store, stages = run
+    score = tmp_path / "score"
+    (score / "scores").mkdir(parents=True)
+    for path in (store.path(stages["score"]) / "scores").glob("*.parquet"):
+        (score / "scores" / path.name).write_bytes(path.read_bytes())
+    top = polars.read_parquet(score / "scores" / "code-00000.parquet").sort("score")["doc_id"][-1]
+    (score / "tokens.json").write_text(
+        json.dumps([{"doc_id": top, "tokens": [{"token": "ocument", "loss_base": 1.0, "loss_ref": 3.5}]}])
+    )
+    first = documents.examples(store.path(stages["corpus"]), score)["code"][0]
+    assert first["doc_id"] == top and first["tokens"] == [("D", 0.0), ("ocument", 2.5)] and first["place"] == "1 of 24"
+
+
+def test_figures_and_tables_are_the_same_bytes_again(run, tmp_path):
+    folder, sealed, _, _ = run
+    for plot in (figures.heads(sealed), figures.contrasts(sealed)):
+        plots.write(plot, tmp_path)
+        for suffix in ("svg", "png"):
+            assert (tmp_path / f"{plot.name}.{suffix}").read_bytes() == (
+                folder / "figures" / f"{plot.name}.{suffix}"
+            ).read_bytes()
+
+
+def test_the_report_door_draws_again_from_the_summary_alone(run, tmp_path, capsys):
+    from repro.report.__main__ import main
+
+    (tmp_path / "summary.json").write_bytes((run[0] / "summary.json").read_bytes())
+    assert main([str(tmp_path)]) == 0
+    assert (tmp_path / "report.html").is_file() and "attention_influence - random *" in capsys.readouterr().out
+    assert main([str(tmp_path / "nowhere")]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_the_terminal_fits_100_columns(run):
+    assert max(map(len, terminal.render(run[1]).split("\n"))) <= 100
+
+
+def test_a_scoring_run_leaves_kept_documents_ready_for_datasets(tmp_path):
+    from datasets import load_dataset
+
+    settings, store, stages = fabricated.run(tmp_path / "work", kind="score", seeds=(0,))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    sealed = build.build(folder, settings, store, stages)
+    found = load_dataset(
+        "parquet", data_files=str(folder / "kept" / "attention_influence" / "*.parquet"), cache_dir=str(tmp_path / "cache")
+    )["train"]
+    kept = polars.read_parquet(store.path(stages["arms"]["attention_influence"][0]["selection"]) / "selection.parquet").filter(
+        polars.col("repeats") > 0
+    )
+    assert sorted(found["doc_id"]) == sorted(kept["doc_id"])
+    row = found[0]
+    assert row["year"] == 2000 + int(row["doc_id"].split("-")[1]) and json.loads(row["tags"]) == ["a"] and row["score"] > 0
+    assert {"text", "license", "source", "group", "domain", "loss_base"} <= set(found.column_names)
+    assert len(polars.read_parquet(folder / "scores.parquet")) == 72
+    assert "nothing is concluded" in sealed["verdict"]["sentence"]
+    assert "Highest and lowest documents" in (folder / "report.html").read_text()
+
+
+def test_a_kept_document_that_the_corpus_lacks_is_an_error(tmp_path):
+    _, store, stages = fabricated.run(tmp_path / "work", kind="score", seeds=(0,))
+    polars.DataFrame({"doc_id": ["nowhere"], "domain": ["code"], "repeats": [1]}).write_parquet(tmp_path / "selection.parquet")
+    with pytest.raises(ValueError, match="holds 0 of them"):
+        documents.export(tmp_path / "kept", store.path(stages["corpus"]), store.path(stages["score"]), tmp_path)
+
+
+def test_variance_from_texts_equals_the_jackknife_of_the_ratio(tmp_path):
+    generator = numpy.random.default_rng(0)
+    n_bytes = generator.integers(50, 500, 60)
+    rows = {}
+    for side in ("treatment", "control"):
+        (tmp_path / side).mkdir()
+        rows[side] = n_bytes * generator.normal(2.0, 0.3, 60)
+        polars.DataFrame({"kind": "out_of_corpus", "source": "w", "doc_id": [str(i) for i in range(60)], "bits": rows[side], "n_bytes": n_bytes,
+                          "n_tokens": n_bytes}).write_parquet(tmp_path / side / "texts.parquet")  # fmt: skip
+        polars.DataFrame(schema={"task": polars.String, "entry": polars.String, "filter": polars.String, "doc_id": polars.Int64, "metrics": polars.String,
+                                 "finite": polars.Boolean, "gold_bits_per_byte": polars.Float64, "margin": polars.Float64}).write_parquet(tmp_path / side / "items.parquet")  # fmt: skip
+    found = items.item_variances([(tmp_path / "treatment", tmp_path / "control")])
+    gaps = rows["treatment"] - rows["control"]
+    left_out = numpy.array([(gaps.sum() - gaps[i]) / (n_bytes.sum() - n_bytes[i]) for i in range(60)])
+    jackknife = 59 / 60 * ((left_out - left_out.mean()) ** 2).sum()
+    assert found["text_bits_per_byte/w"] == pytest.approx(jackknife, rel=0.1)
+    assert found["bits_per_byte"] == found["text_bits_per_byte/w"]  # the only part of the endpoint here
+
+
+def test_item_variance_of_an_accuracy(run):
+    _, sealed, store, stages = run
+    row = next(r for r in sealed["comparisons"] if r["primary"] and r["metric"] == "arc_easy/acc")
+    gaps = []
+    for seed in (0, 1, 2):
+        sides = [
+            store.path(stages["arms"][arm][seed]["evaluate"]) / "items.parquet" for arm in ("attention_influence", "random")
+        ]
+        right = [
+            numpy.array(
+                [
+                    json.loads(m)["acc"]
+                    for m in polars.read_parquet(p).filter(
+                        (polars.col("task") == "arc_easy") & polars.col("metrics").str.contains('"acc"')
+                    )["metrics"]
+                ]
+            )
+            for p in sides
+        ]
+        gaps.append(right[0] - right[1])
+    gaps = numpy.array(gaps)
+    assert row["difference"] == pytest.approx(gaps.mean())
+    assert row["item_variance"] == pytest.approx(paired_item_variance(gaps))
+
+
+def test_without_a_wandb_login_runs_are_offline_and_the_specification_is_a_file(tmp_path, monkeypatch):
+    from repro.report import wandb_report
+
+    found = summary.write(tmp_path / "summary.json", judged(tmp_path / "work", kind="score", seeds=(0,)))
+    build.draw(tmp_path, found)
+    monkeypatch.setattr(wandb_report, "_logged_in", lambda: False)
+    line = wandb_report.publish(tmp_path, found)
+    assert "wandb login" in line and "\n" not in line
+    stages = figures.artifacts(found)
+    files = list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    assert len(files) == len(stages) + 1
+    metadata = {a.name: json.loads(a.metadata) for file in files for a in logged_artifacts(file) if a.metadata}
+    names = {s["stage"]: f"{s['stage']}-{s['fingerprint'][:8]}" for s in stages}
+    assert metadata[names["score"]]["inputs"] == {"corpus": names["corpus"]}
+    assert metadata[names["selection"]]["arm"] == "attention_influence"
+
+
+def test_the_wandb_report_tells_the_same_story(run):
+    from pydantic import TypeAdapter
+
+    from repro.report import wandb_report
+
+    built = wandb_report.build(run[1])
+    written = TypeAdapter(type(built)).dump_python(built, mode="json")
+    assert run[1]["question"] == written["description"]
+    text = json.dumps(written["blocks"], ensure_ascii=False)
+    assert (
+        run[1]["verdict"]["sentence"] in text and "attention_influence − random" in text and "This is a demonstration" in text
+    )
+
+
+def test_a_wandb_outage_is_one_line(run, tmp_path, monkeypatch):
+    from repro.report import wandb_report
+
+    def refuse(*_args, **_kwargs):
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr(wandb_report, "_logged_in", lambda: True)
+    monkeypatch.setattr(wandb_report.wandb_log, "log", refuse)
+    line = wandb_report.publish(tmp_path, run[1])
+    assert "did not take the report (no route)" in line and (tmp_path / "wandb_report.json").is_file()
+
+
+def test_help_of_the_doors_is_quick_and_imports_nothing_heavy():
+    for door in ("repro.report", "repro.tables", "repro.compare"):
+        code = f"import sys, runpy; sys.argv = ['x', '--help']\ntry: runpy.run_module('{door}', run_name='__main__')\nexcept SystemExit: pass\nprint(sorted({{'torch', 'polars', 'matplotlib', 'wandb', 'plotly', 'scipy', 'numpy'}} & set(sys.modules)))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert "usage" in done.stdout and done.stdout.rstrip().endswith("[]"), door
+
+
+def test_the_settings_in_a_summary_name_no_place(run):
+    assert "work" not in run[1]["settings"] and "device" not in run[1]["settings"]
+    assert run[1]["settings_digest"] == digest(run[1]["settings"])
+
+
+def test_a_sweep_sets_its_members_side_by_side(run, tmp_path):
+    from repro.report.sweep import collate
+
+    (tmp_path / "one").mkdir()
+    settings, store, stages = fabricated.run(tmp_path / "work", seeds=(0,))
+    summary.write(
+        tmp_path / "one" / "summary.json", outcomes.judge(collect.collect(settings, store, stages), settings.exp.contrasts)
+    )
+    text = collate(tmp_path / "sweep", "shares", {"share=0.1": run[0], "share=0.2": tmp_path / "one"})
+    row = next(r for r in run[1]["comparisons"] if r["primary"] and r["metric"] == "bits_per_byte")
+    assert f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]" in text and "no interval (1 seed)" in text
+    assert (tmp_path / "sweep" / "tables" / "sweep.csv").is_file() and (tmp_path / "sweep" / "figures" / "sweep.svg").is_file()
+
+
+def test_curves_over_checkpoints_and_shares(run):
+    found = json.loads(json.dumps(run[1]))
+    assert figures.performance(found) is None and figures.by_share(found) is None
+    for row in found["arms"].values():
+        for seed in row["seeds"].values():
+            seed["checkpoints"] = {"9000": {"bits_per_byte": {"value": 3.0}}, "90000": {"bits_per_byte": {"value": 2.5}}}
+    other = json.loads(json.dumps(found["arms"]["random"])) | {"share": 0.1}
+    found["arms"]["random_10"] = other
+    [panel] = figures.performance(found).panels
+    ends = found["arms"]["full"]["seeds"]["0"]["loss"][-1][0]
+    assert panel.series[0].x == [9000, 90000, ends] and panel.series[0].y[:2] == [3.0, 2.5]
+    [line] = figures.by_share(found).panels[0].series
+    values = [s["metrics"]["bits_per_byte"]["value"] for s in found["arms"]["full"]["seeds"].values()]
+    assert line.name == "random" and line.x == [10, 30, 100] and line.y[-1] == pytest.approx(sum(values) / 3)
+
+
+def logged_artifacts(path):
+    """The artifact records of an offline run."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    for record in records(path):
+        found = Record.FromString(record)
+        if found.HasField("artifact"):
+            yield found.artifact
+        elif found.request.HasField("log_artifact"):
+            yield found.request.log_artifact.artifact
+
+
+def records(path):
+    """Records of LevelDB's log format after W&B's 7-byte header."""
+    data, position, parts = path.read_bytes(), 7, b""
+    while position + 7 <= len(data):
+        if 32768 - position % 32768 < 7:
+            position += 32768 - position % 32768
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, position)
+        parts += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):
+            yield parts
+            parts = b""

@@ -1,0 +1,51 @@
+"""The local JSONL is the truth: a resumed run has every step once, and W&B offline runs can be read back."""
+
+import struct
+
+from repro.config import Tracking
+from repro.tracking import Tracker, read_rows
+
+
+def test_rewind_drops_later_rows_and_a_line_cut_off_by_a_kill(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    tracker = Tracker(path, Tracking(wandb="disabled"), "arm-0", "exp")
+    for step in range(5):
+        tracker.log({"loss": step / 2}, step)
+    tracker.finish()
+    with open(path, "a") as handle:
+        handle.write('{"step": 5, "lo')
+    tracker = Tracker(path, Tracking(wandb="disabled"), "arm-0", "exp")
+    tracker.rewind(2)
+    tracker.log({"loss": 9.0}, 3)
+    tracker.finish()
+    assert [(r["step"], r["loss"]) for r in read_rows(path)] == [(0, 0.0), (1, 0.5), (2, 1.0), (3, 9.0)]
+
+
+def test_an_offline_wandb_run_holds_the_rows_of_the_local_log(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    tracker = Tracker(tmp_path / "metrics.jsonl", Tracking(wandb="offline"), "arm-0", "exp", config={"lr": 0.1})
+    tracker.log({"loss": 1.5}, 1)
+    tracker.log({"loss": 1.25}, 2)
+    tracker.finish({"final": 1.25})
+
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    losses = [float(value) for key, value in history(file) if key == "loss"]
+    assert losses == [row["loss"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1.5, 1.25]
+
+
+def history(path):
+    """(key, JSON value) of every logged metric: LevelDB's log format after a 7-byte header, protobuf records inside."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, position, parts = path.read_bytes(), 7, b""
+    while position + 7 <= len(data):
+        if 32768 - position % 32768 < 7:  # the tail of a block is padding
+            position += 32768 - position % 32768
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, position)
+        parts += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # a whole record, or its last part
+            for item in Record.FromString(parts).history.item:
+                yield item.key or "/".join(item.nested_key), item.value_json
+            parts = b""
