@@ -243,7 +243,8 @@ class Mixture:
 class Arm:
     """One treatment: what it is trained on. ``select`` and ``mixture`` are option names in YAML.
 
-    ``budget``, ``train`` and ``proxy`` override the experiment's for this arm. With ``equal_passes`` it is trained on
+    ``budget``, ``train``, ``proxy``, ``heads`` and ``score`` override the experiment's for this arm. With ``equal_passes``
+    it is trained on
     ``budget.share`` of ``train.tokens``, so that it passes over its documents as often as the full arm does over all.
     """
 
@@ -252,10 +253,13 @@ class Arm:
     budget: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
     proxy: dict[str, Any] = field(default_factory=dict)
+    heads: dict[str, Any] = field(default_factory=dict)
+    score: dict[str, Any] = field(default_factory=dict)
     equal_passes: bool = False
 
     def __post_init__(self) -> None:
-        for name, schema in (("budget", Budget), ("train", Train), ("proxy", Proxy)):
+        overrides = (("budget", Budget), ("train", Train), ("proxy", Proxy), ("heads", Heads), ("score", Score))
+        for name, schema in overrides:
             for key in getattr(self, name):
                 known = [f.name for f in fields(schema)]
                 require(key in known, f"an arm's {name} has no setting {key!r}; did you mean {nearest(key, known)}?")
@@ -270,12 +274,23 @@ class Contrast:
     primary: bool = False
 
 
+KINDS = {
+    "train": "arms x seeds are trained and evaluated",
+    "score": "scores and the kept documents",
+    "analyse": "selections described and compared",
+    "planted": "documents of known kinds, found or not by each selector",
+    "mirror": "the proxy itself evaluated, heads of each arm masked; seeds are draws",
+    "evolve": "head scores of checkpoints",
+    "agree": "scores of each arm's proxy, heads and mask compared",
+}
+
+
 @dataclass
 class Experiment:
     """What is compared. The primary endpoint stands here before the runs."""
 
     name: str = ""
-    kind: str = "train"  # train (arms x seeds) | score (scores, kept documents) | analyse (selections compared) | planted
+    kind: str = "train"  # one of KINDS
     question: str = ""
     endpoint: str = "bits_per_byte"  # mean over out-of-corpus text and gold answers
     arms: dict[str, Arm] = field(default_factory=dict)
@@ -284,6 +299,7 @@ class Experiment:
     params: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        one_of("exp.kind", self.kind, tuple(KINDS))
         require(len(set(self.seeds)) == len(self.seeds), f"exp.seeds={self.seeds} names a seed twice")
         for contrast in self.contrasts:
             for arm in (contrast.treatment, contrast.control):

@@ -151,17 +151,16 @@ def _selection(settings: Settings, shared: dict[str, Stage], name: str, seed: in
 
 
 def _scores(settings: Settings, shared: dict[str, Stage], name: str) -> Stage:
-    """What an arm ranks by: the shared scores, or those of a proxy of its own."""
+    """What an arm ranks by: scores of its own proxy, heads and mask; those of the run where it overrides none of them."""
     from repro.heads import stage as heads
     from repro.influence import stage as influence
     from repro.proxy import stage as proxy
 
-    if not settings.exp.arms[name].proxy:
-        return shared["score"]
-    own = replace(settings.proxy, **settings.exp.arms[name].proxy)
+    arm = settings.exp.arms[name]
+    own, how = replace(settings.proxy, **arm.proxy), replace(settings.heads, **arm.heads)
     model = proxy.stage(own)
-    important = heads.stage(settings.heads, own, model, shared["corpus"])
-    return influence.stage(settings.score, settings.heads, own, model, shared["corpus"], important)
+    important = heads.stage(how, own, model, shared["corpus"])
+    return influence.stage(replace(settings.score, **arm.score), how, own, model, shared["corpus"], important)
 
 
 def _budget(settings: Settings, name: str) -> Budget:

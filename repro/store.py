@@ -164,6 +164,7 @@ class Store:
             started = time.time()
             try:
                 stage.run(context)
+                _sweep(partial)
                 write_json(partial / "manifest.json", self._manifest(stage, context, started))
             except OSError as error:
                 if error.errno == 28:
@@ -201,6 +202,13 @@ class Store:
     def discard_partial(self, stage: Stage) -> None:
         """Forget unfinished work of a stage."""
         shutil.rmtree(self.path(stage).with_name(self.path(stage).name + ".partial"), ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes killed inside :func:`atomic` left behind: it is no part of the artifact."""
+    for leftover in folder.rglob(".*.tmp"):
+        if leftover.is_file():
+            leftover.unlink()
 
 
 def provenance() -> dict[str, Any]:

@@ -101,3 +101,16 @@ def test_two_processes_on_one_artifact_do_the_work_once(tmp_path):
     processes = [subprocess.Popen([sys.executable, "-c", RACE, str(tmp_path)]) for _ in range(3)]
     assert [p.wait(60) for p in processes] == [0, 0, 0]
     assert (tmp_path / "ran").read_text() == "x"
+
+
+def test_what_a_killed_writer_left_is_no_part_of_the_artifact(tmp_path):
+    """SIGKILL inside ``atomic`` leaves a temporary file; the process that finishes the stage must not publish it."""
+
+    def run(ctx):
+        (ctx.out / "scores").mkdir()
+        (ctx.out / "scores" / ".a.parquet.4711.tmp").write_bytes(b"half")
+        (ctx.out / "scores" / "a.parquet").write_bytes(b"whole")
+
+    folder = Store(tmp_path).ensure(make(run=run))
+    assert list(read_json(folder / "manifest.json")["files"]) == ["scores/a.parquet"]
+    assert [p.name for p in (folder / "scores").iterdir()] == ["a.parquet"]
