@@ -148,7 +148,8 @@ class Proxy:
 class Heads:
     """Which heads are important (section 4.1, appendix A)."""
 
-    detector: str = "retrieval"  # retrieval | induction | random | random_same_layers | random_matched_damage | bottom
+    # retrieval | induction | random | random_same_layers | random_matched_damage | bottom; exp=mirror_effect also: none
+    detector: str = "retrieval"
     share: float = 0.05
     probes: int = 800
     probe_tokens: int = 4096
@@ -160,13 +161,14 @@ class Heads:
     stop_when_stable: bool = False
     damage_tolerance: float = 0.1  # random_matched_damage: |loss rise / loss rise of the retrieval heads - 1|
     draws: int = 64  # random_matched_damage: how many draws are tried
-    seed: int = 0
+    seed: int = 0  # of the probes
+    control_seed: int = 0  # of the random heads of a control; the probes stay the same
 
     def __post_init__(self) -> None:
         one_of(
             "heads.detector",
             self.detector,
-            ("retrieval", "induction", "random", "random_same_layers", "random_matched_damage", "bottom"),
+            ("retrieval", "induction", "random", "random_same_layers", "random_matched_damage", "bottom", "none"),
         )
         one_of("heads.match", self.match, ("needle", "any"))
         one_of("heads.decoding", self.decoding, ("teacher_forcing", "greedy"))
@@ -244,8 +246,8 @@ class Arm:
     """One treatment: what it is trained on. ``select`` and ``mixture`` are option names in YAML.
 
     ``budget``, ``train``, ``proxy``, ``heads`` and ``score`` override the experiment's for this arm. With ``equal_passes``
-    it is trained on
-    ``budget.share`` of ``train.tokens``, so that it passes over its documents as often as the full arm does over all.
+    it is trained on ``budget.share`` of ``train.tokens``, so that it passes over its documents as often as the full arm does
+    over all.
     """
 
     select: Any = "all"
