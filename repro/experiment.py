@@ -64,12 +64,14 @@ def build(settings: Settings) -> Experiment:
     from repro.proxy import stage as proxy
 
     shared: dict[str, Stage] = {}
-    trains = settings.exp.kind == "train"
-    if trains or settings.corpus.decontaminate:
+    evaluates = settings.exp.kind in ("train", "mirror")
+    if evaluates or settings.corpus.decontaminate:
         shared["items"] = items.stage(settings.items)
     shared["corpus"] = corpus.stage(settings.corpus, shared["items"] if settings.corpus.decontaminate else None)
     shared["proxy"] = proxy.stage(settings.proxy)
     shared["heads"] = heads.stage(settings.heads, settings.proxy, shared["proxy"], shared["corpus"])
+    if settings.exp.kind == "mirror":
+        return Experiment(shared, _masked_arms(settings, shared))
     if settings.exp.kind == "planted":
         from repro.analysis import planted
 
@@ -132,6 +134,27 @@ def _trained_arms(settings: Settings, shared: dict[str, Stage]) -> dict[str, dic
             )
             result = evaluate.stage(settings.eval, seed, shared["items"], shared["corpus"], model)
             arms[name][seed] = {"selection": selection, "pretrain": model, "evaluate": result}
+    return arms
+
+
+def _masked_arms(settings: Settings, shared: dict[str, Stage]) -> dict[str, dict[int, dict[str, Stage]]]:
+    """The proxy itself, evaluated with the heads of each arm masked (table 6). A seed is a draw of the control heads: arms
+    that draw nothing have one evaluation, whatever the seed."""
+    from repro.evaluate import stage as evaluate
+    from repro.heads import stage as heads
+    from repro.proxy import stage as proxy
+
+    arms: dict[str, dict[int, dict[str, Stage]]] = {}
+    for name, arm in settings.exp.arms.items():
+        own, how = replace(settings.proxy, **arm.proxy), replace(settings.heads, **arm.heads)
+        model = proxy.stage(own)
+        arms[name] = {}
+        for seed in settings.exp.seeds:
+            stages = {}
+            if how.detector != "none":
+                stages["heads"] = heads.stage(replace(how, control_seed=seed), own, model, shared["corpus"])
+            result = evaluate.masked_stage(settings.eval, own, shared["items"], shared["corpus"], model, stages.get("heads"))
+            arms[name][seed] = stages | {"evaluate": result}
     return arms
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ def evaluate(
     corpus: Path | None = None,
     device: str = "cpu",
     definitions: Path | None = None,
+    masked: Sequence[tuple[int, int]] = (),
 ) -> dict[str, Any]:
     """Evaluate a Hugging Face folder, or a loaded ``(model, tokenizer)`` such as one with masked heads; returns the summary.
 
@@ -33,7 +35,8 @@ def evaluate(
     ``items.parquet``, ``texts.parquet`` and ``summary.json`` into ``out``. Each entry's results go to ``parts/`` as soon
     as they are there, and are found again by the next call for the same model, items and settings. An entry that cannot
     run is named under ``missing`` with the reason; the rest goes on. The generated task definitions are left in
-    ``definitions/<name>`` if that is given. Raises :class:`SettingError` for an unknown task name or an unusable model folder.
+    ``definitions/<name>`` if that is given. ``masked`` only names the (layer, head) pairs that the caller has masked, so that
+    parts of other heads are not taken over. Raises :class:`SettingError` for an unknown task name or an unusable model folder.
     """
     names = [tasks.name_of(entry) for entry in s.tasks]
     for name in names:
@@ -44,7 +47,7 @@ def evaluate(
     ]
     sources = texts.gather(items, s.text_tasks, corpus, s.text_bytes)
     lm = harness.load(model, s.batch_size, s.dtype, device, s.max_length)
-    parts = _parts(out, model, lm, s, items)
+    parts = _parts(out, model, lm, s, items, masked)
     for number, plan in enumerate(plans, 1):
         if not (parts / f"{plan.name}.json").is_file():
             with tempfile.TemporaryDirectory() as folder:
@@ -55,8 +58,10 @@ def evaluate(
     return summary
 
 
-def _parts(out: Path, model: Path | tuple[Any, Any], lm: harness.QuietLM, s: Eval, items: Path) -> Path:
-    """The folder of finished parts, emptied if another model, other items or other settings left them."""
+def _parts(
+    out: Path, model: Path | tuple[Any, Any], lm: harness.QuietLM, s: Eval, items: Path, masked: Sequence[tuple[int, int]]
+) -> Path:
+    """The folder of finished parts, emptied if another model, other heads, items or settings left them."""
     weights = sorted(model.glob("*.safetensors")) if isinstance(model, Path) else []
     identity = {
         "settings": asdict(s),
@@ -64,7 +69,7 @@ def _parts(out: Path, model: Path | tuple[Any, Any], lm: harness.QuietLM, s: Eva
         "model": [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in weights],
         "parameters": sum(p.numel() for p in lm.model.parameters()),
         "device": lm.device.type,
-    }
+    } | ({"masked": [list(pair) for pair in masked]} if masked else {})
     parts = out / "parts"
     if not (parts / "identity.json").is_file() or read_json(parts / "identity.json") != identity:
         shutil.rmtree(parts, ignore_errors=True)

@@ -111,7 +111,10 @@ def load(
     options: dict[str, Any] = {"batch_size": batch_size, "max_length": max_length}
     with quiet():
         if not isinstance(model, Path):
-            return QuietLM(pretrained=model[0], tokenizer=model[1], **options)
+            lm = QuietLM(pretrained=model[0], tokenizer=model[1], **options)
+            if lm.prefix_token_id is None:  # a tokenizer without special tokens (the built proxy): texts start on a new line
+                lm.custom_prefix_token_id = model[1]("\n", add_special_tokens=False)["input_ids"][0]
+            return lm
         if not (model / "config.json").is_file():
             raise SettingError(f"{model} holds no model (config.json); give a Hugging Face folder")
         if not any((model / name).is_file() for name in TOKENIZER_FILES):

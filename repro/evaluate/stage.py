@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from repro.config import Eval, SettingError
+from repro.config import Eval, Proxy, SettingError
 from repro.store import Context, Stage, read_json, sha256_file, write_json
 
 
@@ -34,15 +34,45 @@ def stage(s: Eval, seed: int, items: Stage, corpus: Stage | None, model: Stage) 
         summary = evaluate(ctx.inputs["model"] / "model", s, data[0], ctx.out, data[1], ctx.device)
         if checkpoints:
             write_json(ctx.out / "summary.json", summary | {"checkpoints": checkpoints})
-        ctx.facts |= {
-            "missing": summary["missing"],
-            "items": summary["n_items"],
-            "non_finite_items": sum(len(ids) for ids in summary["non_finite"].values()),
-            "bits_per_byte": summary["bits_per_byte"],
-            "checkpoints": list(checkpoints),
-        }
+        ctx.facts |= facts(summary) | {"checkpoints": list(checkpoints)}
 
     return Stage("evaluate", label, identity(s), run, inputs)
+
+
+def masked_stage(s: Eval, proxy_settings: Proxy, items: Stage, corpus: Stage, proxy: Stage, heads: Stage | None) -> Stage:
+    """Evaluate the proxy itself with the heads of a ``heads`` stage masked uniformly, or as it is (table 6, appendix C).
+
+    The same files as those of a trained model. The dtype is that of detection and scoring; held-out text of the corpus
+    says how much masking hurts ordinary text.
+    """
+    inputs = {"items": items, "corpus": corpus, "model": proxy} | ({"heads": heads} if heads else {})
+    settings = identity(s) | {"dtype": proxy_settings.dtype, "mask": "uniform" if heads else None}
+
+    def run(ctx: Context) -> None:
+        from repro.evaluate.evaluate import evaluate
+        from repro.heads.stage import read
+        from repro.proxy import masking
+        from repro.proxy.load import load
+
+        selected = read(ctx.inputs["heads"])["selected"] if heads else []
+        model = load(ctx.inputs["model"] / "model", proxy_settings.dtype, ctx.device)
+        with masking.masked(model.attentions, selected):
+            pair = (model.model, model.tokenizer)
+            data = (ctx.inputs["items"], ctx.out, ctx.inputs["corpus"])
+            summary = evaluate(pair, s, *data, ctx.device, masked=selected)
+        ctx.facts |= facts(summary) | {"heads_masked": len(selected)}
+
+    return Stage("evaluate", f"masked-{heads.label if heads else 'none'}", settings, run, inputs)
+
+
+def facts(summary: dict[str, Any]) -> dict[str, Any]:
+    """What the manifest says about an evaluation."""
+    return {
+        "missing": summary["missing"],
+        "items": summary["n_items"],
+        "non_finite_items": sum(len(ids) for ids in summary["non_finite"].values()),
+        "bits_per_byte": summary["bits_per_byte"],
+    }
 
 
 def identity(s: Eval) -> dict[str, Any]:

@@ -23,7 +23,7 @@ WINDOW = 256
 
 def draw(s: Heads, scores: np.ndarray, important: Pairs, proxy: ProxyModel, texts: list[str]) -> tuple[Pairs, dict[str, Any]]:
     """The heads of control ``s.detector``: as many as ``important``, none of them, and facts about the draw."""
-    rng = random.Random(f"{s.seed}/{s.detector}")
+    rng = random.Random(f"{s.control_seed}/{s.detector}")
     everything = [(layer, head) for layer in range(scores.shape[0]) for head in range(scores.shape[1])]
     others = [pair for pair in everything if pair not in set(important)]
     require(

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro.config import Heads, Proxy, SettingError
+from repro.config import Heads, Proxy, SettingError, require
 from repro.store import Context, Stage, read_json, write_json
 
 if TYPE_CHECKING:
@@ -50,10 +50,11 @@ def detection(s: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage) -> S
 
 
 def stage(s: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage) -> Stage:
-    """The important heads, or the heads of a control."""
+    """The important heads, or those of a control, which have a seed of their own: detection keeps the seed of its probes."""
+    require(s.detector != "none", "heads.detector=none masks nothing: only arms of exp=mirror_effect may use it")
     settings: dict[str, Any] = {"detector": s.detector, "share": s.share, "dtype": proxy_settings.dtype}
-    if s.detector.startswith("random") or s.detector == "bottom":
-        settings["seed"] = s.seed
+    if is_drawn(s):
+        settings["seed"] = s.control_seed
     if s.detector == "random_matched_damage":
         settings |= {"damage_tolerance": s.damage_tolerance, "draws": s.draws}
     return Stage(
@@ -63,6 +64,11 @@ def stage(s: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage) -> Stage
         lambda context: _select(s, proxy_settings, context),
         {"proxy": proxy, "corpus": corpus, "detection": detection(s, proxy_settings, proxy, corpus)},
     )
+
+
+def is_drawn(s: Heads) -> bool:
+    """Whether the heads depend on ``control_seed``."""
+    return s.detector.startswith("random") or s.detector == "bottom"
 
 
 def first_texts(corpus: Path, split: str) -> list[str]:
@@ -196,7 +202,7 @@ def _select(s: Heads, proxy_settings: Proxy, context: Context) -> None:
     probe_settings = {
         key: value
         for key, value in context_settings(s).items()
-        if key not in ("detector", "share", "damage_tolerance", "draws")
+        if key not in ("detector", "share", "damage_tolerance", "draws", "control_seed")
     }
     enough = len(per_probe) > 1
     write_json(
