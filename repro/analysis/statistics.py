@@ -23,7 +23,8 @@ from scipy.special import ndtri, stdtr, stdtrit
 
 @dataclass(frozen=True)
 class Comparison:
-    """Treatment minus control. ``low`` and ``high`` bound the mean difference at ``level``; NaN with one seed.
+    """Treatment minus control. ``low`` and ``high`` bound the mean difference at ``level``; NaN where nothing says how far it
+    may be off: with one seed, or where every seed gives the very same difference and no items were resampled.
 
     ``p`` is the two-sided p-value of no difference; ``detectable`` the smallest true difference that this many seeds with
     this spread see with 80 % power.
@@ -60,7 +61,9 @@ def compare(
     if n < 2:
         return Comparison(mean, math.nan, math.nan, math.nan, n, level, math.nan, math.nan, "t")
     deviation = float(d.std(ddof=1))
-    half = _half_width(deviation, n, item_variance, level)
+    if deviation <= 1e-12 * float(np.abs(d).max()) and not item_variance:  # no spread was seen; that is not certainty
+        return Comparison(mean, math.nan, math.nan, math.nan, n, level, 0.0, math.nan, "t")
+    half = half_width(deviation, n, item_variance, level)
     p, test = _p(mean, deviation, n, item_variance), "t"
     if n >= 8:
         p, test = max(sign_flip_p(d), p if item_variance else 0.0), "sign flips"
@@ -68,20 +71,21 @@ def compare(
     return Comparison(mean, mean - half, mean + half, p, n, level, deviation, effect, test)
 
 
-def _half_width(deviation: float, seeds: int, item_variance: float, level: float) -> float:
+def half_width(deviation: float, seeds: int, item_variance: float, level: float = 0.95) -> float:
+    """Half the width of the interval of a mean over ``seeds`` with spread ``deviation``, items drawn anew."""
     of_seeds = float(stdtrit(seeds - 1, 0.5 + level / 2)) * deviation / math.sqrt(seeds)
     return math.hypot(of_seeds, float(ndtri(0.5 + level / 2)) * math.sqrt(item_variance))
 
 
 def _p(mean: float, deviation: float, seeds: int, item_variance: float) -> float:
     """One minus the level at which the interval ends at zero."""
-    if mean == 0 or deviation == item_variance == 0:
-        return float(mean == 0)
+    if mean == 0:
+        return 1.0
     if item_variance == 0:
         return float(2 * stdtr(seeds - 1, -abs(mean) / deviation * math.sqrt(seeds)))
 
     def excess(p: float) -> float:
-        return _half_width(deviation, seeds, item_variance, 1 - p) - abs(mean)
+        return half_width(deviation, seeds, item_variance, 1 - p) - abs(mean)
 
     least, most = 1e-15, 1 - 1e-15
     if excess(most) >= 0:  # a mean that is zero but for rounding
@@ -158,18 +162,25 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def verdict(
-    comparison: Comparison, lower_is_better: bool = True, p_corrected: float | None = None, reasons: Sequence[str] = ()
+    difference: float,
+    low: float | None,
+    high: float | None,
+    lower_is_better: bool = True,
+    p_corrected: float | None = None,
+    reasons: Sequence[str] = (),
+    level: float = 0.95,
 ) -> str:
     """In words: better, worse, no difference larger than x, not enough data, or demonstration only.
 
-    ``reasons`` say what a verdict would need and the run does not have (method.md, section 6); ``p_corrected`` is a secondary
-    comparison's p-value after Holm, which decides instead of the interval.
+    Without an interval (``low`` or ``high`` is ``None`` or NaN) there is not enough data. ``reasons`` say what a verdict would
+    need and the run does not have (method.md, section 6); ``p_corrected`` is a secondary comparison's p-value after Holm,
+    which decides beside the interval.
     """
-    if not math.isfinite(comparison.low):
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return "not enough data"
     if reasons:
         return "demonstration only"
-    excludes = comparison.low > 0 or comparison.high < 0
-    if excludes and (p_corrected is None or p_corrected <= 1 - comparison.level):
-        return "better" if (comparison.difference < 0) == lower_is_better else "worse"
-    return f"no difference larger than {max(abs(comparison.low), abs(comparison.high)):.2g}"
+    excludes = low > 0 or high < 0
+    if excludes and (p_corrected is None or p_corrected <= 1 - level):
+        return "better" if (difference < 0) == lower_is_better else "worse"
+    return f"no difference larger than {max(abs(low), abs(high)):.2g}"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from repro.analysis.statistics import Comparison, compare, detectable, holm, paired_item_variance, sign_flip_p, verdict
+from repro.analysis.statistics import compare, detectable, holm, paired_item_variance, sign_flip_p, verdict
 
 
 def as_seeds(values):
@@ -73,11 +73,6 @@ def test_p_and_interval_never_contradict_each_other(seeds, item_variance):
             assert c.low > 0 or c.high < 0
 
 
-def test_without_any_spread_only_a_zero_difference_is_none():
-    assert compare({0: 1.0, 1: 1.0}, {0: 1.0, 1: 1.0}).p == 1
-    assert compare({0: 2.0, 1: 2.0}, {0: 1.0, 1: 1.0}).p == 0
-
-
 @pytest.mark.parametrize("seeds", [3, 5, 8])
 def test_intervals_with_item_variance_cover_the_population_of_items(seeds):
     """Truth: the mean over all items one could ask. Items differ in their effect, seeds add noise per item and overall."""
@@ -131,15 +126,24 @@ def test_only_seeds_that_both_arms_have_are_paired():
      (float("nan"), float("nan"), True, "not enough data")],
 )  # fmt: skip
 def test_verdicts_in_words(low, high, lower_is_better, says):
-    c = Comparison((low + high) / 2, low, high, 0.1, 3, 0.95, 1.0, 1.0, "t")
-    assert verdict(c, lower_is_better) == says
+    assert verdict((low + high) / 2, low, high, lower_is_better) == says
 
 
 def test_a_verdict_is_held_back_where_the_run_or_the_correction_does_not_carry_it():
-    c = Comparison(-1.5, -2, -1, 0.01, 3, 0.95, 1.0, 1.0, "t")
-    assert verdict(c, reasons=["2 sources in web; a verdict needs 3"]) == "demonstration only"
-    assert verdict(c, p_corrected=0.04) == "better"
-    assert verdict(c, p_corrected=0.06) == "no difference larger than 2"
+    c = (-1.5, -2, -1)
+    assert verdict(*c, reasons=["2 sources in web; a verdict needs 3"]) == "demonstration only"
+    assert verdict(*c, p_corrected=0.04) == "better"
+    assert verdict(*c, p_corrected=0.06) == "no difference larger than 2"
+    assert verdict(-1.5, None, None, reasons=["1 paired seed"]) == "not enough data"
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.01])
+def test_seeds_that_agree_to_the_last_digit_prove_nothing(gap):
+    control = {0: 1.0, 1: 2.0, 2: 3.0}
+    c = compare({s: v + gap for s, v in control.items()}, control)
+    assert c.difference == pytest.approx(gap) and np.isnan([c.low, c.high, c.p, c.detectable]).all()
+    with_items = compare({s: v + gap for s, v in control.items()}, control, item_variance=1e-4)
+    assert with_items.low < gap < with_items.high
 
 
 @pytest.mark.parametrize("mean", [0.0, 1e-18, -1e-17, 1e12])
