@@ -4,8 +4,8 @@ Precedence, low to high: dataclass defaults, the YAML of each group option (``co
 scale's values, the experiment's values, dotted overrides of the command line. Options are chosen by ``defaults:`` of
 the scale, then of the experiment, then by ``group=option`` on the command line.
 
-An *arm* names an option of ``configs/select`` and one of ``configs/mixture``; both are resolved last, so that
-``exp.arms.treatment.select=perplexity_high`` works from the command line.
+An *arm* names an option of ``configs/select`` and one of ``configs/mixture``. On the command line such a name comes before
+dotted values below it, wherever it stands: ``exp.arms.treatment.select.params.path=FILE exp.arms.treatment.select=imported``.
 """
 
 from __future__ import annotations
@@ -227,6 +227,11 @@ class Select:
     params: dict[str, Any] = field(default_factory=dict)
     budget: dict[str, Any] = field(default_factory=dict)  # overrides of the experiment's budget
 
+    def __post_init__(self) -> None:
+        known = [f.name for f in fields(Budget)]
+        for key in self.budget:
+            require(key in known, f"a selector's budget has no setting {key!r}; did you mean {nearest(key, known)}?")
+
 
 @dataclass
 class Mixture:
@@ -402,6 +407,11 @@ class Train:
         """Optimizer steps: the largest whole number of batches within the token budget."""
         return self.tokens // self.batch_tokens
 
+    @property
+    def kept_steps(self) -> list[int]:
+        """Steps behind which a model is exported, nearest to ``keep_at_tokens``."""
+        return sorted({round(at / self.batch_tokens) or 1 for at in self.keep_at_tokens})
+
 
 @dataclass
 class Eval:
@@ -575,6 +585,34 @@ def _overlay(conf: Any, where: str, values: dict[str, Any]) -> Any:
         raise SettingError(f"{where}: {f'{key}: ' if key else ''}{reason}") from None
 
 
+def _turn(argument: str) -> int:
+    """Overrides of arms by turns: an arm, what it selects, its mixture, then what lies below them."""
+    path = argument.partition("=")[0].split(".")
+    if path[:2] != ["exp", "arms"] or len(path) < 4:
+        return 0
+    return {"select": 1, "mixture": 2}.get(path[3], 3) if len(path) == 4 else 3
+
+
+def _check_arm(argument: str, arms: list[str]) -> None:
+    """Refuse an override of an arm that is not there. A new arm begins with what it selects."""
+    if _turn(argument) > 1:
+        name = argument.split(".")[2]
+        require(
+            name in arms,
+            f"{argument}: the experiment has no arm {name!r}; did you mean {nearest(name, arms)}? A new arm needs "
+            f"exp.arms.{name}.select=OPTION",
+        )
+
+
+def _with_options(conf: Any) -> Any:
+    """``conf`` with the content of the option where an arm names one, so that dotted values can change parts of it."""
+    for arm in conf.exp.arms.values():
+        for group in ("select", "mixture"):
+            if isinstance(arm[group], str):
+                arm[group] = read_option(group, arm[group])
+    return conf
+
+
 def compose(arguments: list[str]) -> Settings:
     """Settings from ``exp=NAME group=option key.path=value ...``; raises :class:`SettingError` in one line."""
     from omegaconf import OmegaConf
@@ -604,32 +642,46 @@ def compose(arguments: list[str]) -> Settings:
             conf = _overlay(conf, f"configs/{group}/{option}.yaml", {group: read_option(group, option)})
     conf = _overlay(conf, f"configs/scale/{scale_name}.yaml", scale | {"scale": scale_name})
     own = {"exp": {"name": chosen["exp"], **exp.pop("exp", {})}, **exp}
-    conf = _overlay(conf, f"configs/exp/{chosen['exp']}.yaml", own)
-    for argument in dotted:
+    conf = _with_options(_overlay(conf, f"configs/exp/{chosen['exp']}.yaml", own))
+    for argument in sorted(dotted, key=_turn):
+        _check_arm(argument, list(conf.exp.arms))
         try:
             values = OmegaConf.to_container(OmegaConf.from_dotlist([argument]))
         except Exception as error:  # YAML of the value is malformed
             raise SettingError(f"{argument}: {str(error).splitlines()[0]}") from None
-        conf = _overlay(conf, argument, values)  # type: ignore[arg-type]
+        conf = _with_options(_overlay(conf, argument, values))  # type: ignore[arg-type]
 
-    for arm in conf.exp.arms.values():
-        for group, schema in (("select", Select), ("mixture", Mixture)):
-            value = arm[group]
-            if isinstance(value, str):
-                arm[group] = OmegaConf.merge(OmegaConf.structured(schema), read_option(group, value))
     try:
         settings: Settings = OmegaConf.to_object(conf)  # type: ignore[assignment]
     except SettingError:
         raise
     except Exception as error:
         raise SettingError(str(error).splitlines()[0]) from None
-    for arm in settings.exp.arms.values():
-        arm.select, arm.mixture = _typed(Select, arm.select), _typed(Mixture, arm.mixture)
+    for name, arm in settings.exp.arms.items():
+        arm.select = _typed(Select, arm.select, f"exp.arms.{name}.select")
+        arm.mixture = _typed(Mixture, arm.mixture, f"exp.arms.{name}.mixture")
     return settings
 
 
-def _typed(schema: type, value: Any) -> Any:
-    return value if isinstance(value, schema) else schema(**value)
+def _typed(schema: type, value: Any, path: str) -> Any:
+    """``value`` as the dataclass ``schema``, its types checked; mistakes are named below ``path``."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    require(isinstance(value, dict), f"{path}={value} must name an option, or hold its settings")
+    _check_keys(path, value, schema(), f"{path}.")
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), value))
+    except OmegaConfBaseException as error:
+        raise SettingError(f"{path}.{getattr(error, 'full_key', None)}: {str(error).splitlines()[0]}") from None
+
+
+def typed_params(schema: type, given: dict[str, Any]) -> Any:
+    """``exp.params`` as the dataclass ``schema``; an unknown one is refused by name."""
+    known = [f.name for f in fields(schema)]
+    for key in given:
+        require(key in known, f"exp.params.{key} is not known; did you mean {nearest(key, known)}? valid: {', '.join(known)}")
+    return schema(**given)
 
 
 def to_yaml(settings: Settings) -> str:

@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict, replace
 from typing import Any
 
-from repro.config import Budget, Mixture, Select, SettingError, nearest, require
+from repro.config import Budget, Mixture, Select, require
 from repro.selection import priority, selectors
 from repro.store import Context, Stage
 
@@ -25,10 +25,6 @@ def stage(
 
     ``reference`` is another selection whose tokens per domain are matched (the control that the paper lacks).
     """
-    unknown = sorted(set(select.budget) - set(asdict(budget)))
-    if unknown:
-        known = nearest(unknown[0], asdict(budget))
-        raise SettingError(f"select {select.selector!r}: unknown budget setting {unknown[0]!r}; did you mean {known}?")
     budget = replace(budget, **select.budget)
     if reference is not None:
         require(

@@ -24,6 +24,33 @@ def test_an_arm_takes_its_selector_from_its_option_file_and_from_the_command_lin
     assert settings.exp.arms["full"].mixture.kind == "alone"
 
 
+def test_values_below_an_arms_option_keep_the_option():
+    arm = compose(["exp=selection_30pct", "exp.arms.attention_influence.select.budget.share=0.1"]).exp.arms[
+        "attention_influence"
+    ]
+    assert arm.select.selector == "attention_influence" and arm.select.budget == {"share": 0.1}
+    name = "full_plus_attention_influence"
+    arm = compose(["exp=paper_mixture", f"exp.arms.{name}.mixture.weight=2"]).exp.arms[name]
+    assert (arm.mixture.kind, arm.mixture.weight, arm.select.selector) == ("add", 2, "attention_influence")
+
+
+def test_the_option_of_an_arm_comes_before_the_values_below_it():
+    """As configs/select/imported.yaml says, in any order."""
+    given = ["exp.arms.random.select.params.path=my.parquet", "exp.arms.random.select=imported"]
+    for arguments in (given, given[::-1]):
+        select = compose(["exp=selection_30pct", *arguments]).exp.arms["random"].select
+        assert select.selector == "imported"
+        assert (select.params["path"], select.params["id_column"]) == ("my.parquet", "doc_id")
+
+
+def test_a_new_arm_begins_with_what_it_selects():
+    new = ["exp.arms.new.mixture=add", "exp.arms.new.budget.share=0.1", "exp.arms.new.select=length"]
+    settings = compose(["exp=selection_30pct", *new])
+    arm = settings.exp.arms["new"]
+    assert (arm.select.selector, arm.mixture.kind, arm.budget) == ("column", "add", {"share": 0.1})
+    assert list(settings.exp.arms)[-1] == "new" and len(settings.exp.arms) == 5
+
+
 @pytest.mark.parametrize(
     ("argument", "says"),
     [
@@ -41,6 +68,12 @@ def test_an_arm_takes_its_selector_from_its_option_file_and_from_the_command_lin
         ("model.heads=5", "multiple"),
         ("share", "group=option"),
         ("exp.arms.random.select=randm", "'random'"),
+        ("exp.arms.atention_influence.budget.share=0.1", "did you mean 'attention_influence'"),
+        ("exp.arms.zzz.mixture=add", "has no arm 'zzz'"),
+        ("exp.arms.random.select.prams.path=x", "exp.arms.random.select.params"),
+        ("exp.arms.random.select.budget.shar=1", "'share'"),
+        ("exp.arms.random.mixture.weight=many", "exp.arms.random.mixture.weight"),
+        ("exp.arms.random.mixture=3", "must name an option"),
         ("corpus=files", "corpus.paths"),
     ],
 )

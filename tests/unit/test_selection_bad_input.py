@@ -83,8 +83,8 @@ def test_unknown_names_are_answered_with_the_nearest(tmp_path):
         {"form": "realtive"},
     )
     refused("needs params.path", tmp_path, made, "imported")
-    with pytest.raises(SettingError, match="unknown budget setting 'shares'; did you mean 'share'"):
-        stage(Select("random", budget={"shares": 1}), Mixture(), Budget(), 0, made["corpus"], made["scores"])
+    with pytest.raises(SettingError, match="budget has no setting 'shares'; did you mean 'share'"):
+        Select("random", budget={"shares": 1})
 
 
 def test_matching_needs_the_other_selection_and_tokens_that_are_there(tmp_path):
