@@ -32,9 +32,13 @@ class Spikes:
 
 
 def stop_if_not_finite(job: Job, stream: TokenStream, step: int, loss: float, norm: float, last: Path | None) -> None:
-    """Raise :class:`SettingError` naming step, batch and documents; the whole list goes to ``not_finite.json``."""
-    if math.isfinite(loss) and math.isfinite(norm):
+    """Raise :class:`SettingError` naming step, batch and documents; the whole list goes to ``not_finite.json``.
+
+    DeepSpeed's ZeRO 1 to 3 say -1 where the norm is not finite.
+    """
+    if math.isfinite(loss) and math.isfinite(norm) and norm >= 0:
         return
+    norm = norm if norm >= 0 else math.nan
     start, end = step * job.train.batch_tokens, (step + 1) * job.train.batch_tokens
     rows, first, count = stream.pieces(start, end - start)
     names = read_index(Path(job.tokens), "documents", ["doc_id"])["doc_id"]

@@ -252,7 +252,7 @@ def poisoned(monkeypatch, at_call):
         yield
 
 
-@pytest.mark.parametrize("stage,dtype", [(0, "float32"), (1, "bfloat16"), (3, "bfloat16")])
+@pytest.mark.parametrize("stage,dtype", [(0, "float32"), (1, "bfloat16"), (2, "bfloat16"), (3, "bfloat16")])
 def test_a_loss_that_is_not_a_number_stops_and_names_its_documents(paths, tmp_path, monkeypatch, stage, dtype):
     this = job(paths, tmp_path, zero_stage=stage, dtype=dtype)
     with poisoned(monkeypatch, 7), pytest.raises(SettingError) as stopped:
@@ -267,3 +267,27 @@ def test_a_loss_that_is_not_a_number_stops_and_names_its_documents(paths, tmp_pa
     expected = job(paths, tmp_path / "undisturbed", zero_stage=stage, dtype=dtype)
     loop.train(expected)
     assert losses(tmp_path) == losses(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "stage,dtype",
+    [(0, "float32"), (1, "float32"), (2, "float32"), (3, "float32"), (1, "bfloat16"), (2, "bfloat16"), (3, "bfloat16")],
+)
+def test_a_gradient_that_is_not_finite_stops_while_the_loss_still_is(paths, tmp_path, monkeypatch, stage, dtype, value):
+    """The checkpoint at step 8 would hold weights that are lost; DeepSpeed masks such a norm with -1."""
+    original, calls = loop.build, []
+
+    def poison(gradient):
+        calls.append(1)
+        return torch.full_like(gradient, value) if len(calls) == 7 else gradient
+
+    def poisoned_build(*arguments):
+        network = original(*arguments)
+        network.model.layers[0].mlp.register_full_backward_hook(lambda _, given, __: tuple(poison(g) for g in given))
+        return network
+
+    monkeypatch.setattr(loop, "build", poisoned_build)
+    with pytest.raises(SettingError, match=r"stopped at step 6: loss \d+\.\d+, gradient norm (nan|inf)"):
+        loop.train(job(paths, tmp_path, zero_stage=stage, dtype=dtype))
+    assert len(calls) == 7
