@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
         "settings", nargs="*", metavar="key=value", help="exp=NAME, scale=NAME, group=option, or key.path=value"
     )
     parser.add_argument("--plan", action="store_true", help="show stages, cached or not, and cost estimates; run nothing")
-    parsed = parser.parse_args(arguments)
+    parsed = parser.parse_intermixed_args(arguments)
     try:
         settings = compose(parsed.settings)
         if parsed.plan:

@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("settings", nargs="*", metavar="key=value", help="sweep=NAME, then settings of repro.run")
     parser.add_argument("--jobs", type=int, default=1, help="members that run at once (default 1; one per device)")
-    parsed = parser.parse_args(arguments)
+    parsed = parser.parse_intermixed_args(arguments)
     names = [a.removeprefix("sweep=") for a in parsed.settings if a.startswith("sweep=")]
     overrides = [a for a in parsed.settings if not a.startswith("sweep=")]
     try:

@@ -105,12 +105,36 @@ def start(network: torch.nn.Module, train: Train, device: str) -> Any:
             engine._global_grad_norm = torch.nn.utils.clip_grad_norm_(network.parameters(), train.clip)
 
         engine.clip_fp32_gradients = clip
+    else:
+        _show_what_is_not_finite(engine.optimizer)
     # Older DeepSpeed casts buffers with the weights; rotary frequencies must stay float32, as in the exported model.
     for name, buffer in network.named_buffers():
         buffer.data = buffers[name].to(buffer.device)
     if train.compile:
         network.compile()
     return engine
+
+
+def _show_what_is_not_finite(optimizer: Any) -> None:
+    """Let a gradient norm that is not finite be infinite. DeepSpeed writes -1, and its releases before 0.19.8 go on with the
+    number that -1 and the norms of other parameter groups give together.
+    """
+    import deepspeed.runtime.utils
+    import deepspeed.runtime.zero.stage_1_and_2
+
+    def infinite(norm: torch.Tensor, **_: Any) -> None:
+        norm.nan_to_num_(nan=torch.inf, posinf=torch.inf)
+
+    for module in (deepspeed.runtime.utils, deepspeed.runtime.zero.stage_1_and_2):
+        module.mask_nan_or_inf_with_val_inplace = infinite
+    if hasattr(optimizer, "get_grad_norm_direct"):  # ZeRO 3 has the -1 in its own lines
+        of_group = optimizer.get_grad_norm_direct
+
+        def norm(*arguments: Any, **options: Any) -> torch.Tensor:
+            found = of_group(*arguments, **options)
+            return torch.where(found < 0, torch.inf, found)
+
+        optimizer.get_grad_norm_direct = norm
 
 
 def stop(engine: Any) -> None:

@@ -34,7 +34,7 @@ class Spikes:
 def stop_if_not_finite(job: Job, stream: TokenStream, step: int, loss: float, norm: float, last: Path | None) -> None:
     """Raise :class:`SettingError` naming step, batch and documents; the whole list goes to ``not_finite.json``.
 
-    DeepSpeed's ZeRO 1 to 3 say -1 where the norm is not finite.
+    A norm below zero is how DeepSpeed writes one that is not finite.
     """
     if math.isfinite(loss) and math.isfinite(norm) and norm >= 0:
         return

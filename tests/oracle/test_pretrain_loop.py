@@ -17,8 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, get_wsd_schedule
 
 from repro.config import SettingError, Train
 from repro.pretrain import loop
-from repro.pretrain.health import Spikes
+from repro.pretrain.health import Spikes, stop_if_not_finite
 from repro.pretrain.model import build, next_token_loss
+from repro.pretrain.order import open_stream
 from repro.pretrain.schedule import decay_start, learning_rate
 from repro.tracking import read_rows
 
@@ -275,7 +276,7 @@ def test_a_loss_that_is_not_a_number_stops_and_names_its_documents(paths, tmp_pa
     [(0, "float32"), (1, "float32"), (2, "float32"), (3, "float32"), (1, "bfloat16"), (2, "bfloat16"), (3, "bfloat16")],
 )
 def test_a_gradient_that_is_not_finite_stops_while_the_loss_still_is(paths, tmp_path, monkeypatch, stage, dtype, value):
-    """The checkpoint at step 8 would hold weights that are lost; DeepSpeed masks such a norm with -1."""
+    """At once, not when the loss shows it: by then a checkpoint of lost weights may be the last one."""
     original, calls = loop.build, []
 
     def poison(gradient):
@@ -291,3 +292,10 @@ def test_a_gradient_that_is_not_finite_stops_while_the_loss_still_is(paths, tmp_
     with pytest.raises(SettingError, match=r"stopped at step 6: loss \d+\.\d+, gradient norm (nan|inf)"):
         loop.train(job(paths, tmp_path, zero_stage=stage, dtype=dtype))
     assert len(calls) == 7
+
+
+def test_a_norm_that_deepspeed_masked_is_not_finite(paths, tmp_path):
+    stream = open_stream(paths["tokens"], paths["selection"], 0)
+    stop_if_not_finite(job(paths, tmp_path), stream, 6, 5.0, 0.0, None)
+    with pytest.raises(SettingError, match="stopped at step 6: loss 5.0, gradient norm nan"):
+        stop_if_not_finite(job(paths, tmp_path), stream, 6, 5.0, -1.0, None)
