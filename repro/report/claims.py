@@ -7,10 +7,24 @@ from dataclasses import dataclass
 from repro.report import paper
 from repro.report.collect import lower_is_better
 from repro.report.outcomes import DOCUMENTS, SEEDS, SOURCES
-from repro.report.paper_tables import BASELINE, RANDOM, SELECTED, TREATED, Result, columns_of, difference
-from repro.report.table import NOT_RUN, Interval, Table
+from repro.report.paper_tables import (
+    BASELINE,
+    MASKED,
+    MATCHED,
+    OTHERS,
+    RANDOM,
+    SELECTED,
+    TREATED,
+    Result,
+    columns_of,
+    difference,
+    is_the_method,
+)
+from repro.report.run_tables import POWER
+from repro.report.table import NOT_RUN, Cell, Interval, Table
 
 REPLICATED, NOT_REPLICATED, UNDECIDED = "replicated", "not replicated", "undecided"
+NOT_TESTED = "described, not tested"
 
 
 @dataclass(frozen=True)
@@ -27,6 +41,8 @@ class Claim:
     treatment: str = ""
     control: str = ""
     columns: tuple[str, ...] = ()
+    hurts: bool = False  # the claim is that the treatment does worse
+    shown: str = ""  # where our runs describe what no single contrast can test
 
 
 def claims() -> list[Claim]:
@@ -38,6 +54,7 @@ def claims() -> list[Claim]:
     average = f"{treated['Avg'] - base['Avg']:+.2f} points on the average"  # type: ignore[operator]
     proxies = f"{large['Avg'] - treated['Avg']:+.2f} points on the average"  # type: ignore[operator]
     mixture = {"experiment": "paper_mixture", "treatment": TREATED}
+    masking = {"experiment": "mirror_effect", "treatment": MASKED, "hurts": True}
     return [
         Claim(
             "Adding the selected documents once more to the corpus makes a better model than the corpus alone.",
@@ -49,26 +66,62 @@ def claims() -> list[Claim]:
         Claim(
             "The gains stand out on knowledge and reasoning.", "table 1", gains, control=BASELINE, columns=highlights, **mixture
         ),
-        Claim("The advantage is there early and stays until the end of training.", "figures 1, 7", "no figures printed"),
-        Claim("A larger selecting model selects better.", "tables 2, 10", proxies),
-        Claim("Masking retrieval heads hurts reasoning tasks far more than masking as many other heads.", "table 6", _mirror()),
+        Claim(
+            "The advantage is there early and stays until the end of training.",
+            "figures 1, 7",
+            "no figures printed",
+            shown="figures 1, 7",
+            **mixture,
+        ),
+        Claim(
+            "A larger selecting model selects better.",
+            "tables 2, 10",
+            proxies,
+            "proxy_size",
+            "full_plus_large",
+            "full_plus_small",
+        ),
+        Claim(
+            "Masking retrieval heads hurts reasoning tasks far more than masking as many other heads.",
+            "table 6",
+            _mirror(),
+            control=OTHERS,
+            **masking,
+        ),
         Claim(
             "The selections of the method and of an educational classifier differ, most on code and mathematics.",
             "table 4",
             _overlap(),
+            "what_was_selected",
+            shown="table 4",
         ),
         Claim(
             "Selected code and mathematics is longer and more often judged to need reasoning than a classifier's.",
             "table 3",
             _judged(),
+            "what_was_selected",
+            shown="table 3",
         ),
-        Claim("The retrieval heads appear early in pretraining and then stay.", "figure 2", "no figures printed"),
+        Claim(
+            "The retrieval heads appear early in pretraining and then stay.",
+            "figure 2",
+            "no figures printed",
+            "head_evolution",
+            shown="figure 2",
+        ),
         Claim(
             "Not in the paper: the selection does better than a random one of the same tokens and repeats.",
             "public reviews",
             "not tested",
             control=RANDOM,
             **mixture,
+        ),
+        Claim(
+            "Not in the paper: masking retrieval heads hurts answers more than masking heads that hurt ordinary text as much.",
+            "public reviews",
+            "not tested",
+            control=MATCHED,
+            **masking,
         ),
         Claim(
             "Not in the paper: the selected 30 % alone does better than a random 30 %.",
@@ -107,7 +160,7 @@ def verdict_table(results: list[Result]) -> Table:
     columns = ["claim", "rests on", "paper", "our run", "measured on", "difference [95 %]", "could see", "verdict"]
     rows = []
     for claim in claims():
-        ours = [r for r in results if r.summary["experiment"] == claim.experiment]
+        ours = [r for r in results if r.summary["experiment"] == claim.experiment and _of_the_method(claim, r)]
         for result in ours:
             rows.append([claim.text, claim.rests_on, claim.printed, result.label, *judge(claim, result)])
         if not ours:
@@ -115,29 +168,39 @@ def verdict_table(results: list[Result]) -> Table:
     notes = [
         "replicated / not replicated: the 95 % interval lies on the paper's / on the other side of zero. "
         "undecided: it covers zero, or the run is a demonstration "
-        f"(below {SEEDS} seeds, {DOCUMENTS} selected documents or {SOURCES} sources a domain).",
-        "could see: half the width of the interval, about the smallest difference the run could tell from none.",
+        f"(below {SEEDS} seeds, {DOCUMENTS} selected documents or {SOURCES} sources a domain; draws of control heads "
+        "count as seeds).",
+        f"described: no single difference tests the claim; {NOT_TESTED} means that nothing here may be concluded from it.",
+        POWER,
         "A claim without a run here is not refuted: nothing was measured.",
     ]
     return Table("verdicts", "Verdicts, claim by claim", columns, rows, notes)
 
 
-def judge(claim: Claim, result: Result) -> tuple[str, str | Interval | None, str | None, str]:
+def _of_the_method(claim: Claim, result: Result) -> bool:
+    return claim.experiment not in ("paper_mixture", "selection_30pct") or is_the_method(result, claim.treatment)
+
+
+def judge(claim: Claim, result: Result) -> tuple[str, Cell, Cell, str]:
     """(measured on, difference, what could be seen, verdict) of one claim in one run."""
+    if claim.shown:
+        return f"see {claim.shown}", None, None, NOT_TESTED
     chance = set(result.summary["arms"][claim.treatment]["at_chance"]) if claim.treatment in result.summary["arms"] else set()
     metrics = [m for column in claim.columns for m in columns_of(result, column) if m not in chance]
     if claim.columns and not metrics:
         return "its benchmarks were not run, or are at chance", None, None, NOT_RUN
     metrics = metrics or [result.summary["endpoint"]]
-    gap, _ = difference(result, claim.treatment, claim.control, metrics, digits=4)
-    if not isinstance(gap, Interval):
-        return ", ".join(metrics), str(gap), None, NOT_RUN if gap == NOT_RUN else UNDECIDED
-    return ", ".join(metrics), gap, f"{(gap.high - gap.low) / 2:.4f}", _verdict(gap, lower_is_better(metrics[0]), result)
+    gap = difference(result, claim.treatment, claim.control, metrics, digits=4)
+    below = lower_is_better(metrics[0]) != claim.hurts
+    if not isinstance(gap.cell, Interval):
+        return ", ".join(metrics), gap.cell, None, NOT_RUN if gap.cell == NOT_RUN else UNDECIDED
+    return ", ".join(metrics), gap.cell, gap.could_see, _verdict(gap.cell, below, result)
 
 
-def _verdict(gap: Interval, lower: bool, result: Result) -> str:
+def _verdict(gap: Interval, below: bool, result: Result) -> str:
+    """``below``: whether the claim lies below zero."""
     if result.summary["verdict"]["demonstration"]:
         return f"{UNDECIDED} (demonstration)"
     if gap.low <= 0 <= gap.high:
         return UNDECIDED
-    return REPLICATED if (gap.value < 0) == lower else NOT_REPLICATED
+    return REPLICATED if (gap.value < 0) == below else NOT_REPLICATED

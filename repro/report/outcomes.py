@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
-from repro.config import Contrast
+from repro.config import Contrast, require
 from repro.report.collect import lower_is_better
 from repro.store import finite
 
@@ -27,6 +27,8 @@ def judge(summary: dict[str, Any], contrasts: Sequence[Contrast], variances: Var
     for contrast in contrasts:
         comparisons += compare_arms(summary, contrast, (variances or {}).get((contrast.treatment, contrast.control), {}))
     holm(comparisons, summary["endpoint"])
+    for row in comparisons:
+        row["verdict"] = in_words(row, shortfalls(summary, row))
     return {**summary, "comparisons": comparisons, "verdict": verdict(summary, comparisons)}
 
 
@@ -36,6 +38,24 @@ def metrics(arm: dict[str, Any]) -> list[str]:
     return [m for m in seeds[0] if all(m in s for s in seeds)] if seeds else []
 
 
+def evaluated(arm: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """{seed: row}, each evaluation once: where an arm draws nothing from its seeds they share one (``exp.kind: mirror``)."""
+    first: dict[str, str] = {}
+    for seed, row in arm["seeds"].items():
+        first.setdefault(_evaluation(row, seed), seed)
+    return {seed: arm["seeds"][seed] for seed in first.values()}
+
+
+def _evaluation(row: dict[str, Any], otherwise: str) -> str:
+    return row.get("artifacts", {}).get("evaluate", {}).get("fingerprint", otherwise)
+
+
+def _compared(treatment: dict[str, Any], control: dict[str, Any], seeds: set[int]) -> int:
+    """How many of the shared seeds compare other evaluations: one, where neither arm draws anything."""
+    pairs = [[_evaluation(arm["seeds"][str(seed)], str(seed)) for arm in (treatment, control)] for seed in seeds]
+    return len({tuple(pair) for pair in pairs})
+
+
 def seed_values(arm: dict[str, Any], metric: str) -> dict[int, float]:
     """{seed: value} of a metric."""
     found = {int(s): row["metrics"][metric]["value"] for s, row in arm["seeds"].items() if metric in row.get("metrics", {})}
@@ -43,23 +63,26 @@ def seed_values(arm: dict[str, Any], metric: str) -> dict[int, float]:
 
 
 def covers_chance(arm: dict[str, Any], metric: str) -> bool:
-    """Whether the 95 % interval of an arm's mean holds the chance level.
+    """Whether an arm's accuracy is not shown to be above chance: the 95 % interval of its mean reaches down to that level.
 
-    Its standard error takes the items in (mean of the models' own, which share the items) and the spread over seeds.
+    The interval takes in the items (mean of the models' own standard errors, which share the items) and the spread over
+    seeds, as those of differences do. Accuracies without a chance level (generated answers) have one of zero.
     """
-    cells = [seed["metrics"][metric] for seed in arm["seeds"].values()]
-    chance = cells[0].get("chance")
-    if not chance:
+    from repro.analysis.statistics import half_width
+
+    cells = [row["metrics"][metric] for row in evaluated(arm).values()]
+    chance = cells[0].get("chance", 0.0 if metric.rpartition("/")[2].split(",")[0] in ACCURACIES else None)
+    if chance is None:
         return False
     values = [cell["value"] for cell in cells]
     centre = mean(values)
     items = mean(cell.get("stderr") or math.sqrt(centre * (1 - centre) / max(cell.get("n") or 1, 1)) for cell in cells)
-    between = sum((v - centre) ** 2 for v in values) / (len(values) - 1) / len(values) if len(values) > 1 else 0.0
-    return abs(centre - chance) <= 1.96 * math.sqrt(items**2 + between)
+    deviation = stdev(values) if len(values) > 1 else 0.0
+    return centre - half_width(deviation, max(len(values), 2), items**2) <= chance
 
 
 def add_average(summary: dict[str, Any]) -> None:
-    """``accuracy_average``: mean over the tasks whose headline accuracy is off chance in at least one arm.
+    """``accuracy_average``: mean over the tasks whose headline accuracy is above chance in every arm.
 
     The same tasks for every arm; added to each seed's metrics where at least two tasks qualify.
     """
@@ -71,7 +94,7 @@ def add_average(summary: dict[str, Any]) -> None:
             task, _, name = metric.rpartition("/")
             if name.split(",")[0] == wanted:
                 headline.setdefault(task, metric)
-    counted = [m for m in headline.values() if not all(m in arm["at_chance"] for arm in arms)]
+    counted = [m for m in headline.values() if not any(m in arm["at_chance"] for arm in arms)]
     summary["averaged"] = counted
     if len(counted) < 2:
         return
@@ -85,7 +108,8 @@ def add_average(summary: dict[str, Any]) -> None:
 def compare_arms(summary: dict[str, Any], contrast: Contrast, variances: Mapping[str, float]) -> list[dict[str, Any]]:
     """One row a metric: treatment minus control, paired by seed, the items' share of the error taken in.
 
-    ``low``, ``high``, ``p`` and ``detectable`` are ``None`` with one seed.
+    ``low``, ``high``, ``p`` and ``detectable`` are ``None`` with one seed. Perplexities are left out: bits per byte say the
+    same, and a mean of exponentials over small models is noise.
     """
     from repro.analysis.statistics import compare
 
@@ -93,10 +117,11 @@ def compare_arms(summary: dict[str, Any], contrast: Contrast, variances: Mapping
     if tasks and all(metric in variances for metric in tasks):
         variances = {**variances, "accuracy_average": sum(variances[m] for m in tasks) / len(tasks) ** 2}
     treatment, control = summary["arms"][contrast.treatment], summary["arms"][contrast.control]
+    one_kind_of_device(contrast, treatment, control)
     rows = []
     for metric in metrics(treatment):
         ours, theirs = seed_values(treatment, metric), seed_values(control, metric)
-        if not set(ours) & set(theirs):
+        if not set(ours) & set(theirs) or "perplexity" in metric:
             continue
         found = compare(ours, theirs, variances.get(metric, 0.0))
         row = {
@@ -106,7 +131,7 @@ def compare_arms(summary: dict[str, Any], contrast: Contrast, variances: Mapping
             "metric": metric,
             "lower_is_better": lower_is_better(metric),
             "at_chance": metric in treatment["at_chance"] and metric in control["at_chance"],
-            "seeds": found.seeds,
+            "seeds": _compared(treatment, control, set(ours) & set(theirs)),
             "item_variance": variances.get(metric),
             **{key: finite(getattr(found, key)) for key in ("difference", "low", "high", "p", "detectable")},
             "test": found.test,
@@ -116,50 +141,89 @@ def compare_arms(summary: dict[str, Any], contrast: Contrast, variances: Mapping
     return rows
 
 
+def one_kind_of_device(contrast: Contrast, treatment: dict[str, Any], control: dict[str, Any]) -> None:
+    """Refuse to pair models that were trained or evaluated on different kinds of device: the difference would be in it."""
+    for seed, row in treatment["seeds"].items():
+        other = control["seeds"].get(seed, {}).get("artifacts", {})
+        for stage in ("pretrain", "evaluate"):
+            sides = [side[stage] for side in (row.get("artifacts", {}), other) if stage in side]
+            kinds = [side["device"].partition(":")[0] for side in sides]
+            require(
+                len(set(kinds)) < 2,
+                f"{contrast.treatment} and {contrast.control}, seed {seed}: {stage} ran on {' and '.join(kinds)}; paired arms "
+                "need one kind of device: delete one of the two artifacts and run again with device=NAME",
+            )
+
+
 def holm(rows: list[dict[str, Any]], endpoint: str) -> None:
-    """Holm's correction over the primary contrast's secondary metrics; metrics at chance take no part. In place."""
+    """Holm's correction over everything secondary that is shown: the primary contrast's other metrics, and the other contrasts
+    on the endpoint. Metrics at chance take no part. In place.
+    """
     from repro.analysis import statistics
 
-    family = {r["metric"]: r for r in rows if r["primary"] and r["metric"] != endpoint and not r["at_chance"]}
-    corrected = statistics.holm({metric: row["p"] for metric, row in family.items() if row["p"] is not None})
-    for metric, p in corrected.items():
-        family[metric]["p_holm"] = p
+    shown = [r for r in rows if r["primary"] != (r["metric"] == endpoint) and not r["at_chance"]]
+    family = {f"{r['treatment']}/{r['control']}/{r['metric']}": r for r in shown}
+    corrected = statistics.holm({name: row["p"] for name, row in family.items() if row["p"] is not None})
+    for name, p in corrected.items():
+        family[name]["p_holm"] = p
+
+
+def in_words(row: dict[str, Any], reasons: Sequence[str]) -> str:
+    """The verdict on one comparison (``repro.analysis.statistics.verdict``); at chance there is none."""
+    from repro.analysis import statistics
+
+    if row["at_chance"]:
+        return "at chance"
+    given = [row[key] for key in ("difference", "low", "high", "lower_is_better", "p_holm")]
+    return statistics.verdict(*given, reasons=reasons)
 
 
 def verdict(summary: dict[str, Any], comparisons: list[dict[str, Any]]) -> dict[str, Any]:
-    """``demonstration``, the ``reasons`` for it, the ``sentence``, and ``outcome``: better | worse | undecided | none."""
-    primary = next((r for r in comparisons if r["primary"] and r["metric"] == summary["endpoint"]), None)
-    if primary is None:
-        return {"demonstration": False, "reasons": [], "outcome": "none", "sentence": _described(summary)}
-    reasons = shortfalls(summary, primary)
-    return {
-        "demonstration": bool(reasons),
-        "reasons": reasons,
-        "outcome": "none" if reasons else _direction(primary),
-        "sentence": _measured(primary) if reasons else _concluded(primary),
-    }
+    """``demonstration``, the ``reasons`` for it, the ``words`` (those of the primary comparison) and the ``sentence``."""
+    primary = [r for r in comparisons if r["primary"]]
+    row = next((r for r in primary if r["metric"] == summary["endpoint"]), None)
+    if row is None:
+        lost = f"The endpoint {summary['endpoint']} was not measured in both arms: not enough data."
+        sentence = lost if primary else _described(summary)
+        return {"demonstration": False, "reasons": [], "words": "none", "sentence": sentence}
+    reasons = shortfalls(summary, row)
+    sentence = _measured(row) if reasons or row["low"] is None else _concluded(row, summary)
+    return {"demonstration": bool(reasons), "reasons": reasons, "words": row["verdict"], "sentence": sentence}
+
+
+def unit(summary: dict[str, Any]) -> str:
+    """What differs from seed to seed."""
+    return "control draws" if summary["kind"] == "mirror" else "paired seeds"
 
 
 def shortfalls(summary: dict[str, Any], primary: dict[str, Any]) -> list[str]:
     """What a verdict would need and the run does not have; empty if nothing."""
     reasons = []
     if primary["seeds"] < SEEDS:
-        reasons.append(f"{primary['seeds']} paired seeds; a verdict needs {SEEDS}")
-    for seed in list(summary["arms"][primary["treatment"]]["seeds"].values())[:1]:
-        for domain, row in seed.get("make_up", {}).items():
-            if row["selected"] < DOCUMENTS:
-                reasons.append(f"{row['selected']} selected documents in {domain}; a verdict needs {DOCUMENTS}")
-            if row["groups"] < SOURCES:
-                reasons.append(f"{row['groups']} sources in {domain}; a verdict needs {SOURCES}")
+        reasons.append(f"{primary['seeds']} {unit(summary)}; a verdict needs {SEEDS}")
+    elif primary["low"] is None:
+        reasons.append("every seed gives the very same difference, which says nothing about its error")
+    if summary["kind"] == "mirror" and summary["settings"]["proxy"]["kind"] == "built":
+        reasons.append("the proxy is built by code; a verdict needs a trained one")
+    for domain, (documents, sources) in _smallest(summary, primary).items():
+        if documents < DOCUMENTS:
+            reasons.append(f"{documents} selected documents in {domain}; a verdict needs {DOCUMENTS}")
+        if sources < SOURCES:
+            reasons.append(f"{sources} sources in {domain}; a verdict needs {SOURCES}")
     if primary["at_chance"]:
         reasons.append(f"{primary['metric']} is at chance in both arms")
     return reasons
 
 
-def _direction(row: dict[str, Any]) -> str:
-    if row["low"] <= 0 <= row["high"]:
-        return "undecided"
-    return "better" if (row["difference"] < 0) == row["lower_is_better"] else "worse"
+def _smallest(summary: dict[str, Any], row: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """{domain: (selected documents, sources of the domain)}: the least over both arms and all their seeds."""
+    found: dict[str, tuple[int, int]] = {}
+    for arm in (row["treatment"], row["control"]):
+        for seed in summary["arms"][arm]["seeds"].values():
+            for domain, made in seed.get("make_up", {}).items():
+                documents, sources = found.get(domain, (made["selected"], made["groups"]))
+                found[domain] = min(documents, made["selected"]), min(sources, made["groups"])
+    return found
 
 
 def _measured(row: dict[str, Any]) -> str:
@@ -167,17 +231,19 @@ def _measured(row: dict[str, Any]) -> str:
     return f"{row['treatment']} − {row['control']} on {row['metric']}: {row['difference']:+.4f}, {interval}."
 
 
-def _concluded(row: dict[str, Any]) -> str:
-    interval = f"{row['difference']:+.4f} (95 % interval {row['low']:+.4f} to {row['high']:+.4f}, {row['seeds']} paired seeds)"
+def _concluded(row: dict[str, Any], summary: dict[str, Any]) -> str:
+    over = f"{row['seeds']} {unit(summary)}"
+    interval = f"{row['difference']:+.4f} (95 % interval {row['low']:+.4f} to {row['high']:+.4f}, {over})"
     better = "lower is better" if row["lower_is_better"] else "higher is better"
     where = f"on {row['metric']} ({better}): {interval}"
-    words = {
-        "better": f"{row['treatment']} does better than {row['control']} {where}.",
-        "worse": f"{row['treatment']} does worse than {row['control']} {where}.",
-        "undecided": f"Undecided: the interval of {row['treatment']} − {row['control']} covers zero {where}. "
-        f"The smallest difference this run would see with 80 % power is {row['detectable']:.4f}.",
-    }
-    return words[_direction(row)]
+    what = " masked" if summary["kind"] == "mirror" else ""
+    treatment, control = row["treatment"] + what, row["control"] + what
+    if row["verdict"] in ("better", "worse"):
+        return f"{treatment} does {row['verdict']} than {control} {where}."
+    return (
+        f"{row['verdict'].capitalize()} between {treatment} and {control} {where}. "
+        f"The smallest difference this run would see with 80 % power is {row['detectable']:.4f}."
+    )
 
 
 def _described(summary: dict[str, Any]) -> str:
@@ -190,4 +256,8 @@ def _described(summary: dict[str, Any]) -> str:
         return (
             f"{len(summary['arms'])} selectors ranked documents of known kinds; nothing was trained, so nothing is concluded."
         )
+    if summary["kind"] in ("agree", "evolve"):
+        from repro.report import agreement, evolution
+
+        return {"agree": agreement, "evolve": evolution}[summary["kind"]].sentence(summary)
     return "No primary contrast was named, so nothing is concluded."

@@ -10,15 +10,18 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from repro.report import paper, selected, summary
+from repro.report import mirror, paper, selected, summary
 from repro.report.outcomes import seed_values
+from repro.report.run_tables import CHANCE_NOTE, POWER
 from repro.report.table import NOT_RUN, Cell, Interval, Number, Table
+from repro.store import finite
 
 BASELINE, TREATED, RANDOM = "full", "full_plus_attention_influence", "full_plus_random"  # arms of exp=paper_mixture
 SELECTED = "attention_influence"  # arm of exp=selection_30pct
 OWN_METRICS = ("bits_per_byte", "gold_bits_per_byte", "text_bits_per_byte", "heldout_bits_per_byte", "accuracy_average")
+MASKED, OTHERS, MATCHED = "retrieval", "random", "random_matched_damage"  # arms of exp=mirror_effect
+MASKED_CONTRASTS = [(MASKED, MATCHED), (MASKED, "random_same_layers"), (MASKED, OTHERS), (MASKED, "base")]
 JUDGE_BASELINE = "random"  # arm of exp=what_was_selected
-CHANCE_NOTE = "\\* the interval covers chance: in no average, in no verdict."
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,11 @@ def read_results(folder: Path) -> list[Result]:
 
 def tables(results: list[Result]) -> list[Table]:
     """All tables that this project regenerates, in the paper's order."""
-    mixture = [r for r in results if r.summary["experiment"] == "paper_mixture"]
+    mixture = [r for r in results if r.summary["experiment"] == "paper_mixture" and is_the_method(r, TREATED)]
     analysed = [r for r in results if r.summary["experiment"] == "what_was_selected"]
     proxies = [r for r in results if r.summary["experiment"] == "proxy_selections"]
-    alone = [r for r in results if r.summary["experiment"] == "selection_30pct"]
+    alone = [r for r in results if r.summary["experiment"] == "selection_30pct" and is_the_method(r, SELECTED)]
+    masked = [r for r in results if r.summary["experiment"] == "mirror_effect"]
     controls, shorts = [(TREATED, RANDOM), (TREATED, BASELINE)], [(SELECTED, "random"), (SELECTED, "full")]
     return [
         table1(mixture),
@@ -55,11 +59,18 @@ def tables(results: list[Result]) -> list[Table]:
         judged("table3", "Table 3: judged quality of 200 documents of each selection", "table3_judge_quality", analysed),
         table4(analysed),
         judged("table5", "Table 5: judged quality by size of the proxy", "table5_judge_quality_by_proxy", proxies),
-        table6(),
+        table6(masked),
+        own_table("table6_controls", "Table 6: what the paper leaves out", masked, MASKED_CONTRASTS),
         table8(results),
         table10(mixture),
         table11(analysed),
     ]
+
+
+def is_the_method(result: Result, arm: str) -> bool:
+    """Whether an arm is selected by the paper's score: a run may put another selector in its place."""
+    found = result.summary["arms"].get(arm, {}).get("select", {})
+    return found.get("selector") == "attention_influence" and not found.get("params")
 
 
 def values(result: Result, arm: str, metrics: list[str]) -> dict[int, float]:
@@ -70,23 +81,44 @@ def values(result: Result, arm: str, metrics: list[str]) -> dict[int, float]:
     return {seed: mean(f[seed] for f in found) for seed in sorted(shared)}
 
 
+@dataclass(frozen=True)
+class Gap:
+    """A difference as a table shows it: its interval or why there is none, what the run could see, the number of seeds."""
+
+    cell: Cell
+    could_see: Cell = None
+    seeds: Cell = None
+
+    @property
+    def cells(self) -> list[Cell]:
+        """In the order of the columns of :func:`gap_columns`."""
+        return [self.cell, self.could_see, self.seeds]
+
+
+def gap_columns(name: str = "difference") -> list[str]:
+    """Headings of a :class:`Gap`."""
+    return [f"{name} [95 %]", "could see", "seeds"]
+
+
 def difference(
     result: Result, treatment: str, control: str, metrics: list[str], scale: float = 1.0, digits: int = 2
-) -> tuple[Cell, Cell]:
-    """Treatment minus control with its paired interval, and the number of seeds; without two seeds there is no interval."""
+) -> Gap:
+    """Treatment minus control, paired by seed; without two seeds there is no interval."""
     from repro.analysis.statistics import compare
 
     ours, theirs = values(result, treatment, metrics), values(result, control, metrics)
     if not set(ours) & set(theirs):
-        return NOT_RUN, None
+        return Gap(NOT_RUN)
     rows = {r["metric"]: r for r in result.summary["comparisons"] if (r["treatment"], r["control"]) == (treatment, control)}
-    if len(metrics) == 1 and (row := rows.get(metrics[0])) and row["low"] is not None:  # the run's own interval
-        return Interval(scale * row["difference"], scale * row["low"], scale * row["high"], digits), row["seeds"]
-    variances = [rows[m]["item_variance"] or 0.0 for m in metrics if m in rows]
-    found = compare(ours, theirs, sum(variances) / len(metrics) ** 2)
-    if found.seeds < 2:
-        return "no interval (1 seed)", 1
-    return Interval(scale * found.difference, scale * found.low, scale * found.high, digits), found.seeds
+    row = rows.get(metrics[0]) if len(metrics) == 1 else None
+    if row is None:  # an average of several, or a contrast the run itself does not draw
+        variances = [rows[m]["item_variance"] or 0.0 for m in metrics if m in rows]
+        found = compare(ours, theirs, sum(variances) / len(metrics) ** 2)
+        row = {key: finite(getattr(found, key)) for key in ("difference", "low", "high", "detectable")} | {"seeds": found.seeds}
+    if row["low"] is None:
+        return Gap(f"no interval ({row['seeds']} seed{'s' * (row['seeds'] > 1)}, no spread)", None, row["seeds"])
+    shown = Interval(scale * row["difference"], scale * row["low"], scale * row["high"], digits)
+    return Gap(shown, Number(scale * row["detectable"], digits), row["seeds"])
 
 
 def columns_of(result: Result, column: str) -> list[str]:
@@ -115,19 +147,20 @@ def table1(results: list[Result]) -> Table:
     base, treated = paper.printed("baseline/after_lrd"), paper.printed("ai-1.3b/after_lrd")
     columns = ["benchmark", "paper: corpus", "paper: + selection", "paper: difference"]
     for result in results:
-        columns += [f"{result.label}: corpus", "+ selection", "difference [95 %]", "seeds"]
-    columns += [] if results else ["ours", "difference [95 %]", "seeds"]
+        columns += [f"{result.label}: corpus", "+ selection", *gap_columns()]
+    columns += [] if results else ["ours", *gap_columns()]
     rows: list[list[Cell]] = []
     for column in [*paper.reference()["columns"], "Avg"]:
         row: list[Cell] = [column, _printed(base[column]), _printed(treated[column]), f"{treated[column] - base[column]:+.2f}"]  # type: ignore[operator]
         for result in results:
             metrics = columns_of(result, column)
-            gap, seeds = difference(result, TREATED, BASELINE, metrics, 100) if metrics else (NOT_RUN, None)
-            row += [percent(result, BASELINE, metrics), percent(result, TREATED, metrics), gap, seeds]
-        rows.append(row + ([] if results else [NOT_RUN, NOT_RUN, None]))
+            gap = difference(result, TREATED, BASELINE, metrics, 100) if metrics else Gap(NOT_RUN)
+            row += [percent(result, BASELINE, metrics), percent(result, TREATED, metrics), *gap.cells]
+        rows.append(row + ([] if results else [NOT_RUN, *Gap(NOT_RUN).cells]))
     notes = [
         "Percent. Paper: 7B model, 1T tokens, one run, no interval printed. Ours: mean over seeds, paired 95 % t-interval.",
         CHANCE_NOTE,
+        POWER,
     ]
     notes += [
         "Our Avg is over the benchmarks that were run and are off chance, not over the paper's 19 columns.",
@@ -140,19 +173,19 @@ def table1(results: list[Result]) -> Table:
 
 def own_table(name: str, title: str, results: list[Result], contrasts: list[tuple[str, str]]) -> Table:
     """Every metric of ours for the given contrasts, no paper column: the paper has none of these."""
-    columns = ["run", "contrast", "metric", "treatment", "control", "difference [95 %]", "seeds"]
+    columns = ["run", "contrast", "metric", "treatment", "control", *gap_columns()]
     rows: list[list[Cell]] = []
     for result in results:
         for treatment, control in contrasts:
             arm = result.summary["arms"].get(treatment)
             first = next(iter(arm["seeds"].values()), {}).get("metrics", {}) if arm else {}
-            for metric in first:
-                gap, seeds = difference(result, treatment, control, [metric], digits=4)
+            for metric in (m for m in first if "perplexity" not in m):  # bits per byte say the same
+                gap = difference(result, treatment, control, [metric], digits=4)
                 means = [values(result, a, [metric]) for a in (treatment, control)]
                 shown = [Number(mean(v.values()), 4) if v else NOT_RUN for v in means]
-                rows.append([result.label, f"{treatment} − {control}", metric, *shown, gap, seeds])
-    notes = ["Bits per byte: lower is better. Paired by seed; 95 % t-intervals, not corrected for the number of rows."]
-    return Table(name, title, columns, rows or [[NOT_RUN, *[None] * 6]], notes)
+                rows.append([result.label, f"{treatment} − {control}", metric, *shown, *gap.cells])
+    notes = [POWER, "Bits per byte: lower is better. Paired by seed; 95 % t-intervals, not corrected for the number of rows."]
+    return Table(name, title, columns, rows or [[NOT_RUN, *[None] * 7]], notes)
 
 
 def table2(results: list[Result]) -> Table:
@@ -160,18 +193,18 @@ def table2(results: list[Result]) -> Table:
     reference = paper.reference()["table2_proxy_size"]
     ours = [(r, c) for r in results if r.summary["experiment"] == "proxy_size" for c in primary(r)]
     columns = ["benchmark", "paper: 1.3B proxy", "paper: 7B proxy", "paper: difference"]
-    columns += [name for r, _ in ours for name in (f"{r.label}: difference [95 %]", "seeds")] or [
-        "ours: difference [95 %]",
-        "seeds",
-    ]
+    for result, (large_arm, small_arm) in ours:
+        columns += [f"{result.label}: {small_arm}", large_arm, *gap_columns()]
+    columns += [] if ours else ["ours", *gap_columns()]
     rows: list[list[Cell]] = []
     for i, column in enumerate(reference["columns"]):
         small, large = reference["1.3B"][i], reference["7B"][i]
         row: list[Cell] = [column, _printed(small), _printed(large), f"{large - small:+.2f}"]
         for result, (treatment, control) in ours:
             metrics = columns_of(result, column)
-            row += difference(result, treatment, control, metrics, 100) if metrics else (NOT_RUN, None)
-        rows.append(row + ([] if ours else [NOT_RUN, None]))
+            gap = difference(result, treatment, control, metrics, 100) if metrics else Gap(NOT_RUN)
+            row += [percent(result, control, metrics), percent(result, treatment, metrics), *gap.cells]
+        rows.append(row + ([] if ours else [NOT_RUN, *Gap(NOT_RUN).cells]))
     return Table("table2", "Table 2: size of the selecting model", columns, rows, ["Percent, after training."])
 
 
@@ -238,16 +271,37 @@ def table4(results: list[Result]) -> Table:
     return Table("table4", title, ["from", "selections", "domain", *columns], rows, notes)
 
 
-def table6() -> Table:
-    """Table 6: the proxy itself with heads masked."""
+def table6(results: list[Result]) -> Table:
+    """Table 6: the proxy itself with heads masked. Ours: ``exp=mirror_effect``; benchmarks that the paper lacks come last."""
     reference = paper.reference()["table6_mirror_effect"]
     kinds = ("base", "masked_random_non_retrieval", "masked_retrieval")
-    rows: list[list[Cell]] = [
-        [column, *(_printed(100 * reference[kind][i]) for kind in kinds), NOT_RUN]
-        for i, column in enumerate(reference["columns"])
-    ]
-    columns = ["benchmark", *(f"paper: {kind.replace('_', ' ')}" for kind in kinds), "ours"]
-    return Table("table6", "Table 6: the proxy with its heads masked", columns, rows, ["Percent."])
+    columns = ["benchmark", *(f"paper: {kind.replace('_', ' ')}" for kind in kinds)]
+    for result in results:
+        columns += [f"{result.label}: base", "random (mean over draws)", "retrieval", *gap_columns("retrieval − random")]
+    columns += [] if results else ["ours"]
+    rows: list[list[Cell]] = []
+    for i, column in enumerate(reference["columns"]):
+        row: list[Cell] = [column, *(_printed(100 * reference[kind][i]) for kind in kinds)]
+        rows.append(
+            row + [cell for r in results for cell in _masked(r, columns_of(r, column))] + ([] if results else [NOT_RUN])
+        )
+    for column in dict.fromkeys(c for r in results for c in own_columns(r) if c not in reference["columns"]):
+        cells = [cell for r in results for cell in _masked(r, own_columns(r).get(column, []))]
+        rows.append([column, *["not in the paper"] * len(kinds), *cells])
+    notes = ["Percent.", *([mirror.COVERS, CHANCE_NOTE, POWER] if results else [])]
+    return Table("table6", "Table 6: the proxy with its heads masked", columns, rows, notes)
+
+
+def _masked(result: Result, metrics: list[str]) -> list[Cell]:
+    """Base, random heads, retrieval heads, the difference of the last two with its interval, and the number of draws."""
+    gap = difference(result, MASKED, OTHERS, metrics, 100) if metrics else Gap(NOT_RUN)
+    return [*(percent(result, arm, metrics) for arm in ("base", OTHERS, MASKED)), *gap.cells]
+
+
+def own_columns(result: Result) -> dict[str, list[str]]:
+    """The columns that the run's own evaluation suite names, with their metrics."""
+    columns = result.summary["settings"]["eval"]["columns"]
+    return {column: [sought] if isinstance(sought, str) else list(sought) for column, sought in columns.items()}
 
 
 def table8(results: list[Result]) -> Table:

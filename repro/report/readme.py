@@ -56,10 +56,9 @@ def _compared(result: Result) -> str | None:
     row = next((c for c in summary["comparisons"] if c["primary"] and c["metric"] == summary["endpoint"]), None)
     if row is None or row["low"] is None:
         return None
-    verdict = "demonstration" if summary["verdict"]["demonstration"] else summary["verdict"]["outcome"]
     return (
         f"| [{result.name}](results/{result.name}) | {row['treatment']} − {row['control']} | {row['difference']:+.3f} "
-        f"[{row['low']:+.3f}, {row['high']:+.3f}] | {row['seeds']} | {row['detectable']:.3f} | {verdict} |"
+        f"[{row['low']:+.3f}, {row['high']:+.3f}] | {row['seeds']} | {row['detectable']:.3f} | {summary['verdict']['words']} |"
     )
 
 

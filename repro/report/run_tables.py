@@ -5,11 +5,13 @@ from __future__ import annotations
 from statistics import mean
 from typing import Any
 
-from repro.report import planted, selected
+from repro.report import agreement, evolution, mirror, planted, selected
 from repro.report.figures import artifacts, selected_shares
+from repro.report.outcomes import evaluated, unit
 from repro.report.table import Cell, Interval, Number, Table
 
-CHANCE_NOTE = "\\* the interval covers chance: in no average, in no verdict."
+POWER = "could see: the smallest true difference that this many seeds with this spread see with 80 % power."
+CHANCE_NOTE = "\\* not shown to be above chance: in no average, in no verdict."
 
 
 def tables(summary: dict[str, Any]) -> list[Table]:
@@ -19,6 +21,9 @@ def tables(summary: dict[str, Any]) -> list[Table]:
         [table for maker in makers if (table := maker(summary)) is not None]
         + selected.tables(summary)
         + planted.tables(summary)
+        + mirror.tables(summary)
+        + agreement.tables(summary)
+        + evolution.tables(summary)
     )
 
 
@@ -48,18 +53,23 @@ def outcome(summary: dict[str, Any]) -> Table | None:
             cells.append(Number(mean(values), 4, mark) if values else "not run")
         secondary = "at chance" if row["at_chance"] else _number(row["p_holm"], 3)
         p = "primary" if metric == summary["endpoint"] else secondary
-        body.append([f"{metric} {'↓' if row['lower_is_better'] else '↑'}", _interval(row), p, *cells, row["seeds"]])
+        better = "↓" if row["lower_is_better"] else "↑"
+        sees = _number(row["detectable"], 4)
+        body.append([f"{metric} {better}", _interval(row), sees, p, row["verdict"], *cells, row["seeds"]])
     notes = [
-        "Means over seeds; differences are paired by seed, two-sided 95 % t-intervals. ↓ lower is better, ↑ higher is better.",
-        f"Primary endpoint: {summary['endpoint']}. All other rows are secondary; their p values are Holm-corrected together.",
+        f"Means and differences over {unit(summary)}, two-sided 95 % t-intervals. ↓ lower is better, ↑ higher is better.",
+        *mirror.notes(summary),
+        f"Primary endpoint: {summary['endpoint']}. All other rows are secondary; their p values are Holm-corrected "
+        "together with those of the other contrasts on the endpoint.",
+        POWER,
         CHANCE_NOTE,
     ]
-    return Table("outcome", "Outcome", ["metric", name, "p (Holm)", *arms, "seeds"], body, notes)
+    return Table("outcome", "Outcome", ["metric", name, "could see", "p (Holm)", "verdict", *arms, "seeds"], body, notes)
 
 
 def arm_values(summary: dict[str, Any], arm: str, metric: str) -> list[float]:
-    """Values of a metric over the seeds of an arm."""
-    seeds = summary["arms"][arm]["seeds"].values()
+    """Values of a metric over the seeds of an arm, each evaluation once."""
+    seeds = evaluated(summary["arms"][arm]).values()
     return [seed["metrics"][metric]["value"] for seed in seeds if metric in seed.get("metrics", {})]
 
 
@@ -69,17 +79,22 @@ def contrasts(summary: dict[str, Any]) -> Table | None:
     if not found:
         return None
     names = [f"{r['treatment']} − {r['control']}{' (primary)' if r['primary'] else ''}" for r in found]
-    rows: list[list[Cell]] = [[n, _interval(r), _number(r["p"], 3), r["seeds"]] for n, r in zip(names, found, strict=True)]
+    rows: list[list[Cell]] = []
+    for name, r in zip(names, found, strict=True):
+        p = "primary" if r["primary"] else _number(r["p_holm"], 3)
+        rows.append([name, _interval(r), _number(r["detectable"], 4), p, r["verdict"], r["seeds"]])
     better = "below zero favours the first arm" if found[0]["lower_is_better"] else "above zero favours the first arm"
-    notes = [f"Difference in {summary['endpoint']}; {better}. Paired by seed, 95 % t-intervals, p uncorrected."]
-    return Table("contrasts", "Contrasts on the primary endpoint", ["contrast", "difference [95 %]", "p", "seeds"], rows, notes)
+    over = f"Over {unit(summary)}, 95 % t-intervals; p of all that is secondary Holm-corrected."
+    notes = [f"Difference in {summary['endpoint']}; {better}. {over}", POWER, *mirror.notes(summary)]
+    columns = ["contrast", "difference [95 %]", "could see", "p (Holm)", "verdict", "seeds"]
+    return Table("contrasts", "Contrasts on the primary endpoint", columns, rows, notes)
 
 
 def per_seed(summary: dict[str, Any]) -> Table | None:
     """Every value of every trained model: the raw material of the other tables."""
     rows: list[list[Cell]] = []
     for arm, row in summary["arms"].items():
-        for seed, found in row["seeds"].items():
+        for seed, found in evaluated(row).items():
             for metric, cell in found.get("metrics", {}).items():
                 error, chance = _number(cell.get("stderr"), 6), _number(cell.get("chance"), 4)
                 rows.append([arm, seed, metric, Number(cell["value"], 6), error, cell.get("n"), chance])

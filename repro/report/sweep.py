@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
+from typing import Any
 
+from repro.analysis.statistics import half_width
 from repro.report import plots, summary
 from repro.report.plots import Panel, Plot, Series
-from repro.report.run_tables import arm_values
+from repro.report.run_tables import POWER, arm_values
 from repro.report.table import Cell, Interval, Number, Table
+
+
+def _alone(member: dict[str, Any]) -> str:
+    """What a member says that compares nothing: the endpoint of each arm, mean over seeds with its t-interval."""
+    said = []
+    for arm in member["arms"]:
+        values = arm_values(member, arm, member["endpoint"])
+        half = half_width(stdev(values), len(values), 0.0) if len(values) > 1 else None
+        said += [f"{arm} {mean(values):.4f}" + (f" ± {half:.4f}" if half is not None else "")] if values else []
+    return "; ".join(said) or member["verdict"]["sentence"]
 
 
 def collate(folder: Path, name: str, runs: dict[str, Path]) -> str:
@@ -22,7 +34,7 @@ def collate(folder: Path, name: str, runs: dict[str, Path]) -> str:
     for label, member in found.items():
         row = next((r for r in member["comparisons"] if r["primary"] and r["metric"] == member["endpoint"]), None)
         if row is None:
-            rows.append([label, "no primary contrast", None, None, None, None, member["verdict"]["sentence"]])
+            rows.append([label, "no primary contrast", *[None] * 5, _alone(member)])
             continue
         gap: Cell = "no interval (1 seed)"
         if row["low"] is not None:
@@ -31,10 +43,10 @@ def collate(folder: Path, name: str, runs: dict[str, Path]) -> str:
                 values.append(value)
             series.y.append(label)
         means = [Number(mean(arm_values(member, row[side], member["endpoint"])), 4) for side in ("treatment", "control")]
-        weak = "demonstration" if member["verdict"]["demonstration"] else member["verdict"]["outcome"]
-        rows.append([label, f"{row['treatment']} − {row['control']}", *means, gap, row["seeds"], weak])
-    columns = ["member", "primary contrast", "treatment", "control", "difference [95 %]", "seeds", "verdict"]
-    notes = ["Each member's own primary contrast and endpoint; intervals are not corrected for the number of members."]
+        sees = None if row["detectable"] is None else Number(row["detectable"], 4)
+        rows.append([label, f"{row['treatment']} − {row['control']}", *means, gap, sees, row["seeds"], row["verdict"]])
+    columns = ["member", "primary contrast", "treatment", "control", "difference [95 %]", "could see", "seeds", "verdict"]
+    notes = [POWER, "Each member's own primary contrast and endpoint; intervals are not corrected for the number of members."]
     table = Table("sweep", f"Sweep {name}", columns, rows, notes)
     table.write(folder / "tables")
     if series.y:

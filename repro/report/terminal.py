@@ -6,6 +6,8 @@ import textwrap
 from statistics import mean
 from typing import Any
 
+from repro.report import agreement, evolution
+from repro.report.outcomes import unit
 from repro.report.run_tables import arm_values
 
 WIDTH = 100
@@ -15,6 +17,7 @@ def render(summary: dict[str, Any]) -> str:
     """Plain text, no colours, no trailing newline."""
     lines = ["", *textwrap.wrap(summary["question"], WIDTH), ""]
     lines += _arms(summary) + _contrasts(summary) + _selected(summary)
+    lines += agreement.lines(summary) + evolution.lines(summary)
     verdict = summary["verdict"]
     if verdict["demonstration"]:
         lines.append("This is a demonstration, not evidence:")
@@ -29,7 +32,7 @@ def _arms(summary: dict[str, Any]) -> list[str]:
     if not found:
         return []
     width = max(map(len, found))
-    lines = [f"{metric}: mean over seeds, then each seed"]
+    lines = [f"{metric}: mean over {unit(summary)}, then each"]
     lines += [f"  {arm:{width}}  {mean(v):.4f}   ({', '.join(f'{x:.4f}' for x in v)})"[:WIDTH] for arm, v in found.items()]
     return [*lines, ""]
 
@@ -41,10 +44,12 @@ def _contrasts(summary: dict[str, Any]) -> list[str]:
     names = [f"{r['treatment']} - {r['control']}{' *' if r['primary'] else ''}" for r in rows]
     width = min(max(map(len, names)), 60)
     better = "below zero favours the first arm" if rows[0]["lower_is_better"] else "above zero favours the first arm"
-    lines = [f"differences, paired by seed, 95 % intervals ({better}; * primary)"]
+    lines = [f"differences over {unit(summary)}, 95 % intervals ({better}; * primary)"]
     for name, r in zip(names, rows, strict=True):
         interval = "no interval from one seed" if r["low"] is None else f"[{r['low']:+.4f}, {r['high']:+.4f}]"
         lines.append(f"  {textwrap.shorten(name, width, placeholder='…'):{width}}  {r['difference']:+.4f}  {interval}")
+        if r["detectable"] is not None:
+            lines.append(f"  {'':{width}}  {r['verdict']}; could see {r['detectable']:.4f}")
     return [*lines, ""]
 
 

@@ -70,7 +70,10 @@ def test_primary_interval_is_the_paired_t_interval(run):
 def test_holm_takes_in_every_secondary_metric_but_not_the_primary(run):
     _, sealed, _, _ = run
     rows = [r for r in sealed["comparisons"] if r["primary"]]
-    family = sorted((r for r in rows if r["metric"] != "bits_per_byte"), key=lambda r: r["p"])
+    others = [r for r in sealed["comparisons"] if not r["primary"] and r["metric"] == "bits_per_byte"]
+    secondary = [r for r in rows if r["metric"] != "bits_per_byte" and not r["at_chance"]]
+    family = sorted(secondary + others, key=lambda r: r["p"])
+    assert len(others) == 1 and len(family) == len(rows)
     assert next(r for r in rows if r["metric"] == "bits_per_byte")["p_holm"] is None
     running = 0.0
     for rank, row in enumerate(family):
@@ -81,8 +84,8 @@ def test_holm_takes_in_every_secondary_metric_but_not_the_primary(run):
 def test_metrics_at_chance_are_marked_and_enter_no_average(run):
     _, sealed, _, _ = run
     assert sealed["arms"]["random"]["at_chance"] == ["piqa/acc"]
-    everywhere = [m for m in fabricated.METRICS if all(m in arm["at_chance"] for arm in sealed["arms"].values())]
-    assert not set(everywhere) & set(sealed["averaged"])
+    somewhere = [m for m in fabricated.METRICS if any(m in arm["at_chance"] for arm in sealed["arms"].values())]
+    assert not set(somewhere) & set(sealed["averaged"])
     assert "arc_easy/acc_norm" in sealed["averaged"] and "arc_easy/acc" not in sealed["averaged"]
     seed = sealed["arms"]["random"]["seeds"]["1"]["metrics"]
     assert seed["accuracy_average"]["value"] == pytest.approx(numpy.mean([seed[m]["value"] for m in sealed["averaged"]]))
@@ -99,16 +102,42 @@ def test_a_task_at_chance_in_every_arm_leaves_average_and_holm(tmp_path):
 
 def test_below_the_thresholds_there_is_no_verdict(run):
     _, sealed, _, _ = run
-    assert sealed["verdict"]["demonstration"] and sealed["verdict"]["outcome"] == "none"
+    assert sealed["verdict"]["demonstration"] and sealed["verdict"]["words"] == "demonstration only"
     assert any("selected documents in code" in reason for reason in sealed["verdict"]["reasons"])
     assert "better" not in sealed["verdict"]["sentence"]
 
 
-@pytest.mark.parametrize(("effect", "outcome"), [(0.05, "better"), (-0.05, "worse"), (0.0, "undecided")])
-def test_verdict_with_enough_seeds_documents_and_sources(tmp_path, effect, outcome):
+@pytest.mark.parametrize(("effect", "words"), [(0.05, "better"), (-0.05, "worse"), (0.0, "no difference larger than 0.")])
+def test_verdict_with_enough_seeds_documents_and_sources(tmp_path, effect, words):
     found = judged(tmp_path, documents=1000, effect=effect)
     assert found["verdict"]["reasons"] == []
-    assert found["verdict"]["outcome"] == outcome
+    assert found["verdict"]["words"].startswith(words) and words.rstrip("0.") in found["verdict"]["sentence"].lower()
+
+
+def test_a_lost_endpoint_is_said_and_not_taken_for_a_missing_contrast(tmp_path):
+    settings, store, stages = fabricated.run(tmp_path)
+    collected = collect.collect(settings, store, stages)
+    for seed in collected["arms"]["random"]["seeds"].values():
+        del seed["metrics"]["bits_per_byte"]
+    assert "not enough data" in outcomes.judge(collected, settings.exp.contrasts)["verdict"]["sentence"]
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "evaluate"])
+def test_arms_of_different_kinds_of_device_are_not_paired(tmp_path, stage):
+    settings, store, stages = fabricated.run(tmp_path)
+    collected = collect.collect(settings, store, stages)
+    collected["arms"]["random"]["seeds"]["1"]["artifacts"][stage]["device"] = "cuda:0"
+    with pytest.raises(SettingError, match=f"seed 1: {stage} ran on cpu and cuda"):
+        outcomes.judge(collected, settings.exp.contrasts)
+
+
+def test_an_accuracy_below_or_without_chance_level_is_not_above_it():
+    def arm(value, chance):
+        cells = {"t/acc": {"value": value, "n": 100} | ({} if chance is None else {"chance": chance})}
+        return {"seeds": {str(seed): {"metrics": cells} for seed in range(3)}}
+
+    for value, chance, covers in ((0.15, 0.25, True), (0.3, 0.25, True), (0.5, 0.25, False), (0.0, None, True), (0.2, None, False)):
+        assert outcomes.covers_chance(arm(value, chance), "t/acc") is covers, (value, chance)
 
 
 def test_each_threshold_alone_makes_a_demonstration(tmp_path):

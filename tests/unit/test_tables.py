@@ -91,18 +91,19 @@ def test_our_cells_of_table_1_against_a_paired_t_test(results):
         [s["metrics"]["hellaswag/acc_norm"]["value"] for s in arms[a]["seeds"].values()] for a in (paper_tables.TREATED, "full")
     )
     oracle = stats.ttest_rel(ours, base).confidence_interval(0.95)
-    base_cell, treated_cell, gap, seeds = row[4:8]
+    base_cell, treated_cell, gap, sees, seeds = row[4:9]
     assert base_cell.value == pytest.approx(100 * sum(base) / 3) and treated_cell.value == pytest.approx(100 * sum(ours) / 3)
     assert gap.value == pytest.approx(treated_cell.value - base_cell.value) and seeds == 3
+    assert sees.value > 0
     assert gap.low <= 100 * oracle.low + 1e-9 and gap.high >= 100 * oracle.high - 1e-9  # items only widen it
     assert str(cells(paper_tables.table1(mixture))["MMLU"][6]) == "not run"
 
 
 def test_the_interval_is_the_one_of_the_run_itself(results):
     result = paper_tables.read_results(results)[0]
-    gap, _ = paper_tables.difference(result, paper_tables.TREATED, "full", ["arc_easy/acc_norm"])
+    gap = paper_tables.difference(result, paper_tables.TREATED, "full", ["arc_easy/acc_norm"])
     row = next(r for r in result.summary["comparisons"] if r["control"] == "full" and r["metric"] == "arc_easy/acc_norm")
-    assert (gap.low, gap.high) == pytest.approx((row["low"], row["high"]))
+    assert (gap.cell.low, gap.cell.high, gap.could_see.value) == pytest.approx((row["low"], row["high"], row["detectable"]))
 
 
 def test_one_experiment_is_never_shown_as_the_other(results):
@@ -134,7 +135,7 @@ def test_the_papers_own_arithmetic():
 def verdict_of(folder, **kwargs) -> str:
     committed(folder, "run", "paper_mixture", **kwargs)
     [result] = paper_tables.read_results(folder / "results")
-    claim = next(c for c in claims.claims() if c.control == "full" and not c.columns)
+    claim = next(c for c in claims.claims() if c.control == "full" and not c.columns and not c.shown)
     return claims.judge(claim, result)[-1]
 
 
@@ -144,6 +145,14 @@ def test_verdicts_follow_the_interval_and_the_thresholds(tmp_path):
     assert verdict_of(tmp_path / "c", effect=0.0) == "undecided"
     assert verdict_of(tmp_path / "d", effect=0.05, demonstration=True) == "undecided (demonstration)"
     assert verdict_of(tmp_path / "e", effect=0.05, seeds=(0,)) == "undecided"
+
+
+def test_another_selector_in_the_methods_place_is_not_shown_as_the_method(tmp_path):
+    committed(tmp_path, "run", "paper_mixture", effect=0.05)
+    [result] = paper_tables.read_results(tmp_path / "results")
+    result.summary["arms"][paper_tables.TREATED]["select"]["selector"] = "length"
+    assert not any("run (" in column for column in {t.name: t for t in paper_tables.tables([result])}["table1"].columns)
+    assert all(row[3] == "not run" for row in claims.verdict_table([result]).rows)
 
 
 def test_csv_holds_full_precision_and_three_columns_for_an_interval():
