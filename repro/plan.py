@@ -18,6 +18,7 @@ from repro.experiment import build
 from repro.pretrain import cost
 from repro.store import Stage, Store, read_json
 
+DAMAGE_TOKENS = 4096  # that a draw of random_matched_damage is measured on (repro.heads.controls.CALIBRATION_TOKENS)
 BYTES_PER_TOKEN = 4  # of English text and code with a vocabulary of some 50,000
 
 
@@ -95,10 +96,14 @@ def estimate_stage(stage: Stage, settings: Settings, tokens: float) -> Cost:
     if stage.name == "pretrain":
         train = replace(train, tokens=stage.settings["train"]["tokens"])  # an arm may have its own
         return Cost(train.tokens, cost.training_flops(settings.model, train), cost.disk_bytes(settings.model, train))
+    if stage.name == "heads" and stage.settings["detector"] == "random_matched_damage":
+        read = (stage.settings["draws"] + 2) * DAMAGE_TOKENS  # at most: a draw that matches ends the search
+        return Cost(read, 2 * proxy * read)
     if stage.name == "evaluate":
         items = len(settings.eval.tasks) * (settings.eval.limit or 1000)
-        read = items * 4 * 128 + 2 * settings.eval.text_bytes / BYTES_PER_TOKEN  # four answers of some 128 tokens
-        return Cost(read, 2 * model * read, items * 500)
+        read = items * 4 * 64 + 2 * settings.eval.text_bytes / BYTES_PER_TOKEN  # SmolLM2 reads 177 tokens an item of eval=mirror
+        evaluated = proxy if settings.exp.kind == "mirror" else model
+        return Cost(read, 2 * evaluated * read, items * 500)
     return Cost()
 
 

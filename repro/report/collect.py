@@ -51,6 +51,7 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> dict
             "mixture": as_dict(settings.exp.arms[arm].mixture),
             "share": _share(settings, arm),
             "equal_passes": settings.exp.arms[arm].equal_passes,
+            "heads": settings.exp.arms[arm].heads,
             "seeds": {str(seed): _seed(store, named, documents) for seed, named in by_seed.items()},
         }
         for arm, by_seed in stages.get("arms", {}).items()
@@ -101,6 +102,9 @@ def _seed(store: Store, named: Mapping[str, Stage], documents: polars.DataFrame 
             row["make_up"] = make_up(folder, documents)
     if "describe" in named:
         row["profile"] = read_json(store.path(named["describe"]) / "profile.json")
+    if {"heads", "evaluate"} <= named.keys():  # the proxy itself was evaluated, these heads masked
+        found = read_json(store.path(named["heads"]) / "heads.json")
+        row["masked"] = {key: found[key] for key in ("detector", "selected", "control") if key in found}
     if "found" in named:
         row["found"] = read_json(store.path(named["found"]) / "found.json")
     if "judge" in named:

@@ -97,7 +97,7 @@ def _sections(
             ],
         ),
         ("training", "Training", ["figure learning", "figure performance"]),
-        ("heads", "Heads", ["figure heads", "text heads", "folded heads"]),
+        ("heads", "Heads", ["figure heads", "text heads", "folded heads", "table masked"]),
         ("scores", "Scores", ["figure scores", "table correlations"]),
         ("selection", "What was selected", ["table selection", "figure sources", "folded sources"]),
         (

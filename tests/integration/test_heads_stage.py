@@ -46,6 +46,17 @@ def test_another_share_and_controls_detect_only_once(store):
     )
 
 
+def test_another_draw_of_a_control_is_another_stage_on_the_same_probes(store):
+    share, drawn = 0.25, {}
+    for control_seed in (0, 1, 2):
+        stage, heads = run(store, replace(HEADS, share=share, detector="random", control_seed=control_seed))
+        drawn[stage.fingerprint] = heads["selected"]
+        assert stage.inputs["detection"].fingerprint == given.stages(Score(), HEADS)["heads"].inputs["detection"].fingerprint
+    assert len(drawn) == 3 and len({str(selected) for selected in drawn.values()}) > 1
+    fixed = {given.stages(Score(), replace(HEADS, control_seed=seed))["heads"].fingerprint for seed in (0, 1)}
+    assert len(fixed) == 1  # retrieval heads are not drawn
+
+
 def test_induction_finds_the_same_head(store):
     _, heads = run(store, replace(HEADS, detector="induction", probes=2))
     assert heads["selected"] == [[1, 0]] and heads["scores"][1][0] > 0.9

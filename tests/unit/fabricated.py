@@ -225,3 +225,43 @@ def judged(yes: int, answered: int) -> dict[str, Any]:
         "reasoning": {"answered": answered, "yes": yes},
     }
     return {"domains": {"code": row}, "model": "fabricated", "failures": {"timeout": 2}}
+
+
+def masked_run(work: Path, seeds: tuple[int, ...] = (0, 1, 2), hurt: float = 0.3) -> tuple[Settings, Store, dict[str, Any]]:
+    """Artifacts of a run of ``exp.kind: mirror``: masking the retrieval heads raises bits per byte by ``hurt`` over random ones."""
+    store_module.provenance = provenance
+    arms = {name: Arm(heads={"detector": name}) for name in ("none", "random", "random_same_layers", "random_matched_damage")}
+    arms = {"base": arms.pop("none"), "retrieval": Arm(), **arms}
+    contrasts = [
+        Contrast("retrieval", "random_matched_damage", True),
+        Contrast("retrieval", "random"),
+        Contrast("retrieval", "base"),
+    ]
+    for arm in arms.values():
+        arm.select, arm.mixture = Select(), Mixture()
+    experiment = Experiment("fabricated", "mirror", "Do heads matter?", arms=arms, contrasts=contrasts, seeds=list(seeds))
+    chosen, store = Settings(exp=experiment, work=str(work), scale="smoke"), Store(work)
+    chosen.eval.columns = {"HellaSwag": "hellaswag/acc_norm", "LAMBADA": "lambada_openai/acc"}
+    shared = {"heads": Stage("heads", "retrieval", {}, _heads)}
+    stages: dict[str, Any] = {**shared, "arms": {}}
+    for arm in arms:
+        stages["arms"][arm] = {}
+        for seed in seeds:
+            draw = seed if arm.startswith("random") else 0
+            named = (
+                {} if arm == "base" else {"heads": Stage("heads", arm, {"draw": draw}, lambda c, a=arm: _masked_heads(c, a))}
+            )
+            shift = {"base": -0.1, "retrieval": hurt}.get(arm, 0.0)
+            run = Stage(
+                "evaluate", arm, {"draw": draw, "hurt": hurt}, lambda c, d=draw, x=shift, a=arm: _evaluate(c, d, x, a), named
+            )
+            stages["arms"][arm][seed] = {**named, "evaluate": run}
+    for stage in [*shared.values(), *(s for by in stages["arms"].values() for named in by.values() for s in named.values())]:
+        store.ensure(stage)
+    return chosen, store, stages
+
+
+def _masked_heads(context: Context, arm: str) -> None:
+    facts = {"loss_rise": 0.11, "loss_rise_of_important": 0.12, "within_tolerance": True}
+    write_json(context.out / "heads.json", {"detector": arm, "selected": [[3, 1], [4, 0]],
+                                            "control": facts if arm.endswith("damage") else None})  # fmt: skip

@@ -1,0 +1,58 @@
+"""The proxy with heads masked (``exp.kind: mirror``, table 6): which heads, and how much that hurts ordinary text."""
+
+from __future__ import annotations
+
+from statistics import mean
+from typing import Any
+
+from repro.report.outcomes import evaluated
+from repro.report.table import Cell, Number, Table
+
+COVERS = (
+    "A seed is a draw of the control heads; the unmasked model and the retrieval heads are one evaluation each, shared by all "
+    "draws. Intervals cover which control heads were drawn and which items were asked; where neither arm draws, the items "
+    "alone. They do not cover other proxies or another detection."
+)
+
+
+def tables(summary: dict[str, Any]) -> list[Table]:
+    """The masked heads of every arm and draw, if this is such a run."""
+    return [masked(summary)] if summary["kind"] == "mirror" else []
+
+
+def notes(summary: dict[str, Any]) -> list[str]:
+    """What the intervals of such a run cover."""
+    return [COVERS] if summary["kind"] == "mirror" else []
+
+
+def masked(summary: dict[str, Any]) -> Table:
+    """One row an arm and draw: its heads, and the rise in loss on held-out text over the arm that masks nothing."""
+    found = {name: evaluated(arm) for name, arm in summary["arms"].items()}
+    base = next((heldout(row) for by_seed in found.values() for row in by_seed.values() if "masked" not in row), None)
+    rows: list[list[Cell]] = []
+    for name, by_seed in found.items():
+        for draw, row in by_seed.items():
+            heads, text = row.get("masked", {}), heldout(row)
+            control = heads.get("control") or {}
+            rise = Number(text - base, 4) if base is not None and text is not None else None
+            named = ", ".join(f"{layer}.{head}" for layer, head in heads.get("selected", [])) or "none"
+            damage = [_number(control.get(key)) for key in ("loss_rise", "loss_rise_of_important")]
+            within = {True: "yes", False: "no", None: None}[control.get("within_tolerance")]
+            rows.append([name, draw if len(by_seed) > 1 else "all", named, rise, *damage, within])
+    columns = ["arm", "draw", "heads (layer.head)", "held-out text, bits per byte, rise", "matched: rise (nats a token)",
+               "matched: rise by retrieval heads", "within tolerance"]  # fmt: skip
+    text = (
+        "Held-out text of the corpus, mean over domains, minus the arm that masks nothing. The damage of matched draws was "
+        "measured, when they were drawn, on the beginnings of such documents."
+    )
+    return Table("masked", "Masked heads and what they do to ordinary text", columns, rows, [text])
+
+
+def heldout(row: dict[str, Any]) -> float | None:
+    """Bits per byte of held-out text, mean over domains."""
+    found = [cell["value"] for name, cell in row.get("metrics", {}).items() if name.startswith("heldout_bits_per_byte/")]
+    return mean(found) if found else None
+
+
+def _number(value: float | None) -> Number | None:
+    return None if value is None else Number(value, 4)

@@ -1,0 +1,111 @@
+"""The report of a run with masked heads, on FABRICATED artifacts: what is counted, what is said, and table 6."""
+
+import fabricated
+import pytest
+from scipy import stats
+
+from repro.heads import controls
+from repro.plan import DAMAGE_TOKENS
+from repro.report import build, claims, mirror, outcomes, paper_tables, run_tables, summary, terminal
+from repro.report.table import Interval
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory):
+    return built(tmp_path_factory.mktemp("mirror"))
+
+
+def built(folder, name="mirror_effect", **kwargs):
+    settings, store, stages = fabricated.masked_run(folder / "work", **kwargs)
+    settings.exp.name = name
+    run = folder / "results" / "mine"
+    run.mkdir(parents=True)
+    build.build(run, settings, store, stages)
+    return summary.read(run)
+
+
+def row_of(sealed, control, metric="bits_per_byte"):
+    return next(r for r in sealed["comparisons"] if (r["control"], r["metric"]) == (control, metric))
+
+
+def test_draws_are_counted_as_evaluations_not_as_seeds(sealed):
+    assert [row_of(sealed, control)["seeds"] for control in ("random_matched_damage", "random", "base")] == [3, 3, 1]
+    assert len(run_tables.arm_values(sealed, "random", "bits_per_byte")) == 3
+    assert len(run_tables.arm_values(sealed, "base", "bits_per_byte")) == 1
+    seeds = next(t for t in run_tables.tables(sealed) if t.name == "seeds")
+    assert sum(row[0] == "retrieval" and row[2] == "bits_per_byte" for row in seeds.rows) == 1
+
+
+def test_the_interval_is_a_t_interval_over_draws_widened_by_items(sealed):
+    row = row_of(sealed, "random")
+    draws = run_tables.arm_values(sealed, "random", "bits_per_byte")
+    fixed = run_tables.arm_values(sealed, "retrieval", "bits_per_byte")[0]
+    oracle = stats.ttest_1samp([fixed - value for value in draws], 0).confidence_interval(0.95)
+    assert row["difference"] == pytest.approx(fixed - sum(draws) / 3)
+    assert row["low"] <= oracle.low + 1e-9 and row["high"] >= oracle.high - 1e-9
+
+
+def test_the_verdict_needs_draws_not_documents(sealed, tmp_path):
+    assert sealed["verdict"]["reasons"] == [] and not sealed["verdict"]["demonstration"]
+    sentence = sealed["verdict"]["sentence"]
+    assert "retrieval masked does worse than random_matched_damage masked" in sentence and "3 control draws" in sentence
+    few = built(tmp_path, seeds=(0, 1))["verdict"]
+    assert few["reasons"] == ["2 control draws; a verdict needs 3"] and few["demonstration"]
+
+
+def test_heads_of_the_built_proxy_prove_nothing(sealed):
+    settings = {**sealed["settings"], "proxy": {**sealed["settings"]["proxy"], "kind": "built"}}
+    primary = row_of(sealed, "random_matched_damage")
+    assert outcomes.shortfalls({**sealed, "settings": settings}, primary) == [
+        "the proxy is built by code; a verdict needs a trained one"
+    ]
+
+
+def test_the_masked_heads_are_listed_with_what_they_do_to_ordinary_text(sealed):
+    table = mirror.masked(sealed)
+    assert [(row[0], row[1]) for row in table.rows][:3] == [("base", "all"), ("retrieval", "all"), ("random", "0")]
+    assert len(table.rows) == 2 + 3 * 3
+    by_arm = {row[0]: row for row in table.rows}
+    assert by_arm["base"][2] == "none" and by_arm["base"][3].value == 0 and by_arm["retrieval"][2] == "3.1, 4.0"
+    text = [mirror.heldout(sealed["arms"][arm]["seeds"]["0"]) for arm in ("retrieval", "base")]
+    assert by_arm["retrieval"][3].value == pytest.approx(text[0] - text[1])
+    assert [str(cell) for cell in by_arm["random_matched_damage"][4:]] == ["0.1100", "0.1200", "yes"]
+    assert by_arm["random"][4:] == [None, None, None]
+
+
+def test_terminal_and_notes_say_what_a_seed_is(sealed):
+    text = terminal.render(sealed)
+    assert "control draws" in text and "paired" not in text and max(map(len, text.split("\n"))) <= 100
+    found = {t.name: t for t in run_tables.tables(sealed)}
+    assert all(mirror.COVERS in found[name].notes for name in ("outcome", "contrasts"))
+
+
+def test_table_6_shows_the_run_beside_the_paper(sealed):
+    result = paper_tables.Result("mine", sealed)
+    table = paper_tables.table6([result])
+    assert len({len(row) for row in table.rows} | {len(table.columns)}) == 1
+    rows = {row[0]: row for row in table.rows}
+    assert list(rows)[-2:] == ["Banking77-en-ICL", "LAMBADA"] and rows["LAMBADA"][1:4] == ["not in the paper"] * 3
+    base, random, retrieval, gap, draws = rows["HellaSwag"][4:]
+    assert [str(cell) for cell in rows["HellaSwag"][1:4]] == ["57.15", "55.18", "54.93"]
+    for cell, arm in ((base, "base"), (random, "random"), (retrieval, "retrieval")):
+        values = run_tables.arm_values(sealed, arm, "hellaswag/acc_norm")
+        assert cell.value == pytest.approx(100 * sum(values) / len(values))
+    own = row_of(sealed, "random", "hellaswag/acc_norm")
+    assert isinstance(gap, Interval) and draws == 3
+    assert (gap.value, gap.low, gap.high) == pytest.approx(tuple(100 * own[k] for k in ("difference", "low", "high")))
+    assert rows["GSM8K"][4:] == ["not run"] * 4 + [None]
+    assert any("table6_controls" == t.name and len(t.rows) > 3 for t in paper_tables.tables([result]))
+    assert "not run" in str(paper_tables.table6([]).rows[0][-1])
+
+
+@pytest.mark.parametrize(("hurt", "says"), [(0.3, "replicated"), (-0.3, "not replicated")])
+def test_the_claim_is_that_masking_retrieval_heads_does_worse(tmp_path, hurt, says):
+    result = paper_tables.Result("mine", built(tmp_path, hurt=hurt))
+    found = [claim for claim in claims.claims() if claim.experiment == "mirror_effect"]
+    assert [claim.control for claim in found] == ["random", "random_matched_damage"]
+    assert [claims.judge(claim, result)[-1] for claim in found] == [says, says]
+
+
+def test_the_plan_knows_how_much_text_damage_is_measured_on():
+    assert DAMAGE_TOKENS == controls.CALIBRATION_TOKENS
