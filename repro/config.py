@@ -410,7 +410,7 @@ class Train:
     @property
     def kept_steps(self) -> list[int]:
         """Steps behind which a model is exported, nearest to ``keep_at_tokens``."""
-        return sorted({round(at / self.batch_tokens) or 1 for at in self.keep_at_tokens})
+        return sorted({min(round(at / self.batch_tokens) or 1, self.steps) for at in self.keep_at_tokens})
 
 
 @dataclass

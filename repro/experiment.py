@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from repro.config import Budget, Settings, nearest, require
+from repro.config import Budget, Mixture, Settings, Train, nearest, require, typed_params
 from repro.store import Stage
 
 
@@ -18,7 +18,8 @@ class Experiment:
     """The stages of a run. ``arms[name][seed]`` holds "selection", "pretrain" and "evaluate" of one trained model.
 
     Where selections are compared (``exp.kind: analyse``) it holds "selection", "describe" and, with a judge, "judge", and
-    ``pairs`` the comparisons by name.
+    ``pairs`` the comparisons by name. Where scores are compared (``agree``) it holds "heads", "score" and "ranking", and
+    where checkpoints are (``evolve``) "pretrain" or "proxy"; ``pairs`` are then the agreements and the series.
     """
 
     shared: dict[str, Stage] = field(default_factory=dict)  # items, corpus, proxy, heads, score, tokens
@@ -37,8 +38,11 @@ class Experiment:
         """What a stage is called on the terminal: the arms and the seed it belongs to, else its label."""
         owners = [(arm, seed) for arm, by_seed in self.arms.items() for seed, stages in by_seed.items()
                   if stage.fingerprint in {s.fingerprint for s in stages.values()}]  # fmt: skip
+        pair = next((name for name, other in self.pairs.items() if other.fingerprint == stage.fingerprint), None)
+        if pair is not None:
+            return pair
         if not owners:
-            return stage.label
+            return f"{stage.label}, {stage.inputs['proxy'].label}" if "proxy" in stage.inputs else stage.label
         arms, seeds = dict.fromkeys(arm for arm, _ in owners), dict.fromkeys(seed for _, seed in owners)
         return f"{', '.join(arms)}" + (f", seed {next(iter(seeds))}" if len(seeds) == 1 else "")
 
@@ -68,33 +72,51 @@ def build(settings: Settings) -> Experiment:
     if evaluates or settings.corpus.decontaminate:
         shared["items"] = items.stage(settings.items)
     shared["corpus"] = corpus.stage(settings.corpus, shared["items"] if settings.corpus.decontaminate else None)
+    if settings.exp.kind == "evolve":
+        return _evolved(settings, shared)
     shared["proxy"] = proxy.stage(settings.proxy)
     shared["heads"] = heads.stage(settings.heads, settings.proxy, shared["proxy"], shared["corpus"])
     if settings.exp.kind == "mirror":
         return Experiment(shared, _masked_arms(settings, shared))
     if settings.exp.kind == "planted":
-        from repro.analysis import planted
-
-        # Heads come from the corpus as it is, so that they are those of other experiments; what is scored is the planted one.
-        shared["corpus"] = planted.stage(settings.corpus, settings.exp.params, settings.score.max_tokens, shared["corpus"])
+        return _planted(settings, shared)
     shared["score"] = influence.stage(
         settings.score, settings.heads, settings.proxy, shared["proxy"], shared["corpus"], shared["heads"]
     )
     if settings.exp.kind == "analyse":
         return _analysed(settings, shared)
-    if settings.exp.kind == "planted":
-        seed = settings.exp.seeds[0]
-        arms = {
-            name: planted.found_stage(arm.select, seed, shared["corpus"], shared["score"])
-            for name, arm in settings.exp.arms.items()
-        }
-        return Experiment(shared, {name: {seed: {"found": stage}} for name, stage in arms.items()})
+    if settings.exp.kind == "agree":
+        return _agreed(settings, shared)
     if settings.exp.kind == "score":
-        seed = settings.exp.seeds[0]
-        return Experiment(
-            shared, {name: {seed: {"selection": _selection(settings, shared, name, seed)}} for name in settings.exp.arms}
-        )
+        return _scored(settings, shared)
     return Experiment(shared, _trained_arms(settings, shared))
+
+
+def _planted(settings: Settings, shared: dict[str, Stage]) -> Experiment:
+    """Heads come from the corpus as it is, so that they are those of other experiments; what is scored is the planted one."""
+    from repro.analysis import planted
+
+    seed, arms = settings.exp.seeds[0], settings.exp.arms
+    corpus = planted.stage(settings.corpus, settings.exp.params, settings.score.max_tokens, shared["corpus"])
+    scores = {name: _scores(settings, shared, name, corpus) for name in arms}
+    found = {name: planted.found_stage(arm.select, seed, corpus, scores[name]) for name, arm in arms.items()}
+    same = {"score": scores[next(iter(arms))]} if len({stage.fingerprint for stage in scores.values()}) == 1 else {}
+    return Experiment(shared | {"corpus": corpus} | same, {name: {seed: {"found": stage}} for name, stage in found.items()})
+
+
+def _scored(settings: Settings, shared: dict[str, Stage]) -> Experiment:
+    """Scores for others to use: one set of them, whatever the arms keep of it."""
+    seed = settings.exp.seeds[0]
+    selections = {name: _selection(settings, shared, name, seed) for name in settings.exp.arms}
+    scores = {stage.inputs["scores"].fingerprint: stage.inputs["scores"] for stage in selections.values()}
+    require(
+        len(scores) == 1,
+        f"exp={settings.exp.name} writes one set of scores, and its arms have {len(scores)}: some override proxy, heads or "
+        "score; run them one by one, or compare them with exp=score_agreement",
+    )
+    score = next(iter(scores.values()))
+    own = {"proxy": score.inputs["proxy"], "heads": score.inputs["heads"], "score": score}
+    return Experiment(shared | own, {name: {seed: {"selection": stage}} for name, stage in selections.items()})
 
 
 def _analysed(settings: Settings, shared: dict[str, Stage]) -> Experiment:
@@ -107,34 +129,89 @@ def _analysed(settings: Settings, shared: dict[str, Stage]) -> Experiment:
     return Experiment(shared, arms, pairs)
 
 
+def _agreed(settings: Settings, shared: dict[str, Stage]) -> Experiment:
+    """Rankings of every arm's scores, compared as ``exp.contrasts`` says or each with the first arm's."""
+    from repro.analysis import agreement
+
+    seed, arms = settings.exp.seeds[0], settings.exp.arms
+    require(len(arms) >= 2, f"exp={settings.exp.name} compares scores: it needs two arms")
+    params = typed_params(agreement.Agreement, settings.exp.params)
+    stages: dict[str, dict[int, dict[str, Stage]]] = {}
+    for name, arm in arms.items():
+        scores = _scores(settings, shared, name)
+        ranking = agreement.ranking_stage(arm.select, seed, shared["corpus"], scores)
+        stages[name] = {seed: {"heads": scores.inputs["heads"], "score": scores, "ranking": ranking}}
+    first, *others = arms
+    wanted = [(c.treatment, c.control) for c in settings.exp.contrasts] or [(other, first) for other in others]
+    ranked = {name: by_seed[seed]["ranking"] for name, by_seed in stages.items()}
+    return Experiment(shared, stages, {f"{a} | {b}": agreement.stage(params, ranked[a], ranked[b]) for a, b in wanted})
+
+
+def _evolved(settings: Settings, shared: dict[str, Stage]) -> Experiment:
+    """Head scores of checkpoints: of each arm's training, or, for arms with a proxy of their own, of those proxies."""
+    from repro.analysis import evolution
+    from repro.proxy import stage as proxy
+
+    seed, corpus = settings.exp.seeds[0], shared["corpus"]
+    params = typed_params(evolution.Evolution, settings.exp.params)
+    require(bool(settings.exp.arms), f"exp={settings.exp.name} has no arms: name a training or checkpoints")
+    arms: dict[str, dict[int, dict[str, Stage]]] = {}
+    sources: dict[str, list[evolution.Checkpoint]] = {}
+    for name, arm in settings.exp.arms.items():
+        if arm.proxy:
+            own = replace(settings.proxy, **arm.proxy)
+            model = proxy.stage(own)
+            arms[name] = {seed: {"proxy": model}}
+            sources.setdefault("published", []).append(evolution.Checkpoint(name, params.tokens.get(name), model, own))
+            continue
+        train = evolution.kept(_train(settings, name), params)
+        whole = (arm.select.selector, arm.mixture) == ("all", Mixture())
+        selection = evolution.everything(corpus) if whole else _selection(settings, shared, name, seed)
+        model = _pretrained(settings, shared, name, seed, train, selection)
+        arms[name] = {seed: {"pretrain": model}}
+        sources[name] = evolution.trained(train, model, settings.proxy)
+    series = {
+        measure if len(sources) == 1 else f"{source}, {measure}": stage
+        for source, checkpoints in sources.items()
+        for measure, stage in evolution.series(settings.heads, params, checkpoints, corpus).items()
+    }
+    return Experiment(shared, arms, series)
+
+
 def _trained_arms(settings: Settings, shared: dict[str, Stage]) -> dict[str, dict[int, dict[str, Stage]]]:
     from repro.evaluate import stage as evaluate
-    from repro.pretrain import stage as pretrain
 
     require(bool(settings.exp.arms), f"exp={settings.exp.name} has no arms to train")
-    tokenizer_from = shared["proxy"] if settings.model.tokenizer == "proxy" else None
-    shared["tokens"] = pretrain.tokens_stage(settings.model, shared["corpus"], tokenizer_from)
     arms: dict[str, dict[int, dict[str, Stage]]] = {}
-    for name, arm in settings.exp.arms.items():
+    for name in settings.exp.arms:
         arms[name] = {}
-        train = replace(settings.train, **arm.train)
-        if arm.equal_passes:
-            train = replace(train, tokens=round(train.tokens * _budget(settings, name).share))
         for seed in settings.exp.seeds:
             selection = _selection(settings, shared, name, seed)
-            model = pretrain.stage(
-                settings.model,
-                train,
-                seed,
-                shared["tokens"],
-                selection,
-                tracking=settings.tracking,
-                group=settings.exp.name,
-                arm=name,
-            )
+            model = _pretrained(settings, shared, name, seed, _train(settings, name), selection)
             result = evaluate.stage(settings.eval, seed, shared["items"], shared["corpus"], model)
             arms[name][seed] = {"selection": selection, "pretrain": model, "evaluate": result}
     return arms
+
+
+def _train(settings: Settings, name: str) -> Train:
+    """An arm's training settings; one that ends sooner keeps the models up to its end."""
+    arm = settings.exp.arms[name]
+    own: dict[str, Any] = {"tokens": settings.train.tokens, "keep_at_tokens": settings.train.keep_at_tokens} | arm.train
+    if arm.equal_passes:
+        own["tokens"] = round(own["tokens"] * _budget(settings, name).share)
+    own["keep_at_tokens"] = [at for at in own["keep_at_tokens"] if at <= own["tokens"]]
+    return replace(settings.train, **own)
+
+
+def _pretrained(settings: Settings, shared: dict[str, Stage], name: str, seed: int, train: Train, selection: Stage) -> Stage:
+    """The model of an arm and seed; the token ids that all arms share are made for the first."""
+    from repro.pretrain import stage as pretrain
+    from repro.proxy import stage as proxy
+
+    tokenizer_from = proxy.stage(settings.proxy) if settings.model.tokenizer == "proxy" else None
+    shared.setdefault("tokens", pretrain.tokens_stage(settings.model, shared["corpus"], tokenizer_from))
+    named = {"tracking": settings.tracking, "group": settings.exp.name, "arm": name}
+    return pretrain.stage(settings.model, train, seed, shared["tokens"], selection, **named)
 
 
 def _masked_arms(settings: Settings, shared: dict[str, Stage]) -> dict[str, dict[int, dict[str, Stage]]]:
@@ -173,8 +250,11 @@ def _selection(settings: Settings, shared: dict[str, Stage], name: str, seed: in
     return selection.stage(arm.select, arm.mixture, budget, seed, shared["corpus"], _scores(settings, shared, name), reference)
 
 
-def _scores(settings: Settings, shared: dict[str, Stage], name: str) -> Stage:
-    """What an arm ranks by: scores of its own proxy, heads and mask; those of the run where it overrides none of them."""
+def _scores(settings: Settings, shared: dict[str, Stage], name: str, scored: Stage | None = None) -> Stage:
+    """What an arm ranks by: scores of its own proxy, heads and mask; those of the run where it overrides none of them.
+
+    ``scored`` is another corpus than the one whose text the heads are found in.
+    """
     from repro.heads import stage as heads
     from repro.influence import stage as influence
     from repro.proxy import stage as proxy
@@ -183,8 +263,10 @@ def _scores(settings: Settings, shared: dict[str, Stage], name: str) -> Stage:
     own, how = replace(settings.proxy, **arm.proxy), replace(settings.heads, **arm.heads)
     model = proxy.stage(own)
     important = heads.stage(how, own, model, shared["corpus"])
-    return influence.stage(replace(settings.score, **arm.score), how, own, model, shared["corpus"], important)
+    return influence.stage(replace(settings.score, **arm.score), how, own, model, scored or shared["corpus"], important)
 
 
 def _budget(settings: Settings, name: str) -> Budget:
-    return replace(settings.budget, **settings.exp.arms[name].budget)
+    """What an arm may select: the experiment's budget, the arm's and its selector's own values over it."""
+    arm = settings.exp.arms[name]
+    return replace(settings.budget, **arm.budget | arm.select.budget)
