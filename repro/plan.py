@@ -60,7 +60,7 @@ def describe(settings: Settings) -> str:
         + f", {_amount(total.disk_bytes)}B of disk",
         f"rate: {rate_from}",
     ]
-    if settings.exp.kind == "train":
+    if any(stage.name == "pretrain" for stage in stages):
         memory = settings.hardware.memory_gb
         lines += cost.report(settings.model, settings.train, memory * 1e9 if memory else None)
     return "\n".join(lines)
@@ -77,34 +77,46 @@ def corpus_tokens(settings: Settings, store: Store, stages: list[Stage]) -> floa
 
 def estimate_stage(stage: Stage, settings: Settings, tokens: float) -> Cost:
     """The cost of one stage at ``tokens`` training tokens."""
-    heads, train, model = settings.heads, settings.train, cost.parameters(settings.model)
-    proxy = proxy_parameters(settings.proxy)
+    train, model, proxy = settings.train, cost.parameters(settings.model), _proxy_of(stage, settings)
     if stage.name == "corpus":
         return Cost(tokens, 0, tokens * 1.5)
     if stage.name == "proxy":
-        return Cost(0, 0, proxy * 4)
+        return Cost(0, 0, 0 if "pretrain" in stage.inputs else proxy * 4)  # a checkpoint's files are linked
     if stage.name == "detection":
-        read = heads.probes * heads.probe_tokens
+        read = stage.settings["probes"] * stage.settings["probe_tokens"]
         return Cost(read, 2 * proxy * read)
     if stage.name == "score":
         documents = settings.corpus.max_documents_per_domain
         domains = len(settings.corpus.domains) or 3
-        scored = min(tokens, documents * domains * settings.score.max_tokens) if documents else tokens
+        scored = min(tokens, documents * domains * stage.settings["max_tokens"]) if documents else tokens
         return Cost(scored, 2 * 2 * proxy * scored, scored / 10)  # base and reference; at most two full passes
     if stage.name == "tokens":
         return Cost(tokens, 0, tokens * (2 if settings.model.vocabulary < 2**16 else 4))
     if stage.name == "pretrain":
-        train = replace(train, tokens=stage.settings["train"]["tokens"])  # an arm may have its own
+        own = ("tokens", "context", "keep_at_tokens")  # an arm may have its own
+        train = replace(train, **{key: stage.settings["train"][key] for key in own})
         return Cost(train.tokens, cost.training_flops(settings.model, train), cost.disk_bytes(settings.model, train))
     if stage.name == "heads" and stage.settings["detector"] == "random_matched_damage":
         read = (stage.settings["draws"] + 2) * DAMAGE_TOKENS  # at most: a draw that matches ends the search
         return Cost(read, 2 * proxy * read)
     if stage.name == "evaluate":
         items = len(settings.eval.tasks) * (settings.eval.limit or 1000)
-        read = items * 4 * 64 + 2 * settings.eval.text_bytes / BYTES_PER_TOKEN  # SmolLM2 reads 177 tokens an item of eval=mirror
+        read = items * 4 * 64 + 2 * settings.eval.text_bytes / BYTES_PER_TOKEN  # 177 tokens an item in eval=mirror
         evaluated = proxy if settings.exp.kind == "mirror" else model
         return Cost(read, 2 * evaluated * read, items * 500)
     return Cost()
+
+
+def _proxy_of(stage: Stage, settings: Settings) -> float:
+    """Parameters of the model that a stage is or reads: a checkpoint of ours, an arm's own proxy or the run's."""
+    from repro.proxy import stage as proxy
+
+    model = stage if stage.name == "proxy" else stage.inputs.get("proxy")
+    if model is not None and "pretrain" in model.inputs:
+        return cost.parameters(settings.model)
+    own = [replace(settings.proxy, **arm.proxy) for arm in settings.exp.arms.values() if arm.proxy]
+    same = [s for s in own if model is not None and proxy.stage(s).fingerprint == model.fingerprint]
+    return proxy_parameters(same[0] if same else settings.proxy)
 
 
 def proxy_parameters(proxy: Proxy) -> float:

@@ -104,7 +104,7 @@ def run_steps(
         return facts
 
     branch = decay_start(s) if s.branch_at_decay else None
-    exports = {round(at / s.batch_tokens) or 1 for at in s.keep_at_tokens} | {branch}
+    exports = {*s.kept_steps, branch}
     with progress((s.steps - done) * s.batch_tokens, "tokens", f"{job.arm}, seed {job.seed}") as bar:
         for step in range(done, s.steps):
             began, waited = time.perf_counter(), 0.0

@@ -40,6 +40,20 @@ def stage(s: Proxy) -> Stage:
     return Stage("proxy", label, settings, lambda context: _run(s, settings, context))
 
 
+def checkpoint(pretrain: Stage, folder: str) -> Stage:
+    """A model that a training exported (``model`` or ``models/<tokens>`` of its artifact) as a proxy."""
+
+    def run(context: Context) -> None:
+        target = context.out / "model"
+        target.mkdir(exist_ok=True)
+        for path in _files(checked_folder(context.inputs["pretrain"] / folder)):
+            _place(path, target / path.name)
+        context.facts |= {"kind": "checkpoint", "source": folder}
+
+    label = f"{pretrain.label}-{folder.rpartition('/')[2]}"
+    return Stage("proxy", label, {"kind": "checkpoint", "folder": folder}, run, {"pretrain": pretrain})
+
+
 def checked_folder(folder: Path) -> Path:
     """``folder`` if it holds a model that can be loaded without running anything; else a :class:`SettingError`."""
     require(folder.is_dir(), f"proxy.path={folder} is not a folder; give the folder of a Hugging Face model")

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     import polars
 
 STAGES = ("items", "corpus", "proxy", "heads", "score", "tokens")
+COMPARISONS = {  # key of the summary: (stage, its file)
+    "pairs": ("analyse", "pair.json"),
+    "agreement": ("agreement", "agreement.json"),
+    "evolution": ("evolution", "evolution.json"),
+}
 CURVE_POINTS = 120  # of a training curve that are kept in the summary
 MAKE_UP_GROUPS = 12  # source groups of a domain named one by one; the rest is one row
 
@@ -56,7 +61,9 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> dict
         }
         for arm, by_seed in stages.get("arms", {}).items()
     }
-    summary["pairs"] = {name: read_json(store.path(stage) / "pair.json") for name, stage in stages.get("pairs", {}).items()}
+    for key, (name, file) in COMPARISONS.items():
+        found = {pair: stage for pair, stage in stages.get("pairs", {}).items() if stage.name == name}
+        summary[key] = {pair: read_json(store.path(stage) / file) for pair, stage in found.items()}
     if "items" in shared:
         summary["items"] = read_json(store.path(shared["items"]) / "items.json")
     return summary
@@ -102,7 +109,7 @@ def _seed(store: Store, named: Mapping[str, Stage], documents: polars.DataFrame 
             row["make_up"] = make_up(folder, documents)
     if "describe" in named:
         row["profile"] = read_json(store.path(named["describe"]) / "profile.json")
-    if {"heads", "evaluate"} <= named.keys():  # the proxy itself was evaluated, these heads masked
+    if "heads" in named and named.keys() & {"evaluate", "ranking"}:  # masked, and the proxy evaluated or documents scored
         found = read_json(store.path(named["heads"]) / "heads.json")
         row["masked"] = {key: found[key] for key in ("detector", "selected", "control") if key in found}
     if "found" in named:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from repro.report import planted, selected
+from repro.report import agreement, evolution, planted, selected
 from repro.report.plots import Heat, Panel, Plot, Series
 
 
@@ -16,6 +16,8 @@ def figures(summary: dict[str, Any]) -> list[Plot]:
         [plot for maker in makers if (plot := maker(summary)) is not None]
         + selected.figures(summary)
         + planted.figures(summary)
+        + agreement.figures(summary)
+        + evolution.figures(summary)
     )
 
 

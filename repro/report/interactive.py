@@ -96,7 +96,7 @@ def _pixels(panel: Panel) -> int:
 def _traces(panel: Panel, names: list[str]) -> list[dict[str, Any]]:
     if isinstance(panel.content, Heat):
         heat = panel.content
-        limits = {"zmin": 0, "zmax": 1} if heat.unit_range else {}
+        limits = {"zmin": 0, "zmax": heat.highest} if heat.unit_range else {}
         hover = f"layer %{{y}}, head %{{x}}: %{{z:.3f}}<extra>{heat.label}</extra>"
         return [{"type": "heatmap", "z": heat.values, "colorscale": "Cividis", "hovertemplate": hover,
                  "colorbar": {"title": {"text": heat.label, "side": "right"}, "thickness": 12}, **limits}]  # fmt: skip

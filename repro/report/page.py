@@ -96,6 +96,12 @@ def _sections(
                 "folded seeds",
             ],
         ),
+        ("agreement", "How far scores agree", ["figure agreement", "table agreement"]),
+        (
+            "evolution",
+            "Heads over checkpoints",
+            [*(f"figure {p}" for p in plots if p.startswith("evolution")), "table evolution"],
+        ),
         ("training", "Training", ["figure learning", "figure performance"]),
         ("heads", "Heads", ["figure heads", "text heads", "folded heads", "table masked"]),
         ("scores", "Scores", ["figure scores", "table correlations"]),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from repro.report import figures, paper, selected
+from repro.report import evolution, figures, paper, selected
 from repro.report.paper_tables import Result, columns_of
 from repro.report.plots import Plot
 
 WANTED = {
     "figure1": "benchmark score and training loss against tokens",
-    "figure2": "retrieval scores by layer and head",
+    "figure2": "retrieval scores by layer and head over training",
     "figure4": "clusters of the two selections",
     "figure5": "map of document embeddings, method against classifier",
     "figure6": "map of document embeddings, two proxies",
@@ -33,10 +33,7 @@ def paper_figures(results: list[Result]) -> list[Plot]:
         if (plot := figures.performance(result.summary, list(dict.fromkeys(benchmarks)))) is not None:
             found.append(_named("figure7", result, plot))
         break
-    for result in results:
-        if (plot := figures.heads(result.summary)) is not None:
-            found.append(_named("figure2", result, plot))
-            break
+    found += _figure2(results)[:1]
     for result in (r for r in results if r.summary["experiment"] == "what_was_selected"):
         makers = {"figure4": selected.clusters, "figure5": selected.plane, "figure18": selected.clouds}
         found += [_named(name, result, plot) for name, maker in makers.items() if (plot := maker(result.summary)) is not None]
@@ -46,6 +43,14 @@ def paper_figures(results: list[Result]) -> list[Plot]:
             found.append(_named("figure6", result, plot))
         break
     return found
+
+
+def _figure2(results: list[Result]) -> list[Plot]:
+    """Heads over checkpoints, retrieval heads first; after them one model's heads, for results without checkpoints."""
+    drawn = [(result, plot) for result in results for plot in evolution.figures(result.summary)]
+    drawn.sort(key=lambda pair: "retrieval" not in pair[1].name)
+    drawn += [(result, plot) for result in results if (plot := figures.heads(result.summary)) is not None]
+    return [_named("figure2", result, plot) for result, plot in drawn]
 
 
 def _named(name: str, result: Result, plot: Plot) -> Plot:

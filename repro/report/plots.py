@@ -39,7 +39,8 @@ class Heat:
     values: list[list[float]]
     marked: list[tuple[int, int]] = field(default_factory=list)  # (row, column)
     label: str = ""
-    unit_range: bool = True  # the colour scale runs from 0 to 1
+    unit_range: bool = True  # the colour scale runs from 0 to ``highest``
+    highest: float = 1.0
 
 
 @dataclass
@@ -193,7 +194,7 @@ def _draw(axis: Axes, panel: Panel, names: list[str]) -> None:
 def _draw_heat(axis: Axes, heat: Heat) -> None:
     from matplotlib.patches import Rectangle
 
-    limits = {"vmin": 0, "vmax": 1} if heat.unit_range else {}
+    limits = {"vmin": 0, "vmax": heat.highest} if heat.unit_range else {}
     image = axis.imshow(heat.values, cmap="cividis", aspect="auto", interpolation="nearest", **limits)
     for row, column in heat.marked:
         axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="#D55E00", linewidth=1.2))

@@ -1,0 +1,164 @@
+"""How important heads come to be: head scores of a model's checkpoints (figure 2 of the paper).
+
+Checkpoints are those of a training of our own, or published ones: an arm with a ``proxy`` override is one checkpoint, every
+other arm is trained and its kept checkpoints are taken. Each checkpoint becomes a proxy, and the ordinary stages "detection"
+and "heads" look at it. A series is one training (or all published checkpoints) seen by one measure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from repro.config import Heads, Proxy, Train, nearest, require
+from repro.store import Context, Stage
+
+ABOVE = 0.1  # score from which Wu et al. (arXiv 2404.15574) call a head a retrieval head
+DIGITS = 4
+MEASURES: dict[str, Any] = {"retrieval": {"detector": "retrieval"}, "induction": {"detector": "induction"}}
+
+
+@dataclass
+class Evolution:
+    """``exp.params`` of an experiment on checkpoints."""
+
+    measures: dict[str, Any] = field(default_factory=lambda: dict(MEASURES))  # name: settings of heads that differ
+    checkpoints: int = 6  # of our own training with the finished model, unless train.keep_at_tokens names them
+    first: float = 1 / 32  # share of the token budget at the first one; geometric from there to the end
+    context: int = 256  # our own models read at least so many tokens, or a probe has no room
+    tokens: dict[str, int] = field(default_factory=dict)  # that a published checkpoint was trained on, by arm
+
+    def __post_init__(self) -> None:
+        require(self.checkpoints >= 2 and 0 < self.first < 1, "exp.params: checkpoints must be >= 2 and first in (0, 1)")
+        require(bool(self.measures), "exp.params.measures is empty; name one, such as {retrieval: {detector: retrieval}}")
+        known = [f.name for f in fields(Heads)]
+        for name, given in self.measures.items():
+            for key in given:
+                require(key in known, f"exp.params.measures.{name} has no setting {key!r}; did you mean {nearest(key, known)}?")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One model of a series: its name, the tokens it has read where they are known, the stage that holds it, its dtype."""
+
+    name: str
+    tokens: int | None
+    proxy: Stage
+    settings: Proxy
+    context: int | None = None  # tokens a probe may have, of our own models
+
+
+def kept(train: Train, s: Evolution) -> Train:
+    """The training with the checkpoints of the series, and a context that has room for probes."""
+    train = replace(train, context=max(train.context, s.context))
+    if train.keep_at_tokens:
+        return train
+    ratio = s.first ** (1 / (s.checkpoints - 1))
+    steps = {max(1, round(train.steps * ratio**i)) for i in range(1, s.checkpoints)} - {train.steps}
+    return replace(train, keep_at_tokens=[step * train.batch_tokens for step in sorted(steps)])
+
+
+def trained(train: Train, pretrain: Stage, s: Proxy) -> list[Checkpoint]:
+    """The kept checkpoints of a training, the finished model last."""
+    from repro.proxy import stage as proxy
+
+    before = [step * train.batch_tokens for step in train.kept_steps if step < train.steps]
+    folders = {tokens: f"models/{tokens}" for tokens in before} | {train.steps * train.batch_tokens: "model"}
+    return [
+        Checkpoint(f"{tokens:,} tokens", tokens, proxy.checkpoint(pretrain, folder), s, train.context)
+        for tokens, folder in folders.items()
+    ]
+
+
+def everything(corpus: Stage) -> Stage:
+    """The whole training split as a selection: it needs no scores, so nothing has to be scored for it."""
+    return Stage("selection", "everything", {"selector": "all, without scores"}, _everything, {"corpus": corpus})
+
+
+def _everything(context: Context) -> None:
+    import polars
+
+    from repro.corpus.documents import shards
+    from repro.store import atomic
+
+    documents = (
+        polars.scan_parquet(shards(context.inputs["corpus"])).select("doc_id", "domain", repeats=polars.lit(1)).collect()
+    )
+    with atomic(context.out / "selection.parquet") as temporary:
+        documents.write_parquet(temporary)
+    context.facts |= {"documents": len(documents)}
+
+
+def series(heads_settings: Heads, s: Evolution, checkpoints: list[Checkpoint], corpus: Stage) -> dict[str, Stage]:
+    """{measure: its stage "evolution"} over checkpoints, the last one last."""
+    from repro.heads import stage as heads
+
+    found = {}
+    for measure, given in s.measures.items():
+        how = replace(heads_settings, **given)
+        require(
+            how.detector in MEASURES,
+            f"exp.params.measures.{measure}: detector {how.detector!r} measures no heads; valid: {', '.join(MEASURES)}",
+        )
+        stages = {}
+        for one in checkpoints:
+            room = min(how.probe_tokens, one.context or how.probe_tokens)
+            stages[one.name] = heads.stage(replace(how, probe_tokens=room), one.settings, one.proxy, corpus)
+        order = [[one.name, one.tokens] for one in checkpoints]
+        found[measure] = Stage("evolution", measure, {"checkpoints": order}, lambda ctx, o=order: _collect(ctx, o), stages)
+    return found
+
+
+def _collect(context: Context, checkpoints: list[list[Any]]) -> None:
+    from repro.heads.stage import read
+    from repro.store import write_json
+
+    heads = {name: read(context.inputs[name]) for name, _ in checkpoints}
+    shapes = {name: (h["num_layers"], h["num_heads"]) for name, h in heads.items()}
+    require(
+        len(set(shapes.values())) == 1,
+        f"checkpoints of one series must be of one model; layers and heads here: "
+        f"{', '.join(f'{name} {l} x {h}' for name, (l, h) in shapes.items())}",
+    )
+    write_json(context.out / "evolution.json", evolve(heads, dict(checkpoints)))
+    context.facts |= {"checkpoints": len(heads)}
+
+
+def evolve(heads: Mapping[str, dict[str, Any]], tokens: Mapping[str, int | None]) -> dict[str, Any]:
+    """What the checkpoints' ``heads.json`` say, in their order: scores [layers][heads] and what they come to.
+
+    ``shared_with_last``: share of the last checkpoint's selected heads that are selected here too. Heads that score zero are
+    selected by their place alone, so they count as selected nowhere; ``None`` where the last checkpoint has no others.
+    """
+    import numpy as np
+
+    *_, last = heads.values()
+    final = _selected(last)
+    rows: list[dict[str, Any]] = []
+    for name, found in heads.items():
+        scores = np.array(found["scores"])
+        earlier = zip(rows, heads.values(), strict=False)
+        same = next((row["name"] for row, other in earlier if other["scores"] == found["scores"]), None)
+        rows.append(
+            {
+                "name": name,
+                "tokens": tokens[name],
+                "scores": scores.round(DIGITS).tolist(),
+                "selected": [list(pair) for pair in _selected(found)],
+                "max": float(scores.max()),
+                "above": int((scores > ABOVE).sum()),
+                "zero_heads": int((scores == 0).sum()),
+                "shared_with_last": len(set(_selected(found)) & set(final)) / len(final) if final else None,
+                "probe_accuracy": found["probe"]["accuracy"],
+                "probe_loss": found["probe"]["loss"],
+                "same_as": same if scores.any() else None,  # equal scores to the last digit: the same weights under two names
+            }
+        )
+    facts = {key: last[key] for key in ("model", "num_layers", "num_heads", "detector", "share")}
+    probes = {key: last["probe"][key] for key in ("probes", "probe_tokens", "shots", "key_characters") if key in last["probe"]}
+    return {**facts, "probe": probes, "checkpoints": rows}
+
+
+def _selected(found: dict[str, Any]) -> list[tuple[int, int]]:
+    return [(layer, head) for layer, head in found["selected"] if found["scores"][layer][head] > 0]
