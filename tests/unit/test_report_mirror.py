@@ -46,11 +46,11 @@ def test_the_interval_is_a_t_interval_over_draws_widened_by_items(sealed):
 
 
 def test_the_verdict_needs_draws_not_documents(sealed, tmp_path):
-    assert sealed["verdict"]["reasons"] == [] and not sealed["verdict"]["demonstration"]
+    assert sealed["verdict"]["reasons"] == [] and sealed["verdict"]["words"] == "worse"
     sentence = sealed["verdict"]["sentence"]
     assert "retrieval masked does worse than random_matched_damage masked" in sentence and "3 control draws" in sentence
     few = built(tmp_path, seeds=(0, 1))["verdict"]
-    assert few["reasons"] == ["2 control draws; a verdict needs 3"] and few["demonstration"]
+    assert few["reasons"] == ["2 control draws; a verdict needs 3"] and few["words"] == "demonstration only"
 
 
 def test_heads_of_the_built_proxy_prove_nothing(sealed):
@@ -86,7 +86,7 @@ def test_table_6_shows_the_run_beside_the_paper(sealed):
     assert len({len(row) for row in table.rows} | {len(table.columns)}) == 1
     rows = {row[0]: row for row in table.rows}
     assert list(rows)[-2:] == ["Banking77-en-ICL", "LAMBADA"] and rows["LAMBADA"][1:4] == ["not in the paper"] * 3
-    base, random, retrieval, gap, draws = rows["HellaSwag"][4:]
+    base, random, retrieval, gap, _, draws = rows["HellaSwag"][4:]
     assert [str(cell) for cell in rows["HellaSwag"][1:4]] == ["57.15", "55.18", "54.93"]
     for cell, arm in ((base, "base"), (random, "random"), (retrieval, "retrieval")):
         values = run_tables.arm_values(sealed, arm, "hellaswag/acc_norm")
@@ -94,7 +94,7 @@ def test_table_6_shows_the_run_beside_the_paper(sealed):
     own = row_of(sealed, "random", "hellaswag/acc_norm")
     assert isinstance(gap, Interval) and draws == 3
     assert (gap.value, gap.low, gap.high) == pytest.approx(tuple(100 * own[k] for k in ("difference", "low", "high")))
-    assert rows["GSM8K"][4:] == ["not run"] * 4 + [None]
+    assert rows["GSM8K"][4:] == ["not run"] * 4 + [None, None]
     assert any("table6_controls" == t.name and len(t.rows) > 3 for t in paper_tables.tables([result]))
     assert "not run" in str(paper_tables.table6([]).rows[0][-1])
 
