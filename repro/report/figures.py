@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from repro.report import agreement, evolution, planted, selected
+from repro.report.outcomes import seed_values
 from repro.report.plots import Heat, Panel, Plot, Series
 
 
@@ -109,34 +110,51 @@ def performance(summary: dict[str, Any], metrics: Sequence[str] = ()) -> Plot | 
 
 
 def by_share(summary: dict[str, Any]) -> Plot | None:
-    """The endpoint against the share of the corpus that is kept, one line a selector: mean and range over seeds."""
-    lines: dict[str, dict[float, list[float]]] = {}
-    whole: list[float] = []
-    for row in summary["arms"].values():
-        values = [
-            s["metrics"][summary["endpoint"]]["value"]
-            for s in row["seeds"].values()
-            if summary["endpoint"] in s.get("metrics", {})
-        ]
+    """The endpoint against the share of the corpus that is kept, and against the training tokens where these differ: one line a
+    selector, means over seeds with 95 % t-intervals."""
+    lines: dict[str, dict[float, tuple[float, list[float]]]] = {}  # name -> share -> (training tokens, values)
+    whole: dict[float, tuple[float, list[float]]] = {}
+    for arm, row in summary["arms"].items():
+        values = list(seed_values(row, summary["endpoint"]).values())
         params = "".join(f" {value}" for value in row["select"]["params"].values())
         name = row["select"]["selector"] + params + (", equal passes" if row["equal_passes"] else "")
         if values and row["select"]["selector"] == "all":
-            whole = values
+            whole = {1.0: (_training_tokens(summary, arm), values)}
         elif values:
-            lines.setdefault(name, {})[row["share"]] = values
-    drawn = []
-    for name, by in lines.items():
-        points = sorted({**by, **({1.0: whole} if whole else {})}.items())
-        if len(by) > 1:
-            spread = [[f(v) for _, v in points] for f in (min, max)]
-            drawn.append(Series(name, [100 * x for x, _ in points], [sum(v) / len(v) for _, v in points], "line", *spread))
-    if not drawn:
+            lines.setdefault(name, {})[row["share"]] = (_training_tokens(summary, arm), values)
+    lines = {name: dict(sorted({**by, **whole}.items())) for name, by in lines.items() if len(by) > 1}
+    if not lines:
         return None
-    alt = "Mean and range over seeds: " + "; ".join(
-        f"{s.name}: " + ", ".join(f"{x:.0f} % {y:.4f}" for x, y in zip(s.x, s.y, strict=True)) for s in drawn
+    endpoint = summary["endpoint"].replace("_", " ")
+    shares = [_with_intervals(name, [100 * s for s in by], [v for _, v in by.values()]) for name, by in lines.items()]
+    panels = [Panel("", "% of the corpus kept", endpoint, shares)]
+    shorter = {name: by for name, by in lines.items() if len({tokens for tokens, _ in by.values()}) > 1}
+    if shorter:
+        tokens = [
+            _with_intervals(name, [t for t, _ in by.values()], [v for _, v in by.values()]) for name, by in shorter.items()
+        ]
+        panels.append(Panel("", "training tokens", endpoint, tokens))
+    alt = "Means over seeds with 95 % intervals: " + "; ".join(
+        f"{s.name}: " + ", ".join(f"{x:.0f} % {y:.4f}" for x, y in zip(s.x, s.y, strict=True)) for s in shares
     )
-    panel = Panel("", "% of the corpus kept", summary["endpoint"].replace("_", " "), drawn)
-    return Plot("by_share", "Endpoint by how much is kept", alt, [panel])
+    return Plot("by_share", "Endpoint by how much is kept", alt, panels)
+
+
+def _training_tokens(summary: dict[str, Any], arm: str) -> float:
+    seeds = summary["arms"][arm]["seeds"].values()
+    return max((seed["loss"][-1][0] for seed in seeds if seed.get("loss")), default=0.0)
+
+
+def _with_intervals(name: str, x: list[float], values: list[list[float]]) -> Series:
+    """A line of means over seeds in a band of t-intervals; of one seed the band has no width."""
+    from statistics import mean, stdev
+
+    from repro.analysis.statistics import half_width
+
+    half = [half_width(stdev(v), len(v), 0.0) if len(v) > 1 else 0.0 for v in values]
+    means = [mean(v) for v in values]
+    low, high = ([m + sign * h for m, h in zip(means, half, strict=True)] for sign in (-1, 1))
+    return Series(name, x, means, "line", low, high)
 
 
 def heads(summary: dict[str, Any]) -> Plot | None:

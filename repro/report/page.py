@@ -121,7 +121,7 @@ def _sections(
             ],
         ),
         ("corpus", "Corpus", ["table corpus"]),
-        ("cost", "Cost and time", ["figure cost", "folded cost"]),
+        ("cost", "Cost and time", ["table net_compute", "figure cost", "folded cost"]),
     ]
     texts = {"heads": text} if (text := _effect(summary)) else {}
     result = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import mean
 from typing import Any
 
-from repro.report import agreement, evolution, mirror, planted, selected
+from repro.report import agreement, compute, evolution, mirror, planted, selected
 from repro.report.figures import artifacts, selected_shares
 from repro.report.outcomes import evaluated, unit
 from repro.report.table import Cell, Interval, Number, Table
@@ -21,6 +21,7 @@ def tables(summary: dict[str, Any]) -> list[Table]:
         [table for maker in makers if (table := maker(summary)) is not None]
         + selected.tables(summary)
         + planted.tables(summary)
+        + compute.tables(summary)
         + mirror.tables(summary)
         + agreement.tables(summary)
         + evolution.tables(summary)

@@ -17,6 +17,7 @@ from repro.config import SettingError
 from repro.report import (
     build,
     collect,
+    compute,
     documents,
     figures,
     interactive,
@@ -136,7 +137,13 @@ def test_an_accuracy_below_or_without_chance_level_is_not_above_it():
         cells = {"t/acc": {"value": value, "n": 100} | ({} if chance is None else {"chance": chance})}
         return {"seeds": {str(seed): {"metrics": cells} for seed in range(3)}}
 
-    for value, chance, covers in ((0.15, 0.25, True), (0.3, 0.25, True), (0.5, 0.25, False), (0.0, None, True), (0.2, None, False)):
+    for value, chance, covers in (
+        (0.15, 0.25, True),
+        (0.3, 0.25, True),
+        (0.5, 0.25, False),
+        (0.0, None, True),
+        (0.2, None, False),
+    ):
         assert outcomes.covers_chance(arm(value, chance), "t/acc") is covers, (value, chance)
 
 
@@ -426,6 +433,32 @@ def test_curves_over_checkpoints_and_shares(run):
     [line] = figures.by_share(found).panels[0].series
     values = [s["metrics"]["bits_per_byte"]["value"] for s in found["arms"]["full"]["seeds"].values()]
     assert line.name == "random" and line.x == [10, 30, 100] and line.y[-1] == pytest.approx(sum(values) / 3)
+    interval = stats.t.interval(0.95, 2, numpy.mean(values), stats.sem(values))
+    assert (line.low[-1], line.high[-1]) == pytest.approx(interval)
+
+
+def test_net_compute_sets_scoring_against_training_saved(run):
+    found = json.loads(json.dumps(run[1]))
+    assert compute.tables(found) == []  # every arm is trained for the same number of tokens
+    found["arms"]["attention_influence"]["equal_passes"] = True
+    for arm, tokens in (("full", 1000), ("random", 1000), ("attention_influence", 300)):
+        for seed in found["arms"][arm]["seeds"].values():
+            seed["artifacts"]["pretrain"]["facts"]["tokens"] = tokens
+    found["artifacts"]["score"]["facts"]["tokens"] = 50
+    [table] = compute.tables(found)
+    [row] = table.rows
+    model = found["settings"]["model"]
+    products = model["layers"] * (
+        2 * model["hidden"] ** 2 * (1 + model["kv_heads"] / model["heads"]) + 3 * model["hidden"] * model["ffn"]
+    )
+    a_token = (
+        6 * (products + model["vocabulary"] * model["hidden"])
+        + 6 * model["layers"] * model["hidden"] * found["settings"]["train"]["context"]
+    )
+    scoring = 4 * found["settings"]["proxy"]["parameters"] * 50
+    assert [float(c) for c in row[2:6]] == pytest.approx(
+        [a_token * 300, a_token * 700, scoring, a_token * 700 - scoring], rel=5e-3
+    )
 
 
 def logged_artifacts(path):
