@@ -74,7 +74,10 @@ def main() -> None:
             times["lm-eval"].append(time.process_time() - started)
     ours, alone = min(times["ours"]), min(times["lm-eval"])
     same = all(summary["metrics"][f"{task}/acc"]["value"] == by_hand[task]["acc,none"] for task in arguments.tasks)
-    print(f"ours {ours:.1f} s, lm-eval alone {alone:.1f} s, ratio {ours / alone:.2f}, metrics equal: {same}")
+    print("**Evaluation** (`python benchmarks/evaluation.py`)\n")
+    print(f"{arguments.limit:,} items of {', '.join(arguments.tasks)}, a model of {arguments.parameters} M parameters: this "
+          f"project {ours:.1f} s, lm-eval alone {alone:.1f} s of processor time, ratio {ours / alone:.2f}; metrics "
+          f"{'equal to the last digit' if same else 'NOT equal'}.")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -303,6 +303,8 @@ def table(report: dict) -> str:
     """The measurements as Markdown."""
     megabytes = lambda n: "not measured" if n is None else f"{n / 1e6:,.0f} MB"  # noqa: E731
     lines = [
+        "**Scoring** (`python benchmarks/scoring.py`)",
+        "",
         f"{report['model']}, {report['dtype']}, {report['machine']}; {report['tokens']:,} tokens, both losses included.",
         f"Padding: {report['padding_in_arrival_order']:.0%} in arrival order, {report['padding_in_buckets']:.1%} in buckets. "
         f"Measured matrix rate: {report['matrix_rate'] / 1e12:.2f} TFLOP/s.",

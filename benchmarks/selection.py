@@ -4,14 +4,13 @@
 
 Synthetic ids (as long as FineWeb-Edu's), lengths and scores in five domains and 2,000 sources, with ties, in parquet files of a
 million rows, written first and not timed. Then the whole stage is timed in a process of its own: ids checked on both sides,
-ranked, selected, described and written. Prints one JSON line a size: seconds, processor seconds (on a busy machine
-the ones to trust), peak memory of the process, sizes on disk.
+ranked, selected, described and written. Prints a Markdown table: seconds, processor seconds (on a busy machine the
+ones to trust), peak memory of the process, sizes on disk.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import shutil
 import subprocess
@@ -53,7 +52,7 @@ def write(folder: Path, documents: int, threads: int) -> None:
 
 
 def select(folder: Path, threads: int, memory: str) -> None:
-    """The stage's work in this process; prints a JSON line."""
+    """The stage's work in this process; prints a row."""
     from repro.config import Budget, Mixture, Select
     from repro.selection import rank, stage
     from repro.store import Context, Stage
@@ -68,8 +67,11 @@ def select(folder: Path, threads: int, memory: str) -> None:
     seconds = time.perf_counter() - started
     sizes = {d: round(sum(p.stat().st_size for p in (folder / d).rglob("*.parquet")) / 1e9, 3) for d in ("scores", "out")}
     used = resource.getrusage(resource.RUSAGE_SELF)
-    row = {**context.facts, "seconds": round(seconds, 1), "cpu_seconds": round(used.ru_utime + used.ru_stime, 1)}
-    print(json.dumps({**row, "peak_gb": round(used.ru_maxrss * 1024 / 1e9, 2), "gb_on_disk": sizes, "threads": threads}))
+    print(
+        f"| {context.facts['documents']:,} | {seconds:.1f} | {used.ru_utime + used.ru_stime:.1f} | "
+        f"{used.ru_maxrss * 1024 / 1e9:.2f} | {sizes['scores']:g} | {sizes['out']:g} |",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -83,6 +85,9 @@ def main() -> None:
     parsed = parser.parse_args()
     if parsed.worker:
         return select(parsed.folder, parsed.threads, parsed.memory)
+    print(f"**Selection** (`python benchmarks/selection.py`, {parsed.threads} threads)\n")
+    print("| documents | seconds | processor seconds | peak GB | GB of scores | GB written |")
+    print("|---|---|---|---|---|---|", flush=True)
     for documents in map(int, parsed.documents):
         folder = Path(tempfile.mkdtemp(prefix="selection-", dir=parsed.folder))
         try:

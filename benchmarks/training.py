@@ -10,7 +10,6 @@ the pause of writing one checkpoint over the time between two at the default int
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import statistics
 import tempfile
@@ -181,18 +180,18 @@ def main() -> None:
         for way, runs in results.items()
     }
     where = f"{given.device}, {torch.get_num_threads()} threads" if given.device == "cpu" else torch.cuda.get_device_name()
-    print(f"\nmodel {given.model}, {given.dtype}, {given.batch} x {given.context} tokens a step, {where}\n")
+    print("**Training** (`python benchmarks/training.py`)\n")
+    print(f"Model {given.model}, {given.dtype}, {given.batch} x {given.context} tokens a step, {given.steps} steps, median of "
+          f"{given.rounds} rounds, {where}.\n")  # fmt: skip
     print("| training loop | tokens/s | ours / this | largest difference of losses |\n|---|---|---|---|")
     for way in ways:
         print(f"| {way} | {speed[way]:,.0f} | {paired[way]:.3f} | {apart[way]:.2g} |")
     ran = results["this project"]
     interval = Train().checkpoint_every_steps * given.batch * given.context / speed["this project"]
-    summary = {
-        "waiting_share": statistics.median(r["waiting"] for r in ran),
-        "checkpoint_share": statistics.median(r["checkpoint"] for r in ran) / interval,
-        "loss_files_identical": all(r["losses"] == ran[0]["losses"] for r in ran),
-    }
-    print("\n" + json.dumps(summary))
+    waiting, checkpoint = (statistics.median(r[key] for r in ran) for key in ("waiting", "checkpoint"))
+    same = all(r["losses"] == ran[0]["losses"] for r in ran)
+    print(f"\nWaiting for data {waiting:.2%} of a step; a checkpoint pauses {checkpoint / interval:.2%} of the time between "
+          f"two at the default interval; {len(ran)} runs, losses {'identical' if same else 'NOT identical'} to the bit.")  # fmt: skip
 
 
 if __name__ == "__main__":

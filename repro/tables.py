@@ -58,7 +58,7 @@ def write(results_folder: Path, out: Path) -> None:
 def _write_readme(results_folder: Path) -> None:
     from repro.report import paper_tables, readme
 
-    readme.rewrite(ROOT / "README.md", paper_tables.read_results(results_folder))
+    readme.rewrite(ROOT / "README.md", paper_tables.read_results(results_folder), results_folder / "benchmarks")
 
 
 if __name__ == "__main__":

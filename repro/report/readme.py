@@ -1,4 +1,4 @@
-"""The README's block of results, and ``results/README.md``: written from ``results/`` so that no number there is typed."""
+"""The README's blocks of results and of benchmarks: written from ``results/``, so that no number there is typed."""
 
 from __future__ import annotations
 
@@ -11,18 +11,29 @@ from repro.report.paper_tables import Result
 from repro.store import atomic
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+MEASURED_BEGIN, MEASURED_END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 
 
-def rewrite(readme: Path, results: list[Result]) -> None:
-    """Replace what stands between the markers; a file without them is left alone."""
+def rewrite(readme: Path, results: list[Result], benchmarks: Path | None = None) -> None:
+    """Replace what stands between the markers; a file without them is left alone.
+
+    ``benchmarks`` is a folder of Markdown files, each the output of a script of ``benchmarks/``.
+    """
     if not readme.is_file():
         return
-    text = readme.read_text(encoding="utf-8")
-    if BEGIN in text and END in text:
-        new = re.sub(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n{block(results)}{END}", text, flags=re.S)
-        if new != text:
-            with atomic(readme) as temporary:
-                temporary.write_text(new, encoding="utf-8")
+    old = text = readme.read_text(encoding="utf-8")
+    for begin, end, content in ((BEGIN, END, block(results)), (MEASURED_BEGIN, MEASURED_END, measured(benchmarks))):
+        if begin in text and end in text:
+            text = re.sub(f"{begin}.*?{end}", lambda _, b=begin, c=content, e=end: f"{b}\n{c}{e}", text, flags=re.S)
+    if text != old:
+        with atomic(readme) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def measured(folder: Path | None) -> str:
+    """What the benchmark scripts printed, file by file, in the order of their names."""
+    files = sorted(folder.glob("*.md")) if folder is not None and folder.is_dir() else []
+    return "".join(f"{path.read_text(encoding='utf-8').strip()}\n\n" for path in files)
 
 
 def block(results: list[Result]) -> str:
