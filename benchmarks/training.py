@@ -190,8 +190,10 @@ def main() -> None:
     interval = Train().checkpoint_every_steps * given.batch * given.context / speed["this project"]
     waiting, checkpoint = (statistics.median(r[key] for r in ran) for key in ("waiting", "checkpoint"))
     same = all(r["losses"] == ran[0]["losses"] for r in ran)
-    print(f"\nWaiting for data {waiting:.2%} of a step; a checkpoint pauses {checkpoint / interval:.2%} of the time between "
-          f"two at the default interval; {len(ran)} runs, losses {'identical' if same else 'NOT identical'} to the bit.")  # fmt: skip
+    print(
+        f"\nWaiting for data {waiting:.2%} of a step; a checkpoint pauses {checkpoint / interval:.2%} of the time between two."
+    )
+    print(f"{len(ran)} runs of ours, losses {'identical' if same else 'NOT identical'} to the bit.")
 
 
 if __name__ == "__main__":
