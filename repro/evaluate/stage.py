@@ -45,7 +45,7 @@ def masked_stage(s: Eval, proxy_settings: Proxy, items: Stage, corpus: Stage, pr
     The same files as those of a trained model. The dtype is that of detection and scoring; held-out text of the corpus
     says how much masking hurts ordinary text.
     """
-    inputs = {"items": items, "corpus": corpus, "proxy": proxy} | ({"heads": heads} if heads else {})
+    inputs = {"items": items, "corpus": corpus, "model": proxy} | ({"heads": heads} if heads else {})
     settings = identity(s) | {"dtype": proxy_settings.dtype, "mask": "uniform" if heads else None}
 
     def run(ctx: Context) -> None:
@@ -55,7 +55,7 @@ def masked_stage(s: Eval, proxy_settings: Proxy, items: Stage, corpus: Stage, pr
         from repro.proxy.load import load
 
         selected = read(ctx.inputs["heads"])["selected"] if heads else []
-        model = load(ctx.inputs["proxy"] / "model", proxy_settings.dtype, ctx.device)
+        model = load(ctx.inputs["model"] / "model", proxy_settings.dtype, ctx.device)
         with masking.masked(model.attentions, selected):
             pair = (model.model, model.tokenizer)
             data = (ctx.inputs["items"], ctx.out, ctx.inputs["corpus"])

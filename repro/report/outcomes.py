@@ -205,6 +205,7 @@ def shortfalls(summary: dict[str, Any], primary: dict[str, Any]) -> list[str]:
         reasons.append("every seed gives the very same difference, which says nothing about its error")
     if summary["kind"] == "mirror" and summary["settings"]["proxy"]["kind"] == "built":
         reasons.append("the proxy is built by code; a verdict needs a trained one")
+    reasons += _unmatched(summary, primary)
     for domain, (documents, sources) in _smallest(summary, primary).items():
         if documents < DOCUMENTS:
             reasons.append(f"{documents} selected documents in {domain}; a verdict needs {DOCUMENTS}")
@@ -212,6 +213,17 @@ def shortfalls(summary: dict[str, Any], primary: dict[str, Any]) -> list[str]:
             reasons.append(f"{sources} sources in {domain}; a verdict needs {SOURCES}")
     if primary["at_chance"]:
         reasons.append(f"{primary['metric']} is at chance in both arms")
+    return reasons
+
+
+def _unmatched(summary: dict[str, Any], primary: dict[str, Any]) -> list[str]:
+    """Draws of damage-matched heads that do not hurt ordinary text as they should (``exp.kind: mirror``)."""
+    reasons = []
+    for arm in (primary["treatment"], primary["control"]):
+        facts = [row["masked"]["control"] or {} for row in evaluated(summary["arms"][arm]).values() if "masked" in row]
+        within = [found["within_tolerance"] for found in facts if "within_tolerance" in found]
+        if not all(within):
+            reasons.append(f"{within.count(False)} of {len(within)} draws of {arm} miss the damage they should match")
     return reasons
 
 

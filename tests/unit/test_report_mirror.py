@@ -1,11 +1,15 @@
 """The report of a run with masked heads, on FABRICATED artifacts: what is counted, what is said, and table 6."""
 
+import json
+
 import fabricated
 import pytest
 from scipy import stats
 
+from repro import experiment
+from repro.config import compose
 from repro.heads import controls
-from repro.plan import DAMAGE_TOKENS
+from repro.plan import DAMAGE_TOKENS, estimate_stage
 from repro.report import build, claims, mirror, outcomes, paper_tables, run_tables, summary, terminal
 from repro.report.table import Interval
 
@@ -61,6 +65,15 @@ def test_heads_of_the_built_proxy_prove_nothing(sealed):
     ]
 
 
+def test_draws_that_miss_the_damage_are_no_control(sealed):
+    arms = json.loads(json.dumps(sealed["arms"]))
+    arms["random_matched_damage"]["seeds"]["1"]["masked"]["control"]["within_tolerance"] = False
+    primary = row_of(sealed, "random_matched_damage")
+    assert outcomes.shortfalls({**sealed, "arms": arms}, primary) == [
+        "1 of 3 draws of random_matched_damage miss the damage they should match"
+    ]
+
+
 def test_the_masked_heads_are_listed_with_what_they_do_to_ordinary_text(sealed):
     table = mirror.masked(sealed)
     assert [(row[0], row[1]) for row in table.rows][:3] == [("base", "all"), ("retrieval", "all"), ("random", "0")]
@@ -107,5 +120,11 @@ def test_the_claim_is_that_masking_retrieval_heads_does_worse(tmp_path, hurt, sa
     assert [claims.judge(claim, result)[-1] for claim in found] == [says, says]
 
 
-def test_the_plan_knows_how_much_text_damage_is_measured_on():
+def test_the_plan_reckons_with_the_proxy_and_with_the_search_for_matched_heads():
     assert DAMAGE_TOKENS == controls.CALIBRATION_TOKENS
+    settings = compose(["exp=mirror_effect", "scale=laptop"])
+    arms = experiment.build(settings).arms
+    evaluated = estimate_stage(arms["retrieval"][0]["evaluate"], settings, 1e5)
+    assert evaluated.flops == 2 * settings.proxy.parameters * evaluated.tokens > 0
+    matched, drawn = (estimate_stage(arms[arm][0]["heads"], settings, 1e5) for arm in ("random_matched_damage", "random"))
+    assert matched.tokens - drawn.tokens == 66 * DAMAGE_TOKENS
