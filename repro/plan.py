@@ -2,33 +2,54 @@
 
 Costs are arithmetic on the settings: 2 FLOPs per parameter and token forward, 6 with the backward pass. Tokens come from
 the store where the corpus is there already, else from the settings' limits or the sizes of the files. Times divide FLOPs
-by the device's rate: what the scale's ``hardware`` says, or a matrix product measured now.
+by the device's rate: what the scale's ``hardware`` says, or a matrix product measured now. Text is read, cleaned, tokenised
+and compared by CPU cores: their hours stand in a column of their own, as those of one core.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import prod
 from pathlib import Path
 
+from repro.analysis.planted import KINDS
 from repro.config import Proxy, Settings
-from repro.corpus.sources import expected_tokens
+from repro.corpus.sources import expected_domains, expected_tokens
+from repro.evaluate.cost import work
 from repro.experiment import build
 from repro.pretrain import cost
 from repro.store import Stage, Store, read_json
 
 DAMAGE_TOKENS = 4096  # that a draw of random_matched_damage is measured on (repro.heads.controls.CALIBRATION_TOKENS)
+EXAMPLES = 8  # probes that are read again with the heads masked (repro.heads.stage.EXAMPLES)
 BYTES_PER_TOKEN = 4  # of English text and code with a vocabulary of some 50,000
+STORED_BYTES = 1.8  # a token of a corpus in packed parquet
+WRITING = 8  # a token that is written takes as long as so many that are read: each needs all weights from memory
+EMBEDDER, CLASSIFIER = 22e6, 109e6  # parameters of MiniLM and of the FineWeb-Edu classifier
+
+STARTED = 5  # seconds until a model is loaded
+# A second of one CPU core, seen on laptops: tokens,
+CLEANED, TOKENISED, READ, WORDS_COUNTED = 1.3e5, 2e5, 1e5, 3e5
+RANKED, EVALUATED = 1e6, 70  # documents, and items: what lm-eval does besides asking the model
 
 
 @dataclass(frozen=True)
 class Cost:
     """What one stage is expected to take."""
 
-    tokens: float = 0.0  # read, scored or trained on
+    tokens: float = 0.0  # read, scored, trained on or written
     flops: float = 0.0
     disk_bytes: float = 0.0
+    seconds: float = 0.0  # of one CPU core, or of waiting for others
+    writing_flops: float = 0.0  # the part of the FLOPs that goes into tokens a model writes
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Cost)))
+
+    def hours(self, rate: float) -> float:
+        """Hours of one device at ``rate`` FLOP/s."""
+        return (self.flops + (WRITING - 1) * self.writing_flops) / rate / 3600
 
 
 def describe(settings: Settings) -> str:
@@ -37,27 +58,24 @@ def describe(settings: Settings) -> str:
     stages = experiment.order()
     tokens = corpus_tokens(settings, store, stages)
     rate, rate_from = matrix_rate(settings)
-    lines = [
-        f"{'stage':10} {'of':44} {'state':7} {'tokens':>9} {'FLOPs':>9} {'GPU-hours' if _gpu(settings) else 'hours':>9} "
-        f"{'disk':>8}"
-    ]
+    device = "GPU-hours" if _gpu(settings) else "hours"
+    lines = [f"{'stage':10} {'of':44} {'state':7} {'tokens':>9} {'FLOPs':>9} {device:>9} {'text':>8} {'disk':>8}"]
     total = Cost()
     for stage in stages:
         cached = store.has(stage)
         estimate = Cost() if cached else estimate_stage(stage, settings, tokens)
-        total = Cost(total.tokens + estimate.tokens, total.flops + estimate.flops, total.disk_bytes + estimate.disk_bytes)
+        total += estimate
         lines.append(
-            f"{stage.name:10} {experiment.title(stage)[:44]:44} "
-            f"{'cached' if cached else 'to run':7} {_amount(estimate.tokens):>9} "
-            f"{_amount(estimate.flops):>9} {estimate.flops / rate / 3600:>9.2f} {_amount(estimate.disk_bytes):>7}B"
+            f"{stage.name:10} {experiment.title(stage)[:44]:44} {'cached' if cached else 'to run':7} "
+            f"{_amount(estimate.tokens):>9} {_amount(estimate.flops):>9} {_hours(estimate.hours(rate)):>9} "
+            f"{_hours(estimate.seconds / 3600):>8} {_amount(estimate.disk_bytes):>7}B"
         )
-    hours = total.flops / rate / 3600
-    devices = settings.hardware.devices
+    hours, devices, text = total.hours(rate), settings.hardware.devices, total.seconds / 3600
     lines += [
         "",
-        f"to run: {_amount(total.flops)} FLOPs, {hours:,.2f} {'GPU-' if _gpu(settings) else ''}hours"
-        + (f" = {hours / devices:,.2f} hours on {devices} x {settings.hardware.name}" if devices > 1 else "")
-        + f", {_amount(total.disk_bytes)}B of disk",
+        f"to run: {_amount(total.flops)} FLOPs, {_hours(hours)} {device}"
+        + (f" = {_hours(hours / devices)} hours on {devices} x {settings.hardware.name}" if devices > 1 else "")
+        + f", and {_hours(text)} hours of one CPU core for text; {_amount(total.disk_bytes)}B of disk",
         f"rate: {rate_from}",
     ]
     if any(stage.name == "pretrain" for stage in stages):
@@ -76,42 +94,81 @@ def corpus_tokens(settings: Settings, store: Store, stages: list[Stage]) -> floa
 
 
 def estimate_stage(stage: Stage, settings: Settings, tokens: float) -> Cost:
-    """The cost of one stage at ``tokens`` training tokens."""
-    train, model, proxy = settings.train, cost.parameters(settings.model), _proxy_of(stage, settings)
-    if stage.name == "corpus":
-        return Cost(tokens, 0, tokens * 1.5)
-    if stage.name == "proxy":
-        return Cost(0, 0, 0 if "pretrain" in stage.inputs else proxy * 4)  # a checkpoint's files are linked
-    if stage.name == "detection":
-        read = stage.settings["probes"] * stage.settings["probe_tokens"]
-        return Cost(read, 2 * proxy * read)
-    if stage.name == "score":
-        documents = settings.corpus.max_documents_per_domain
-        domains = len(settings.corpus.domains) or 3
-        scored = min(tokens, documents * domains * stage.settings["max_tokens"]) if documents else tokens
-        return Cost(scored, 2 * 2 * proxy * scored, scored / 10)  # base and reference; at most two full passes
-    if stage.name == "tokens":
-        return Cost(tokens, 0, tokens * (2 if settings.model.vocabulary < 2**16 else 4))
-    if stage.name == "pretrain":
-        own = ("tokens", "context", "keep_at_tokens")  # an arm may have its own
-        train = replace(train, **{key: stage.settings["train"][key] for key in own})
-        return Cost(train.tokens, cost.training_flops(settings.model, train), cost.disk_bytes(settings.model, train))
-    if stage.name == "heads" and stage.settings["detector"] == "random_matched_damage":
-        read = (stage.settings["draws"] + 2) * DAMAGE_TOKENS  # at most: a draw that matches ends the search
-        return Cost(read, 2 * proxy * read)
-    if stage.name == "evaluate":
-        items = len(settings.eval.tasks) * (settings.eval.limit or 1000)
-        read = items * 4 * 64 + 2 * settings.eval.text_bytes / BYTES_PER_TOKEN  # 177 tokens an item in eval=mirror
-        evaluated = proxy if settings.exp.kind == "mirror" else model
-        return Cost(read, 2 * evaluated * read, items * 500)
+    """The cost of one stage at ``tokens`` training tokens; what a stage of an unknown name takes is nothing."""
+    s, domains = stage.settings, expected_domains(settings.corpus)
+    match stage.name:
+        case "items":
+            return Cost(disk_bytes=1e8, seconds=5)
+        case "corpus":
+            # The spool and the shards made from it lie side by side; on disk, MinHash adds a kilobyte a document.
+            working = 2 * STORED_BYTES + (settings.corpus.minhash == "datatrove")
+            return Cost(tokens, 0, tokens * working, 10 + tokens / CLEANED)
+        case "planted":
+            made = domains * (s["real"] + 1.5 * s["documents"] * len(KINDS))  # some stand there deduplicated, too
+            read = made * s["characters"] / BYTES_PER_TOKEN
+            return Cost(read, 0, read * STORED_BYTES, read / WORDS_COUNTED)
+        case "proxy":
+            return Cost(0, 0, 0 if "pretrain" in stage.inputs else _proxy_of(stage, settings) * 4)  # a checkpoint is linked
+        case "detection":
+            read = s["probes"] * s["probe_tokens"]
+            return Cost(read, 2 * _proxy_of(stage, settings) * read, 0, STARTED)
+        case "heads":
+            read = 2 * EXAMPLES * settings.heads.probe_tokens
+            if s["detector"] == "random_matched_damage":
+                read += (s["draws"] + 2) * DAMAGE_TOKENS  # at most: a draw that matches ends the search
+            return Cost(read, 2 * _proxy_of(stage, settings) * read, 0, STARTED)
+        case "score":
+            source, documents = stage.inputs["corpus"], settings.corpus.max_documents_per_domain
+            whole = estimate_stage(source, settings, tokens).tokens if source.name == "planted" else tokens
+            scored = min(whole, documents * domains * s["max_tokens"]) if documents and whole == tokens else whole
+            return Cost(scored, 4 * _proxy_of(stage, settings) * scored, scored / 10, STARTED)  # at most two full passes
+        case "priority":
+            return Cost(tokens, 2 * CLASSIFIER * tokens if s["selector"] == "educational" else 0, 0, tokens / READ)
+        case "selection" | "ranking" | "found" | "agreement" | "analyse" | "evolution":
+            rows = tokens / 1000  # a document, of which some thirty bytes are kept
+            return Cost(0, 0, 30 * rows, 1 + rows / RANKED)
+        case "describe":
+            sample = domains * settings.analysis.documents * settings.analysis.embed_tokens
+            embedded = sample if settings.analysis.embedder != "none" else 0
+            counted = min(tokens, domains * settings.analysis.word_documents * 1000)
+            return Cost(counted + embedded, 2 * EMBEDDER * embedded, 0, counted / WORDS_COUNTED)
+        case "judge":
+            asked = domains * s["documents"] * len(s["questions"])
+            pace = settings.judge.requests_per_minute / 60 or settings.judge.workers  # an answer takes about a second
+            return Cost(asked * (s["characters"] / BYTES_PER_TOKEN + s["answer_tokens"]), seconds=asked / pace)
+        case "tokens":
+            return Cost(tokens, 0, tokens * (2 if settings.model.vocabulary < 2**16 else 4), tokens / TOKENISED)
+        case "pretrain":
+            train = replace(settings.train, **s["train"])  # an arm may have its own
+            flops, disk = cost.training_flops(settings.model, train), cost.disk_bytes(settings.model, train)
+            return Cost(train.tokens, flops, disk, STARTED)
+        case "evaluate":
+            return _evaluation(stage, settings, domains)
     return Cost()
+
+
+def _evaluation(stage: Stage, settings: Settings, domains: int) -> Cost:
+    """One evaluation reads the suite with every model that its training leaves: checkpoints, branch point and the last."""
+    evaluated, models = stage.inputs.get("model") or stage.inputs["proxy"], 1
+    if evaluated.name == "pretrain":
+        parameters = cost.parameters(settings.model)
+        train = evaluated.settings["train"]
+        models += len(train["keep_at_tokens"]) + train["branch_at_decay"]
+    else:
+        parameters = _proxy_of(stage, settings)
+    suite = work(settings.eval, domains)
+    read, written = models * suite.read, models * suite.written
+    seconds = models * (STARTED + suite.items / EVALUATED)
+    return Cost(
+        read + written, 2 * parameters * (read + written), models * suite.items * 500, seconds, 2 * parameters * written
+    )
 
 
 def _proxy_of(stage: Stage, settings: Settings) -> float:
     """Parameters of the model that a stage is or reads: a checkpoint of ours, an arm's own proxy or the run's."""
     from repro.proxy import stage as proxy
 
-    model = stage if stage.name == "proxy" else stage.inputs.get("proxy")
+    model = stage if stage.name == "proxy" else stage.inputs.get("proxy", stage.inputs.get("model"))
     if model is not None and "pretrain" in model.inputs:
         return cost.parameters(settings.model)
     own = [replace(settings.proxy, **arm.proxy) for arm in settings.exp.arms.values() if arm.proxy]
@@ -149,6 +206,10 @@ def matrix_rate(settings: Settings) -> tuple[float, str]:
 
 def _gpu(settings: Settings) -> bool:
     return settings.hardware.tflops is not None
+
+
+def _hours(value: float) -> str:
+    return f"{value:,.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def _amount(value: float) -> str:

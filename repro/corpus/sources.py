@@ -28,6 +28,11 @@ def expected_tokens(settings: Corpus) -> float:
     return whole if settings.max_tokens_per_domain is None else min(whole, domains * settings.max_tokens_per_domain)
 
 
+def expected_domains(settings: Corpus) -> int:
+    """How many domains a source is expected to have."""
+    return _module(settings).expected_tokens(settings)[1]
+
+
 def _module(settings: Corpus) -> Any:
     if settings.kind == "installed":
         from repro.corpus import installed

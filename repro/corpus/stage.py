@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from repro.config import Corpus
-from repro.store import Context, Cost, Stage
+from repro.store import Context, Stage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,9 +30,7 @@ def stage(settings: Corpus, items: Stage | None) -> Stage:
     identity["domains"] = sorted(settings.domains)
     identity["source"] = sources.identity(settings)
     inputs = {"items": items} if items is not None and settings.decontaminate else {}
-    tokens = sources.expected_tokens(settings)
-    cost = Cost(disk_bytes=4 * tokens, seconds=10 + tokens / 500_000)
-    return Stage("corpus", settings.kind, identity, lambda context: run(context, settings), inputs, cost=cost)
+    return Stage("corpus", settings.kind, identity, lambda context: run(context, settings), inputs)
 
 
 def run(context: Context, settings: Corpus) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from repro.config import Heads, Proxy, SettingError
+from repro.config import Heads, SettingError
 from repro.heads import detectors, probes
 from repro.influence import statistics
 from repro.influence.examples import token_losses
@@ -88,4 +88,4 @@ def _folder(model: str, revision: str) -> Path:
 
     if Path(model).is_dir():
         return checked_folder(Path(model))
-    return download(Proxy(kind="hub", repo=model, revision=revision))
+    return download(model, revision)

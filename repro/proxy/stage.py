@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.config import Proxy, SettingError, require
-from repro.store import Context, Stage, atomic, sha256_file
+from repro.store import Context, Stage, sha256_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,7 +32,9 @@ def stage(s: Proxy) -> Stage:
         settings["files"] = {p.name: _digest(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in _files(folder)}
         label = re.sub(r"[^\w.-]+", "_", folder.resolve().name)
     elif s.kind == "hub":
-        settings |= {"repo": s.repo, "revision": resolve_revision(str(s.repo), s.revision)}
+        from repro.assets import hub_revision
+
+        settings |= {"repo": s.repo, "revision": hub_revision(str(s.repo), s.revision, "model")}
         label = str(s.repo).replace("/", "--")
     else:
         label = "built"
@@ -84,32 +85,6 @@ def _digest(path: str, size: int, changed: int) -> str:
     return sha256_file(Path(path))
 
 
-def resolve_revision(repo: str, revision: str) -> str:
-    """The commit of a hub revision: as given if it is one, else as first resolved here, else as the hub says now.
-
-    The first answer is kept in the download cache, so that a branch that moves does not change later runs.
-    """
-    if re.fullmatch(r"[0-9a-f]{40}", revision):
-        return revision
-    from huggingface_hub import HfApi
-
-    from repro.assets import cache as downloads
-
-    kept = downloads() / "revisions" / f"{repo.replace('/', '--')}@{revision.replace('/', '--')}"
-    if kept.is_file():
-        return kept.read_text().strip()
-    try:
-        commit = str(HfApi().model_info(repo, revision=revision, timeout=10).sha)
-    except Exception as error:
-        raise SettingError(
-            f"proxy.repo={repo}: cannot resolve revision {revision!r} ({type(error).__name__}); connect to the hub, pin "
-            "proxy.revision=<commit>, or use proxy=folder"
-        ) from None
-    with atomic(kept) as temporary:
-        temporary.write_text(commit)
-    return commit
-
-
 def _run(s: Proxy, settings: dict[str, Any], context: Context) -> None:
     from transformers import logging
 
@@ -122,7 +97,7 @@ def _run(s: Proxy, settings: dict[str, Any], context: Context) -> None:
         for path in _files(Path(str(s.path))):
             _place(path, target / path.name)
     elif s.kind == "hub":
-        for path in _files(download(replace(s, revision=settings["revision"]))):
+        for path in _files(download(str(s.repo), settings["revision"])):
             _place(path, target / path.name)
     else:
         from repro.proxy.built import build
@@ -142,16 +117,21 @@ def _place(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def download(s: Proxy) -> Path:
-    """The hub's snapshot of a model: safetensors, configuration and tokenizer; no code, no pickles."""
+def download(repo: str, revision: str) -> Path:
+    """The hub's snapshot of a model: safetensors, configuration and tokenizer; no code, no pickles.
+
+    Raises :class:`SettingError` where the hub cannot say which commit ``revision`` is, or has no such model.
+    """
     from huggingface_hub import snapshot_download
 
-    commit = resolve_revision(str(s.repo), s.revision)
+    from repro.assets import hub_commit
+
+    commit = hub_commit(repo, revision, "model")
     try:
-        folder = Path(snapshot_download(str(s.repo), revision=commit, allow_patterns=list(FOLDER_FILES)))
+        folder = Path(snapshot_download(repo, revision=commit, allow_patterns=list(FOLDER_FILES)))
     except Exception as error:
         raise SettingError(
-            f"cannot download {s.repo} at {commit[:12]} ({type(error).__name__}); connect to the hub or use proxy=folder"
+            f"cannot download {repo} at {commit[:12]} ({type(error).__name__}); connect to the hub, or give a local folder"
         ) from error
     return checked_folder(folder)
 

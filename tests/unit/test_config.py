@@ -2,6 +2,7 @@
 
 import pytest
 
+from repro import assets, plan
 from repro.config import CONFIGS, SettingError, Settings, as_dict, compose, options, to_yaml
 
 
@@ -75,6 +76,44 @@ def test_a_new_arm_begins_with_what_it_selects():
         ("exp.arms.random.mixture.weight=many", "exp.arms.random.mixture.weight"),
         ("exp.arms.random.mixture=3", "must name an option"),
         ("corpus=files", "corpus.paths"),
+        ("exp=", "name an experiment: exp=NAME with one of accuracy_vs_data"),
+        ("scale=../scale/smoke", "is not known"),
+        ("budget=0.3", "did you mean budget.<key>=0.3?"),
+        ("budget.share=30%", "budget.share=30% must be a number; write 0.3"),
+        ("heads.share=abc", "heads.share=abc must be a number"),
+        ("heads.probes=3.5", "heads.probes=3.5 must be a whole number"),
+        ("train.compile=maybe", "train.compile=maybe must be true or false"),
+        ("corpus.paths=x.jsonl", "corpus.paths=x.jsonl must be a list: write corpus.paths=[x.jsonl]"),
+        ("exp.seeds=[a]", "exp.seeds=[a] must be a list of whole numbers"),
+        ("corpus.paths=[x.jsonl", "a bracket, brace or quote left open"),
+        ("exp.seeds=[]", "exp.seeds=[0]"),
+        ("exp.arms={}", "leaves no arm"),
+        ("exp.arms.atention_influence.select=random", "did you mean the arm 'attention_influence'"),
+        ("exp.arms.random.budget.share=abc", "exp.arms.random.budget.share=abc must be a number"),
+        ("exp.arms.random.select.budget.share=abc", "exp.arms.random.select.budget.share=abc must be a number"),
+        ("exp.arms.random.train.tokens=abc", "exp.arms.random.train.tokens=abc must be a whole number"),
+        ("exp.arms.random.select.params.x=.nan", "exp.arms.random.select.params.x=nan is not a finite number"),
+        ("train.learning_rate=.nan", "train.learning_rate=nan must be above 0"),
+        ("train.learning_rate=.inf", "train.learning_rate=inf is not a finite number"),
+        ("train.learning_rate=0", "must be above 0"),
+        ("train.clip=-1", "must be above 0"),
+        ("train.batch_sequences=0", "train.batch_sequences=0 must be at least 1"),
+        ("train.context=0", "train.context=0 must be at least 1"),
+        ("train.warmup=-0.1", "train.warmup=-0.1 must be at least 0"),
+        ("train.processes=0", "train.processes=0 must be at least 1"),
+        ("model.hidden=0", "model.hidden=0 must be at least 1"),
+        ("model.heads=0", "model.heads=0 must be at least 1"),
+        ("model.vocabulary=100", "model.vocabulary=100 must be at least 257"),
+        ("heads.shots=-1", "heads.shots=-1 must be at least 0"),
+        ("heads.value_tokens=0", "heads.value_tokens=0 must be at least 1"),
+        ("score.tokens_per_batch=0", "score.tokens_per_batch=0 must be at least 1"),
+        ("corpus.max_bytes=0", "corpus.max_bytes=0 must be at least 1"),
+        ("corpus.max_documents_per_domain=0", "must be at least 1"),
+        ("corpus.minhash_threshold=1.5", "corpus.minhash_threshold=1.5 must be in (0, 1]"),
+        ("corpus.minhash_permutations=0", "corpus.minhash_permutations=0 must be at least 2"),
+        ("eval.text_bytes=0", "eval.text_bytes=0 must be at least 1"),
+        ("device=gpu", "valid: auto, cpu, cuda"),
+        ("work=", "work=DIR"),
     ],
 )
 def test_mistakes_are_refused_in_one_line_with_the_mend(argument, says):
@@ -91,10 +130,15 @@ def test_an_experiment_must_be_named():
 
 @pytest.mark.parametrize("scale", options("scale"))
 @pytest.mark.parametrize("exp", options("exp"))
-def test_every_experiment_composes_at_every_scale(exp, scale):
-    settings = compose([f"exp={exp}", f"scale={scale}"])
+def test_every_experiment_composes_and_plans_at_every_scale_without_the_hub(exp, scale, tmp_path, monkeypatch):
+    monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(assets, "_hub_away", True)
+    monkeypatch.setattr(plan.cost, "matrix_rate", lambda *_: 1e11)
+    settings = compose([f"exp={exp}", f"scale={scale}", f"work={tmp_path / 'w'}"])
     assert isinstance(settings, Settings) and settings.exp.name == exp and settings.exp.question
     assert to_yaml(settings)
+    assert "to run: " in plan.describe(settings)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}/{p.stem}")
@@ -123,3 +167,14 @@ def test_every_shipped_yaml_composes(path, tmp_path):
 def test_a_resolved_config_has_no_unresolved_option_names():
     arms = as_dict(compose(["exp=paper_mixture", "scale=smoke"]))["exp"]["arms"]
     assert all(isinstance(arm["select"], dict) and isinstance(arm["mixture"], dict) for arm in arms.values())
+
+
+def test_an_arms_own_values_keep_the_type_they_were_written_with():
+    """1 and 1.0 are two fingerprints; a number in quotes is a number."""
+    arm = compose(["exp=selection_30pct", "exp.arms.random.budget.share=1", "exp.arms.random.train.tokens='999424'"]).exp.arms
+    assert (arm["random"].budget, type(arm["random"].budget["share"])) == ({"share": 1}, int)
+    assert arm["random"].train == {"tokens": 999424}
+
+
+def test_a_new_arm_may_differ_from_another_in_a_number():
+    assert "random2" in compose(["exp=selection_30pct", "exp.arms.random2.select=random"]).exp.arms

@@ -1,10 +1,17 @@
 """--plan runs nothing, names what is cached, and its arithmetic is that of a hand calculation."""
 
+import os
+import resource
+import subprocess
+import sys
+
 import pytest
 
-from repro.config import compose
+from repro import assets, run, sweep
+from repro.config import Eval, compose
+from repro.evaluate.cost import work
 from repro.experiment import build
-from repro.plan import describe, estimate_stage, proxy_parameters
+from repro.plan import Cost, describe, estimate_stage, proxy_parameters
 
 
 @pytest.mark.parametrize("scale", ["smoke", "laptop", "gpu"])
@@ -36,3 +43,66 @@ def test_a_folder_proxy_is_counted_in_its_headers(tmp_path):
     save_file({"a": torch.zeros(3, 5), "b": torch.zeros(7)}, tmp_path / "model.safetensors")
     settings = compose(["exp=selection_30pct", "proxy=folder", f"proxy.path={tmp_path}"])
     assert proxy_parameters(settings.proxy) == 22
+
+
+def test_options_may_stand_between_settings(tmp_path, capsys):
+    assert run.main(["exp=selection_30pct", "--plan", "scale=smoke", f"work={tmp_path / 'w'}"]) == 0
+    assert "to run" in capsys.readouterr().out
+    assert sweep.main(["sweep=nothing", "--jobs", "2", "scale=smoke"]) == 2
+    assert "did you mean" in capsys.readouterr().err
+
+
+def test_an_arms_own_proxy_is_planned_at_its_size(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPRO_CACHE", str(tmp_path))
+    monkeypatch.setattr(assets, "_hub_away", True)
+    settings = compose(["exp=proxy_size", "scale=gpu"])
+    scores = {s.inputs["proxy"].label: estimate_stage(s, settings, 1e6) for s in build(settings).order() if s.name == "score"}
+    small, large = scores["smollm2-135m"], scores["HuggingFaceTB--SmolLM2-1.7B"]
+    assert (small.flops, large.flops) == (4 * 135e6 * 1e6, 4 * 1.7e9 * 1e6)
+
+
+def test_every_stage_takes_something():
+    """A stage of a new kind must be given a cost; those that only link or divide numbers are free."""
+    free = {"evolution"}
+    for exp in ("paper_mixture", "planted_truth", "what_was_selected", "score_agreement", "mirror_effect"):
+        settings = compose([f"exp={exp}", "scale=smoke", "judge.url=http://x/v1", "judge.model=m"])
+        for stage in build(settings).order():
+            assert stage.name in free or estimate_stage(stage, settings, 1e5) != Cost(), stage.name
+
+
+def test_the_work_of_a_suite_is_that_of_its_shots_answers_and_repeats():
+    plain = work(Eval(tasks=["hellaswag"], text_bytes=0), 3)
+    assert (plain.items, plain.read, plain.written) == (10042, 10042 * 4 * 93, 0)
+    assert work(Eval(tasks=["hellaswag"], shots={"hellaswag": 5}, text_bytes=0), 3).read == 6 * plain.read
+    assert work(Eval(tasks=["mmlu"], limit=10, text_bytes=0), 3).items == 570  # of each of its subjects
+    code = Eval(tasks=["humaneval"], overrides={"humaneval": {"repeats": 20, "generation_kwargs": {"max_gen_toks": 512}}})
+    assert work(code, 3).written == 164 * 20 * 512
+    assert work(Eval(tasks=["my.yaml"], text_bytes=4000), 3).read == 1000 * 4 * 100 + 4 * 1000
+
+
+def test_the_papers_suite_takes_hours_and_every_kept_model_is_evaluated():
+    arguments = ["exp=paper_mixture", "scale=paper", "corpus=installed", "items=builtin"]
+    settings = compose([*arguments, "train.branch_at_decay=false"])
+    rate = 989e12 * 0.4
+    stage = next(s for s in build(settings).order() if s.name == "evaluate")
+    hours = estimate_stage(stage, settings, 1e9).hours(rate)
+    assert 2 < hours < 20
+    settings = compose([*arguments, "train.keep_at_tokens=[100000000000]"])  # and the branch point
+    stage = next(s for s in build(settings).order() if s.name == "evaluate")
+    assert estimate_stage(stage, settings, 1e9).hours(rate) == pytest.approx(3 * hours)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seconds"), [(["--help"], 2), (["exp=accuracy_vs_data", "scale=overnight", "--plan"], 5)]
+)
+def test_the_door_answers_at_once(arguments, seconds, tmp_path):
+    """In CPU time, so that a busy machine does not fail it."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "REPRO_CACHE": str(tmp_path)}
+    command = [sys.executable, "-m", "repro.run", *arguments]
+    if "--plan" in arguments:
+        command.append(f"work={tmp_path / 'w'}")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "exp=" in done.stdout or "to run" in done.stdout
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < seconds

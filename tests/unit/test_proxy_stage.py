@@ -85,27 +85,35 @@ def test_code_in_a_folder_is_never_run(folder):
     assert not (folder / "ran").exists() and "\n" not in str(refusal.value)
 
 
-def test_a_revision_is_resolved_once(tmp_path, monkeypatch):
+def test_a_revision_is_resolved_once_and_only_a_plan_goes_without(tmp_path, monkeypatch):
     import huggingface_hub
+
+    from repro import assets
 
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path))
     commit = "0123456789" * 4
-    assert proxy_stage.resolve_revision("a/b", commit) == commit
+    assert proxy_stage.stage(Proxy(kind="hub", repo="a/b", revision=commit)).settings["revision"] == commit
 
     class Hub:
-        def model_info(self, repo, revision, timeout):
-            assert (repo, revision) == ("a/b", "main")
+        def repo_info(self, repo, revision, repo_type, timeout):
+            assert (repo, revision, repo_type) == ("a/b", "main", "model")
             return type("Info", (), {"sha": commit})
 
     class Offline:
-        def model_info(self, *arguments, **options):
+        def repo_info(self, *arguments, **options):
             raise OSError("no network")
 
-    monkeypatch.setattr(huggingface_hub, "HfApi", Offline)
-    with pytest.raises(SettingError, match="a/b: cannot resolve revision 'main'"):
-        proxy_stage.stage(Proxy(kind="hub", repo="a/b"))
-    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    def hub(kind):
+        monkeypatch.setattr(huggingface_hub, "HfApi", kind)
+        monkeypatch.setattr(assets, "_hub_away", False)
+
+    hub(Offline)
+    unresolved = proxy_stage.stage(Proxy(kind="hub", repo="a/b"))
+    assert unresolved.settings["revision"] == "main"
+    with pytest.raises(SettingError, match="cannot be reached to find the commit of a/b@main"):
+        Store(tmp_path / "w").ensure(unresolved)
+    hub(Hub)
     first = proxy_stage.stage(Proxy(kind="hub", repo="a/b"))
-    monkeypatch.setattr(huggingface_hub, "HfApi", Offline)
+    hub(Offline)
     assert proxy_stage.stage(Proxy(kind="hub", repo="a/b")).fingerprint == first.fingerprint
     assert first.settings["revision"] == commit
