@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import re
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,13 @@ def require(condition: bool, message: str) -> None:
     """Raise :class:`SettingError` with ``message`` unless ``condition`` holds."""
     if not condition:
         raise SettingError(message)
+
+
+def at_least(minimum: float, group: str, settings: Any, *names: str) -> None:
+    """Refuse settings of ``group`` below ``minimum``; ``None`` stands for no limit."""
+    for name in names:
+        value = getattr(settings, name)
+        require(value is None or value >= minimum, f"{group}.{name}={value} must be at least {minimum:g}")
 
 
 def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -100,7 +108,10 @@ class Corpus:
         one_of("corpus.near_duplicates", self.near_duplicates, ("cluster", "drop", "off"))
         one_of("corpus.minhash", self.minhash, ("datasketch", "datatrove"))
         require(0 <= self.heldout_share < 1, f"corpus.heldout_share={self.heldout_share} must be in [0, 1)")
-        require(self.shard_documents > 0, "corpus.shard_documents must be at least 1")
+        require(0 < self.minhash_threshold <= 1, f"corpus.minhash_threshold={self.minhash_threshold} must be in (0, 1]")
+        at_least(0, "corpus", self, "min_characters")
+        at_least(1, "corpus", self, "max_bytes", "max_tokens_per_domain", "max_documents_per_domain", "shard_documents")
+        at_least(2, "corpus", self, "minhash_permutations")
         require(
             self.kind != "files" or bool(self.paths),
             "corpus=files needs corpus.paths=[file or folder, ...]: .jsonl, .jsonl.gz, .jsonl.zst, .parquet or .txt",
@@ -173,7 +184,9 @@ class Heads:
         one_of("heads.match", self.match, ("needle", "any"))
         one_of("heads.decoding", self.decoding, ("teacher_forcing", "greedy"))
         require(0 < self.share <= 1, f"heads.share={self.share} must be in (0, 1]: a share of all heads, 0.05 in the paper")
-        require(self.probes > 0 and self.probe_tokens >= 128, "heads.probes must be >= 1 and heads.probe_tokens >= 128")
+        at_least(0, "heads", self, "shots", "damage_tolerance")
+        at_least(1, "heads", self, "probes", "key_characters", "value_tokens", "draws")
+        at_least(128, "heads", self, "probe_tokens")
 
 
 @dataclass
@@ -190,8 +203,9 @@ class Score:
 
     def __post_init__(self) -> None:
         one_of("score.mask", self.mask, ("uniform", "zero", "mean"))
-        require(2 <= self.window, "score.window must be at least 2 tokens")
-        require(self.processes >= 0 and self.threads >= 1, "score.processes must be 0 or more and score.threads 1 or more")
+        at_least(0, "score", self, "processes", "token_losses")
+        at_least(1, "score", self, "tokens_per_batch", "threads")
+        at_least(2, "score", self, "window")
         require(
             self.max_tokens >= self.window,
             f"score.max_tokens={self.max_tokens} is below score.window={self.window}; "
@@ -216,7 +230,7 @@ class Budget:
         one_of("budget.unit", self.unit, ("tokens", "documents"))
         one_of("budget.scope", self.scope, ("domain", "global"))
         one_of("budget.unranked", self.unranked, ("skip", "refuse"))
-        require(self.length_bins >= 1, "budget.length_bins must be at least 1")
+        at_least(1, "budget", self, "length_bins")
 
 
 @dataclass
@@ -243,7 +257,7 @@ class Mixture:
 
     def __post_init__(self) -> None:
         one_of("mixture.kind", self.kind, ("alone", "add"))
-        require(self.weight >= 1 and self.full >= 1, "mixture.weight and mixture.full must be at least 1")
+        at_least(1, "mixture", self, "weight", "full")
 
 
 @dataclass
@@ -265,8 +279,7 @@ class Arm:
     equal_passes: bool = False
 
     def __post_init__(self) -> None:
-        overrides = (("budget", Budget), ("train", Train), ("proxy", Proxy), ("heads", Heads), ("score", Score))
-        for name, schema in overrides:
+        for name, schema in OVERRIDES.items():
             for key in getattr(self, name):
                 known = [f.name for f in fields(schema)]
                 require(key in known, f"an arm's {name} has no setting {key!r}; did you mean {nearest(key, known)}?")
@@ -307,6 +320,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         one_of("exp.kind", self.kind, tuple(KINDS))
+        require(bool(self.seeds), "exp.seeds=[] names no seed; one is enough: exp.seeds=[0]")
         require(len(set(self.seeds)) == len(self.seeds), f"exp.seeds={self.seeds} names a seed twice")
         for contrast in self.contrasts:
             for arm in (contrast.treatment, contrast.control):
@@ -330,6 +344,11 @@ class Model:
     init_from: str | None = None  # continued pretraining: a Hugging Face folder
 
     def __post_init__(self) -> None:
+        at_least(1, "model", self, "layers", "hidden", "heads", "kv_heads", "ffn")
+        require(
+            self.tokenizer != "bpe" or self.vocabulary >= 257,
+            f"model.vocabulary={self.vocabulary} must be at least 257: 256 bytes and the end token",
+        )
         require(self.hidden % self.heads == 0, f"model.hidden={self.hidden} must be a multiple of model.heads={self.heads}")
         require(
             self.heads % self.kv_heads == 0, f"model.heads={self.heads} must be a multiple of model.kv_heads={self.kv_heads}"
@@ -376,6 +395,10 @@ class Train:
         one_of("train.decay_shape", self.decay_shape, ("linear", "cosine", "1-sqrt"))
         one_of("train.launcher", self.launcher, ("inprocess", "torchrun", "deepspeed", "slurm"))
         require(self.zero_stage in (0, 1, 2, 3), f"train.zero_stage={self.zero_stage} must be 0, 1, 2 or 3")
+        at_least(1, "train", self, "batch_sequences", "micro_batch", "context", "processes")
+        at_least(0, "train", self, "weight_decay", "warmup", "decay", "final_lr", "validate_every_steps")
+        require(self.learning_rate > 0, f"train.learning_rate={self.learning_rate} must be above 0")
+        require(self.clip > 0, f"train.clip={self.clip} must be above 0: a large one clips nothing")
         step = self.batch_sequences * self.context
         require(
             self.tokens >= step,
@@ -387,15 +410,12 @@ class Train:
             self.batch_sequences % ranks == 0,
             f"train.batch_sequences={self.batch_sequences} must be a multiple of train.processes x train.micro_batch = {ranks}",
         )
-        require(0 <= self.warmup + self.decay <= 1, "train.warmup + train.decay must be at most 1")
+        require(self.warmup + self.decay <= 1, "train.warmup + train.decay must be at most 1")
         require(
             all(0 < tokens <= self.tokens for tokens in self.keep_at_tokens),
             f"train.keep_at_tokens={self.keep_at_tokens} must lie between 1 and train.tokens={self.tokens}",
         )
-        require(
-            min(self.checkpoint_every_steps, self.keep_checkpoints, self.log_every_steps, self.validate_tokens) >= 1,
-            "train.checkpoint_every_steps, keep_checkpoints, log_every_steps and validate_tokens must be at least 1",
-        )
+        at_least(1, "train", self, "checkpoint_every_steps", "keep_checkpoints", "log_every_steps", "validate_tokens")
 
     @property
     def batch_tokens(self) -> int:
@@ -431,7 +451,7 @@ class Eval:
 
     def __post_init__(self) -> None:
         one_of("eval.dtype", self.dtype, ("float32", "bfloat16", "float16"))
-        require(self.batch_size >= 1, f"eval.batch_size={self.batch_size} must be at least 1")
+        at_least(1, "eval", self, "batch_size", "text_bytes")
         require(self.limit is None or self.limit >= 1, f"eval.limit={self.limit} must be at least 1, or null for every item")
         require(bool(self.tasks), "eval.tasks is empty; name at least one lm-eval task")
 
@@ -450,11 +470,8 @@ class Analysis:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require(
-            min(self.word_documents, self.top_words, self.documents) >= 1,
-            "analysis.word_documents, top_words and documents must be at least 1",
-        )
-        require(self.clusters >= 1 and self.embed_tokens >= 8, "analysis.clusters must be >= 1 and analysis.embed_tokens >= 8")
+        at_least(1, "analysis", self, "word_documents", "top_words", "documents", "clusters")
+        at_least(8, "analysis", self, "embed_tokens")
 
 
 @dataclass
@@ -485,14 +502,9 @@ class Judge:
             "judge.url holds a password; put the key into the variable that judge.key_variable names",
         )
         require(self.url is None or bool(self.model), "judge.url needs judge.model=NAME")
-        require(
-            min(self.documents, self.characters, self.answer_tokens, self.workers, self.tries) >= 1,
-            "judge.documents, characters, answer_tokens, workers and tries must be at least 1",
-        )
-        require(
-            self.timeout > 0 and self.backoff >= 0 and self.requests_per_minute >= 0,
-            "judge.timeout, backoff and requests_per_minute must not be negative",
-        )
+        at_least(1, "judge", self, "documents", "characters", "answer_tokens", "workers", "tries")
+        at_least(0, "judge", self, "backoff", "requests_per_minute")
+        require(self.timeout > 0, f"judge.timeout={self.timeout} must be above 0 seconds")
 
 
 @dataclass
@@ -538,8 +550,16 @@ class Settings:
     hardware: Hardware = field(default_factory=Hardware)
     scale: str = "laptop"
     work: str = "work"
-    device: str = "auto"  # auto | cpu | cuda
+    device: str = "auto"  # auto | cpu | cuda | cuda:N
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"cuda:\d+", self.device):
+            one_of("device", self.device, ("auto", "cpu", "cuda"))
+        require(bool(self.work.strip()), "work= is empty; name a folder: work=DIR")
+
+
+# What an arm may override of the experiment's settings.
+OVERRIDES: dict[str, type] = {"budget": Budget, "train": Train, "proxy": Proxy, "heads": Heads, "score": Score}
 
 GROUPS = ("corpus", "items", "proxy", "heads", "score", "model", "train", "eval")
 
@@ -554,7 +574,7 @@ def read_option(group: str, name: str) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     path = CONFIGS / group / f"{name}.yaml"
-    if not path.is_file():
+    if not re.fullmatch(r"[\w.-]+", name) or not path.is_file():
         raise SettingError(
             f"{group}={name} is not known; did you mean {nearest(name, options(group))}? valid: {', '.join(options(group))}"
         )
@@ -580,9 +600,37 @@ def _overlay(conf: Any, where: str, values: dict[str, Any]) -> Any:
     try:
         return OmegaConf.merge(conf, values)
     except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        key = getattr(error, "full_key", None)
-        raise SettingError(f"{where}: {f'{key}: ' if key else ''}{reason}") from None
+        raise _wrong_type(where, error, values, Settings()) from None
+
+
+EXPECTED = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "text"}
+
+
+def _wrong_type(where: str, error: Exception, values: Any, schema: Any, path: str = "") -> SettingError:
+    """Name the setting once, the value that was given and what is expected.
+
+    ``where`` is a file, or the argument itself; ``path`` is what the keys of ``schema`` stand below.
+    """
+    key = str(getattr(error, "full_key", None) or "")
+    annotation = "?"
+    key = re.sub(r"\[\d+\]", "", key)
+    for name in key.split("."):
+        annotation = next((str(f.type) for f in fields(schema) if f.name == name), "?") if is_dataclass(schema) else "?"
+        schema = getattr(schema, name, None)
+        values = values.get(name) if isinstance(values, dict) else None
+    kind = annotation.removesuffix(" | None")
+    inside = re.match(r"list\[(\w+)\]", kind)
+    setting = where if where.startswith(f"{path}{key}=") else f"{path}{key}={values}"
+    setting = setting if setting.startswith(where) else f"{where}: {setting}"
+    if inside and not isinstance(values, list):
+        return SettingError(f"{setting} must be a list: write {path}{key}=[{values}]")
+    expected = EXPECTED.get(inside[1], "") if inside else EXPECTED.get(kind)
+    expected = f"a list of {expected.removeprefix('a ')}s" if inside and expected else expected
+    if not expected:
+        return SettingError(f"{where}: {f'{path}{key}: ' if key else ''}{str(error).splitlines()[0]}")
+    percent = re.fullmatch(r"([\d.]+) ?%", str(values))
+    mend = f"; write {float(percent[1]) / 100:g}" if percent and kind == "float" and percent[1].count(".") < 2 else ""
+    return SettingError(f"{setting} must be {expected}{mend}")
 
 
 def _turn(argument: str) -> int:
@@ -602,6 +650,11 @@ def _check_arm(argument: str, arms: list[str]) -> None:
             f"{argument}: the experiment has no arm {name!r}; did you mean {nearest(name, arms)}? A new arm needs "
             f"exp.arms.{name}.select=OPTION",
         )
+    elif _turn(argument) == 1:
+        name = argument.split(".")[2]
+        for arm in [] if name in arms else difflib.get_close_matches(name, arms, n=1, cutoff=0.9):
+            slip = abs(len(arm) - len(name)) <= 1 and re.findall(r"\d", arm) == re.findall(r"\d", name)  # top10 is not top20
+            require(not slip, f"{argument}: did you mean the arm {arm!r}? A new arm needs a name less like it")
 
 
 def _with_options(conf: Any) -> Any:
@@ -628,8 +681,9 @@ def compose(arguments: list[str]) -> Settings:
         elif "." in key or key in ("work", "device"):
             dotted.append(argument)
         else:
+            require(key not in top, f"{argument} is no setting: {key} is a group of them; did you mean {key}.<key>={value}?")
             raise SettingError(f"unknown setting {key!r}; did you mean {nearest(key, top | {'scale'})}?")
-    require("exp" in chosen, f"name an experiment: exp=NAME with one of {', '.join(options('exp'))}")
+    require(bool(chosen.get("exp")), f"name an experiment: exp=NAME with one of {', '.join(options('exp'))}")
 
     scale_name = chosen.get("scale", "laptop")
     scale, exp = read_option("scale", scale_name), read_option("exp", chosen["exp"])
@@ -644,11 +698,15 @@ def compose(arguments: list[str]) -> Settings:
     own = {"exp": {"name": chosen["exp"], **exp.pop("exp", {})}, **exp}
     conf = _with_options(_overlay(conf, f"configs/exp/{chosen['exp']}.yaml", own))
     for argument in sorted(dotted, key=_turn):
+        require(
+            not re.fullmatch(r"exp\.arms=\s*(\{\s*\}|null)?\s*", argument),
+            f"{argument} leaves no arm: an experiment is its arms; change them with exp.arms.<name>.<key>=value",
+        )
         _check_arm(argument, list(conf.exp.arms))
         try:
             values = OmegaConf.to_container(OmegaConf.from_dotlist([argument]))
-        except Exception as error:  # YAML of the value is malformed
-            raise SettingError(f"{argument}: {str(error).splitlines()[0]}") from None
+        except Exception:  # YAML of the value is malformed
+            raise SettingError(f"{argument}: the value cannot be read; is a bracket, brace or quote left open?") from None
         conf = _with_options(_overlay(conf, argument, values))  # type: ignore[arg-type]
 
     try:
@@ -657,10 +715,36 @@ def compose(arguments: list[str]) -> Settings:
         raise
     except Exception as error:
         raise SettingError(str(error).splitlines()[0]) from None
+    require(bool(settings.exp.arms), f"exp={chosen['exp']} has no arms; name one with exp.arms.<name>.select=OPTION")
     for name, arm in settings.exp.arms.items():
         arm.select = _typed(Select, arm.select, f"exp.arms.{name}.select")
         arm.mixture = _typed(Mixture, arm.mixture, f"exp.arms.{name}.mixture")
+        arm.select.budget = _override(Budget, arm.select.budget, f"exp.arms.{name}.select.budget")
+        for group, schema in OVERRIDES.items():
+            setattr(arm, group, _override(schema, getattr(arm, group), f"exp.arms.{name}.{group}"))
+    _check_finite(asdict(settings))
     return settings
+
+
+def _check_finite(values: Any, path: str = "") -> None:
+    """Refuse infinity and NaN by name, wherever they stand: no result of them could be told apart by its settings."""
+    inner = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    for key, value in inner:
+        _check_finite(value, f"{path}.{key}" if path else str(key))
+    require(not isinstance(values, float) or math.isfinite(values), f"{path}={values} is not a finite number")
+
+
+def _override(schema: type, given: dict[str, Any], path: str) -> dict[str, Any]:
+    """What an arm overrides, its types checked. Values stay as they were written where they are equal to the typed ones:
+    1 and 1.0 would be two fingerprints."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        typed: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(schema), given))
+    except OmegaConfBaseException as error:
+        raise _wrong_type(path, error, given, schema(), f"{path}.") from None
+    return {key: value if value == typed[key] else typed[key] for key, value in given.items()}
 
 
 def _typed(schema: type, value: Any, path: str) -> Any:
@@ -673,7 +757,7 @@ def _typed(schema: type, value: Any, path: str) -> Any:
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), value))
     except OmegaConfBaseException as error:
-        raise SettingError(f"{path}.{getattr(error, 'full_key', None)}: {str(error).splitlines()[0]}") from None
+        raise _wrong_type(path, error, value, schema(), f"{path}.") from None
 
 
 def typed_params(schema: type, given: dict[str, Any]) -> Any:

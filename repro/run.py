@@ -28,8 +28,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = compose(parsed.settings)
         if parsed.plan:
+            from repro import checks
             from repro.plan import describe
 
+            checks.names(settings)
             print(describe(settings))
         else:
             print(f"run: {run(settings)}")
@@ -51,10 +53,19 @@ def _choices() -> str:
 
 def run(settings: Settings) -> Path:
     """Run every stage that the store lacks, then the report; returns the run's folder."""
+    from repro.store import room_on
+
+    with room_on(Path(settings.work)):
+        return _run(settings)
+
+
+def _run(settings: Settings) -> Path:
+    from repro import checks
     from repro.experiment import build
     from repro.store import Store, digest
 
     started = time.monotonic()
+    checks.names(settings)
     store, experiment = Store(Path(settings.work)), build(settings)
     stages = experiment.order()
     device = _device(settings.device)
@@ -63,11 +74,17 @@ def run(settings: Settings) -> Path:
         place = f"[{number:>{len(str(len(stages)))}}/{len(stages)}] {stage.name:9} {experiment.title(stage)}"
         if store.has(stage):
             print(f"{place}  cached", flush=True)
-            continue
-        print(f"{place}  running", flush=True)
-        begun = time.monotonic()
-        store.ensure(stage, device)
-        print(f"{place}  done in {_duration(time.monotonic() - begun)}", flush=True)
+            for warning in store.facts(stage).get("warnings", []):  # a running stage says them itself
+                print(f"warning: {warning}", file=sys.stderr, flush=True)
+        else:
+            print(f"{place}  running", flush=True)
+            begun = time.monotonic()
+            store.ensure(stage, device)
+            print(f"{place}  done in {_duration(time.monotonic() - begun)}", flush=True)
+        if stage.summary:
+            print(f"    {stage.summary(store.facts(stage))}", flush=True)
+        if stage is experiment.shared.get("corpus"):
+            checks.domains(settings, store.path(stage))
 
     key = digest([stage.fingerprint for stage in stages])
     folder = Path(settings.work) / "runs" / f"{settings.exp.name}-{settings.scale}-{key[:8]}"

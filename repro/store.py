@@ -8,12 +8,13 @@ an artifact is whole or absent.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
 import platform
-import shutil
+import re
 import subprocess
 import sys
 import time
@@ -68,16 +69,6 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a stage is expected to take, for ``--plan``. Tokens may be read, scored or trained on."""
-
-    tokens: float = 0.0
-    flops: float = 0.0
-    disk_bytes: float = 0.0
-    seconds: float = 0.0  # work that is not matrix arithmetic (reading, cleaning, plotting)
-
-
 @dataclass
 class Context:
     """What a running stage is given: where to write, where its inputs are, and a place for facts about the run."""
@@ -86,7 +77,11 @@ class Context:
     inputs: dict[str, Path]
     device: str
     facts: dict[str, Any] = field(default_factory=dict)  # goes into the manifest: documents in, kept, dropped, ...
-    tracker: Any = None  # repro.tracking.Tracker factory; None = no logging
+
+    def warn(self, message: str) -> None:
+        """Say it on the terminal and keep it with the facts: whoever finds the artifact in the store is told again."""
+        self.facts.setdefault("warnings", []).append(message)
+        print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
@@ -102,7 +97,7 @@ class Stage:
     run: Callable[[Context], None]
     inputs: dict[str, Stage] = field(default_factory=dict)
     version: int = 1
-    cost: Cost = Cost()
+    summary: Callable[[dict[str, Any]], str] | None = None  # of the facts, in one line for the terminal
 
     @cached_property
     def fingerprint(self) -> str:
@@ -143,7 +138,7 @@ class Store:
         """Whether the artifact is there, whole."""
         return (self.path(stage) / "manifest.json").is_file()
 
-    def ensure(self, stage: Stage, device: str = "cpu", tracker: Any = None) -> Path:
+    def ensure(self, stage: Stage, device: str = "cpu") -> Path:
         """The artifact's folder; runs the stage if it is absent. Inputs must be there already.
 
         A second process waits for the lock and then finds the artifact. Raises :class:`SettingError` when the disk is full.
@@ -160,21 +155,18 @@ class Store:
                 return final
             partial.mkdir(exist_ok=True)
             inputs = {key: self.path(child) for key, child in stage.inputs.items()}
-            context = Context(partial, inputs, device, tracker=tracker)
+            context = Context(partial, inputs, device)
             started = time.time()
-            try:
+            with room_on(self.root):
                 stage.run(context)
                 _sweep(partial)
                 write_json(partial / "manifest.json", self._manifest(stage, context, started))
-            except OSError as error:
-                if error.errno == 28:
-                    raise SettingError(
-                        f"no space left on the disk of {self.root}; free some, or move the work folder with "
-                        "work=DIR, and run the same command again: finished work is kept"
-                    ) from error
-                raise
             os.replace(partial, final)
         return final
+
+    def facts(self, stage: Stage) -> dict[str, Any]:
+        """What the manifest of a finished stage says about its run: documents in, kept and dropped, warnings, ..."""
+        return read_json(self.path(stage) / "manifest.json")["facts"]
 
     def _manifest(self, stage: Stage, context: Context, started: float) -> dict[str, Any]:
         files = sorted(p for p in context.out.rglob("*") if p.is_file() and p.name != "manifest.json")
@@ -199,9 +191,33 @@ class Store:
         listed = read_json(folder / "manifest.json")["files"]
         return [name for name, sha in listed.items() if not (folder / name).is_file() or sha256_file(folder / name) != sha]
 
-    def discard_partial(self, stage: Stage) -> None:
-        """Forget unfinished work of a stage."""
-        shutil.rmtree(self.path(stage).with_name(self.path(stage).name + ".partial"), ignore_errors=True)
+
+@contextmanager
+def room_on(folder: Path) -> Iterator[None]:
+    """Raise :class:`SettingError` where the disk of ``folder`` runs full, or a quota, in whatever words a library says so."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_full(error):
+            raise
+        raise SettingError(
+            f"no space left on the disk of {folder}; free some, or move the work folder with work=DIR, and run the same "
+            "command again: finished work is kept"
+        ) from error
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether an exception, or what it came from, is a full disk (28, ENOSPC) or quota (122, EDQUOT).
+
+    safetensors, polars, DuckDB and pyarrow raise types of their own that hold the system's words or number in their text.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if re.search(r"no space left|quota exceeded|os error (28|122)\b|errno:? (28|122)\b", str(error), re.IGNORECASE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _sweep(folder: Path) -> None:

@@ -10,17 +10,17 @@ import functools
 import os
 import re
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import lm_eval
 import yaml
-from lm_eval.tasks._yaml_loader import load_yaml
 
 from repro.config import SettingError, nearest
 from repro.items.hub import TASKS
 
-OFFICIAL = Path(lm_eval.__file__).parent / "tasks"
+OFFICIAL = Path(str(find_spec("lm_eval").origin)).parent / "tasks"  # type: ignore[union-attr]  # importing it takes seconds
+OWN_NAMES = {"ceval", "math_500"}  # of TASKS: items that tasks of other names read
 LOCAL_BUILDERS = ("json", "csv", "parquet", "text", "arrow")  # of `datasets`: the task brings its own files
 
 NAME = re.compile(rb"""^["']?(group|task)["']?[ \t]*:[ \t]*["']?([^\s"'#\[{]+)""", re.M)
@@ -89,7 +89,23 @@ def tagged(tag: str) -> list[str]:
 
 def _read(path: Path) -> dict[str, Any]:
     """A definition with its includes merged and ``!function`` left as text."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
     return load_yaml(path, resolve_func=False)
+
+
+def check_names(entries: list[str]) -> None:
+    """Raise :class:`SettingError` for an entry of ``eval.tasks`` that lm-eval does not know, with the nearest name.
+
+    Names that items are known under are not looked for in lm-eval's folder, which takes half a second.
+    """
+    for name in [name_of(entry) for entry in entries if name_of(entry) == entry]:
+        if (name not in TASKS or name in OWN_NAMES or "/" in name) and name not in official() and not tagged(name):
+            raise _unknown(name, official())
+
+
+def _unknown(name: str, index: dict[str, Path]) -> SettingError:
+    return SettingError(f"eval.tasks: lm-eval has no task {name!r}; did you mean {nearest(name, index)}?")
 
 
 def name_of(entry: str) -> str:
@@ -121,7 +137,7 @@ def plan(
         index = index | _scan(Path(entry).resolve().parent) | {name: Path(entry).resolve()}
     result = Plan(name)
     if name not in index and not tagged(name):
-        raise SettingError(f"eval.tasks: lm-eval has no task {name!r}; did you mean {nearest(name, index)}?")
+        raise _unknown(name, index)
     _add(result, name, index, Wanted(items, overrides or {}, shots, allow_code))
     return result
 

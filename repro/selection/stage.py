@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -79,34 +78,44 @@ def _run(context: Context, selector: str, params: dict[str, Any], mixture: Mixtu
 
     whole = {key: sum(d[key] for d in domains.values()) for key in ("documents", "selected_documents", "selected_tokens")}
     unranked = sum(d["unranked"] for d in domains.values())
-    _judge(selector, budget, domains, unranked, missing)
+    empty = _judge(context, selector, budget, domains, unranked, missing)
     freezes = isinstance(found, str) and budget.scope == "domain" and not _constrained(budget)
     record = {"selector": selector, "params": params, "budget": asdict(budget), "mixture": asdict(mixture), "seed": seed}
     record |= {"matched_tokens": limits, "formula": found if freezes else None}  # the budget's share counts without a match
-    record |= {"missing_scores": missing, "unranked": unranked, **whole}
+    record |= {"missing_scores": missing, "unranked": unranked, **whole} | empty
     write_json(context.out / "selection.json", {**record, "domains": domains})
-    context.facts.update(**whole, unranked=unranked, missing_scores=missing)
+    context.facts.update(**whole, unranked=unranked, missing_scores=missing, **empty)
 
 
-def _judge(selector: str, budget: Budget, domains: dict[str, Any], unranked: int, missing: int) -> None:
-    """Refuse a choice that leaves a domain empty, or documents without priority where ``budget.unranked`` says so."""
+def _judge(
+    context: Context, selector: str, budget: Budget, domains: dict[str, Any], unranked: int, missing: int
+) -> dict[str, list[str]]:
+    """Warn of domains left empty, and of documents without priority; returns ``{"empty_domains": [...]}`` if there are any.
+
+    Refused is a choice of nothing at all, and documents without priority where ``budget.unranked`` says so. An empty domain is
+    refused by what trains on the selection, not here: scores and what is kept of the other domains are good.
+    """
     every = sum(d["documents"] for d in domains.values())
     if unranked:
         where = ", ".join(f"{d['unranked']} in {name}" for name, d in domains.items() if d["unranked"])
         message = f"selector {selector!r}: {unranked} of {every} documents have no finite priority ({where})"
         message += f", {missing} of them no scores at all" if missing else ""
         require(budget.unranked != "refuse", f"{message}; score them, or allow it with budget.unranked=skip")
-        print(f"warning: {message}; they are never selected", file=sys.stderr)
-    empty = [name for name, d in domains.items() if not d["selected_documents"] and budget.scope == "domain"]
-    require(
-        not empty,
+        context.warn(f"{message}; they are never selected")
+    empty = [name for name, d in domains.items() if not d["selected_documents"]]
+    message = (
         f"selector {selector!r} at budget.share={budget.share} takes no document of domain {', '.join(empty)}: "
-        "the first one is longer than the budget, or none has a priority; raise budget.share",
+        "the first one is longer than the budget, or none has a priority; raise budget.share"
     )
-    short = {name: d["shortfall"] / (d["shortfall"] + d["selected_tokens"]) for name, d in domains.items()}
-    if budget.unit == "tokens" and budget.scope == "domain" and (low := [name for name in short if short[name] > 0.1]):
-        print(
-            f"warning: selector {selector!r} leaves {', '.join(f'{short[name]:.0%} of the budget of {name}' for name in low)} "
-            "unused: the next document is longer than what is left; lower corpus.max_bytes so that arms hold equal tokens",
-            file=sys.stderr,
+    require(len(empty) < len(domains), message)
+    empty = empty if budget.scope == "domain" else []  # of a global budget a domain may get nothing
+    if empty:
+        context.warn(f"{message}, or leave small domains out with corpus.domains=[those to keep]")
+    short = {name: d["shortfall"] / max(1, d["shortfall"] + d["selected_tokens"]) for name, d in domains.items()}
+    low = [name for name in short if short[name] > 0.1 and name not in empty]
+    if budget.unit == "tokens" and budget.scope == "domain" and low:
+        context.warn(
+            f"selector {selector!r} leaves {', '.join(f'{short[name]:.0%} of the budget of {name}' for name in low)} "
+            "unused: the next document is longer than what is left; lower corpus.max_bytes so that arms hold equal tokens"
         )
+    return {"empty_domains": empty} if empty else {}

@@ -113,7 +113,7 @@ def test_a_new_arm_begins_with_what_it_selects():
         ("corpus.minhash_permutations=0", "corpus.minhash_permutations=0 must be at least 2"),
         ("eval.text_bytes=0", "eval.text_bytes=0 must be at least 1"),
         ("device=gpu", "valid: auto, cpu, cuda"),
-        ("work=", "work=DIR"),
+        ("work=", "work= must be text"),
     ],
 )
 def test_mistakes_are_refused_in_one_line_with_the_mend(argument, says):

@@ -64,11 +64,23 @@ def test_nothing_fits_the_budget(tmp_path):
     )
 
 
-def test_a_domain_without_any_score(tmp_path):
+def test_a_domain_without_any_score_is_left_empty_with_a_warning(tmp_path, capsys):
     rows = documents()
     for r in rows:
         r["score"] = None if r["domain"] == "web" else r["score"]
-    refused("takes no document of domain web", tmp_path, artifacts(rows))
+    repeats, record = select(tmp_path, artifacts(rows))
+    assert record["empty_domains"] == ["web"] and record["domains"]["web"]["selected_documents"] == 0
+    assert {ident.split("-")[0] for ident in chosen(repeats)} == {"maths", "code"}
+    assert "takes no document of domain web" in capsys.readouterr().err
+
+
+def test_a_domain_of_two_documents_does_not_cost_the_others_their_selection(tmp_path, capsys):
+    rows = documents()
+    tiny = [r | {"doc_id": f"tiny-{i}", "domain": "tiny"} for i, r in enumerate(documents(n=2, domains=("web",)))]
+    repeats, record = select(tmp_path, artifacts([*rows, *tiny]), unit="documents")
+    assert record["empty_domains"] == ["tiny"] and len(chosen(repeats)) > 50
+    assert "no document of domain tiny" in capsys.readouterr().err
+    assert "empty_domains" not in select(tmp_path, artifacts(rows), unit="documents")[1]
 
 
 def test_unknown_names_are_answered_with_the_nearest(tmp_path):

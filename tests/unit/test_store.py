@@ -3,11 +3,12 @@
 import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from repro.config import SettingError
-from repro.store import Stage, Store, atomic, digest, read_json
+from repro.store import Stage, Store, atomic, digest, read_json, room_on
 
 
 def make(settings=None, inputs=None, run=None, version=1):
@@ -65,14 +66,45 @@ def test_a_failed_stage_leaves_no_artifact_and_finds_its_own_files_again(tmp_pat
     assert attempts == [False, True]
 
 
-def test_a_full_disk_is_one_line_and_no_artifact(tmp_path):
+class SafetensorError(Exception):
+    """As the library's own: neither an OSError nor a number."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("IO Error: Could not write all bytes to file: No space left on device"),
+        OSError("[Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device"),
+    ],
+)
+def test_a_full_disk_is_one_line_and_no_artifact(tmp_path, error):
     def run(ctx):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise error
 
     store, stage = Store(tmp_path), make(run=run)
     with pytest.raises(SettingError, match="no space left"):
         store.ensure(stage)
     assert not store.has(stage)
+
+
+def test_a_full_disk_is_seen_behind_the_error_it_caused():
+    with pytest.raises(SettingError, match="no space left"), room_on(Path("work")):
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError as error:
+            raise ValueError("could not save") from error
+    with pytest.raises(ValueError, match="28 rows"), room_on(Path("work")):
+        raise ValueError("expected 28 rows")
+
+
+def test_warnings_are_said_at_once_and_kept_with_the_facts(tmp_path, capsys):
+    store, stage = Store(tmp_path), make(run=lambda ctx: ctx.warn("domain tiny is empty"))
+    store.ensure(stage)
+    assert capsys.readouterr().err == "warning: domain tiny is empty\n"
+    assert store.facts(stage) == {"warnings": ["domain tiny is empty"]}
 
 
 def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path):
