@@ -10,7 +10,7 @@ from repro.report.plots import Plot
 
 WANTED = {
     "figure1": "benchmark score and training loss against tokens",
-    "figure2": "retrieval scores by layer and head over training",
+    "figure2": "retrieval scores by layer and head",
     "figure4": "clusters of the two selections",
     "figure5": "map of document embeddings, method against classifier",
     "figure6": "map of document embeddings, two proxies",
