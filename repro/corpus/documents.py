@@ -39,6 +39,7 @@ class Drop:
     reason: str
     where: str
     domain: str = "?"
+    fields: tuple[str, ...] = ()  # that a row has which lacks the one it was asked for
 
 
 SCHEMA = pa.schema(

@@ -6,9 +6,12 @@ on newline only (U+2028 may stand inside one), and an endless line never fills t
 
 from __future__ import annotations
 
+import codecs
 import glob
 import io
 import json
+import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,8 +54,21 @@ def files(settings: Corpus) -> list[tuple[Path, str]]:
 
     Raises :class:`SettingError` for a path that is missing, of an unknown kind, or a folder that holds nothing readable.
     """
+    return _look(settings)[0]
+
+
+def facts(settings: Corpus) -> dict[str, Any]:
+    """For the manifest: how many files are read, and what else lies in the folders given, by kind and with a few names."""
+    found, skipped = _look(settings)
+    kinds = Counter("broken link" if path.is_symlink() else path.suffix.lower() or "no suffix" for path in skipped)
+    return {"files": {"read": len(found), "skipped": dict(kinds.most_common()), "examples": [p.name for p in skipped[:3]]}}
+
+
+def _look(settings: Corpus) -> tuple[list[tuple[Path, str]], list[Path]]:
+    """What can be read, and what in the folders cannot: files of other kinds and links to nothing; hidden ones do not count."""
     found: dict[Path, str] = {}
-    for given in settings.paths:
+    skipped: list[Path] = []
+    for given in map(os.path.expanduser, settings.paths):
         paths = [Path(p) for p in sorted(glob.glob(given, recursive=True))] if glob.has_magic(given) else [Path(given)]
         require(bool(paths), f"corpus.paths: no file matches {given!r}")
         for path in paths:
@@ -61,10 +77,13 @@ def files(settings: Corpus) -> list[tuple[Path, str]]:
                 require(bool(_kind(path)), f"corpus.paths: {path} is of no known kind; known: {', '.join(KNOWN)}")
                 found[path] = path.name
                 continue
-            below = [p for p in sorted(path.rglob("*")) if p.is_file() and _kind(p)]
+            inside = sorted(path.rglob("*"))
+            below = [p for p in inside if p.is_file() and _kind(p)]
+            hidden = {p for p in inside if any(part.startswith(".") for part in p.relative_to(path).parts)}
+            skipped += [p for p in inside if not p.is_dir() and p not in hidden and not (p.is_file() and _kind(p))]
             require(bool(below), f"corpus.paths: the folder {path} holds no file of a known kind: {', '.join(KNOWN)}")
             found |= {p: p.relative_to(path).as_posix() for p in below}
-    return sorted(found.items(), key=lambda item: (item[1], str(item[0])))
+    return sorted(found.items(), key=lambda item: (item[1], str(item[0]))), skipped
 
 
 def _kind(path: Path) -> str:
@@ -76,21 +95,23 @@ def _kind(path: Path) -> str:
 
 def stream(settings: Corpus) -> Iterator[Document | Drop]:
     """Documents of all files. Raises :class:`SettingError` when not one of them has the text or the domain field."""
-    usable, seen, example = 0, 0, ("", "")
+    usable, seen, example = 0, 0, None
     for path, name in files(settings):
         for found in _read(path, name, settings):
             seen += 1
             if isinstance(found, Document):
                 usable += 1
             elif found.reason in ("missing_text", "missing_domain"):
-                example = example if example[0] else (found.reason, found.where)
+                example = example or found
             yield found
-    reason, where = example
-    if reason and not usable:
-        key = reason.removeprefix("missing_")
+    if example and not usable:
+        key = example.reason.removeprefix("missing_")
         field = settings.text_field if key == "text" else settings.domain_field
         mend = "" if key == "text" else ", or corpus.domain_from=constant or folder"
-        raise SettingError(f"{where}: no document has the field {field!r}; set corpus.{key}_field=NAME{mend}")
+        raise SettingError(
+            f"{example.where}: no document has the field {field!r}, this one has {', '.join(example.fields) or 'none'}; "
+            f"set corpus.{key}_field=NAME{mend}"
+        )
     require(seen > 0, f"corpus.paths={settings.paths}: the files are empty")
 
 
@@ -133,6 +154,7 @@ def _lines(path: Path, max_bytes: int) -> Iterator[tuple[str, dict[str, Any] | D
         number = 0
         while line := handle.readline(limit):
             number += 1
+            line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
             where = f"{path}:{number}"
             if len(line) == limit and not line.endswith(b"\n"):
                 while line and not line.endswith(b"\n"):
@@ -184,31 +206,48 @@ def _plain(path: Path, name: str, settings: Corpus) -> Document | Drop:
             return Drop("too_long", str(path), domain)
         raw = path.read_bytes()
     try:
-        return Document(name, domain, folder, path.name, "not stated", raw.decode("utf-8"))
+        return Document(name, domain, folder, path.name, "not stated", raw.decode("utf-8-sig"))
     except UnicodeDecodeError:
         return Drop("invalid_utf8", str(path), domain)
 
 
 def _document(values: dict[str, Any], where: str, name: str, settings: Corpus) -> Document | Drop:
-    """A row as a document; its other fields pass through."""
+    """A row as a document; its other fields pass through. Field names may be dotted (``doc.body``)."""
+    names = tuple(values)
     values = dict(values)
-    text = values.pop(settings.text_field, None)
+    text = _take(values, settings.text_field)
     if settings.domain_from == "field":
-        domain = values.pop(settings.domain_field, None)
+        domain = _take(values, settings.domain_field)
     elif settings.domain_from == "folder":
         domain = Path(name).parent.name or Path(name).name.split(".")[0]
     else:
         domain = settings.domain
     if domain is None or not str(domain).strip():
-        return Drop("missing_domain", where)
+        return Drop("missing_domain", where, fields=names)
+    if isinstance(domain, dict | list):
+        return Drop("domain_not_a_name", where)
     domain = str(domain)
     if text is None:
-        return Drop("missing_text", where, domain)
+        return Drop("missing_text", where, domain, names)
     if not isinstance(text, str):
         return Drop("text_not_a_string", where, domain)
-    ident = values.pop(settings.id_field, None)
+    ident = _take(values, settings.id_field)
+    if isinstance(ident, dict | list):
+        return Drop("id_not_a_name", where, domain)
     if ident is None or str(ident) == "":
         ident = id_of(text)
-    about = [values.pop(key, None) for key in (settings.group_field, settings.source_field, settings.license_field)]
+    about = [_take(values, key) for key in (settings.group_field, settings.source_field, settings.license_field)]
     group, source, license = ("" if value is None else str(value) for value in about)
     return Document(str(ident), domain, group, source or "not stated", license or "not stated", text, values)
+
+
+def _take(values: dict[str, Any], path: str) -> Any:
+    """Remove a field and return it, or ``None``; ``a.b`` is b inside a where no field has that very name."""
+    if path in values:
+        return values.pop(path)
+    *outer, last = path.split(".")
+    for key in outer:
+        values = values.get(key)  # type: ignore[assignment]
+        if not isinstance(values, dict):
+            return None
+    return values.pop(last, None)

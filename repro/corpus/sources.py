@@ -22,6 +22,12 @@ def stream(settings: Corpus) -> Iterator[Document | Drop]:
     return _module(settings).stream(settings)
 
 
+def facts(settings: Corpus) -> dict[str, Any]:
+    """What the manifest should say about the source, such as files that were not read."""
+    module = _module(settings)
+    return module.facts(settings) if hasattr(module, "facts") else {}
+
+
 def expected_tokens(settings: Corpus) -> float:
     """A rough size for plans: the limit where there is one, else what the source is known to hold."""
     whole, domains = _module(settings).expected_tokens(settings)

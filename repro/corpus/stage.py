@@ -30,7 +30,46 @@ def stage(settings: Corpus, items: Stage | None) -> Stage:
     identity["domains"] = sorted(settings.domains)
     identity["source"] = sources.identity(settings)
     inputs = {"items": items} if items is not None and settings.decontaminate else {}
-    return Stage("corpus", settings.kind, identity, lambda context: run(context, settings), inputs)
+    return Stage("corpus", settings.kind, identity, lambda context: run(context, settings), inputs, summary=summary)
+
+
+def summary(facts: dict[str, Any]) -> str:
+    """In one line: documents in, kept, held out, dropped by reason, and files that were not read."""
+    held = sum(domain["heldout_documents"] for domain in facts["domains"].values())
+    line = f"documents: {facts['in']:,} in, {facts['kept']:,} kept ({held:,} of them held out)"
+    if facts["dropped"]:
+        line += f", {sum(facts['dropped'].values()):,} dropped: {_counted(facts['dropped'])}"
+    files = facts.get("files", {})
+    if files.get("skipped"):
+        n = sum(files["skipped"].values())
+        named = ", ".join(files["examples"]) + (", ..." if n > len(files["examples"]) else "")
+        line += f"; files: {files['read']:,} read, {n:,} skipped: {_counted(files['skipped'])} ({named})"
+    return line
+
+
+def _counted(counts: dict[str, int]) -> str:
+    """The most frequent first."""
+    by_count = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in by_count)
+
+
+# What to do where most documents were dropped for one reason.
+MENDS = {
+    "broken_json": "the lines must be JSON objects in UTF-8, one a line",
+    "not_an_object": "the lines must be JSON objects in UTF-8, one a line",
+    "invalid_utf8": "convert the files to UTF-8",
+    "missing_text": "name the field that holds the text with corpus.text_field=NAME",
+    "text_not_a_string": "name the field that holds the text with corpus.text_field=NAME",
+    "missing_domain": "name the field that holds the domain with corpus.domain_field=NAME, or set corpus.domain_from=constant",
+    "domain_not_a_name": "name a field of plain values with corpus.domain_field=NAME, or set corpus.domain_from=constant",
+    "id_not_a_name": "name a field of plain values with corpus.id_field=NAME",
+    "too_short": "lower corpus.min_characters",
+    "too_long": "raise corpus.max_bytes",
+    "line_too_long": "raise corpus.max_bytes",
+    "other_domain": "look at corpus.domains",
+    "beyond_the_size_asked_for": "raise corpus.max_tokens_per_domain, or lower corpus.max_bytes",
+    "shares_text_with_a_benchmark": "the source holds benchmark items; use another",
+}
 
 
 def run(context: Context, settings: Corpus) -> None:
@@ -38,7 +77,7 @@ def run(context: Context, settings: Corpus) -> None:
     import shutil
 
     from repro.config import SettingError
-    from repro.corpus import documents, select
+    from repro.corpus import documents, select, sources
     from repro.corpus.split import Member, hold_out
     from repro.store import write_json
 
@@ -50,9 +89,7 @@ def run(context: Context, settings: Corpus) -> None:
     kept, clusters = clean(settings, context, spool, chosen, tally)
     tally.check(len(kept))
     if not kept:
-        raise SettingError(
-            f"corpus: no document is left of {tally.seen}: {tally.summary()}; lower corpus.min_characters or look there"
-        )
+        raise SettingError(f"corpus: no document is left of {tally.seen}: {tally.summary()}{_mend(tally)}")
     members = [Member(c.id, c.domain, c.group or c.id, cluster, c.n_bytes) for c, cluster in zip(kept, clusters, strict=True)]
     heldout, how = hold_out(members, settings.heldout_share, settings.seed)
     placed = [
@@ -63,7 +100,15 @@ def run(context: Context, settings: Corpus) -> None:
     shutil.rmtree(spool)
     counts = tally.counts() | {"domains": _domains(members, heldout, how, tally)}
     write_json(context.out / "counts.json", counts)
-    context.facts.update(counts)
+    context.facts.update(counts | sources.facts(settings))
+
+
+def _mend(tally: Tally) -> str:
+    """What to do about the most frequent reason, and where one such document stands."""
+    by_count = sorted(tally.by_reason().items(), key=lambda item: (-item[1], item[0]))
+    reason = by_count[0][0] if by_count else ""
+    where = tally.examples.get(reason, [])
+    return (f"; {MENDS[reason]}" if reason in MENDS else "") + (f" (such as {where[0]})" if where else "")
 
 
 def clean(

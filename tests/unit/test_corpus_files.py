@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -161,8 +162,12 @@ def test_domain_from_folder_constant_and_named_fields(tmp_path):
         ("broken.jsonl.gz", gzip.compress(os.urandom(5000))[:3000], "broken.jsonl.gz"),
         ("broken.jsonl.zst", b"\x28\xb5\x2f\xfd garbage", "broken.jsonl.zst"),
         ("no.jsonl.gz", b"plain text", "no.jsonl.gz"),
-        ("other.jsonl", b'{"body": "x", "domain": "d"}\n', "text_field"),
-        ("nodomain.jsonl", b'{"text": "x"}\n', "domain_from"),
+        (
+            "other.jsonl",
+            b'{"body": "x", "domain": "d"}\n',
+            "no document has the field 'text', this one has body, domain; .*text_field",
+        ),
+        ("nodomain.jsonl", b'{"text": "x"}\n', "this one has text; .*domain_from"),
         ("none.jsonl", b"", "empty"),
     ],
 )
@@ -245,9 +250,75 @@ def test_a_domain_of_two_documents_keeps_them_for_training(tmp_path):
 
 def test_nothing_left_is_one_line_and_no_artifact(tmp_path):
     path = save(tmp_path / "a.jsonl", line(1, text="short"), "{broken")
-    with pytest.raises(SettingError, match="no document is left of 2: 1 broken_json, 1 too_short"):
+    with pytest.raises(SettingError, match="no document is left of 2: 1 broken_json, 1 too_short; .* JSON objects"):
         build(tmp_path, settings(path))
     assert not list((tmp_path / "work").rglob("manifest.json"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "mend"),
+    [
+        (["{broken", "{broken", line(1, text="short")], "one a line"),
+        ([line(1, text=[1]), line(2, text=[1]), "{broken"], "corpus.text_field"),
+        ([line(1, text="short"), line(2, text="brief"), "{broken"], "corpus.min_characters"),
+        ([line(1, domain={"a": 1}), line(2, domain=["a"])], "corpus.domain_field"),
+    ],
+)
+def test_the_mend_is_that_of_the_most_frequent_reason(tmp_path, lines, mend):
+    path = save(tmp_path / "a.jsonl", *lines)
+    with pytest.raises(SettingError, match=rf"{mend}.*\(such as .*\)"):
+        build(tmp_path, settings(path))
+
+
+def test_ids_and_domains_that_are_no_names_are_dropped_and_counted(tmp_path):
+    path = save(
+        tmp_path / "a.jsonl", line(1), line(2, domain={"a": 1}), line(3, domain=["web"]), line(4, id={"n": 4}), line(5, id=5)
+    )
+    documents, drops = found(path)
+    assert [d.id for d in documents] == ["d1", "5"]
+    assert [d.reason for d in drops] == ["domain_not_a_name", "domain_not_a_name", "id_not_a_name"]
+
+
+def test_dotted_field_names(tmp_path):
+    values = {"doc": {"body": text(1), "n": 3}, "meta": {"id": "x", "kind": "web"}}
+    path = save(tmp_path / "a.jsonl", json.dumps(values), json.dumps({"doc.body": text(2), "meta": {"id": "y", "kind": "web"}}))
+    (one, two), drops = found(path, text_field="doc.body", id_field="meta.id", domain_field="meta.kind")
+    assert (one.id, one.domain, one.text, one.extra) == ("x", "web", text(1), {"doc": {"n": 3}, "meta": {}})
+    assert (two.id, two.text) == ("y", text(2)) and not drops
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
+    mark = b"\xef\xbb\xbf"
+    lines = save(tmp_path / "a.jsonl", mark + line(1).encode() + b"\n", line(2))
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines.read_bytes()))
+    assert [d.id for d in found(lines)[0]] == [d.id for d in found(tmp_path / "b.jsonl.gz")[0]] == ["d1", "d2"]
+    (plain,), _ = found(save(tmp_path / "a.txt", mark + b"Some text.\n"))
+    assert plain.text == "Some text.\n"
+
+
+def test_the_home_folder_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save(tmp_path / "in" / "a.jsonl", line(1))
+    assert len(found("~/in")[0]) == len(found("~/in/*.jsonl")[0]) == 1
+
+
+def test_what_was_read_dropped_and_skipped_is_said_in_one_line(tmp_path):
+    folder = tmp_path / "in"
+    save(folder / "a.jsonl", *(line(i) for i in range(1200)), "{broken", line(1))
+    for name in ("b.csv", "c.CSV", "d.jsonl.bz2", ".hidden.csv", ".git/config"):
+        save(folder / name, b"x")
+    (folder / "e.jsonl").symlink_to(folder / "gone.jsonl")
+    given = settings(folder)
+    assert files.facts(given)["files"]["skipped"] == {".csv": 2, ".bz2": 1, "broken link": 1}
+    store, made = Store(tmp_path / "work"), stage(given, None)
+    artifact = store.ensure(made)
+    said = made.summary(store.facts(made))
+    assert re.fullmatch(
+        r"documents: 1,202 in, 1,200 kept \(\d+ of them held out\), 2 dropped: 1 broken json, 1 exact duplicate; "
+        r"files: 1 read, 4 skipped: 2 \.csv, 1 \.bz2, 1 broken link \(b\.csv, c\.CSV, d\.jsonl\.bz2, \.\.\.\)",
+        said,
+    )
+    assert "files" not in read_json(artifact / "counts.json")  # the artifact is a function of the documents
 
 
 def test_ids_that_repeat_in_every_file_are_refused_with_the_mend(tmp_path):
