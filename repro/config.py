@@ -386,16 +386,17 @@ class Train:
     validate_every_steps: int = 0  # 0 = at the end only
     validate_tokens: int = 8192  # held-out tokens a domain
     log_every_steps: int = 10
-    launcher: str = "inprocess"  # inprocess | torchrun | deepspeed | slurm
+    launcher: str = "inprocess"  # inprocess | torchrun | deepspeed | slurm | manual (say what to start on each node, and wait)
     processes: int = 1  # ranks of the whole training; never part of the fingerprint
+    ranks_per_node: int = 8  # slurm and manual
     hostfile: str | None = None  # deepspeed launcher on several machines
 
     def __post_init__(self) -> None:
         one_of("train.dtype", self.dtype, ("bfloat16", "float32"))
         one_of("train.decay_shape", self.decay_shape, ("linear", "cosine", "1-sqrt"))
-        one_of("train.launcher", self.launcher, ("inprocess", "torchrun", "deepspeed", "slurm"))
+        one_of("train.launcher", self.launcher, ("inprocess", "torchrun", "deepspeed", "slurm", "manual"))
         require(self.zero_stage in (0, 1, 2, 3), f"train.zero_stage={self.zero_stage} must be 0, 1, 2 or 3")
-        at_least(1, "train", self, "batch_sequences", "micro_batch", "context", "processes")
+        at_least(1, "train", self, "batch_sequences", "micro_batch", "context", "processes", "ranks_per_node")
         at_least(0, "train", self, "weight_decay", "warmup", "decay", "final_lr", "validate_every_steps")
         require(self.learning_rate > 0, f"train.learning_rate={self.learning_rate} must be above 0")
         require(self.clip > 0, f"train.clip={self.clip} must be above 0: a large one clips nothing")

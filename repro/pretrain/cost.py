@@ -99,11 +99,16 @@ def rank_bytes(model: Model, train: Train, stage: int | None = None) -> float:
     return state_bytes(model, train.processes, stage, train.dtype) + activation_bytes(model, train)
 
 
+def exported_bytes(model: Model, train: Train) -> float:
+    """Disk of the models that a training leaves: the last, those kept on the way, the one before the decay."""
+    exported = 1 + len(train.keep_at_tokens) + train.branch_at_decay
+    return parameters(model) * (2 if train.dtype == "bfloat16" else 4) * exported
+
+
 def disk_bytes(model: Model, train: Train) -> float:
     """Largest disk use of a training: the kept checkpoints, the one being written, branch point, exported models."""
     held = train.keep_checkpoints + 1 + train.branch_at_decay
-    exported = 1 + len(train.keep_at_tokens) + train.branch_at_decay
-    return parameters(model) * (CHECKPOINT_BYTES * held + (2 if train.dtype == "bfloat16" else 4) * exported)
+    return parameters(model) * CHECKPOINT_BYTES * held + exported_bytes(model, train)
 
 
 def must_fit(model: Model, train: Train, memory_bytes: float | None, free_disk_bytes: float | None) -> None:

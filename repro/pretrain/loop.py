@@ -37,7 +37,7 @@ def train(job: Job) -> dict[str, Any]:
     Raises :class:`SettingError` for a selection, model or checkpoint that does not fit, and when the training diverges.
     """
     out, tokens = Path(job.out), Path(job.tokens)
-    if (out / FACTS).is_file():  # killed between the end of the training and the publishing of its artifact
+    if finished(job):  # killed between the end of the training and the publishing of its artifact, or trained by hand
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
         return read_json(out / FACTS)
     engine = log = None
@@ -62,6 +62,11 @@ def train(job: Job) -> dict[str, Any]:
         if engine is not None:
             ds.stop(engine)
         ds.leave()
+
+
+def finished(job: Job) -> bool:
+    """Whether the training is done, and only its facts have to be read."""
+    return (Path(job.out) / FACTS).is_file()
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ HOW = (
     "log_every_steps",
     "launcher",
     "processes",
+    "ranks_per_node",
     "hostfile",
     "micro_batch",
     "zero_stage",

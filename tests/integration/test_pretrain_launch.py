@@ -1,6 +1,10 @@
 """Ranks under a launcher, the stages through the store, branch points and models kept on the way."""
 
 import json
+import os
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,18 +61,60 @@ def test_launchers_that_cannot_start(paths, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SettingError, match=r"train\.launcher=slurm needs 'sbatch'"):
         launch.launch(job(paths, tmp_path, launcher="slurm", processes=2, micro_batch=4))
-    with pytest.raises(SettingError, match="must be a multiple of 8"):
+    with pytest.raises(SettingError, match="must be a multiple of train.ranks_per_node=8"):
         launch.launch(job(paths, tmp_path, launcher="slurm", processes=12, micro_batch=2, batch_sequences=24))
+    many = dict(processes=256, micro_batch=1, batch_sequences=256, tokens=2**20)
+    for launcher in ("torchrun", "deepspeed"):
+        with pytest.raises(SettingError, match="processes=256 is more than the .* train.hostfile=FILE, or .*=slurm"):
+            launch.launch(job(paths, tmp_path, launcher=launcher, **many))
+    hosts = tmp_path / "hosts"
+    hosts.write_text("one slots=8\n# two slots=8\n")
+    with pytest.raises(SettingError, match="processes=256 but .*hosts has 8 slots"):
+        launch.launch(job(paths, tmp_path, launcher="deepspeed", hostfile=str(hosts), **many))
+    hosts.write_text("one\n")
+    with pytest.raises(SettingError, match="must hold lines like: worker-1 slots=8"):
+        launch.launch(job(paths, tmp_path, launcher="deepspeed", hostfile=str(hosts), **many))
+    hosts.write_text("".join(f"worker-{i} slots=8\n" for i in range(32)))
+    launch.must_start(Train(launcher="deepspeed", hostfile=str(hosts), **many), "cuda")
+    launch.must_start(Train(launcher="slurm", **many), "cuda")
 
 
-def test_the_slurm_script_starts_every_rank(paths, tmp_path):
-    this = job(paths, tmp_path, launcher="slurm", processes=16, micro_batch=1, batch_sequences=16)
-    line = launch.command(this, tmp_path / "job.json")
+def test_the_slurm_script_starts_every_rank(paths, tmp_path, monkeypatch):
+    """The generated script is run, on two nodes that are processes of this machine."""
+    stand_ins = {
+        "sbatch": 'SLURM_JOB_NODELIST=a,b SLURM_JOB_ID=7 SLURM_CPUS_ON_NODE=1 exec bash "$2"',
+        "scontrol": "echo 127.0.0.1; echo other",
+        "srun": 'shift; "$@" & "$@"; code=$?; wait; exit $code',  # --cpus-per-task=1 and the command, once a node
+    }
+    for name, text in stand_ins.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    this = job(paths, tmp_path / "two", launcher="slurm", processes=2, ranks_per_node=1, micro_batch=4, tokens=8 * 64 * 2)
+    assert launch.launch(this)["ranks"] == 2
+    assert not list(Path(this.out).glob("job.*"))
+    big = job(paths, tmp_path, launcher="slurm", processes=16, micro_batch=1, batch_sequences=16)
+    line = launch.command(big, tmp_path / "job.json")
     assert line[:2] == ["sbatch", "--wait"]
     script = Path(line[2]).read_text()
     assert "--nodes=2" in script and "--gpus-per-node=8" in script and "--nproc-per-node=8" in script
-    hosts = replace(this.train, launcher="deepspeed", hostfile="hosts")
-    assert "--hostfile" in launch.command(replace(this, train=hosts), tmp_path / "job.json")
+    hosts = replace(big.train, launcher="deepspeed", hostfile="hosts")
+    assert "--hostfile" in launch.command(replace(big, train=hosts), tmp_path / "job.json")
+
+
+def test_nodes_that_are_started_by_hand(paths, tmp_path, capsys, monkeypatch):
+    """The line that is printed, typed on two nodes, trains; the run that waited takes the answer."""
+    monkeypatch.setattr(launch, "POLL_SECONDS", 0.2)
+    this = job(paths, tmp_path / "two", launcher="manual", processes=2, ranks_per_node=1, micro_batch=4, tokens=8 * 64 * 2)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(launch.launch, this)
+        while "--node-rank R" not in (said := capsys.readouterr().out):
+            time.sleep(0.1)
+        line = said.strip().split("\n")[-1].replace("HEAD", "127.0.0.1")
+        nodes = [subprocess.Popen(["bash", "-c", line.replace("--node-rank R", f"--node-rank {r}")]) for r in (0, 1)]
+        assert [node.wait() for node in nodes] == [0, 0]
+        assert waiting.result()["ranks"] == 2
+    assert launch.launch(this)["ranks"] == 2  # and the same command finds it finished
 
 
 def test_a_rank_too_few_is_refused(paths, tmp_path):

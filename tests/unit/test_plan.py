@@ -71,13 +71,17 @@ def test_every_stage_takes_something():
 
 
 def test_the_work_of_a_suite_is_that_of_its_shots_answers_and_repeats():
-    plain = work(Eval(tasks=["hellaswag"], text_bytes=0), 3)
-    assert (plain.items, plain.read, plain.written) == (10042, 10042 * 4 * 93, 0)
-    assert work(Eval(tasks=["hellaswag"], shots={"hellaswag": 5}, text_bytes=0), 3).read == 6 * plain.read
-    assert work(Eval(tasks=["mmlu"], limit=10, text_bytes=0), 3).items == 570  # of each of its subjects
-    code = Eval(tasks=["humaneval"], overrides={"humaneval": {"repeats": 20, "generation_kwargs": {"max_gen_toks": 512}}})
-    assert work(code, 3).written == 164 * 20 * 512
-    assert work(Eval(tasks=["my.yaml"], text_bytes=4000), 3).read == 1000 * 4 * 100 + 4 * 1000
+    def suite(task, **settings):
+        return work(Eval(tasks=[task], text_bytes=4000, **settings), 3)
+
+    text = 4 * 1000  # out-of-corpus text, and held-out text of three domains
+    plain = suite("hellaswag")
+    assert (plain.items, plain.read, plain.written) == (10042, 10042 * 4 * 93 + text, 0)
+    assert suite("hellaswag", shots={"hellaswag": 5}).read == 6 * (plain.read - text) + text
+    assert suite("mmlu", limit=10).items == 570  # of each of its subjects
+    code = {"humaneval": {"repeats": 20, "generation_kwargs": {"max_gen_toks": 512}}}
+    assert suite("humaneval", overrides=code).written == 164 * 20 * 512
+    assert suite("my.yaml").read == 1000 * 4 * 100 + text
 
 
 def test_the_papers_suite_takes_hours_and_every_kept_model_is_evaluated():
