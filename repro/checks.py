@@ -1,12 +1,17 @@
-"""What can be refused before it has cost anything: names that do not exist, domains too small to train on a share of."""
+"""What can be refused before it has cost anything: names that do not exist, models too large, domains too small."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from repro.config import Settings, one_of, require
+from repro.config import SettingError, Settings, one_of, require
+
+if TYPE_CHECKING:
+    from repro.store import Stage, Store
 
 
 def names(settings: Settings) -> None:
@@ -45,3 +50,64 @@ def domains(settings: Settings, corpus: Path) -> None:
             + (f"leave it out with corpus.domains=[{','.join(others)}], or " if others else "")
             + "bring more documents, or raise budget.share",
         )
+
+
+def sizes(settings: Settings, stages: list[Stage], store: Store, device: str) -> None:
+    """Refuse what is known to end in an error hours from now: ranks that cannot be started, models that do not fit the memory
+    or the disk, windows longer than the context of a proxy that is here already, a hub that cannot name a model's commit.
+
+    Asked before the first stage, and again behind each proxy. Raises :class:`SettingError`.
+    """
+    todo = [stage for stage in stages if not store.has(stage)]
+    for stage in todo:
+        if stage.name == "proxy" and stage.settings["kind"] == "hub":
+            from repro.assets import hub_commit
+
+            hub_commit(stage.settings["repo"], stage.settings["revision"], "model")
+        name = {"score": "window", "detection": "probe_tokens"}.get(stage.name)
+        if name and store.has(stage.inputs["proxy"]):
+            length, context = stage.settings[name], context_of(store.path(stage.inputs["proxy"]) / "model")
+            setting = f"{'score' if stage.name == 'score' else 'heads'}.{name}"
+            if context is not None and length > context:
+                raise SettingError(
+                    f"{setting}={length} is longer than the proxy's context of {context}; set {setting}={context}"
+                )
+    trainings = [stage for stage in todo if stage.name == "pretrain"]
+    if trainings:
+        _trainings(settings, trainings, store, device)
+
+
+def context_of(model: Path) -> int | None:
+    """The longest sequence that a model was made for; ``None`` where its configuration does not say."""
+    from transformers import AutoConfig
+
+    return getattr(AutoConfig.from_pretrained(model).get_text_config(), "max_position_embeddings", None)
+
+
+def _trainings(settings: Settings, stages: list[Stage], store: Store, device: str) -> None:
+    """Each training with the memory of its ranks; all of them with the disk, where the models of one stay beside the next."""
+    from repro.pretrain import cost, source
+    from repro.pretrain.launch import held, memory_of_rank, must_start
+
+    model = settings.model
+    trains = [replace(settings.train, **stage.settings["train"]) for stage in stages]
+    for train in trains:
+        must_start(train, device)
+        cost.must_fit(model, train, memory_of_rank(train, device), None)
+    if model.init_from is not None:
+        source.commit(model.init_from)
+        longest, context = source.config(model.init_from).get("max_position_embeddings"), max(t.context for t in trains)
+        require(
+            longest is None or context <= longest,
+            f"train.context={context} is longer than the {longest} tokens {model.init_from} was made for; lower train.context",
+        )
+    kept = [cost.exported_bytes(model, train) for train in trains]
+    needed = sum(kept) + max(cost.disk_bytes(model, t) - own for t, own in zip(trains, kept, strict=True))
+    work = next(folder for folder in (store.root, *store.root.parents) if folder.exists())
+    partial = [store.path(stage).with_name(store.path(stage).name + ".partial") for stage in stages]
+    free = shutil.disk_usage(work).free + sum(map(held, partial))
+    require(
+        needed <= free,
+        f"{len(trains)} trainings of model={model.name} need {needed / 1e9:.2f} GB of disk and {free / 1e9:.2f} GB are free; "
+        "free some, lower train.keep_checkpoints, or move the work folder with work=DIR",
+    )

@@ -70,6 +70,7 @@ def _run(settings: Settings) -> Path:
     stages = experiment.order()
     device = _device(settings.device)
     _quiet(device)
+    checks.sizes(settings, stages, store, device)
     for number, stage in enumerate(stages, 1):
         place = f"[{number:>{len(str(len(stages)))}}/{len(stages)}] {stage.name:9} {experiment.title(stage)}"
         if store.has(stage):
@@ -80,6 +81,8 @@ def _run(settings: Settings) -> Path:
             print(f"{place}  running", flush=True)
             begun = time.monotonic()
             store.ensure(stage, device)
+            if stage.name == "proxy":
+                checks.sizes(settings, stages, store, device)
             print(f"{place}  done in {_duration(time.monotonic() - begun)}", flush=True)
         if stage.summary:
             print(f"    {stage.summary(store.facts(stage))}", flush=True)

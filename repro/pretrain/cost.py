@@ -5,11 +5,10 @@ Where the same is asked of DeepSpeed (``estimate_zero2_model_states_mem_needs``,
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 from repro.config import Model, Train, require
+from repro.pretrain import source
 
 CHECKPOINT_BYTES = 2 + 12  # a parameter: bfloat16 weight; float32 master and two moments
 
@@ -18,9 +17,7 @@ def shape(model: Model) -> Model:
     """The settings with the sizes of the model to continue from, where there is one, in place of their own."""
     if model.init_from is None:
         return model
-    path = Path(model.init_from) / "config.json"
-    require(path.is_file(), f"model.init_from={model.init_from} is not a Hugging Face model folder (no config.json)")
-    config = json.loads(path.read_text())
+    config = source.config(model.init_from)
     names = {
         "layers": "num_hidden_layers",
         "hidden": "hidden_size",

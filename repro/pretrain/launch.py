@@ -129,7 +129,8 @@ def launch(job: Job) -> dict[str, Any]:
     if finished(job):
         return train(job)
     must_start(job.train, job.device)
-    must_fit(job.model, job.train, memory_of_rank(job.train, job.device), room(Path(job.out)))
+    free = shutil.disk_usage(job.out).free + held(Path(job.out))
+    must_fit(job.model, job.train, memory_of_rank(job.train, job.device), free)
     if job.train.launcher == "inprocess":
         return train(job)
     path, answer = Path(job.out).resolve() / "job.json", Path(job.out) / ANSWER
@@ -165,9 +166,6 @@ def _run(job: Job, path: Path) -> tuple[int, str]:
         raise SettingError(f"train.launcher={job.train.launcher} needs {line[0]!r}, which is not on this machine") from None
 
 
-def room(folder: Path) -> float:
-    """Bytes that are free for what is written to ``folder``, those in it included: a run that goes on writes over them."""
-    there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free + there
+def held(folder: Path) -> int:
+    """Bytes of a folder, which a run that goes on writes over."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

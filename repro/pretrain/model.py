@@ -63,7 +63,7 @@ def build(model: Model, context: int, end_token: int, seed: int) -> PreTrainedMo
             longest is None or context <= longest,
             f"train.context={context} is longer than the {longest} tokens {model.init_from} was made for; lower train.context",
         )
-        network = AutoModelForCausalLM.from_pretrained(Path(model.init_from), dtype=torch.float32)
+        network = AutoModelForCausalLM.from_pretrained(Path(model.init_from), dtype=torch.float32, use_safetensors=True)
         network.config.use_cache = False
         return network
     network = LlamaForCausalLM(llama_config(model, context, end_token))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from repro.config import Model, Tracking, Train, require
+from repro.pretrain import source
 from repro.pretrain.cost import shape
 from repro.store import Context, Stage
 
@@ -34,7 +35,7 @@ def tokens_stage(model: Model, corpus: Stage, proxy: Stage | None = None) -> Sta
     inputs, model = {"corpus": corpus}, shape(model)
     settings: dict[str, Any] = {"tokenizer": model.tokenizer, "vocabulary": model.vocabulary}
     if model.init_from is not None:
-        settings = {"tokenizer_of": folder_identity(Path(model.init_from), ["tokenizer.json", "tokenizer_config.json"])}
+        settings = {"tokenizer_of": source.identity(model.init_from, ["tokenizer.json", "tokenizer_config.json"])}
     elif model.tokenizer == "proxy":
         assert proxy is not None, "model.tokenizer=proxy needs the proxy stage"
         inputs["proxy"] = proxy
@@ -46,8 +47,8 @@ def tokens_stage(model: Model, corpus: Stage, proxy: Stage | None = None) -> Sta
         folder = ctx.out / "tokenizer"
         files = {split: shards(ctx.inputs["corpus"], split) for split in tokens.SPLITS}
         if model.init_from is not None or model.tokenizer == "proxy":
-            source = Path(model.init_from) if model.init_from is not None else ctx.inputs["proxy"] / "model"
-            tokens.copy_tokenizer(source, folder, model.vocabulary)
+            giver = source.folder(model.init_from) if model.init_from is not None else ctx.inputs["proxy"] / "model"
+            tokens.copy_tokenizer(giver, folder, model.vocabulary)
         elif not (folder / "tokenizer.json").is_file():
             tokens.train_bpe(tokens.texts(files["documents"]), model.vocabulary, folder)
         ctx.facts |= tokens.write_corpus(ctx.out, files, model.vocabulary)
@@ -64,25 +65,6 @@ def branch_point(artifact: Path) -> Path:
         "train.branch_at_decay=true",
     )
     return found[0].parent
-
-
-def folder_identity(folder: Path, patterns: list[str]) -> dict[str, str]:
-    """sha256 of the named files of a model folder, of large ones over their size and sixteen blocks spread through them.
-
-    Weights that were trained differ everywhere, so the blocks tell two models apart without reading 14 GB for a plan.
-    """
-    block = 2**20
-    identity = {}
-    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
-        size, sha = path.stat().st_size, hashlib.sha256()
-        with open(path, "rb") as handle:
-            if size <= 16 * block:
-                sha.update(handle.read())
-            for at in range(0, size - block, max((size - block) // 15, 1)) if size > 16 * block else ():
-                handle.seek(at)
-                sha.update(handle.read(block))
-        identity[path.name] = f"{size}-{sha.hexdigest()}"
-    return identity
 
 
 def stage(
@@ -109,14 +91,14 @@ def stage(
         manifests = branch_point(Path(train.branch_from)) / "manifest.json"
         settings["train"]["branch_from"] = hashlib.sha256(manifests.read_bytes()).hexdigest()
     if model.init_from is not None:
-        settings["init_from"] = folder_identity(Path(model.init_from), ["config.json", "*.safetensors"])
+        settings["init_from"] = source.identity(model.init_from, ["config.json", "*.safetensors"])
 
     def run(ctx: Context) -> None:
         from repro.pretrain.job import Job
         from repro.pretrain.launch import launch
 
         job = Job(
-            model=model,
+            model=replace(model, init_from=model.init_from and str(source.folder(model.init_from))),
             train=train,
             seed=seed,
             tokens=str(ctx.inputs["tokens"]),

@@ -55,23 +55,23 @@ def checkpoint(pretrain: Stage, folder: str) -> Stage:
     return Stage("proxy", label, {"kind": "checkpoint", "folder": folder}, run, {"pretrain": pretrain})
 
 
-def checked_folder(folder: Path) -> Path:
+def checked_folder(folder: Path, setting: str = "proxy.path") -> Path:
     """``folder`` if it holds a model that can be loaded without running anything; else a :class:`SettingError`."""
-    require(folder.is_dir(), f"proxy.path={folder} is not a folder; give the folder of a Hugging Face model")
+    require(folder.is_dir(), f"{setting}={folder} is not a folder; give the folder of a Hugging Face model")
     require(
-        (folder / "config.json").is_file(), f"proxy.path={folder} has no config.json; give the folder of a Hugging Face model"
+        (folder / "config.json").is_file(), f"{setting}={folder} has no config.json; give the folder of a Hugging Face model"
     )
     if not list(folder.glob("*.safetensors")):
         pickled = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
         raise SettingError(
-            f"proxy.path={folder} has pickled weights only ({pickled[0].name}), which can run "
+            f"{setting}={folder} has pickled weights only ({pickled[0].name}), which can run "
             "code when read; convert them to safetensors"
             if pickled
-            else f"proxy.path={folder} has no *.safetensors weights"
+            else f"{setting}={folder} has no *.safetensors weights"
         )
     require(
         any(folder.glob("tokenizer*")) or any(folder.glob("vocab*")) or any(folder.glob("*.model")),
-        f"proxy.path={folder} has no tokenizer; save the model's own tokenizer into the folder",
+        f"{setting}={folder} has no tokenizer; save the model's own tokenizer into the folder",
     )
     return folder
 

@@ -234,3 +234,53 @@ def test_the_proxys_tokenizer_and_a_model_to_continue(paths, tmp_path):
     assert losses(store.path(continued))[0] < losses(store.path(with_proxy))[0] - 0.2
     with pytest.raises(SettingError, match="is not a Hugging Face model folder"):
         stages(tmp_path, Train(**QUICK), model=replace(TINY, init_from=str(tmp_path)))
+
+
+def test_a_model_of_the_hub_is_continued(paths, tmp_path, monkeypatch):
+    """A plan fetches its configuration alone; the run downloads the commit that was found then, without pickles or code."""
+    import huggingface_hub
+
+    from repro import assets
+    from repro.pretrain import source
+
+    loop.train(job(paths, tmp_path / "made"))
+    local, commit, asked = tmp_path / "made" / "model", "0123456789" * 4, []
+
+    def config(repo, name, revision):
+        asked.append((repo, name, revision))
+        return local / name
+
+    def snapshot(repo, revision, allow_patterns):
+        asked.append((repo, "snapshot", revision))
+        assert "*.safetensors" in allow_patterns and not any(p.endswith((".bin", ".py", ".pt")) for p in allow_patterns)
+        return local
+
+    monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", config)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    monkeypatch.setattr(assets, "_ask_hub", lambda repo, revision, kind: commit)
+    model = replace(TINY, layers=1, init_from="owner/name")
+    planned = stages(tmp_path, Train(**QUICK), model=model)
+    assert planned.settings["model"]["layers"] == TINY.layers  # of the configuration
+    assert planned.settings["init_from"] == {"repo": "owner/name", "revision": commit}
+    assert {name for _, name, _ in asked} == {"config.json"}
+    pinned = stages(tmp_path, Train(**QUICK), model=replace(model, init_from=f"owner/name@{commit}"))
+    assert pinned.fingerprint == planned.fingerprint
+    store = Store(tmp_path / "w")
+    for each in planned.ancestors():
+        store.ensure(each)
+    assert ("owner/name", "snapshot", commit) in asked
+    assert {revision for _, _, revision in asked} == {commit}
+    assert losses(store.path(planned))[0] < losses(tmp_path / "made")[0] - 0.2
+    monkeypatch.setattr(assets, "_ask_hub", lambda repo, revision, kind: None)
+    with pytest.raises(SettingError, match="cannot be reached to find the commit of owner/other@v2"):
+        source.commit("owner/other@v2")
+
+
+def test_pickled_weights_are_not_continued(tmp_path):
+    from repro.pretrain import source
+
+    for name in ("config.json", "pytorch_model.bin", "tokenizer.json"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(SettingError, match="model.init_from=.* has pickled weights only"):
+        source.folder(str(tmp_path))

@@ -1,12 +1,16 @@
 """What is refused before it has cost anything."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
-from repro import checks
+from repro import assets, checks
 from repro.config import SettingError, compose
 from repro.evaluate import tasks
+from repro.experiment import build
+from repro.pretrain import cost
+from repro.store import Store
 
 
 @pytest.mark.parametrize("exp", ["selection_30pct", "mirror_effect"])
@@ -41,3 +45,56 @@ def test_a_domain_too_small_to_train_on_a_share_of_is_refused_behind_the_corpus(
     checks.domains(compose(["exp=selection_30pct", "scale=smoke", "budget.share=0.5"]), folder)
     checks.domains(compose(["exp=paper_mixture", "scale=smoke"]), folder)  # trained on every document, and some twice
     checks.domains(compose(["exp=score_corpus", "scale=smoke"]), folder)
+
+
+def sized(arguments, tmp_path, device="cpu"):
+    settings = compose(["exp=selection_30pct", "scale=smoke", *arguments])
+    checks.sizes(settings, build(settings).order(), Store(tmp_path), device)
+
+
+def test_trainings_that_cannot_be_are_refused_before_anything_is_scored(tmp_path, monkeypatch):
+    sized([], tmp_path)
+    many = ["train.processes=64", "train.batch_sequences=64", "train.micro_batch=1"]
+    with pytest.raises(SettingError, match="train.processes=64 is more than .* train.launcher=slurm"):
+        sized([*many, "train.launcher=torchrun"], tmp_path)
+    with pytest.raises(SettingError, match=r"model=7b needs \d+\.\d GB on each of 1 ranks"):
+        sized(["model=7b"], tmp_path)
+
+
+def test_the_disk_must_hold_every_model_and_one_trainings_checkpoints(tmp_path, monkeypatch):
+    settings = compose(["exp=selection_30pct", "scale=smoke"])
+    pretrains = [stage for stage in build(settings).order() if stage.name == "pretrain"]
+    n = cost.parameters(settings.model)
+    needed = n * (len(pretrains) * 2 + 3 * 14)  # bfloat16 models; two checkpoints and the one that is written
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed))
+    sized([], tmp_path)
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
+    with pytest.raises(SettingError, match=f"{len(pretrains)} trainings of model=.* GB are free"):
+        sized([], tmp_path)
+    partial = Store(tmp_path).path(pretrains[0])
+    partial = partial.with_name(partial.name + ".partial")
+    partial.mkdir(parents=True)
+    (partial / "checkpoint").write_bytes(b"x")  # what is there already is written over
+    sized([], tmp_path)
+
+
+def test_windows_longer_than_the_proxys_context_are_refused_as_soon_as_it_is_there(tmp_path):
+    long = ["score.window=9999999", "score.max_tokens=9999999"]
+    sized(long, tmp_path)
+    settings = compose(["exp=selection_30pct", "scale=smoke"])
+    Store(tmp_path).ensure(build(settings).shared["proxy"])
+    sized([], tmp_path)
+    with pytest.raises(
+        SettingError, match=r"score.window=9999999 is longer than the proxy's context of (\d+); set score.window=\1"
+    ):
+        sized(long, tmp_path)
+    with pytest.raises(SettingError, match=r"heads.probe_tokens=9999999 is longer than the proxy's context"):
+        sized(["heads.probe_tokens=9999999"], tmp_path)
+
+
+def test_a_hub_that_cannot_name_a_models_commit_is_found_out_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(assets, "_hub_away", True)
+    with pytest.raises(SettingError, match="cannot be reached to find the commit of HuggingFaceTB/SmolLM2-1.7B@main"):
+        settings = compose(["exp=proxy_size", "scale=smoke"])
+        checks.sizes(settings, build(settings).order(), Store(tmp_path), "cpu")

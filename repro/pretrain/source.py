@@ -1,0 +1,91 @@
+"""The model that a training continues from: a local folder, or ``owner/name`` of the hub (``owner/name@revision`` pins it)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from repro.config import SettingError, require
+
+
+def on_hub(init_from: str) -> tuple[str, str] | None:
+    """Repository and revision of a model of the hub; ``None`` for a folder."""
+    if Path(init_from).exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?", init_from):
+        return None
+    repo, _, revision = init_from.partition("@")
+    return repo, revision or "main"
+
+
+def config(init_from: str) -> dict[str, Any]:
+    """``config.json``; of the hub's models it is fetched alone, so that a plan needs no weights."""
+    hub = on_hub(init_from)
+    if hub is None:
+        path = Path(init_from) / "config.json"
+        require(path.is_file(), f"model.init_from={init_from} is not a Hugging Face model folder (no config.json)")
+    else:
+        path = _fetched_config(*hub)
+    return json.loads(path.read_text())
+
+
+def _fetched_config(repo: str, revision: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    from repro.assets import hub_revision
+
+    try:
+        return Path(hf_hub_download(repo, "config.json", revision=hub_revision(repo, revision, "model")))
+    except SettingError:
+        raise
+    except Exception as error:
+        raise SettingError(
+            f"model.init_from={repo}: its config.json cannot be fetched ({type(error).__name__}); connect to the hub once, or "
+            "give a local folder"
+        ) from None
+
+
+def folder(init_from: str) -> Path:
+    """The model's folder, downloaded where it is on the hub: safetensors only, no code that came with it is run."""
+    from repro.proxy.stage import checked_folder, download
+
+    hub = on_hub(init_from)
+    return checked_folder(Path(init_from), "model.init_from") if hub is None else download(*hub)
+
+
+def identity(init_from: str, patterns: list[str]) -> dict[str, str]:
+    """What tells one source from another: the commit of a model of the hub, the content of the named files of a folder."""
+    hub = on_hub(init_from)
+    if hub is None:
+        return folder_identity(Path(init_from), patterns)
+    from repro.assets import hub_revision
+
+    return {"repo": hub[0], "revision": hub_revision(*hub, "model")}
+
+
+def commit(init_from: str) -> str | None:
+    """The commit of a model of the hub; raises :class:`SettingError` where nobody can say it."""
+    from repro.assets import hub_commit
+
+    hub = on_hub(init_from)
+    return None if hub is None else hub_commit(*hub, "model")
+
+
+def folder_identity(folder: Path, patterns: list[str]) -> dict[str, str]:
+    """sha256 of the named files of a model folder, of large ones over their size and sixteen blocks spread through them.
+
+    Weights that were trained differ everywhere, so the blocks tell two models apart without reading 14 GB for a plan.
+    """
+    block = 2**20
+    identity = {}
+    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
+        size, sha = path.stat().st_size, hashlib.sha256()
+        with open(path, "rb") as handle:
+            if size <= 16 * block:
+                sha.update(handle.read())
+            for at in range(0, size - block, max((size - block) // 15, 1)) if size > 16 * block else ():
+                handle.seek(at)
+                sha.update(handle.read(block))
+        identity[path.name] = f"{size}-{sha.hexdigest()}"
+    return identity
