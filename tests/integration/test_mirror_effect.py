@@ -197,7 +197,9 @@ def test_the_whole_experiment_at_smoke(tmp_path, capsys):
     rows = {(r["treatment"], r["control"]): r["seeds"] for r in summary["comparisons"] if r["metric"] == "bits_per_byte"}
     assert rows["retrieval", "random"] == 2 and rows["retrieval", "base"] == 1  # draws, and one fixed set against another
     reasons = " ".join(summary["verdict"]["reasons"])
-    assert "2 control draws" in reasons and "built by code" in reasons and "2 of 2 draws of random_matched_damage miss" in reasons
+    assert (
+        "2 control draws" in reasons and "built by code" in reasons and "2 of 2 draws of random_matched_damage miss" in reasons
+    )
     assert summary["arms"]["random"]["seeds"]["1"]["masked"]["selected"] != [list(INDUCTION)]
     html = (folder / "report.html").read_text()
     assert "Masked heads and what they do to ordinary text" in html and "A seed is a draw of the control heads" in html
