@@ -18,8 +18,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "paper_tables", help="where to write")
     parsed = parser.parse_args(arguments)
     try:
-        write(parsed.results, parsed.out)
+        written = write(parsed.results, parsed.out)
         if (parsed.results, parsed.out) == (ROOT / "results", ROOT / "paper_tables"):
+            for stale in {p.name for p in parsed.out.iterdir()} - written:  # nothing else ever writes there
+                (parsed.out / stale).unlink()
             _write_readme(parsed.results)
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -28,9 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def write(results_folder: Path, out: Path) -> None:
-    """All tables, figures and the verdict page; the same bytes for the same results."""
-    from repro.report import claims, paper_figures, paper_tables, plots
+def write(results_folder: Path, out: Path) -> set[str]:
+    """All tables, figures and the verdict page, the same bytes for the same results; returns the names of the files."""
+    from repro.report import claims, paper_figures, paper_tables, plots, readme
     from repro.report.table import NOT_RUN, Table
     from repro.store import atomic
 
@@ -39,7 +41,9 @@ def write(results_folder: Path, out: Path) -> None:
     for table in tables:
         table.write(out)
     drawn = {plot.name: plot for plot in paper_figures.paper_figures(results)}
-    for plot in drawn.values():
+    found = readme.figure(results)
+    plotted = [*drawn.values(), *([found] if found else [])]
+    for plot in plotted:
         plots.write(plot, out)
     rows = [[f"[{t.name}]({t.name}.md)", t.title] for t in tables]
     rows += [[f"[{n}]({n}.svg)" if n in drawn else n, text if n in drawn else f"{text}: {NOT_RUN}"]
@@ -53,6 +57,8 @@ def write(results_folder: Path, out: Path) -> None:
         temporary.write_text(
             Table("README", "The paper's tables and figures beside ours", ["file", "content"], rows, notes).markdown()
         )
+    names = {f"{table.name}.{suffix}" for table in tables for suffix in ("md", "csv", "tex")}
+    return names | {f"{plot.name}.{suffix}" for plot in plotted for suffix in ("svg", "png")} | {"README.md"}
 
 
 def _write_readme(results_folder: Path) -> None:

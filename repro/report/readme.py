@@ -7,7 +7,10 @@ from pathlib import Path
 from statistics import stdev
 
 from repro.analysis.statistics import detectable
+from repro.report.figures import artifacts
+from repro.report.page import command
 from repro.report.paper_tables import Result
+from repro.report.plots import Panel, Plot, Series
 from repro.store import atomic
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -37,29 +40,55 @@ def measured(folder: Path | None) -> str:
 
 
 def block(results: list[Result]) -> str:
-    """What was found: one row a committed result, then the noise between seeds. Empty without results."""
-    compared = [line for result in results if (line := _compared(result))]
-    noise = [line for result in results if (line := _noise(result))]
-    if not compared and not noise:
+    """What was found: a figure, one row a comparison, a sentence a result with its command, and the noise between seeds.
+
+    Empty without results.
+    """
+    ordered = sorted(results, key=lambda r: r.summary["verdict"]["demonstration"])  # evidence first
+    compared = [line for result in ordered if (line := _compared(result))]
+    noise = [line for result in ordered if (line := _noise(result))]
+    if not ordered:
         return ""
     lines = ["## What was found", ""]
+    if (plot := figure(results)) is not None:
+        lines += [f"![{plot.alt}](paper_tables/{plot.name}.svg)", ""]
     if compared:
         lines += [
-            "Differences in bits per byte (mean over out-of-corpus text and gold answers; below zero favours the first arm),",
-            "paired by seed, 95 % intervals. A *demonstration* is too small for a verdict, whatever its interval says.",
+            "Primary contrasts in bits per byte (below zero favours the first arm), paired, 95 % intervals; *could see*: the",
+            "smallest true difference seen with 80 % power. A *demonstration* is too small for a verdict, whatever it shows.",
             "",
-            "| run | contrast | difference [95 %] | seeds | could see | verdict |",
+            "| run | contrast | difference [95 %] | pairs | could see | verdict |",
             "|---|---|---|---|---|---|",
             *compared,
             "",
         ]
     lines += [*noise, ""] if noise else []
+    lines += [*(_said(result) for result in ordered), ""]
     lines += [
         "Claim by claim, with what was not run: [paper_tables/verdicts.md](paper_tables/verdicts.md). What was tried and what",
-        "failed: [results/LOG.md](results/LOG.md). Each result's folder holds the settings and command that make it again.",
+        "failed: [results/LOG.md](results/LOG.md). Each result's folder holds its settings, versions and every number.",
         "",
     ]
     return "\n".join(lines)
+
+
+def figure(results: list[Result]) -> Plot | None:
+    """Every contrast of every trained result on its endpoint, evidence first."""
+    rows = [
+        (f"{result.name}: {row['treatment']} − {row['control']}", row)
+        for result in sorted(results, key=lambda r: r.summary["verdict"]["demonstration"])
+        if result.summary["kind"] == "train"
+        for row in result.summary["comparisons"]
+        if row["metric"] == result.summary["endpoint"] and row["low"] is not None
+    ]
+    if not rows:
+        return None
+    x, low, high = ([row[key] for _, row in rows] for key in ("difference", "low", "high"))
+    series = Series("", x, [label for label, _ in rows], "interval", low, high)
+    axis = "difference in bits per byte, 95 % interval: left of zero favours the first arm"
+    clear = [label for label, row in rows if row["low"] > 0 or row["high"] < 0]
+    alt = f"{len(rows)} contrasts with 95 % intervals; zero lies outside for {', '.join(clear) or 'none of them'}."
+    return Plot("found", "What training on each selection changed", alt, [Panel("", axis, "", [series], zero_line=True)])
 
 
 def _compared(result: Result) -> str | None:
@@ -69,7 +98,16 @@ def _compared(result: Result) -> str | None:
         return None
     return (
         f"| [{result.name}](results/{result.name}) | {row['treatment']} − {row['control']} | {row['difference']:+.3f} "
-        f"[{row['low']:+.3f}, {row['high']:+.3f}] | {row['seeds']} | {row['detectable']:.3f} | {summary['verdict']['words']} |"
+        f"[{row['low']:+.3f}, {row['high']:+.3f}] | {row['seeds']} | {row['detectable']:.3f} | {row['verdict']} |"
+    )
+
+
+def _said(result: Result) -> str:
+    """A result's sentence, the command that makes it again, and how long its stages took."""
+    minutes = sum(artifact["seconds_last_attempt"] for artifact in artifacts(result.summary)) / 60
+    return (
+        f"- **[{result.name}](results/{result.name})**: {result.summary['verdict']['sentence']} "
+        f"Again: `{command(result.summary)}` ({minutes:.0f} minutes of stages, those shared with other runs included)."
     )
 
 

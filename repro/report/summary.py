@@ -9,7 +9,7 @@ from typing import Any
 from repro.config import SettingError
 from repro.store import digest, write_json
 
-SCHEMA = 1
+SCHEMA = 2  # 2: a verdict in words beside every comparison
 
 
 def seal(summary: dict[str, Any]) -> dict[str, Any]:
