@@ -96,16 +96,15 @@ def performance(summary: dict[str, Any], metrics: Sequence[str] = ()) -> Plot | 
                 for tokens, cells in {**seed.get("checkpoints", {}), **ends}.items():
                     if metric in cells:
                         by_tokens.setdefault(int(tokens), []).append(cells[metric]["value"])
-            points = sorted((tokens, sum(v) / len(v), min(v), max(v)) for tokens, v in by_tokens.items())
-            if len(points) > 1:
-                tokens, means, low, high = (list(column) for column in zip(*points, strict=True))
-                series.append(Series(arm, tokens, means, "line", low, high))
+            if len(by_tokens) > 1:
+                points = sorted(by_tokens.items())
+                series.append(_with_intervals(arm, [tokens for tokens, _ in points], [values for _, values in points]))
         if series:
             panels.append(Panel("", "training tokens", metric.replace("_", " "), series))
     if not panels:
         return None
     ends = [f"{p.ylabel}: " + ", ".join(f"{s.name} {s.y[-1]:.3f}" for s in p.series) for p in panels]
-    alt = f"Checkpoints against training tokens, mean and range over seeds; at the end {'; '.join(ends)}."
+    alt = f"Checkpoints against training tokens, means over seeds with 95 % intervals; at the end {'; '.join(ends)}."
     return Plot("performance", "Performance during training", alt, panels)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from repro.report import evolution, figures, paper, selected
-from repro.report.paper_tables import Result, columns_of
+from repro.report.paper_tables import BASELINE, Result, columns_of
 from repro.report.plots import Plot
 
 WANTED = {
@@ -25,13 +25,17 @@ def paper_figures(results: list[Result]) -> list[Plot]:
     """Those of ``WANTED`` that some result has the data for."""
     found: list[Plot] = []
     for result in (r for r in results if r.summary["experiment"] == "paper_mixture"):
-        score = figures.performance(result.summary, ["accuracy_average"])
+        score = figures.performance(result.summary, ["accuracy_average"]) or figures.performance(
+            result.summary, [result.summary["endpoint"]]
+        )
         if (loss := figures.learning(result.summary)) is not None:
             panels = [*(score.panels if score else []), *loss.panels]
             found.append(_named("figure1", result, replace(loss, title="score and training loss", panels=panels)))
-        benchmarks = [m for column in paper.reference()["columns"] for m in columns_of(result, column)]
-        if (plot := figures.performance(result.summary, list(dict.fromkeys(benchmarks)))) is not None:
-            found.append(_named("figure7", result, plot))
+        found += _benchmarks("figure7", result, list(result.summary["arms"]))
+        break
+    for result in (r for r in results if r.summary["experiment"] == "proxy_size"):
+        found += _benchmarks("figure9", result, [BASELINE, "full_plus_small"])
+        found += _benchmarks("figure10", result, [BASELINE, "full_plus_large"])
         break
     found += _figure2(results)[:1]
     for result in (r for r in results if r.summary["experiment"] == "what_was_selected"):
@@ -51,6 +55,14 @@ def _figure2(results: list[Result]) -> list[Plot]:
     drawn.sort(key=lambda pair: "retrieval" not in pair[1].name)
     drawn += [(result, plot) for result in results if (plot := figures.heads(result.summary)) is not None]
     return [_named("figure2", result, plot) for result, plot in drawn]
+
+
+def _benchmarks(name: str, result: Result, arms: list[str]) -> list[Plot]:
+    """Every column of table 1 that was run, against training tokens, for the given arms."""
+    metrics = dict.fromkeys(m for column in paper.reference()["columns"] for m in columns_of(result, column))
+    some = {**result.summary, "arms": {arm: row for arm, row in result.summary["arms"].items() if arm in arms}}
+    plot = figures.performance(some, list(metrics)) if metrics else None
+    return [_named(name, result, plot)] if plot is not None else []
 
 
 def _named(name: str, result: Result, plot: Plot) -> Plot:

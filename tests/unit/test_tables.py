@@ -13,7 +13,7 @@ from scipy import stats
 
 from repro import tables
 from repro.config import SettingError
-from repro.report import build, claims, outcomes, paper, paper_tables, summary
+from repro.report import build, claims, outcomes, paper, paper_figures, paper_tables, summary
 from repro.report.collect import collect
 from repro.report.table import Interval, Number, Table
 
@@ -153,6 +153,18 @@ def test_another_selector_in_the_methods_place_is_not_shown_as_the_method(tmp_pa
     result.summary["arms"][paper_tables.TREATED]["select"]["selector"] = "length"
     assert not any("run (" in column for column in {t.name: t for t in paper_tables.tables([result])}["table1"].columns)
     assert all(row[3] == "not run" for row in claims.verdict_table([result]).rows)
+
+
+def test_figures_9_and_10_show_one_proxy_each(tmp_path):
+    committed(tmp_path, "sizes", "proxy_size")
+    [result] = paper_tables.read_results(tmp_path / "results")
+    arms = result.summary["arms"]
+    arms["full_plus_small"], arms["full_plus_large"] = arms.pop("random"), arms.pop("attention_influence")
+    for arm in arms.values():
+        for seed in arm["seeds"].values():
+            seed["checkpoints"] = {"1000": {"hellaswag/acc_norm": {"value": 0.25}}}
+    drawn = {plot.name: [s.name for s in plot.panels[0].series] for plot in paper_figures.paper_figures([result])}
+    assert drawn["figure9"] == ["full", "full_plus_small"] and drawn["figure10"] == ["full", "full_plus_large"]
 
 
 def test_csv_holds_full_precision_and_three_columns_for_an_interval():
