@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 from repro.config import SettingError, compose, options, read_option, require
@@ -66,11 +68,19 @@ def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "wandb_sweep.yaml").write_text(wandb_sweep(name, overrides))
 
+    apart = jobs > 1 and all(own.train.processes == 1 for own in settings.values())
+    devices = _devices() if apart else []
+    free: Queue[dict[str, str]] = Queue()  # an environment for each member that may run at once
+    for job in range(jobs):
+        free.put({"CUDA_VISIBLE_DEVICES": devices[job % len(devices)]} if devices else {})
+
     def member(label: str) -> Path | None:
         log = folder / f"member-{list(points).index(label):02}.log"
         print(f"[{label}]  running, log in {log}", flush=True)
+        command, place = [sys.executable, "-m", "repro.run", *points[label]], free.get()
         with open(log, "w") as handle:
-            done = subprocess.run([sys.executable, "-m", "repro.run", *points[label]], stdout=handle, stderr=subprocess.STDOUT)
+            done = subprocess.run(command, stdout=handle, stderr=subprocess.STDOUT, env=os.environ | place)
+        free.put(place)
         lines = log.read_text().strip().split("\n")
         if done.returncode != 0 or not lines[-1].startswith("run: "):
             print(f"[{label}]  FAILED: {lines[-1]}", flush=True)
@@ -85,6 +95,14 @@ def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]
     write_json(folder / "sweep.json", {label: str(path) if path else None for label, path in runs.items()})
     print(collate(folder, name, {label: path for label, path in runs.items() if path}))
     return folder, [label for label, path in runs.items() if path is None]
+
+
+def _devices() -> list[str]:
+    """The GPUs of this machine by the names CUDA gives them; members that run at once take them in turn."""
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,0 +1,74 @@
+"""A sweep is ordinary runs over one store: shared stages, a member that fails, the same command again."""
+
+import json
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+
+from repro import sweep
+from repro.config import compose, options
+
+
+@pytest.fixture
+def shares(monkeypatch):
+    """Two shares that select something, and one of nothing."""
+    grid = {"budget.share": [0.3, 0.5, 1e-9]}
+    monkeypatch.setattr(sweep, "read_option", lambda group, name: {"exp": "score_corpus", "grid": grid})
+    return ["scale=smoke", "tracking.wandb=disabled", "corpus.max_documents_per_domain=20"]
+
+
+def test_members_share_a_scoring_and_one_that_fails_is_named_and_stops_nobody(shares, tmp_path, capsys):
+    work = tmp_path / "w"
+    folder, failed = sweep.run("shares", [*shares, f"work={work}"], jobs=2)
+    assert failed == ["budget.share=1e-09"]
+    said = capsys.readouterr().out
+    assert "[budget.share=1e-09]  FAILED: error: " in said and "takes no document" in said
+    runs = json.loads((folder / "sweep.json").read_text())
+    assert runs["budget.share=1e-09"] is None and runs["budget.share=0.3"] != runs["budget.share=0.5"]
+    for stage, count in (("score", 1), ("detection", 1), ("corpus", 1), ("selection", 2)):
+        assert len(list(work.glob(f"artifacts/{stage}/*/manifest.json"))) == count, stage
+    assert "budget.share=0.5" in (folder / "tables" / "sweep.md").read_text()
+
+    made = {path: path.stat().st_mtime_ns for path in work.glob("artifacts/*/*/manifest.json")}
+    again, failed = sweep.run("shares", [*shares, f"work={work}"], jobs=2)
+    assert again == folder and failed == ["budget.share=1e-09"]
+    assert {path: path.stat().st_mtime_ns for path in work.glob("artifacts/*/*/manifest.json")} == made
+    log = (folder / "member-00.log").read_text()
+    assert "cached" in log and "running" not in log
+
+
+def test_members_that_run_at_once_have_a_gpu_each(shares, tmp_path, monkeypatch):
+    seen = []
+
+    def started(command, stdout, stderr, env):
+        seen.append((command[-3:], env.get("CUDA_VISIBLE_DEVICES")))
+        return SimpleNamespace(returncode=1)
+
+    monkeypatch.setattr(subprocess, "run", started)
+    monkeypatch.setattr(sweep, "_devices", lambda: ["4", "7"])
+    for jobs, expected in ((1, {None}), (2, {"4", "7"}), (3, {"4", "7"})):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        seen.clear()
+        sweep.run("shares", [*shares, f"work={tmp_path / str(jobs)}"], jobs=jobs)
+        assert len(seen) == 3 and {device for _, device in seen} <= expected
+        assert jobs == 1 or len({device for _, device in seen}) == 2
+    seen.clear()
+    ranks = ["train.processes=2", "train.micro_batch=4", "train.launcher=torchrun"]
+    sweep.run("shares", [*shares, *ranks, f"work={tmp_path / 'ranks'}"], jobs=2)
+    assert {device for _, device in seen} == {None}  # a member of several ranks needs several
+
+
+def test_gpus_that_were_given_are_kept_to(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert sweep._devices() == ["2", "3"]
+
+
+@pytest.mark.parametrize("name", options("sweep"))
+def test_a_new_arm_is_what_its_member_compares(name):
+    for label, arguments in sweep.members(name, ["scale=smoke"]).items():
+        settings = compose(arguments)
+        if "exp.arms.new.select" in label:
+            primary = [c for c in settings.exp.contrasts if c.primary]
+            assert [(c.treatment, c.control) for c in primary] == [("new", "random")]
+            assert len(settings.exp.arms) == 5
