@@ -20,13 +20,26 @@ from repro.pretrain.tokens import read_index
 from repro.store import atomic
 from repro.tracking import Tracker, read_rows
 
+OFTEN = {"mean": np.mean, "median": np.median, "max": np.max}
 
-def write_reads(path: Path, tokens: Path, stream: TokenStream, read: int) -> None:
-    """How often each training document was read: tokens read / its tokens, end token included."""
+
+def write_reads(path: Path, tokens: Path, stream: TokenStream, read: int) -> dict[str, dict[str, float]]:
+    """How often each training document was read: tokens read / its tokens, end token included.
+
+    Returns for each domain the number of its ``documents`` and of those ``unread``, and over the others ``mean``, ``median``
+    and ``max`` of how often.
+    """
     index = read_index(tokens, "documents", ["doc_id", "domain", "length"])
     counted = pl.Series("tokens_read", stream.tokens_read(read))
+    index = index.with_columns(counted, (counted / index["length"]).alias("reads"))
     with atomic(path) as temporary:
-        index.with_columns(counted, (counted / index["length"]).alias("reads")).write_parquet(temporary)
+        index.write_parquet(temporary)
+    found = {}
+    for (domain,), part in index.sort("domain").group_by("domain", maintain_order=True):
+        reads = part.filter(pl.col("reads") > 0)["reads"].to_numpy()
+        often = {name: float(of(reads)) if len(reads) else 0.0 for name, of in OFTEN.items()}
+        found[str(domain)] = {"documents": len(part), "unread": len(part) - len(reads), **often}
+    return found
 
 
 class Log:

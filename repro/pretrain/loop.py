@@ -51,8 +51,8 @@ def train(job: Job) -> dict[str, Any]:
             log = Log(job, stream, done) if rank == 0 else None
             facts = run_steps(job, engine, stream, end_token, log, done, found)
             if rank == 0:
-                write_reads(out / "reads.parquet", tokens, stream, facts["tokens"])
                 log.tracker.finish(facts)
+                facts["reads"] = write_reads(out / "reads.parquet", tokens, stream, facts["tokens"])
                 write_json(out / FACTS, facts)
                 shutil.rmtree(out / "checkpoints")
             return facts

@@ -1,9 +1,12 @@
 """The training against a plain PyTorch loop that shares no code with it but the network's class and its first weights."""
 
 import gc
+import json
 import math
 import resource
+import statistics
 import weakref
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -176,6 +179,22 @@ def test_the_exported_model_is_whole(paths, tmp_path):
     chosen = pl.read_parquet(paths["selection"] / "selection.parquet")
     unread = reads.join(chosen.filter(pl.col("repeats") == 0), on="doc_id")
     assert unread.height > 0 and unread["reads"].sum() == 0
+    assert facts["reads"] == counted_by_hand(paths, facts["tokens"])
+    assert json.loads((tmp_path / "training.json").read_text())["reads"] == facts["reads"]
+
+
+def counted_by_hand(paths, tokens):
+    """The facts about reads, from the naive stream: which document every token that was read belongs to."""
+    _, owners = naive_stream(paths, 0, 4)
+    lengths = dict(pl.read_parquet(paths["tokens"] / "index.parquet").select("doc_id", "length").iter_rows())
+    counts = Counter(owners[:tokens])
+    found = {}
+    for domain in ("code", "prose"):
+        names = [name for name in lengths if name.startswith(f"{domain}/documents/")]
+        often = [counts[name] / lengths[name] for name in names if counts[name]]
+        values = {"mean": statistics.mean(often), "median": statistics.median(often), "max": max(often)}
+        found[domain] = pytest.approx({"documents": len(names), "unread": len(names) - len(often), **values})
+    return found
 
 
 def test_untied_embeddings_are_exported(paths, tmp_path):
