@@ -180,14 +180,20 @@ def unpack(archive: Path, members: tuple[str, ...], folder: Path) -> None:
 
 
 def content_digests(paths: list[Path]) -> list[str]:
-    """sha256 of each file, remembered by path, size and time of change so that a plan need not read them again."""
+    """sha256 of each file, remembered by path, size and time of change so that a plan need not read them again.
+
+    Raises :class:`SettingError` naming a file that cannot be read.
+    """
     known = _recall("digests")
     found, changed = [], False
     for path in paths:
-        status = path.stat()
-        key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
-        if key not in known:
-            known[key], changed = sha256_file(path), True
+        try:
+            status = path.stat()
+            key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+            if key not in known:
+                known[key], changed = sha256_file(path), True
+        except OSError as error:
+            raise SettingError(f"cannot read {path} ({error.strerror}); mend it or leave it out") from None
         found.append(known[key])
     if changed:
         _remember("digests", known)

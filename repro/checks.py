@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from fractions import Fraction
@@ -23,6 +24,24 @@ def names(settings: Settings) -> None:
         check_names(settings.eval.tasks)
         for task in settings.eval.text_tasks:
             one_of("eval.text_tasks", task, tuple(sorted(TEXT_COLUMNS)))
+
+
+def machine(settings: Settings) -> None:
+    """Refuse a device that is not there and a work folder that cannot be made or written."""
+    from repro.store import is_full
+
+    if settings.device.startswith("cuda"):
+        import torch
+
+        number, found = int(settings.device.partition(":")[2] or 0), torch.cuda.device_count()
+        require(number < found, f"device={settings.device}: PyTorch finds {found} CUDA devices here; use device=auto")
+    try:
+        Path(settings.work).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if is_full(error):
+            raise
+        raise SettingError(f"work={settings.work}: cannot make the folder ({error.strerror}); name another") from None
+    require(os.access(settings.work, os.W_OK | os.X_OK), f"work={settings.work}: the folder is not writable; name another")
 
 
 def domains(settings: Settings, corpus: Path) -> None:

@@ -8,7 +8,6 @@ and compared by CPU cores: their hours stand in a column of their own, as those 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields, replace
 from math import prod
 from pathlib import Path
@@ -180,12 +179,10 @@ def proxy_parameters(proxy: Proxy) -> float:
     """Parameters of the proxy: of a folder counted in its safetensors headers, else as its YAML says."""
     if proxy.kind != "folder":
         return proxy.parameters
-    total = 0
-    for path in Path(str(proxy.path)).glob("*.safetensors"):
-        with open(path, "rb") as handle:
-            header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
-        total += sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
-    return total
+    from repro.proxy.stage import tensors
+
+    files = Path(str(proxy.path)).glob("*.safetensors")
+    return sum(prod(tensor["shape"]) for path in files for tensor in (tensors(path) or {}).values())
 
 
 def matrix_rate(settings: Settings) -> tuple[float, str]:

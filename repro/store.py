@@ -198,7 +198,7 @@ def room_on(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _is_full(error):
+        if not is_full(error):
             raise
         raise SettingError(
             f"no space left on the disk of {folder}; free some, or move the work folder with work=DIR, and run the same "
@@ -206,7 +206,7 @@ def room_on(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _is_full(error: BaseException | None) -> bool:
+def is_full(error: BaseException | None) -> bool:
     """Whether an exception, or what it came from, is a full disk (28, ENOSPC) or quota (122, EDQUOT).
 
     safetensors, polars, DuckDB and pyarrow raise types of their own that hold the system's words or number in their text.

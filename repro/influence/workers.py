@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import active_children, connection, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +104,20 @@ def automatic(job: Job) -> int:
 
 
 def _score_in_pool(job: Job, sources: list[Path], folder: Path, processes: int, advance: Callable[[int], None]) -> set[Path]:
-    """The shards that one pool of workers finished; all of them unless a worker was killed."""
+    """The shards that one pool of workers finished; all of them unless a worker was killed.
+
+    An interrupt reaches this process alone, which then ends the workers at once: what they are at is lost, what they
+    finished is kept.
+    """
     context = get_context("spawn")
     ranks, tokens = context.Value("i", 0), context.Value("q", 0)
+    others = set(active_children())
     done: set[Path] = set()
     told = 0
     with ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=(job, ranks, tokens)) as pool:
         try:
-            running = {pool.submit(_score_one, str(source), str(folder / source.name)): source for source in sources}
+            with _interrupts_held():  # workers inherit it from their first moment, long before they run anything of ours
+                running = {pool.submit(_score_one, str(source), str(folder / source.name)): source for source in sources}
             waiting = set(running)
             while waiting:
                 finished, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
@@ -122,7 +129,21 @@ def _score_in_pool(job: Job, sources: list[Path], folder: Path, processes: int, 
                 told = now
         except BrokenProcessPool:
             pass
+        except BaseException:
+            for worker in set(active_children()) - others:
+                worker.kill()
+            raise
     return done
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until the block is left, and never reaches processes that are started in it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -146,6 +167,7 @@ def _start_worker(job: Job, ranks: Any, tokens: Any) -> None:
     global _scorer, _tokens
     import torch
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(job.threads)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.config import Proxy, SettingError, require
-from repro.store import Context, Stage, sha256_file
+from repro.store import Context, Stage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,8 +28,10 @@ def stage(s: Proxy) -> Stage:
 
         settings["sha256"] = WHEELS["smollm2"].sha256
     elif s.kind == "folder":
+        from repro.assets import content_digests
+
         folder = checked_folder(Path(str(s.path)))
-        settings["files"] = {p.name: _digest(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in _files(folder)}
+        settings["files"] = dict(zip([p.name for p in _files(folder)], content_digests(_files(folder)), strict=True))
         label = re.sub(r"[^\w.-]+", "_", folder.resolve().name)
     elif s.kind == "hub":
         from repro.assets import hub_revision
@@ -73,16 +75,35 @@ def checked_folder(folder: Path, setting: str = "proxy.path") -> Path:
         any(folder.glob("tokenizer*")) or any(folder.glob("vocab*")) or any(folder.glob("*.model")),
         f"{setting}={folder} has no tokenizer; save the model's own tokenizer into the folder",
     )
+    try:
+        damaged = [path.name for path in sorted(folder.glob("*.safetensors")) if tensors(path) is None]
+        damaged += [] if isinstance(json.loads((folder / "config.json").read_text()), dict) else ["config.json"]
+    except OSError as error:
+        raise SettingError(f"{setting}={folder}: cannot read {error.filename} ({error.strerror})") from None
+    except ValueError:
+        damaged = ["config.json"]
+    require(not damaged, f"{setting}={folder}: {', '.join(damaged)} damaged or cut off; fetch the model's folder again")
     return folder
+
+
+def tensors(path: Path) -> dict[str, dict[str, Any]] | None:
+    """{name: {dtype, shape, data_offsets}} of a safetensors file, by its header alone; ``None`` if it is none, or not whole."""
+    size = path.stat().st_size
+    with open(path, "rb") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        if length > size - 8:
+            return None
+        try:
+            header = json.loads(handle.read(length))
+            found = {name: about for name, about in header.items() if name != "__metadata__"}
+            end = max((about["data_offsets"][1] for about in found.values()), default=0)
+        except (ValueError, AttributeError, KeyError, TypeError, IndexError):
+            return None
+    return found if size == 8 + length + end else None
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted({p for pattern in FOLDER_FILES for p in folder.glob(pattern) if p.is_file()})
-
-
-@cache
-def _digest(path: str, size: int, changed: int) -> str:
-    return sha256_file(Path(path))
 
 
 def _run(s: Proxy, settings: dict[str, Any], context: Context) -> None:

@@ -96,7 +96,7 @@ def export(target: Path, corpus: Path, score: Path, selection: Path) -> int:
 
 
 def _extra_types(shards: list[Path], kept: polars.DataFrame) -> dict[str, type]:
-    """Type of every further field over all kept documents; ``object`` where values differ in type or are nested."""
+    """Type of every further field over all kept documents; ``object`` where values differ in type, are nested or too large."""
     import polars
 
     types: dict[str, set[type]] = {}
@@ -106,7 +106,8 @@ def _extra_types(shards: list[Path], kept: polars.DataFrame) -> dict[str, type]:
             for key, value in json.loads(text or "{}").items():
                 types.setdefault(key, set())
                 if value is not None:
-                    types[key].add(type(value))
+                    fits = type(value) is not int or -(2**63) <= value < 2**63  # no column holds a larger one
+                    types[key].add(type(value) if fits else object)
     single = {key: next(iter(found)) if len(found) == 1 else str if not found else object for key, found in types.items()}
     return {key: kind if kind in (str, int, float, bool) else object for key, kind in sorted(single.items())}
 

@@ -112,6 +112,15 @@ if __name__ == "__main__":
 """
 
 
+INTERRUPTED = """
+    try:
+        given.ensure_all(Store(Path(sys.argv[1])), found["score"])
+    except KeyboardInterrupt:
+        print("interrupted")
+        sys.exit(130)
+"""
+
+
 def contents(folder):
     return {p.name: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "manifest.json"}
 
@@ -177,6 +186,28 @@ def test_killed_parent_and_killed_worker_leave_the_same_files(tmp_path):
     after = {p.name: p.stat().st_mtime_ns for p in (folder / "scores").glob("*.parquet")}
     assert before.items() <= after.items()  # finished shards were not scored again
     assert read_json(folder / "manifest.json")["facts"]["shards_resumed"] == len(before)
+
+
+def test_an_interrupt_ends_the_workers_at_once_and_without_a_word(tmp_path):
+    """Ctrl-C goes to every process of the terminal: here, to the group of the run."""
+    store = Store(tmp_path / "work")
+    found = given.stages(SCORE, documents=given.corpus(per_shard=4, shards=24))
+    for stage in found["score"].ancestors()[:-1]:
+        store.ensure(stage)
+    script = tmp_path / "score.py"
+    script.write_text(SCRIPT.replace('    given.ensure_all(Store(Path(sys.argv[1])), found["score"])', INTERRUPTED))
+    root = Path(given.__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{Path(given.__file__).parent}"}
+    with open(tmp_path / "log", "w") as log:
+        command = [sys.executable, script, tmp_path / "work"]
+        run = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+    while not (workers := workers_of(run.pid)):
+        assert run.poll() is None, (tmp_path / "log").read_text()
+        time.sleep(0.005)
+    os.killpg(run.pid, signal.SIGINT)  # the workers are importing: the first moment counts
+    assert run.wait(60) == 130
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    assert (tmp_path / "log").read_text() == "interrupted\n"
 
 
 def test_a_shard_that_changed_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 """Pinned downloads: what is unpacked, what is refused, and what the user is told."""
 
+import errno
 import os
 import threading
 import zipfile
@@ -114,6 +115,18 @@ def test_content_digests_notice_a_change(cache, tmp_path, monkeypatch):
     path.write_text("two")
     os.utime(path, ns=(1, 1))
     assert assets.content_digests([path]) != first and reads
+
+
+def test_a_file_that_cannot_be_read_is_named(cache, tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    path.write_text("one")
+
+    def unreadable(path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(assets, "sha256_file", unreadable)
+    with pytest.raises(SettingError, match=r"cannot read .*a.txt \(Input/output error\)"):
+        assets.content_digests([path])
 
 
 class Hub:

@@ -32,6 +32,17 @@ def test_names_that_are_not_looked_for_in_lm_eval_are_there():
     assert known <= set(tasks.official())
 
 
+def test_a_work_folder_that_cannot_be_made_and_a_device_that_is_not_there(tmp_path, monkeypatch):
+    import torch
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingError, match="work=.*file/below: cannot make the folder .Not a directory.; name another"):
+        checks.machine(compose(["exp=score_corpus", f"work={tmp_path}/file/below"]))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(SettingError, match="device=cuda: PyTorch finds 0 CUDA devices here; use device=auto"):
+        checks.machine(compose(["exp=score_corpus", f"work={tmp_path}", "device=cuda"]))
+
+
 def corpus(folder, **documents):
     domains = {name: {"documents": n} for name, n in documents.items()}
     (folder / "counts.json").write_text(json.dumps({"domains": domains}))

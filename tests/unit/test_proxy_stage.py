@@ -47,6 +47,10 @@ def test_the_compute_dtype_is_not_in_the_weights():
         (lambda f: (f / "config.json").unlink(), "has no config.json"),
         (lambda f: [p.unlink() for p in f.glob("tokenizer*")], "has no tokenizer"),
         (lambda f: shutil.rmtree(f), "is not a folder"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 4000), "model.safetensors damaged or cut off"),
+        (lambda f: (f / "model.safetensors").write_bytes(b""), "model.safetensors damaged or cut off"),
+        (lambda f: os.truncate(f / "model.safetensors", 5000), "mine: model.safetensors damaged or cut off"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json damaged"),
     ],
 )
 def test_a_folder_that_cannot_be_used_is_refused_in_one_line(folder, change, message):

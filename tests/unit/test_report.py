@@ -299,6 +299,14 @@ def test_a_scoring_run_leaves_kept_documents_ready_for_datasets(tmp_path):
     assert "Highest and lowest documents" in (folder / "report.html").read_text()
 
 
+def test_a_number_that_no_column_holds_is_kept_as_json(tmp_path):
+    part = polars.DataFrame({"doc_id": ["a", "b"], "extra": ['{"n": 1, "m": 1}', f'{{"n": {10**30}, "m": 2}}']})
+    part.write_parquet(tmp_path / "x.parquet")
+    types = documents._extra_types([tmp_path / "x.parquet"], part.select("doc_id"))
+    spread = documents._spread(part, types)
+    assert spread["n"].to_list() == ["1", "1" + "0" * 30] and spread["m"].to_list() == [1, 2]
+
+
 def test_a_kept_document_that_the_corpus_lacks_is_an_error(tmp_path):
     _, store, stages = fabricated.run(tmp_path / "work", kind="score", seeds=(0,))
     polars.DataFrame({"doc_id": ["nowhere"], "domain": ["code"], "repeats": [1]}).write_parquet(tmp_path / "selection.parquet")
