@@ -23,7 +23,7 @@ from repro.pretrain.log import Log, write_reads
 from repro.pretrain.model import build, next_token_loss
 from repro.pretrain.order import TokenStream, open_stream
 from repro.pretrain.schedule import decay_start, learning_rate, warmup_steps
-from repro.pretrain.stage import branch_point
+from repro.pretrain.source import branch_point
 from repro.pretrain.validate import heldout_windows, validate
 from repro.store import digest, provenance, read_json, write_json
 from repro.tracking import progress

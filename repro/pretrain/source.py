@@ -1,4 +1,5 @@
-"""The model that a training continues from: a local folder, or ``owner/name`` of the hub (``owner/name@revision`` pins it)."""
+"""What a training starts from: a model (a local folder, or ``owner/name`` of the hub, which ``owner/name@revision`` pins), or
+the branch point of another training."""
 
 from __future__ import annotations
 
@@ -89,3 +90,14 @@ def folder_identity(folder: Path, patterns: list[str]) -> dict[str, str]:
                 sha.update(handle.read(block))
         identity[path.name] = f"{size}-{sha.hexdigest()}"
     return identity
+
+
+def branch_point(artifact: Path) -> Path:
+    """The checkpoint before the decay that a pretrain artifact holds (train.branch_at_decay)."""
+    found = sorted(artifact.glob("branch/step-*/manifest.json"))
+    require(
+        len(found) == 1,
+        f"train.branch_from={artifact} holds no branch point; name a finished pretrain artifact trained with "
+        "train.branch_at_decay=true",
+    )
+    return found[0].parent

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from repro.config import Model, Tracking, Train, require
+from repro.config import Model, Tracking, Train
 from repro.pretrain import source
 from repro.pretrain.cost import shape
 from repro.store import Context, Stage
@@ -56,17 +56,6 @@ def tokens_stage(model: Model, corpus: Stage, proxy: Stage | None = None) -> Sta
     return Stage("tokens", "continued" if model.init_from is not None else model.tokenizer, settings, run, inputs)
 
 
-def branch_point(artifact: Path) -> Path:
-    """The checkpoint before the decay that a pretrain artifact holds (train.branch_at_decay)."""
-    found = sorted(artifact.glob("branch/step-*/manifest.json"))
-    require(
-        len(found) == 1,
-        f"train.branch_from={artifact} holds no branch point; name a finished pretrain artifact trained with "
-        "train.branch_at_decay=true",
-    )
-    return found[0].parent
-
-
 def stage(
     model: Model,
     train: Train,
@@ -88,7 +77,7 @@ def stage(
         "seed": seed,
     }
     if train.branch_from is not None:
-        manifests = branch_point(Path(train.branch_from)) / "manifest.json"
+        manifests = source.branch_point(Path(train.branch_from)) / "manifest.json"
         settings["train"]["branch_from"] = hashlib.sha256(manifests.read_bytes()).hexdigest()
     if model.init_from is not None:
         settings["init_from"] = source.identity(model.init_from, ["config.json", "*.safetensors"])

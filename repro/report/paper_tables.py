@@ -100,9 +100,7 @@ def gap_columns(name: str = "difference") -> list[str]:
     return [f"{name} [95 %]", "could see", "seeds"]
 
 
-def difference(
-    result: Result, treatment: str, control: str, metrics: list[str], scale: float = 1.0, digits: int = 2
-) -> Gap:
+def difference(result: Result, treatment: str, control: str, metrics: list[str], scale: float = 1.0, digits: int = 2) -> Gap:
     """Treatment minus control, paired by seed; without two seeds there is no interval."""
     from repro.analysis.statistics import compare
 

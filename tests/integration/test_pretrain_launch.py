@@ -15,7 +15,7 @@ from pretraining import DOMAINS, QUICK, TINY, job, workspace, write_documents, w
 from safetensors.torch import load_file
 
 from repro.config import SettingError, Tracking, Train
-from repro.pretrain import launch, loop, stage
+from repro.pretrain import launch, loop, source, stage
 from repro.store import Stage, Store, sha256_file
 from repro.tracking import read_rows
 
@@ -166,7 +166,7 @@ def test_models_on_the_way_and_several_decays_of_one_stable_run(paths, tmp_path)
         with pytest.raises(SettingError, match=message):
             loop.train(job(paths, tmp_path / "refused", **{"branch_from": str(tmp_path / "stable"), **cosine, **change}))
     with pytest.raises(SettingError, match="holds no branch point"):
-        stage.branch_point(tmp_path / "whole")
+        source.branch_point(tmp_path / "whole")
 
 
 def stages(tmp_path, train, seed=0, arm="arm", tracking=None, proxy=None, model=TINY):
