@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 import string
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from repro.config import Heads, SettingError, require
@@ -19,7 +19,9 @@ INSTRUCTION = (
     "Output only the value of the corresponding key and nothing else. The JSON data is as follows:\n"
 )
 SENTENCE = re.compile(r"(?<![^\s.!?])[A-Z][^.!?\n\"\\{}<>|]{15,240}[.!?](?=\s|$)")
+PIECE = re.compile(r"[^\n.!?。！？؟।]+[.!?。！？؟।]*")
 ENOUGH_VALUES = 200
+PIECES = "lines and sentences of any script"
 
 Encode = Callable[[list[str]], list[list[int]]]
 
@@ -39,11 +41,13 @@ class Probe:
         return self.ids[self.answer_start :]
 
 
-def values_from(texts: Iterable[str], encode: Encode, s: Heads, wanted: int = 2000) -> tuple[list[list[int]], bool]:
-    """Token ids of natural sentences of at most ``value_tokens`` tokens, none twice, and whether they had to be cut.
+def values_from(texts: Iterable[str], encode: Encode, s: Heads, wanted: int = 2000) -> tuple[list[list[int]], str]:
+    """Token ids of natural sentences of at most ``value_tokens`` tokens, none twice, and what else they had to be taken from.
 
-    Tokenizers of few bytes a token leave hardly any sentence that short; then sentences are cut at a word.
+    Tokenizers of few bytes a token leave hardly any sentence that short; then sentences are cut at a word. Text without
+    sentences of Latin letters (another script, bare code) gives :data:`PIECES`, cut at a token.
     """
+    texts = list(texts)
     sentences: dict[str, None] = {}
     for text in texts:
         for found in SENTENCE.finditer(text[:20_000]):
@@ -53,20 +57,34 @@ def values_from(texts: Iterable[str], encode: Encode, s: Heads, wanted: int = 20
                 sentences.setdefault(sentence)
         if len(sentences) >= 4 * wanted:
             break
-    texts = list(sentences)
-    encoded = dict(zip(texts, encode(texts), strict=True))
+    encoded = dict(zip(sentences, encode(list(sentences)), strict=True))
     whole = [ids for ids in encoded.values() if len(ids) <= s.value_tokens]
     if len(whole) >= ENOUGH_VALUES:
-        return whole[:wanted], False
-    prefixes = [" ".join(text.split()[:words]) for text in texts for words in (8, 6, 4)]
+        return whole[:wanted], ""
+    prefixes = [" ".join(text.split()[:words]) for text in sentences for words in (8, 6, 4)]
     cut = dict.fromkeys(tuple(ids) for ids in encode(prefixes) if len(ids) <= s.value_tokens)
-    found_values = list(dict.fromkeys([*map(tuple, whole), *cut]))[:wanted]
-    if len(found_values) < s.shots + 2:
+    values, how = list(dict.fromkeys([*map(tuple, whole), *cut])), "sentences cut at a word"
+    if len(values) < s.shots + 2:
+        values, how = list(dict.fromkeys([*values, *_pieces(texts, encode, s.value_tokens, wanted)])), PIECES
+    if len(values) < s.shots + 2:
         raise SettingError(
-            f"the corpus has {len(found_values)} sentences of at most {s.value_tokens} tokens and the probes need "
-            f"{s.shots + 2} or more; raise heads.value_tokens or use more text"
+            f"the corpus has {len(values)} sentences or lines that can be the value of a probe, and the probes need "
+            f"{s.shots + 2} or more; use more text, or lower heads.shots"
         )
-    return [list(ids) for ids in found_values], True
+    return [list(ids) for ids in values[:wanted]], how
+
+
+def _pieces(texts: list[str], encode: Encode, most: int, wanted: int) -> Iterator[tuple[int, ...]]:
+    """The first ``most`` token ids of lines and sentences with eight letters or more, of every script, without quotes."""
+    found: dict[str, None] = {}
+    for text in texts:
+        for piece in PIECE.findall(text[:20_000]):
+            plain = " ".join(re.sub(r'["\\]', "", piece).split())[:240]
+            if sum(c.isalpha() for c in plain) >= 8:
+                found.setdefault(plain)
+        if len(found) >= wanted:
+            break
+    yield from (tuple(ids[:most]) for ids in encode(list(found)))
 
 
 def build(index: int, values: list[list[int]], encode: Encode, s: Heads, prefix: list[int]) -> Probe:

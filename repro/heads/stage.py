@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.config import Heads, Proxy, SettingError, require
-from repro.store import Context, Stage, read_json, write_json
+from repro.store import Context, Stage, atomic, read_json, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,7 +81,7 @@ def first_texts(corpus: Path, split: str) -> list[str]:
     return [text for p in paths for text in polars.read_parquet(p, columns=["text"], n_rows=100)["text"]]
 
 
-def _probes(s: Heads, proxy: ProxyModel, corpus: Path, facts: dict[str, Any]) -> Any:
+def _probes(s: Heads, proxy: ProxyModel, context: Context) -> Any:
     """A function from the index of a probe to the probe."""
     from repro.heads import probes
     from repro.heads.detectors import repeated
@@ -90,9 +90,14 @@ def _probes(s: Heads, proxy: ProxyModel, corpus: Path, facts: dict[str, Any]) ->
         special = set(proxy.tokenizer.all_special_ids)
         vocabulary = [i for i in range(len(proxy.tokenizer)) if i not in special]
         return lambda index: repeated(index, vocabulary, s, proxy.prefix)
-    texts = first_texts(corpus, "documents")
-    values, facts["values_cut"] = probes.values_from(texts, proxy.encode, s)
-    facts["values"] = len(values)
+    texts = first_texts(context.inputs["corpus"], "documents")
+    values, how = probes.values_from(texts, proxy.encode, s)
+    context.facts |= {"values": len(values), "values_cut": bool(how), "values_from": how or "sentences"}
+    if how == probes.PIECES:
+        context.warn(
+            f"the corpus has fewer than {s.shots + 2} sentences of Latin letters; the probes' values are {len(values)} {how}, "
+            f"cut to {s.value_tokens} tokens: look at stability.halves_overlap in heads.json"
+        )
     return lambda index: probes.build(index, values, proxy.encode, s, proxy.prefix)
 
 
@@ -112,11 +117,13 @@ def _detect(s: Heads, proxy_settings: Proxy, context: Context) -> None:
             f"heads.probe_tokens={s.probe_tokens} is longer than the proxy's context of {proxy.context}; "
             f"set heads.probe_tokens={proxy.context}"
         )
-    build = _probes(s, proxy, context.inputs["corpus"], context.facts)
+    _check_vocabulary(proxy, context)
+    build = _probes(s, proxy, context)
     path = context.out / "probes.jsonl"
     rows = read_rows(path)
     rows = [row for i, row in enumerate(rows) if row["probe"] == i]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))  # without a line cut off by a kill
+    with atomic(path) as temporary:  # without a line cut off by a kill
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
     context.facts["probes_resumed"] = len(rows)
     examples: list[Probe] = [build(i) for i in range(min(EXAMPLES, s.probes))]
     detect = detectors.DETECTORS[s.detector]
@@ -159,6 +166,16 @@ def _detect(s: Heads, proxy_settings: Proxy, context: Context) -> None:
         },
     )
     context.facts |= {"probes": len(rows), "tokens": sum(row["tokens"] for row in rows)}
+
+
+def _check_vocabulary(proxy: ProxyModel, context: Context) -> None:
+    """Warn of a tokenizer clearly smaller than the embedding: it may be another model's. Padding is a few rows."""
+    entries, rows = len(proxy.tokenizer), proxy.model.get_input_embeddings().weight.shape[0]
+    if entries < 0.9 * rows and rows - entries > 256:
+        context.warn(
+            f"the proxy's tokenizer has {entries:,} entries and its model embeds {rows:,}; if they do not belong together, put "
+            "the model's own tokenizer into the folder"
+        )
 
 
 def dense(entries: list[list[float]], layers: int, heads: int) -> np.ndarray:

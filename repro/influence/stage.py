@@ -40,8 +40,9 @@ def _run(s: Score, proxy_settings: Proxy, context: Context) -> None:
     from repro.influence import shards as one
 
     corpus = context.inputs["corpus"]
-    sources = shards(corpus)
-    require(bool(sources), "the corpus holds no training documents; there is nothing to score")
+    rank, machines = context.part
+    sources = shards(corpus)[rank::machines]
+    require(bool(sources) or machines > 1, "the corpus holds no training documents; there is nothing to score")
     digests = _checked_digests(corpus, sources)
     job = workers.Job.of(s, proxy_settings.dtype, context)
     workers.check_window(job)
@@ -63,7 +64,10 @@ def _run(s: Score, proxy_settings: Proxy, context: Context) -> None:
         raise SettingError(
             f"{len(left)} of {len(sources)} shards are not scored: {', '.join(p.name for p in left[:5])}; run again"
         )
+    if machines > 1:
+        return  # the run that comes after all of them finds every shard, counts and publishes
     context.facts |= _verified(context.out / "scores", sources)
+    _check_losses(job, context)
     if s.token_losses:
         with workers.threads(job):
             found = examples.extremes(workers.scorer(job), corpus, context.out, s.token_losses)
@@ -114,6 +118,23 @@ def _score(s: Score, job: Job, todo: list[Path], folder: Path) -> None:
             bar.update(tokens)
 
         workers.score_all(job, todo, folder, s.processes, advance)
+
+
+def _check_losses(job: Job, context: Context) -> None:
+    """Warn where the proxy predicts no better than a guess among all its tokens: it is not the tokenizer's model."""
+    import math
+
+    import polars
+    from transformers import AutoConfig
+
+    guess = math.log(AutoConfig.from_pretrained(job.model).get_text_config().vocab_size)
+    losses = polars.scan_parquet(context.out / "scores" / "*.parquet").select(polars.col("loss_base").mean())
+    mean = losses.collect().item()
+    if mean is not None and mean >= guess:
+        context.warn(
+            f"the proxy's mean loss is {mean:.2f} nats a token, and a guess among its {math.exp(guess):,.0f} tokens has "
+            f"{guess:.2f}: model and tokenizer do not fit, and the scores mean nothing"
+        )
 
 
 def _verified(folder: Path, sources: list[Path]) -> dict[str, Any]:

@@ -77,8 +77,29 @@ def test_values_are_sentences_and_are_cut_only_where_needed():
     assert all(decode(ids) in source for ids in short[:50])
 
 
+CHINESE = "天气很好我们去公园散步。你看见那只黑色的小猫了吗？这本书讲的是古代城市的历史！他每天早上六点起床跑步。她在图书馆里工作了二十年。"
+RUSSIAN = "Погода сегодня хорошая. Мы идём гулять в старый парк! Ты видел ту чёрную кошку? Книга лежит на столе у окна. Он работает дома."
+CODE = """def area(width, height):
+    return width * height
+for index, value in enumerate(values):
+    total += weights[index] * value
+class Window(Surface):
+    title = "main window"
+    self.handlers.append(callback)
+"""
+
+
+@pytest.mark.parametrize("text", [CHINESE, RUSSIAN, CODE])
+def test_text_without_latin_sentences_gives_lines_and_sentences_of_any_script(text):
+    values, how = probes.values_from([text], encode, SETTINGS)
+    assert how == probes.PIECES and len(values) >= 5 and max(map(len, values)) <= SETTINGS.value_tokens
+    assert len(set(map(tuple, values))) == len(values)
+    probe = probes.build(0, values, encode, SETTINGS, [])
+    assert probe.pairs == len(values) and probe.ids[probe.needle_start :][: len(probe.needle)] == probe.needle
+
+
 def test_too_little_text_or_room_is_refused_in_one_line(values):
-    with pytest.raises(SettingError, match="the corpus has 0 sentences of at most 30 tokens"):
+    with pytest.raises(SettingError, match="the corpus has 0 sentences or lines .*use more text"):
         probes.values_from(["x = 1\n" * 100], encode, Heads())
     with pytest.raises(SettingError, match="heads.probe_tokens=512 has no room for 3 shots"):
         probes.build(0, values, encode, Heads(probe_tokens=512, value_tokens=60), [])
@@ -121,7 +142,7 @@ def test_controls_are_as_many_and_others():
         drawn, facts = controls.draw(Heads(detector=name, share=4 / 24), scores, important, None, [])
         assert len(set(drawn)) == 4 and not set(drawn) & set(important)
         again, _ = controls.draw(Heads(detector=name, share=4 / 24), scores, important, None, [])
-        other, _ = controls.draw(Heads(detector=name, share=4 / 24, seed=1), scores, important, None, [])
+        other, _ = controls.draw(Heads(detector=name, share=4 / 24, control_seed=1), scores, important, None, [])
         assert drawn == again and drawn != other
         if name == "random_same_layers":
             assert sorted(layer for layer, _ in drawn) == [2, 2, 2, 3]

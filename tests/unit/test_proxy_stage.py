@@ -4,9 +4,11 @@ import shutil
 import pytest
 
 from repro.config import Proxy, SettingError
+from repro.heads.stage import _check_vocabulary
+from repro.influence.stage import _check_losses
 from repro.proxy import stage as proxy_stage
 from repro.proxy.load import load
-from repro.store import Store, read_json
+from repro.store import Context, Store, read_json
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +123,31 @@ def test_a_revision_is_resolved_once_and_only_a_plan_goes_without(tmp_path, monk
     hub(Offline)
     assert proxy_stage.stage(Proxy(kind="hub", repo="a/b")).fingerprint == first.fingerprint
     assert first.settings["revision"] == commit
+
+
+@pytest.mark.parametrize(("rows", "entries", "warned"), [(50257, 50256, False), (49152, 48900, False), (50304, 32000, True)])
+def test_a_tokenizer_clearly_smaller_than_the_embedding_is_warned_of(tmp_path, capsys, rows, entries, warned):
+    """Padding to a multiple of 64 or 128 is common; a third of the rows is another model's tokenizer."""
+    from types import SimpleNamespace
+
+    embedding = SimpleNamespace(weight=SimpleNamespace(shape=(rows, 8)))
+    proxy = SimpleNamespace(tokenizer=range(entries), model=SimpleNamespace(get_input_embeddings=lambda: embedding))
+    context = Context(tmp_path, {}, "cpu")
+    _check_vocabulary(proxy, context)
+    assert ("32,000 entries and its model embeds 50,304" in capsys.readouterr().err) == warned == ("warnings" in context.facts)
+
+
+@pytest.mark.parametrize(("loss", "warned"), [(5.0, False), (11.0, True)])
+def test_losses_no_better_than_a_guess_are_warned_of(folder, tmp_path, capsys, loss, warned):
+    import math
+    from types import SimpleNamespace
+
+    import polars
+    from transformers import AutoConfig
+
+    (tmp_path / "scores").mkdir()
+    polars.DataFrame({"loss_base": [loss, loss, None]}).write_parquet(tmp_path / "scores" / "a.parquet")
+    assert 5 < math.log(AutoConfig.from_pretrained(folder).vocab_size) < 11
+    context = Context(tmp_path, {}, "cpu")
+    _check_losses(SimpleNamespace(model=str(folder)), context)
+    assert ("model and tokenizer do not fit" in capsys.readouterr().err) == warned == ("warnings" in context.facts)
