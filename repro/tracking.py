@@ -12,6 +12,8 @@ from typing import Any
 
 from repro.config import Tracking
 
+LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
+
 
 class Tracker:
     """One run's log. Rows go to ``path`` (JSON lines, in order) and, unless disabled, to W&B.
@@ -100,17 +102,21 @@ def progress(total: float, unit: str, label: str) -> Iterator[Any]:
     """A progress bar with rate and time left; ``bar.update(n)``. One line every ten seconds where there is no terminal."""
     from tqdm import tqdm
 
+    class Lines(tqdm):  # type: ignore[type-arg]
+        """A line for a log file instead of a bar that is drawn over itself."""
+
+        def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+            if msg is None:
+                print(self, file=self.fp, flush=True)
+            return False
+
     terminal = sys.stderr.isatty()
-    bar = tqdm(
-        total=total,
-        unit=f" {unit}",
-        unit_scale=True,
-        desc=f"    {label}",
-        leave=False,
-        dynamic_ncols=terminal,
-        ascii=not terminal,
-        mininterval=0.5 if terminal else 10.0,
-        delay=2.0,
+    how: dict[str, Any] = {"dynamic_ncols": True, "mininterval": 0.5, "delay": 2.0}
+    if not terminal:
+        line = "{desc}: {n_fmt} of {total_fmt}{unit}, {rate_fmt}, {elapsed} gone, {remaining} left"
+        how = {"bar_format": line, "mininterval": LINE_SECONDS, "maxinterval": LINE_SECONDS, "delay": LINE_SECONDS}
+    bar = (tqdm if terminal else Lines)(
+        total=total, unit=f" {unit}", unit_scale=True, desc=f"    {label}", leave=False, file=sys.stderr, **how
     )
     try:
         yield bar

@@ -261,7 +261,8 @@ def _concluded(row: dict[str, Any], summary: dict[str, Any]) -> str:
 def _described(summary: dict[str, Any]) -> str:
     if summary["kind"] == "score":
         scored = [row["documents"] for row in summary.get("scores", {}).values()]
-        return f"{sum(scored):,} documents in {len(scored)} domains were scored; nothing was trained, so nothing is concluded."
+        domains = f"{len(scored)} domain{'' if len(scored) == 1 else 's'}"
+        return f"{sum(scored):,} documents in {domains} were scored; nothing was trained, so nothing is concluded."
     if summary["kind"] == "analyse":
         return f"{len(summary['arms'])} selections were described and compared; nothing was trained, so nothing is concluded."
     if summary["kind"] == "planted":

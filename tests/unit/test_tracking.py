@@ -1,7 +1,10 @@
 """The local JSONL is the truth: a resumed run has every step once, and W&B offline runs can be read back."""
 
+import re
 import struct
+import time
 
+from repro import tracking
 from repro.config import Tracking
 from repro.tracking import Tracker, read_rows
 
@@ -31,6 +34,21 @@ def test_an_offline_wandb_run_holds_the_rows_of_the_local_log(tmp_path, monkeypa
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     losses = [float(value) for key, value in history(file) if key == "loss"]
     assert losses == [row["loss"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1.5, 1.25]
+
+
+def test_without_a_terminal_progress_is_whole_lines(capsys, monkeypatch):
+    monkeypatch.setattr(tracking, "LINE_SECONDS", 0.05)
+    for total in (2_000_000, None):
+        with tracking.progress(total, "tokens", "scoring") as bar:
+            for _ in range(10):
+                bar.update(100_000)
+                time.sleep(0.02)
+        said = capsys.readouterr().err
+        assert "\r" not in said and said.endswith("\n") and 1 <= said.count("\n") <= 5
+        assert re.match(r"    scoring: [\d.]+[kM] of (2.00M|\?) tokens, .* tokens/s, 00:00 gone, (00:00|\?) left\n", said)
+    with tracking.progress(10, "tokens", "short") as bar:
+        bar.update(10)
+    assert not capsys.readouterr().err
 
 
 def history(path):
