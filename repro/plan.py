@@ -25,6 +25,7 @@ EXAMPLES = 8  # probes that are read again with the heads masked (repro.heads.st
 BYTES_PER_TOKEN = 4  # of English text and code with a vocabulary of some 50,000
 STORED_BYTES = 1.8  # a token of a corpus in packed parquet
 WRITING = 8  # a token that is written takes as long as so many that are read: each needs all weights from memory
+MACHINE_GPUS = 8
 EMBEDDER, CLASSIFIER = 22e6, 109e6  # parameters of MiniLM and of the FineWeb-Edu classifier
 
 STARTED = 5  # seconds until a model is loaded
@@ -77,6 +78,10 @@ def describe(settings: Settings) -> str:
         + f", and {_hours(text)} hours of one CPU core for text; {_amount(total.disk_bytes)}B of disk",
         f"rate: {rate_from}",
     ]
+    if devices > MACHINE_GPUS and any(stage.name == "score" and not store.has(stage) for stage in stages):
+        lines.append(
+            "scoring: one process a GPU of this machine; on N machines, python -m repro.influence ... --part R/N on each"
+        )
     if any(stage.name == "pretrain" for stage in stages):
         memory = settings.hardware.memory_gb
         lines += cost.report(settings.model, settings.train, memory * 1e9 if memory else None)

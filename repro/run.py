@@ -69,7 +69,7 @@ def _run(settings: Settings) -> Path:
     checks.machine(settings)
     store, experiment = Store(Path(settings.work)), build(settings)
     stages = experiment.order()
-    device = _device(settings.device)
+    device = device_of(settings.device)
     _quiet(device)
     checks.sizes(settings, stages, store, device)
     for number, stage in enumerate(stages, 1):
@@ -103,7 +103,8 @@ def _run(settings: Settings) -> Path:
     return folder
 
 
-def _device(wanted: str) -> str:
+def device_of(wanted: str) -> str:
+    """The device that ``auto`` stands for on this machine; any other as it is named."""
     if wanted != "auto":
         return wanted
     import torch
