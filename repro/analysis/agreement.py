@@ -12,6 +12,7 @@ correlations, the arc sine of the root for shares). That covers 93 % and more; s
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -106,23 +107,44 @@ def measure(documents: polars.DataFrame, s: Agreement) -> dict[str, Any]:
     if min(ranked["priority"].n_unique(), ranked["other"].n_unique()) < 2:
         return found | {"reason": "all scores equal"}
     x, y = (Ranks.of(ranked[column].to_numpy()) for column in ("priority", "other"))
-    by_source = ranked["group"].n_unique() >= SOURCES
-    unit = ranked["group"].rank("dense").to_numpy() - 1 if by_source else np.arange(n)
-    units = int(unit.max()) + 1
+    unit, units, drawn_of = units_of(ranked["group"])
 
     def statistics(weight: np.ndarray) -> list[float]:
         return [spearman(x, y, weight), *(overlap(x, y, weight, share) for share in s.shares)]
 
-    generator = np.random.default_rng(s.seed)
-    draws = (generator.multinomial(units, np.full(units, 1 / units))[unit].astype(float) for _ in range(s.draws))
-    drawn = np.array([statistics(weight) for weight in draws]).T
+    drawn = np.array([statistics(weight) for weight in resampled(unit, units, s.draws, s.seed)]).T
     values = statistics(np.ones(n))
-    found |= {"drawn": "sources" if by_source else "documents", "units": units}
+    found |= {"drawn": drawn_of, "units": units}
     found["spearman"] = correlation_interval(values[0], drawn[0], units)
     for share, value, of_share in zip(s.shares, values[1:], drawn[1:], strict=True):
         estimate = share_interval(value, of_share, units)
         found["overlap"][str(share)] = estimate | {"chance": round(_number(share, n) / n, 6)}
     return found
+
+
+def rank_correlation(
+    groups: polars.Series, x: np.ndarray, y: np.ndarray, draws: int = 300, seed: int = 0
+) -> dict[str, float] | None:
+    """Spearman's correlation of two quantities [n] with its interval; ``groups`` are the documents' sources."""
+    a, b = Ranks.of(x), Ranks.of(y)
+    unit, units, _ = units_of(groups)
+    drawn = np.array([spearman(a, b, weight) for weight in resampled(unit, units, draws, seed)])
+    return correlation_interval(spearman(a, b, np.ones(len(x))), drawn, units)
+
+
+def units_of(groups: polars.Series) -> tuple[np.ndarray, int, str]:
+    """What a bootstrap draws: the unit of each document [n], how many units there are, and their name."""
+    if groups.n_unique() < SOURCES:
+        return np.arange(len(groups)), len(groups), "documents"
+    unit = groups.rank("dense").to_numpy() - 1
+    return unit, int(unit.max()) + 1, "sources"
+
+
+def resampled(unit: np.ndarray, units: int, draws: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each document [n] occurs in every draw of as many units as there are."""
+    generator = np.random.default_rng(seed)
+    for _ in range(draws):
+        yield generator.multinomial(units, np.full(units, 1 / units))[unit].astype(float)
 
 
 @dataclass(frozen=True)

@@ -181,10 +181,12 @@ def read_documents(folder: Path) -> polars.DataFrame:
 
 
 def score_statistics(scores: polars.DataFrame) -> dict[str, Any]:
-    """Per domain: number, mean, quantiles, a histogram of the score, and its rank correlations with simpler quantities."""
+    """Per domain: number, mean, quantiles, a histogram of the score, and its rank correlations with simpler quantities (value,
+    low, high; sources are resampled)."""
     import numpy
     import polars
-    from scipy.stats import spearmanr
+
+    from repro.analysis.agreement import rank_correlation
 
     found = {}
     for (domain,), part in scores.sort("domain", "doc_id").group_by("domain", maintain_order=True):
@@ -204,7 +206,7 @@ def score_statistics(scores: polars.DataFrame) -> dict[str, Any]:
             "quantiles": {str(q): float(numpy.quantile(score, q)) for q in (0.05, 0.25, 0.5, 0.75, 0.95)},
             "histogram": {"edges": [round(float(e), 6) for e in edges], "counts": counts.tolist()},
             "spearman": {
-                name: finite(float(spearmanr(score, part[column].to_numpy()).statistic))
+                name: rank_correlation(part["group"], score, part[column].to_numpy())
                 for name, column in rivals.items()
                 if column in part.columns and part[column].n_unique() > 1 and len(score) > 2
             },

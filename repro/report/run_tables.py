@@ -157,11 +157,12 @@ def correlations(summary: dict[str, Any]) -> Table | None:
     found = {domain: row for domain, row in summary.get("scores", {}).items() if row["documents"]}
     names = list(dict.fromkeys(name for row in found.values() for name in row["spearman"]))
     rows: list[list[Cell]] = [
-        [domain, row["documents"], Number(row["quantiles"]["0.5"], 3), *(_number(row["spearman"].get(n), 2) for n in names)]
+        [domain, row["documents"], Number(row["quantiles"]["0.5"], 3), *(_correlation(row["spearman"].get(n)) for n in names)]
         for domain, row in found.items()
     ]
     columns = ["domain", "documents", "median score", *(name.replace("_", " ") for name in names)]
-    notes = ["Spearman's rank correlation of the score with each quantity within the domain."] if names else []
+    note = "Spearman's rank correlation of the score with each quantity within the domain; 95 % intervals, sources resampled."
+    notes = [note] if names else []
     return Table("correlations", "Scores and simpler quantities", columns, rows, notes) if rows else None
 
 
@@ -201,6 +202,10 @@ def flatten(value: dict[str, Any], path: str = "") -> dict[str, Any]:
     for key, inner in value.items():
         flat |= flatten(inner, f"{path}{key}.") if isinstance(inner, dict) and inner else {f"{path}{key}": inner}
     return flat
+
+
+def _correlation(found: dict[str, float] | None) -> Interval | None:
+    return None if found is None else Interval(found["value"], found["low"], found["high"], 2)
 
 
 def _number(value: float | None, digits: int) -> Number | None:
