@@ -19,6 +19,7 @@ from repro.proxy.load import ProxyModel
 Pairs = list[tuple[int, int]]
 CALIBRATION_TOKENS = 4096
 WINDOW = 256
+REPLACEMENTS = 4  # of the last head of a bisection
 
 
 def draw(s: Heads, scores: np.ndarray, important: Pairs, proxy: ProxyModel, texts: list[str]) -> tuple[Pairs, dict[str, Any]]:
@@ -32,7 +33,7 @@ def draw(s: Heads, scores: np.ndarray, important: Pairs, proxy: ProxyModel, text
         "as many others: lower heads.share",
     )
     if s.detector == "random":
-        return sorted(rng.sample(others, len(important))), {"drawn_from": len(others)}
+        return _any_layers(rng, others, important), {"drawn_from": len(others)}
     if s.detector == "random_same_layers":
         return same_layers(rng, others, important), {"drawn_from": len(others)}
     if s.detector == "bottom":
@@ -63,8 +64,10 @@ def matched_damage(
 ) -> tuple[Pairs, dict[str, Any]]:
     """Random heads whose masking raises the loss on ordinary held-out text about as much as masking ``important`` does.
 
-    Starts from a draw in the same layers and exchanges one head at a time for a random other, keeping an exchange that
-    comes closer, until the loss rise is within ``damage_tolerance`` or ``draws`` sets were tried.
+    Draws sets, of the same layers and of any in turn, until one hurts too little and one too much. Between two such sets it
+    bisects: half of the heads in which they differ from the one, half from the other. Where a single head is left, a few
+    others take its place, then two new sets are drawn. Ends with the loss rise within ``damage_tolerance``, or with the
+    closest of ``draws`` sets.
     """
     windows = text_windows(proxy, texts)
     require(
@@ -75,21 +78,23 @@ def matched_damage(
     base = mean_loss(proxy, windows)
     target = mean_loss(proxy, windows, important) - base
     best, best_rise = [], float("inf")
-    tried = 0
-    try:
-        candidate = same_layers(rng, others, important)
-    except SettingError:
-        candidate = sorted(rng.sample(others, len(important)))
-    while True:
+    low: Pairs = []  # hurts too little
+    high: Pairs = []  # hurts too much
+    tried = replaced = 0
+    while tried < s.draws and abs(best_rise - target) > s.damage_tolerance * abs(target):
+        if low and high and len(set(low) - set(high)) == 1:
+            replaced += 1
+            if replaced > REPLACEMENTS:  # one head makes all the difference: no head of its size
+                low, high, replaced = [], [], 0
+        if low and high:
+            candidate = between(rng, low, high, others)
+        else:
+            candidate = _any_layers(rng, others, important) if tried % 2 else _same_layers_or_any(rng, others, important)
         rise = mean_loss(proxy, windows, candidate) - base
         tried += 1
-        if not best or abs(rise - target) < abs(best_rise - target):
+        low, high = (candidate, high) if rise < target else (low, candidate)
+        if abs(rise - target) < abs(best_rise - target):
             best, best_rise = candidate, rise
-        if abs(best_rise - target) <= s.damage_tolerance * abs(target) or tried >= s.draws:
-            break
-        candidate = list(best)
-        candidate[rng.randrange(len(best))] = rng.choice([pair for pair in others if pair not in set(best)] or others)
-        candidate.sort()
     within = abs(best_rise - target) <= s.damage_tolerance * abs(target)
     return best, {
         "draws_tried": tried,
@@ -101,6 +106,27 @@ def matched_damage(
         "tokens": sum(map(len, windows)),
         "same_layers_as_important": sum((l in {i for i, _ in important}) for l, _ in best),
     }
+
+
+def between(rng: random.Random, low: Pairs, high: Pairs, others: Pairs) -> Pairs:
+    """The heads that both sets have, and half of each one's own; where they differ in one head, any other in its place."""
+    both = sorted(set(low) & set(high))
+    own = [sorted(set(side) - set(both)) for side in (low, high)]
+    if len(own[0]) <= 1:
+        return sorted([*both, rng.choice([pair for pair in others if pair not in {*both, *own[0], *own[1]}] or others)])
+    half = len(own[0]) // 2
+    return sorted([*both, *rng.sample(own[0], half), *rng.sample(own[1], len(own[1]) - half)])
+
+
+def _any_layers(rng: random.Random, others: Pairs, important: Pairs) -> Pairs:
+    return sorted(rng.sample(others, len(important)))
+
+
+def _same_layers_or_any(rng: random.Random, others: Pairs, important: Pairs) -> Pairs:
+    try:
+        return same_layers(rng, others, important)
+    except SettingError:  # a layer has too few other heads
+        return _any_layers(rng, others, important)
 
 
 def text_windows(proxy: ProxyModel, texts: list[str]) -> list[list[int]]:

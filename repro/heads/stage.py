@@ -56,7 +56,7 @@ def stage(s: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage) -> Stage
     if is_drawn(s):
         settings["seed"] = s.control_seed
     if s.detector == "random_matched_damage":
-        settings |= {"damage_tolerance": s.damage_tolerance, "draws": s.draws}
+        settings |= {"damage_tolerance": s.damage_tolerance, "draws": s.draws, "search": "bisection"}
     return Stage(
         "heads",
         s.detector,

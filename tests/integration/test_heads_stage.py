@@ -62,16 +62,19 @@ def test_induction_finds_the_same_head(store):
     assert heads["selected"] == [[1, 0]] and heads["scores"][1][0] > 0.9
 
 
-def test_matched_damage_comes_within_the_tolerance():
-    """A model of many heads that all do some damage: the search must end close to the target."""
+@pytest.mark.parametrize("tail", [0.0, 1.5])
+def test_matched_damage_comes_within_the_tolerance(tail):
+    """A model of many heads that all do some damage, or of which few do nearly all: the search must end close to the target."""
     import random
 
     import torch
 
     from repro.heads import controls
 
-    damage = torch.rand(8, 12, generator=torch.Generator().manual_seed(0)).tolist()
-    s = Heads(detector="random_matched_damage", damage_tolerance=0.02, draws=200)
+    generator = torch.Generator().manual_seed(0)
+    damage = torch.rand(8, 12, generator=generator) * torch.exp(tail * torch.randn(8, 12, generator=generator))
+    damage = damage.tolist()
+    s = Heads(detector="random_matched_damage", damage_tolerance=0.1, draws=64)
     important = [(5, 1), (6, 2), (7, 3), (7, 4)]
     others = [(layer, head) for layer in range(8) for head in range(12) if (layer, head) not in important]
 
@@ -80,13 +83,16 @@ def test_matched_damage_comes_within_the_tolerance():
 
     original, windows = controls.mean_loss, controls.text_windows
     controls.mean_loss, controls.text_windows = loss, lambda proxy, texts: [[1]]
+    wanted, sets = sum(damage[layer][head] for layer, head in important), set()
     try:
-        drawn, facts = controls.matched_damage(s, random.Random(0), others, important, None, [])
+        for seed in range(20):
+            drawn, facts = controls.matched_damage(s, random.Random(seed), others, important, None, [])
+            assert facts["within_tolerance"] and abs(loss(None, None, drawn) - 3.0 - wanted) <= 0.1 * wanted
+            assert len(set(drawn)) == 4 and not set(drawn) & set(important)
+            sets.add(tuple(drawn))
     finally:
         controls.mean_loss, controls.text_windows = original, windows
-    wanted = sum(damage[layer][head] for layer, head in important)
-    assert facts["within_tolerance"] and abs(loss(None, None, drawn) - 3.0 - wanted) <= 0.02 * wanted
-    assert len(set(drawn)) == 4 and not set(drawn) & set(important)
+    assert len(sets) > 10  # draws, not one set found again and again
 
 
 def test_a_killed_detection_goes_on(store, tmp_path, monkeypatch):
