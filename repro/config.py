@@ -224,8 +224,14 @@ class Budget:
     within_group: bool = False  # rank within source groups; those of fewer than 1 / share documents together
     one_per_cluster: bool = False  # of near-duplicates only the one of highest priority may be selected
     unranked: str = "skip"  # skip (documents without a finite priority are never selected, and counted) | refuse
+    frozen: str | None = None  # selection.json of an earlier run: its cuts are applied instead of the share
 
     def __post_init__(self) -> None:
+        require(
+            self.frozen is None
+            or (self.scope == "domain" and self.length_bins <= 1 and not self.within_group and not self.one_per_cluster),
+            "budget.frozen applies one cut per domain; leave out budget.scope, length_bins, within_group and one_per_cluster",
+        )
         require(0 < self.share <= 1, f"budget.share={self.share} must be in (0, 1]; 30 % is budget.share=0.3")
         one_of("budget.unit", self.unit, ("tokens", "documents"))
         one_of("budget.scope", self.scope, ("domain", "global"))

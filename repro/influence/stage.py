@@ -67,7 +67,8 @@ def _run(s: Score, proxy_settings: Proxy, context: Context) -> None:
     if machines > 1:
         return  # the run that comes after all of them finds every shard, counts and publishes
     context.facts |= _verified(context.out / "scores", sources)
-    _check_losses(job, context)
+    if proxy_settings.kind != "built":  # that one is made to copy and predicts nothing else
+        _check_losses(job, context)
     if s.token_losses:
         with workers.threads(job):
             found = examples.extremes(workers.scorer(job), corpus, context.out, s.token_losses)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,18 +104,37 @@ def _groups(connection: duckdb.DuckDBPyConnection, domain: str, groups: int) -> 
 def frozen(record: dict[str, Any], scores: Path | str) -> polars.DataFrame:
     """The cut of ``selection.json`` applied to new score shards: doc_id, domain, selected. The budget is not applied again.
 
-    ``scores`` is a parquet file or glob. Raises ``ValueError`` for a selection whose priority is not a formula over the
-    scores or is a rank within strata, and for domains that it has no cut for.
+    ``scores`` is a parquet file or glob. Raises ``ValueError`` for a selection without :func:`frozen_cuts`, and for domains
+    that it has no cut for.
     """
-    if not record["formula"]:
-        raise ValueError(f"selector {record['selector']!r} ranks within strata or reads text: it has no threshold to freeze")
+    found = frozen_cuts(record)
     with duckdb.connect() as connection:
         connection.execute(
             f"""CREATE VIEW pool AS SELECT doc_id, domain, domain AS scope, ({record["formula"]})::DOUBLE AS priority
                 FROM read_parquet('{str(scores).replace("'", "''")}')"""
         )
-        found = {name: Cut(d["budget"], d["cut"]["priority"], d["cut"]["tie"]) for name, d in record["domains"].items()}
         new = [name for (name,) in connection.execute("SELECT DISTINCT domain FROM pool").fetchall() if name not in found]
         if new:
             raise ValueError(f"the selection has no cut for domain {', '.join(sorted(new))}")
         return connection.sql(f"SELECT doc_id, domain, {taken(found)} AS selected FROM pool").pl()
+
+
+def frozen_cuts(record: dict[str, Any]) -> dict[str, Cut]:
+    """The cut of each domain in ``selection.json``.
+
+    Raises ``ValueError`` where the priority is no formula over the scores, or a rank within strata.
+    """
+    if not record["formula"]:
+        raise ValueError(f"selector {record['selector']!r} ranks within strata or reads text: it has no threshold to freeze")
+    return {name: Cut(d["budget"], d["cut"]["priority"], d["cut"]["tie"]) for name, d in record["domains"].items()}
+
+
+def apply_cuts(connection: duckdb.DuckDBPyConnection, cuts: dict[str, Cut], unit: str) -> dict[str, Cut]:
+    """Cuts made elsewhere, for the domains of ``pool``; what they take is their budget. A domain without a cut is an error."""
+    size = "n_tokens_doc" if unit == "tokens" else "1"
+    rows = connection.execute(
+        f"SELECT scope, coalesce(sum({size}) FILTER ({taken(cuts)}), 0)::BIGINT FROM pool GROUP BY 1 ORDER BY 1"
+    ).fetchall()
+    if new := [scope for scope, _ in rows if scope not in cuts]:
+        raise ValueError(f"the selection has no cut for domain {', '.join(new)}")
+    return {scope: replace(cuts[scope], limit=taken_size) for scope, taken_size in rows}

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import asdict, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from repro.config import Budget, Mixture, Select, require
+from repro.config import Budget, Mixture, Select, SettingError, require
 from repro.selection import priority, selectors
-from repro.store import Context, Stage
+from repro.store import Context, Stage, digest, read_json
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from repro.selection.rank import Cut
 
 
 def stage(
@@ -31,6 +38,9 @@ def stage(
             f"select {select.selector!r} matches another selection's tokens; leave out budget.length_bins, within_group "
             "and one_per_cluster",
         )
+        require(
+            budget.frozen is None, f"select {select.selector!r} matches another selection's tokens; leave out budget.frozen"
+        )
     require(
         ("match" in select.params) == (reference is not None),
         f"select {select.selector!r}: params.match names the arm whose tokens per domain are matched, and needs that arm",
@@ -40,7 +50,7 @@ def stage(
     settings = {
         "selector": select.selector,
         "params": selectors.identity(select.selector, params),
-        "budget": asdict(budget),
+        "budget": identity(budget),
         "mixture": asdict(mixture),
         "seed": seed,
     }
@@ -52,6 +62,67 @@ def stage(
     )
 
 
+def identity(budget: Budget) -> dict[str, Any]:
+    """The budget as it enters the fingerprint: of frozen cuts their content, without them no word."""
+    values = asdict(budget)
+    if values.pop("frozen") is not None:
+        record = frozen_record(budget)
+        cuts = {domain: found["cut"] for domain, found in record["domains"].items()}
+        values["frozen"] = digest({"formula": record["formula"], "cuts": cuts})
+    return values
+
+
+def frozen_record(budget: Budget) -> dict[str, Any]:
+    """The ``selection.json`` that ``budget.frozen`` names; raises :class:`SettingError` if it is none or has no cuts."""
+    from repro.selection.outcome import frozen_cuts
+
+    path = Path(str(budget.frozen))
+    try:
+        record = read_json(path)
+        frozen_cuts(record)
+    except OSError as error:
+        raise SettingError(f"budget.frozen={path}: cannot read it ({error.strerror}); name a selection.json") from None
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError):
+        raise SettingError(f"budget.frozen={path} is no selection.json of a finished selection") from None
+    except ValueError as error:
+        raise SettingError(f"budget.frozen={path}: {error}") from None
+    return record
+
+
+def heads_behind(artifact: Path) -> Any:
+    """The heads that were masked for a selection or for scores; ``None`` where the artifacts they come from are not there."""
+    root = artifact.parent.parent
+    try:
+        while artifact.parent.name != "heads":
+            inputs = read_json(artifact / "manifest.json")["inputs"]
+            artifact = root / inputs["scores" if "scores" in inputs else "heads"]["folder"]
+        return read_json(artifact / "heads.json")["selected"]
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def _frozen(context: Context, connection: duckdb.DuckDBPyConnection, budget: Budget, formula: object) -> dict[str, Cut]:
+    """The cuts of ``budget.frozen`` for the documents of ``pool``. What they were made for must be what is ranked here."""
+    from repro.selection import outcome
+
+    record = frozen_record(budget)
+    require(
+        formula == record["formula"],
+        f"budget.frozen={budget.frozen} has cuts for {record['selector']} ({record['formula']}), and this arm ranks by "
+        f"{formula if isinstance(formula, str) else 'something else'}; select as the earlier run did",
+    )
+    earlier = heads_behind(Path(str(budget.frozen)).parent)
+    if earlier is not None and earlier != heads_behind(context.inputs["scores"]):
+        context.warn(
+            f"the scores here come from other heads than those that {budget.frozen} was cut with; its thresholds may not fit: "
+            "score with the same proxy and heads"
+        )
+    try:
+        return outcome.apply_cuts(connection, outcome.frozen_cuts(record), budget.unit)
+    except ValueError as error:
+        raise SettingError(f"budget.frozen={budget.frozen}: {error}; leave it out with corpus.domains") from None
+
+
 def _constrained(budget: Budget) -> bool:
     """Whether the choice is more than a cut in the order of priorities."""
     return budget.length_bins > 1 or budget.within_group or budget.one_per_cluster
@@ -59,7 +130,7 @@ def _constrained(budget: Budget) -> bool:
 
 def _run(context: Context, selector: str, params: dict[str, Any], mixture: Mixture, budget: Budget, seed: int) -> None:
     from repro.selection import inputs, outcome, rank
-    from repro.store import read_json, write_json
+    from repro.store import write_json
 
     limits = None
     if "reference" in context.inputs:
@@ -71,7 +142,7 @@ def _run(context: Context, selector: str, params: dict[str, Any], mixture: Mixtu
         missing = inputs.open_inputs(connection, corpus, scores)
         found = selectors.call(selector, priority.asked(context, connection, seed), params)
         rank.build_pool(connection, found, budget)
-        cuts = rank.cuts(connection, budget, limits)
+        cuts = _frozen(context, connection, budget, found) if budget.frozen else rank.cuts(connection, budget, limits)
         domains = outcome.describe(connection, cuts, mixture, budget.unit)
         outcome.write_selection(connection, context.out / "selection.parquet", cuts, mixture)
     shutil.rmtree(context.out / "spill", ignore_errors=True)
@@ -80,7 +151,7 @@ def _run(context: Context, selector: str, params: dict[str, Any], mixture: Mixtu
     unranked = sum(d["unranked"] for d in domains.values())
     empty = _judge(context, selector, budget, domains, unranked, missing)
     freezes = isinstance(found, str) and budget.scope == "domain" and not _constrained(budget)
-    record = {"selector": selector, "params": params, "budget": asdict(budget), "mixture": asdict(mixture), "seed": seed}
+    record = {"selector": selector, "params": params, "budget": identity(budget), "mixture": asdict(mixture), "seed": seed}
     record |= {"matched_tokens": limits, "formula": found if freezes else None}  # the budget's share counts without a match
     record |= {"missing_scores": missing, "unranked": unranked, **whole} | empty
     write_json(context.out / "selection.json", {**record, "domains": domains})

@@ -10,8 +10,8 @@ from selecting import artifacts, chosen, documents, select
 from repro.config import Budget, Mixture, Select, SettingError, options, read_option
 from repro.selection import selectors
 from repro.selection.outcome import frozen
-from repro.selection.stage import stage
-from repro.store import Store
+from repro.selection.stage import heads_behind, stage
+from repro.store import Store, write_json
 
 
 def tokens(rows, ids):
@@ -201,6 +201,61 @@ def test_the_cut_can_be_frozen_for_new_shards(tmp_path):
     _, binned = select(tmp_path, made, length_bins=2)
     with pytest.raises(ValueError, match="no threshold"):
         frozen(binned, shards)
+
+
+def test_new_shards_are_cut_at_the_thresholds_of_an_earlier_run(tmp_path, capsys):
+    rows = documents()
+    old = artifacts(rows[::2])
+    first = stage(Select("attention_influence"), Mixture(), Budget(0.3), 0, old["corpus"], old["scores"])
+    _, record = select(tmp_path, old, share=0.3)
+    frozen_at = Store(tmp_path).path(first) / "selection.json"
+    for domain in record["domains"].values():
+        assert domain["shortfall"] >= 0
+    new = artifacts(rows[1::2])
+    repeats, again = select(tmp_path, new, frozen=str(frozen_at))
+    for domain, found in record["domains"].items():
+        lowest = found["cut"]["priority"]
+        expected = {r["doc_id"] for r in rows[1::2] if r["domain"] == domain and r["score"] > lowest}
+        assert {ident for ident in chosen(repeats) if ident.startswith(domain)} == expected
+        assert again["domains"][domain]["cut"] == found["cut"] and again["domains"][domain]["shortfall"] == 0
+    assert again["formula"] == record["formula"]  # it can be frozen again
+    assert dict(frozen(record, Store(tmp_path).path(new["scores"]) / "scores" / "*.parquet").select("doc_id", "selected").iter_rows()) \
+        == {ident: bool(times) for ident, times in repeats.items()}  # fmt: skip
+
+    def refused(message, selector="attention_influence", made=new, **budget):
+        with pytest.raises(SettingError, match=message):
+            select(tmp_path / "refused", made, selector, **budget)
+
+    refused("cannot read it", frozen=str(tmp_path / "gone.json"))
+    (tmp_path / "other.json").write_text("{}")
+    refused("is no selection.json", frozen=str(tmp_path / "other.json"))
+    refused("select as the earlier run did", "perplexity", frozen=str(frozen_at))
+    refused("no cut for domain news; .*corpus.domains", made=artifacts(documents(domains=("news",))), frozen=str(frozen_at))
+    refused("one cut per domain", length_bins=2, frozen=str(frozen_at))
+
+
+def test_heads_behind_a_selection_and_behind_scores_are_found_through_the_manifests(tmp_path):
+    for name, inputs in (("selection/a", {"scores": "score/a"}), ("score/a", {"heads": "heads/a"}), ("heads/a", {})):
+        (tmp_path / name).mkdir(parents=True)
+        write_json(tmp_path / name / "manifest.json", {"inputs": {key: {"folder": f} for key, f in inputs.items()}})
+    write_json(tmp_path / "heads/a/heads.json", {"selected": [[1, 0]]})
+    assert heads_behind(tmp_path / "selection/a") == heads_behind(tmp_path / "score/a") == [[1, 0]]
+    assert heads_behind(tmp_path / "elsewhere") is None
+
+
+def test_a_frozen_cut_counts_by_its_content_and_none_of_it_without(tmp_path):
+    """Selections that were made before there were frozen cuts keep their fingerprints."""
+    made = artifacts(documents())
+    plain = stage(Select("attention_influence"), Mixture(), Budget(), 0, made["corpus"], made["scores"])
+    assert "frozen" not in plain.settings["budget"]
+    select(tmp_path, made, share=0.3)
+    one = Store(tmp_path).path(plain) / "selection.json"
+    (tmp_path / "copy.json").write_bytes(one.read_bytes())
+    both = [
+        stage(Select("attention_influence"), Mixture(), Budget(frozen=str(path)), 0, made["corpus"], made["scores"])
+        for path in (one, tmp_path / "copy.json")
+    ]
+    assert both[0].fingerprint == both[1].fingerprint != plain.fingerprint
 
 
 def test_a_new_selector_is_one_file(tmp_path, monkeypatch):
