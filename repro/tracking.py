@@ -115,9 +115,8 @@ def progress(total: float, unit: str, label: str) -> Iterator[Any]:
     if not terminal:
         line = "{desc}: {n_fmt} of {total_fmt}{unit}, {rate_fmt}, {elapsed} gone, {remaining} left"
         how = {"bar_format": line, "mininterval": LINE_SECONDS, "maxinterval": LINE_SECONDS, "delay": LINE_SECONDS}
-    bar = (tqdm if terminal else Lines)(
-        total=total, unit=f" {unit}", unit_scale=True, desc=f"    {label}", leave=False, file=sys.stderr, **how
-    )
+    how["unit_scale"] = not total or total >= 1000  # "12 of 24 probes", but "1.2k of 4.8k tokens"
+    bar = (tqdm if terminal else Lines)(total=total, unit=f" {unit}", desc=f"    {label}", leave=False, file=sys.stderr, **how)
     try:
         yield bar
     finally:
