@@ -63,7 +63,8 @@ def _multiplied(found: dict[str, Any]) -> Table:
                 [arm, *(_number(e[c]) for e, c in ((before, "median"), (after, "median"), (before, "median_of_others")))]
             )
     columns = ["selector", "repeated four times", "once", "real text"]
-    notes = ["Medians of what each selector ranks by, over all domains. Copying is what an influence score measures."]
+    notes = ["Medians of what each selector ranks by, over all planted documents of a kind: described, not estimated. Copying is "
+             "what an influence score measures."]  # fmt: skip
     return Table("repeated", "What repetition does to a selector's priority", columns, rows, notes)
 
 
