@@ -63,8 +63,10 @@ def _multiplied(found: dict[str, Any]) -> Table:
                 [arm, *(_number(e[c]) for e, c in ((before, "median"), (after, "median"), (before, "median_of_others")))]
             )
     columns = ["selector", "repeated four times", "once", "real text"]
-    notes = ["Medians of what each selector ranks by, over all planted documents of a kind: described, not estimated. Copying is "
-             "what an influence score measures."]  # fmt: skip
+    notes = [
+        "Medians of what each selector ranks by, over all documents of a kind: described, not estimated.",
+        "Copying is what an influence score measures.",
+    ]
     return Table("repeated", "What repetition does to a selector's priority", columns, rows, notes)
 
 

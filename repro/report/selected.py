@@ -47,7 +47,7 @@ def shared(summary: dict[str, Any]) -> Table:
         sizes = [d["left"], d["right"], d["both"], d["both_tokens"]]
         rows.append([pair, domain, *sizes, _number(d["jaccard"]), _number(d["spearman"])])
     columns = ["selections", "domain", "documents left", "right", "both", "tokens both", "Jaccard", "rank correlation"]
-    notes = ["Two given selections are compared as they are: nothing is drawn, so there is no interval (exp=score_agreement has)."]
+    notes = ["Two given selections as they are: nothing is drawn, so there is no interval (exp=score_agreement has them)."]
     return Table("shared", "Documents two selections share", columns, rows, notes if rows else [])
 
 
@@ -59,7 +59,7 @@ def overlap(summary: dict[str, Any]) -> Table:
         tops = found["overlap"]["documents"]
         columns = [f"{100 * float(top):.0f} % {weight}" for top, weights in tops.items() for weight in weights]
         rows.append([pair, domain, *(_number(value) for weights in tops.values() for value in weights.values())])
-    note = "Shared words over the smaller set, among the highest-ranked 10, 20 and 50 % of the documents: counted, not estimated."
+    note = "Shared words over the smaller set, among the top 10, 20 and 50 % of the documents: counted, not estimated."
     notes = [note] if rows else []
     return Table("overlap", "Overlap of high-frequency words", ["selections", "domain", *columns], rows, notes)
 
