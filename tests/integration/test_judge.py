@@ -223,7 +223,7 @@ def test_what_counts_as_an_answer(content, expected):
         ({"url": "localhost:8000", "model": "m"}, "http://"),
         ({"url": "http://me:secret@host/v1", "model": "m"}, "key_variable"),
         ({"url": "http://host/v1"}, "judge.model"),
-        ({"tries": 0}, "tries must be at least 1"),
+        ({"tries": 0}, "judge.tries=0 must be at least 1"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(given, says):

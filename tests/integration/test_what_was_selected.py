@@ -100,7 +100,7 @@ def test_every_two_arms_are_compared_unless_contrasts_say_otherwise(run):
         n: selection_stage.stage(a.select, a.mixture, settings.budget, 0, CORPUS, SCORES) for n, a in settings.exp.arms.items()
     }
     assert list(selected.stages(settings, selections)[1]) == [
-        f"attention_influence | {x}" for x in ("perplexity_low", "length", "random")
+        f"attention_influence | {x}" for x in ("ngram_classifier", "perplexity_low", "length", "random")
     ]
 
 
