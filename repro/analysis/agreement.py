@@ -54,15 +54,10 @@ def ranking_stage(select: Select, seed: int, corpus: Stage, scores: Stage) -> St
 
 
 def _rank(context: Context, selector: str, given: dict[str, Any], seed: int) -> None:
-    import shutil
+    from repro.selection import priority, rank
 
-    from repro.selection import inputs, priority, rank
-
-    with rank.connect(spill=context.out / "spill") as connection:
-        inputs.open_inputs(connection, context.inputs["corpus"], context.inputs["scores"])
-        found = priority.asked(context, connection, seed).priorities(selector, given)
-        known = connection.sql(f'SELECT doc_id, "group", {rank.TAIL} AS tie FROM documents').pl()
-    shutil.rmtree(context.out / "spill", ignore_errors=True)
+    query = f'SELECT doc_id, "group", {rank.TAIL} AS tie FROM documents'
+    found, known = priority.of_documents(context, selector, given, seed, query)
     # In the order in which equal priorities are taken.
     ranking = found.join(known, on="doc_id").sort("domain", "tie").select("doc_id", "domain", "group", "priority")
     ranking.write_parquet(context.out / "ranking.parquet")

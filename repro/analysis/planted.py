@@ -264,20 +264,15 @@ def found_stage(select: Select, seed: int, corpus: Stage, scores: Stage) -> Stag
 
 
 def _found(context: Context, selector: str, given: dict[str, Any], seed: int) -> None:
-    import shutil
 
     import polars
 
     from repro.corpus import documents as docs
-    from repro.selection import inputs, priority, rank
+    from repro.selection import priority
     from repro.store import write_json
 
-    corpus, scores = context.inputs["corpus"], context.inputs["scores"]
-    with rank.connect(spill=context.out / "spill") as connection:
-        inputs.open_inputs(connection, corpus, scores)
-        priorities = priority.asked(context, connection, seed).priorities(selector, given)
-    shutil.rmtree(context.out / "spill", ignore_errors=True)
-    about = docs.read(corpus, columns=["doc_id", "domain", "group", "extra"])
+    priorities, _ = priority.of_documents(context, selector, given, seed)
+    about = docs.read(context.inputs["corpus"], columns=["doc_id", "domain", "group", "extra"])
     extra = polars.DataFrame([json.loads(text) for text in about["extra"]])
     known = about.drop("extra").hstack(extra.select("kind", "version"))
     table = known.join(priorities.select("doc_id", "priority"), on="doc_id", how="left").sort("doc_id")

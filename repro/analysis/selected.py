@@ -108,19 +108,13 @@ def _describe(context: Context, s: Analysis, selector: str, params: dict[str, An
 
 def _ranking(context: Context, selector: str, params: dict[str, Any], seed: int) -> polars.DataFrame:
     """Every training document: doc_id, domain, priority, place (1 = first, null where unranked), selected, the quantities."""
-    import shutil
 
     import polars
 
-    from repro.selection import inputs, priority, rank
+    from repro.selection import priority, rank
 
-    corpus, scores = context.inputs["corpus"], context.inputs["scores"]
-    with rank.connect(spill=context.out / "spill") as connection:
-        inputs.open_inputs(connection, corpus, scores)
-        found = priority.asked(context, connection, seed).priorities(selector, params)
-        columns = ", ".join(QUANTITIES.values())
-        measured = connection.sql(f"SELECT doc_id, {columns}, {rank.TAIL} AS tie FROM scores").pl()
-    shutil.rmtree(context.out / "spill", ignore_errors=True)
+    query = f"SELECT doc_id, {', '.join(QUANTITIES.values())}, {rank.TAIL} AS tie FROM scores"
+    found, measured = priority.of_documents(context, selector, params, seed, query)
     chosen = _selected(context)
     ranking = found.join(measured, on="doc_id").join(chosen, on="doc_id", how="left")
     ranking = ranking.with_columns(polars.col("selected").fill_null(False))

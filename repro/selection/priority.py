@@ -10,6 +10,7 @@ from repro.store import Context, Stage
 
 if TYPE_CHECKING:
     import duckdb
+    import polars
 
 
 def stages(selector: str, params: dict[str, Any], corpus: Stage) -> dict[str, Stage]:
@@ -44,3 +45,19 @@ def asked(context: Context, connection: duckdb.DuckDBPyConnection, seed: int) ->
     made = {name: folder for name, folder in context.inputs.items() if name.startswith("priority ")}
     corpus, scores = context.inputs["corpus"], context.inputs["scores"]
     return selectors.Context(corpus, scores, connection, seed, context.device, made=made)
+
+
+def of_documents(
+    context: Context, selector: str, params: dict[str, Any], seed: int, query: str = "SELECT doc_id FROM documents"
+) -> tuple[polars.DataFrame, polars.DataFrame]:
+    """What a selector says of every training document (doc_id, domain, priority), and the rows of ``query`` over ``documents``
+    and ``scores``. For a stage with the inputs that :func:`asked` needs.
+    """
+    from repro.selection import inputs, rank
+
+    with rank.connect(spill=context.out / "spill") as connection:
+        inputs.open_inputs(connection, context.inputs["corpus"], context.inputs["scores"])
+        found = asked(context, connection, seed).priorities(selector, params)
+        rows = connection.sql(query).pl()
+    shutil.rmtree(context.out / "spill", ignore_errors=True)
+    return found, rows
