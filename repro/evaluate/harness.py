@@ -82,6 +82,12 @@ class QuietLM(HFLM):
         self._announce(len(requests))
         return super().generate_until(requests, disable_tqdm=True)
 
+    def _loglikelihood_tokens(self, requests: list[Any], *args: Any, **kwargs: Any) -> list[tuple[float, bool]]:
+        longest = max((len(answer) for _, _, answer in requests), default=0)
+        if longest > self.max_length:  # lm-eval asserts it without a word
+            raise ValueError(f"an answer of {longest} tokens is longer than the model's context of {self.max_length}")
+        return super()._loglikelihood_tokens(requests, *args, **kwargs)
+
     def _announce(self, requests: int) -> None:
         if self.bar is not None:
             self.bar.total += requests

@@ -220,6 +220,12 @@ def test_one_failing_task_leaves_the_others_alone(folders, tmp_path):
     assert "piqa/acc" in summary["metrics"]
 
 
+def test_an_answer_longer_than_the_context_is_said(folders, tmp_path):
+    short = Eval(tasks=["arc_easy"], text_tasks=["wikitext"], max_length=2)
+    summary = evaluate(folders / "model", short, folders / "items", tmp_path)
+    assert "tokens is longer than the model's context of 2" in summary["missing"]["arc_easy"]
+
+
 @pytest.mark.parametrize("gone, message", [("tokenizer*", "holds no tokenizer"), ("config.json", "holds no model")])
 def test_an_unusable_model_folder_is_one_line(folders, tmp_path, gone, message):
     shutil.copytree(folders / "model", tmp_path / "model")
