@@ -265,12 +265,8 @@ def _described(summary: dict[str, Any]) -> str:
         return f"{sum(scored):,} documents in {domains} were scored; nothing was trained, so nothing is concluded."
     if summary["kind"] == "analyse":
         return f"{len(summary['arms'])} selections were described and compared; nothing was trained, so nothing is concluded."
-    if summary["kind"] == "planted":
-        return (
-            f"{len(summary['arms'])} selectors ranked documents of known kinds; nothing was trained, so nothing is concluded."
-        )
-    if summary["kind"] in ("agree", "evolve"):
-        from repro.report import agreement, evolution
+    if summary["kind"] in ("agree", "evolve", "planted"):
+        from repro.report import agreement, evolution, planted
 
-        return {"agree": agreement, "evolve": evolution}[summary["kind"]].sentence(summary)
+        return {"agree": agreement, "evolve": evolution, "planted": planted}[summary["kind"]].sentence(summary)
     return "No primary contrast was named, so nothing is concluded."

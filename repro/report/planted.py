@@ -74,6 +74,21 @@ def _number(value: float | None) -> Number | None:
     return None if value is None else Number(value, 4)
 
 
+def sentence(summary: dict[str, Any]) -> str:
+    """What the first selector finds, in numbers; the others stand in the table."""
+    found = dict(_found(summary))
+    if not found:
+        return "Nothing was found."
+    name, of_all = next((arm, f["all"]) for arm, f in found.items())
+    said = [f"{kind.replace('_over_', ' over facts_').replace('_', ' ')} {_interval(of_all[kind]['before'])}"
+            for kind in ("facts", OVER_SHUFFLED, "list") if kind in of_all]  # fmt: skip
+    repeated = [str(_interval(of_all["repeated"][when])) for when in ("before", "after")]
+    return (
+        f"AUROC of planted documents over real text, {name}: {', '.join(said)}; text repeated four times {repeated[0]}, and "
+        f"{repeated[1]} once deduplicated. {len(found)} selectors ranked them; nothing was trained."
+    )
+
+
 def figures(summary: dict[str, Any]) -> list[Plot]:
     """One panel a kind: AUROC of every selector with its interval, before and after deduplication."""
     found = dict(_found(summary))

@@ -46,7 +46,6 @@ def block(results: list[Result]) -> str:
     """
     ordered = sorted(results, key=lambda r: r.summary["verdict"]["demonstration"])  # evidence first
     compared = [line for result in ordered if (line := _compared(result))]
-    noise = [line for result in ordered if (line := _noise(result))]
     if not ordered:
         return ""
     lines = ["## What was found", ""]
@@ -62,7 +61,6 @@ def block(results: list[Result]) -> str:
             *compared,
             "",
         ]
-    lines += [*noise, ""] if noise else []
     lines += [*(_said(result) for result in ordered), ""]
     lines += [
         "Claim by claim, with what was not run: [paper_tables/verdicts.md](paper_tables/verdicts.md). What was tried and what",
@@ -103,10 +101,10 @@ def _compared(result: Result) -> str | None:
 
 
 def _said(result: Result) -> str:
-    """A result's sentence, the command that makes it again, and how long its stages took."""
+    """A result's sentence (of a pilot, the noise), the command that makes it again, and how long its stages took."""
     minutes = sum(artifact["seconds_last_attempt"] for artifact in artifacts(result.summary)) / 60
     return (
-        f"- **[{result.name}](results/{result.name})**: {result.summary['verdict']['sentence']} "
+        f"- **[{result.name}](results/{result.name})**: {_noise(result) or result.summary['verdict']['sentence']} "
         f"Again: `{command(result.summary)}` ({minutes:.0f} minutes of stages, those shared with other runs included)."
     )
 
@@ -121,7 +119,7 @@ def _noise(result: Result) -> str | None:
     spread = stdev(values)
     effects = ", ".join(f"{n} seeds {detectable(spread * 2**0.5, n):.3f}" for n in (3, 5, 8))
     return (
-        f"Noise ([{result.name}](results/{result.name}), scale {summary['scale']}): over {len(values)} seeds of one arm the "
-        f"endpoint has a standard deviation of {spread:.3f} bits per byte. Two such arms whose noise is independent would "
-        f"need a true difference of: {effects}. Pairing by seed lowers this where arms share their noise."
+        f"over {len(values)} seeds of one arm the endpoint has a standard deviation of {spread:.3f} bits per byte. Two such "
+        f"arms whose noise is independent would need a true difference of: {effects}. Pairing by seed lowers this where arms "
+        "share their noise."
     )
