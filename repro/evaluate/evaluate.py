@@ -116,9 +116,13 @@ def _merge(lm: harness.QuietLM, plans: list[tasks.Plan], s: Eval, items: Path, b
         if "why" in part:
             missing[plan.name] = part["why"]
             continue
-        if remarks := sorted({f"without {task}: {why}" for task, why in part["missing"].items()} | set(part["notes"].values())):
-            notes[plan.name] = remarks
         results = part["results"]
+        remarks = {f"without {task}: {why}" for task, why in part["missing"].items()} | set(part["notes"].values())
+        remarks |= {
+            f"without {len(ids)} of {task}: {results['why_excluded'][task]}" for task, ids in results["excluded"].items()
+        }
+        if remarks:
+            notes[plan.name] = sorted(remarks)
         for key, value in results.items():
             native.setdefault(key, {}).update(value) if isinstance(value, dict) else native.setdefault(key, value)
         native.setdefault("items", {}).update(part["items"])

@@ -71,6 +71,7 @@ class QuietLM(HFLM):
     """lm-eval's Hugging Face model; its forward passes move our progress bar."""
 
     bar: Any = None
+    too_long = 0  # answers that did not fit the context since `run` began
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """As in lm-eval, with the number of requests announced."""
@@ -83,10 +84,12 @@ class QuietLM(HFLM):
         return super().generate_until(requests, disable_tqdm=True)
 
     def _loglikelihood_tokens(self, requests: list[Any], *args: Any, **kwargs: Any) -> list[tuple[float, bool]]:
-        longest = max((len(answer) for _, _, answer in requests), default=0)
-        if longest > self.max_length:  # lm-eval asserts it without a word
-            raise ValueError(f"an answer of {longest} tokens is longer than the model's context of {self.max_length}")
-        return super()._loglikelihood_tokens(requests, *args, **kwargs)
+        """As in lm-eval, but an answer longer than the context is not a number; lm-eval gives up the whole task for it."""
+        fits = [len(answer) <= self.max_length for _, _, answer in requests]
+        self.too_long += fits.count(False)
+        fitting = [request for request, fit in zip(requests, fits, strict=True) if fit]
+        found = iter(super()._loglikelihood_tokens(fitting, *args, **kwargs))
+        return [next(found) if fit else (math.nan, False) for fit in fits]
 
     def _announce(self, requests: int) -> None:
         if self.bar is not None:
@@ -149,8 +152,10 @@ def run(
     """Evaluate one planned entry whose YAML files lie in ``folder``.
 
     Returns lm-eval's results (its native JSON, without samples) and the rows of :mod:`repro.evaluate.per_item`. Items
-    with a log-likelihood that is not finite are named under ``excluded`` and enter no metric.
+    with a log-likelihood that is not finite are named under ``excluded``, with the reason under ``why_excluded``, and enter
+    no metric.
     """
+    lm.too_long = 0
     random.seed(SEEDS["random"])
     np.random.seed(SEEDS["numpy"])
     torch.manual_seed(SEEDS["torch"])
@@ -177,19 +182,24 @@ def run(
         if not row["finite"] and row["doc_id"] not in excluded[row["task"]]:
             excluded[row["task"]].append(row["doc_id"])
     excluded = {task: ids for task, ids in excluded.items() if ids}
+    why = (
+        f"{lm.too_long} answers are longer than the context of {lm.max_length} tokens"
+        if lm.too_long
+        else "log-likelihoods that are not finite; is the model broken?"
+    )
     if excluded:
         with quiet():
-            results = _without(excluded, loaded, samples)
-    return _plain(results, plan, folder) | {"excluded": excluded}, items
+            results = _without(excluded, why, loaded, samples)
+    return _plain(results, plan, folder) | {"excluded": excluded, "why_excluded": {task: why for task in excluded}}, items
 
 
-def _without(excluded: dict[str, list[int]], loaded: Any, samples: dict[str, list[Any]]) -> dict[str, Any]:
+def _without(excluded: dict[str, list[int]], why: str, loaded: Any, samples: dict[str, list[Any]]) -> dict[str, Any]:
     """lm-eval's own aggregation over the items that are left."""
     kept = {}
     for name, task in loaded["tasks"].items():
         left = [sample for sample in samples[name] if sample["doc_id"] not in excluded.get(name, ())]
         if not left:
-            raise ArithmeticError(f"all {len(samples[name])} log-likelihoods of {name} are non-finite: the model is broken")
+            raise ArithmeticError(f"all {len(samples[name])} items of {name} are left out: {why}")
         raw = defaultdict(list)
         for sample in left:
             for metric in sample["metrics"]:

@@ -208,7 +208,7 @@ def test_a_model_that_is_nan_throughout_spoils_its_cells_only_in_words(folders):
     tokenizer = AutoTokenizer.from_pretrained(folders / "model")
     settings = Eval(tasks=["piqa"], text_tasks=["wikitext"])
     summary = evaluate((model, tokenizer), settings, folders / "items", folders / "nan")
-    assert "all 12 log-likelihoods of piqa are non-finite" in summary["missing"]["piqa"]
+    assert "all 12 items of piqa are left out: log-likelihoods that are not finite" in summary["missing"]["piqa"]
     assert summary["text_bits_per_byte"]["wikitext"]["value"] is None
     assert summary["bits_per_byte"] is None
 
@@ -220,10 +220,31 @@ def test_one_failing_task_leaves_the_others_alone(folders, tmp_path):
     assert "piqa/acc" in summary["metrics"]
 
 
-def test_an_answer_longer_than_the_context_is_said(folders, tmp_path):
-    short = Eval(tasks=["arc_easy"], text_tasks=["wikitext"], max_length=2)
+def test_only_the_items_with_an_answer_longer_than_the_context_are_left_out(folders, tmp_path):
+    shutil.copytree(folders / "items", tmp_path / "items")
+    path = tmp_path / "items" / "piqa" / "validation.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[4]["sol1"] = words(random.Random(0), 200)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = Eval(tasks=["piqa", "arc_easy"], text_tasks=[], max_length=64)
+    short = evaluate(folders / "model", settings, tmp_path / "items", tmp_path / "short")
+    others = evaluate(folders / "model", settings, folders / "items", tmp_path / "others")
+    assert not short["missing"] and not others["notes"]
+    assert short["notes"] == {"piqa": ["without 1 of piqa: 1 answers are longer than the context of 64 tokens"]}
+    assert short["non_finite"] == {"piqa": [4]}
+    kept = pl.read_parquet(tmp_path / "others" / "items.parquet").filter((pl.col("task") == "piqa") & (pl.col("doc_id") != 4))
+    for name in ("acc", "acc_norm"):
+        cell = short["metrics"][f"piqa/{name}"]
+        assert (cell["n"], cell["value"]) == (11, pytest.approx(kept[name].mean()))
+    assert short["gold_bits_per_byte"]["piqa"]["value"] == pytest.approx(kept["gold_bits_per_byte"].mean())
+    assert short["metrics"]["arc_easy/acc"] == others["metrics"]["arc_easy/acc"]
+
+
+def test_a_context_too_short_for_every_answer_is_said(folders, tmp_path):
+    short = Eval(tasks=["arc_easy"], text_tasks=["wikitext"], max_length=1)
     summary = evaluate(folders / "model", short, folders / "items", tmp_path)
-    assert "tokens is longer than the model's context of 2" in summary["missing"]["arc_easy"]
+    assert "all 12 items of arc_easy are left out" in summary["missing"]["arc_easy"]
+    assert summary["missing"]["arc_easy"].endswith("longer than the context of 1 tokens")
 
 
 @pytest.mark.parametrize("gone, message", [("tokenizer*", "holds no tokenizer"), ("config.json", "holds no model")])
