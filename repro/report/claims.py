@@ -43,6 +43,7 @@ class Claim:
     columns: tuple[str, ...] = ()
     hurts: bool = False  # the claim is that the treatment does worse
     shown: str = ""  # where our runs describe what no single contrast can test
+    needs: str = "its experiment"  # what a run would take, said where there is none
 
 
 def claims() -> list[Claim]:
@@ -80,6 +81,7 @@ def claims() -> list[Claim]:
             "proxy_size",
             "full_plus_large",
             "full_plus_small",
+            needs="a second, larger proxy from the model hub (exp=proxy_size)",
         ),
         Claim(
             "Masking retrieval heads hurts reasoning tasks far more than masking as many other heads.",
@@ -164,7 +166,7 @@ def verdict_table(results: list[Result]) -> Table:
         for result in ours:
             rows.append([claim.text, claim.rests_on, claim.printed, result.label, *judge(claim, result)])
         if not ours:
-            rows.append([claim.text, claim.rests_on, claim.printed, NOT_RUN, None, None, None, NOT_RUN])
+            rows.append([claim.text, claim.rests_on, claim.printed, NOT_RUN, f"needs {claim.needs}", None, None, NOT_RUN])
     notes = [
         "replicated / not replicated: the 95 % interval lies on the paper's / on the other side of zero. "
         "undecided: it covers zero, or the run is a demonstration "
@@ -185,13 +187,13 @@ def judge(claim: Claim, result: Result) -> tuple[str, Cell, Cell, str]:
     """(measured on, difference, what could be seen, verdict) of one claim in one run."""
     if claim.shown == "table 3" and not any("judged" in seed for arm in result.summary["arms"].values()
                                             for seed in arm["seeds"].values()):  # fmt: skip
-        return "no judge model was named", None, None, NOT_RUN
+        return "needs a judge model (judge.url); none was at hand", None, None, NOT_RUN
     if claim.shown:
         return f"see {claim.shown}", None, None, NOT_TESTED
     chance = set(result.summary["arms"][claim.treatment]["at_chance"]) if claim.treatment in result.summary["arms"] else set()
     metrics = [m for column in claim.columns for m in columns_of(result, column) if m not in chance]
     if claim.columns and not metrics:
-        return "its benchmarks were not run, or are at chance", None, None, NOT_RUN
+        return f"needs models above chance on {', '.join(claim.columns)}", None, None, NOT_RUN
     metrics = metrics or [result.summary["endpoint"]]
     gap = difference(result, claim.treatment, claim.control, metrics, digits=4)
     below = lower_is_better(metrics[0]) != claim.hurts

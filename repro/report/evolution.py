@@ -78,6 +78,5 @@ def sentence(summary: dict[str, Any]) -> str:
     told = []
     for name, found in summary.get("evolution", {}).items():
         first = next((row["name"] for row in found["checkpoints"] if row["above"]), None)
-        when = f"first at {first}" if first else "at no checkpoint"
-        told.append(f"{name}: a head scores above 0.1 {when}")
+        told.append(f"{name}: a head scores above 0.1 first at {first}" if first else f"{name}: no head ever scores above 0.1")
     return f"{'; '.join(told)}. Checkpoints of one training were looked at, so nothing is concluded about others."

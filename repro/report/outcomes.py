@@ -264,7 +264,9 @@ def _described(summary: dict[str, Any]) -> str:
         domains = f"{len(scored)} domain{'' if len(scored) == 1 else 's'}"
         return f"{sum(scored):,} documents in {domains} were scored; nothing was trained, so nothing is concluded."
     if summary["kind"] == "analyse":
-        return f"{len(summary['arms'])} selections were described and compared; nothing was trained, so nothing is concluded."
+        from repro.report import selected
+
+        return selected.sentence(summary)
     if summary["kind"] in ("agree", "evolve", "planted"):
         from repro.report import agreement, evolution, planted
 

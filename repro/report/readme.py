@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from statistics import stdev
+from typing import Any
 
 from repro.analysis.statistics import detectable
 from repro.report.figures import artifacts
@@ -40,15 +41,15 @@ def measured(folder: Path | None) -> str:
 
 
 def block(results: list[Result]) -> str:
-    """What was found: a figure, one row a comparison, a sentence a result with its command, and the noise between seeds.
+    """What was found: the answer, a figure, a row a comparison, a sentence for every other result, and the commands.
 
     Empty without results.
     """
     ordered = sorted(results, key=lambda r: r.summary["verdict"]["demonstration"])  # evidence first
-    compared = [line for result in ordered if (line := _compared(result))]
+    compared = {result.name: line for result in ordered if (line := _compared(result))}
     if not ordered:
         return ""
-    lines = ["## What was found", ""]
+    lines = ["## What was found", "", answer(results), ""]
     if (plot := figure(results)) is not None:
         lines += [f"![{plot.alt}](paper_tables/{plot.name}.svg)", ""]
     if compared:
@@ -58,16 +59,51 @@ def block(results: list[Result]) -> str:
             "",
             "| run | contrast | difference [95 %] | pairs | could see | verdict |",
             "|---|---|---|---|---|---|",
-            *compared,
+            *compared.values(),
             "",
         ]
-    lines += [*(_said(result) for result in ordered), ""]
+    lines += [*(_said(result) for result in ordered if result.name not in compared), ""]
     lines += [
         "Claim by claim, with what was not run: [paper_tables/verdicts.md](paper_tables/verdicts.md). What was tried and what",
         "failed: [results/LOG.md](results/LOG.md). Each result's folder holds its settings, versions and every number.",
         "",
+        "<details><summary>Every line again: its command, and how long its stages took</summary>",
+        "",
+        "```bash",
+        *(_again(result) for result in ordered),
+        "```",
+        "",
+        "Machines are named in each folder; stages that runs share are counted in each.",
+        "",
+        "</details>",
+        "",
     ]
     return "\n".join(lines)
+
+
+def answer(results: list[Result]) -> str:
+    """The one sentence for a reader in a hurry: what the primary contrasts of trained models say, demonstrations left out."""
+    rows = [
+        (result.name, row)
+        for result in results
+        if result.summary["kind"] == "train" and not result.summary["verdict"]["demonstration"] and (row := _primary(result))
+    ]
+    if not rows:
+        return "**No evidence yet on training:** every comparison of trained models here is a demonstration."
+    sides: dict[str, list[str]] = {"better": [], "worse": []}
+    for name, row in rows:
+        if row["low"] > 0 or row["high"] < 0:
+            sides["better" if (row["high"] < 0) == row["lower_is_better"] else "worse"].append(name)
+    told = [f"{word} than its control in {', '.join(names)}" for word, names in sides.items() if names]
+    seen = sorted(row["detectable"] for _, row in rows)
+    power = f"{seen[0]:.3f}" if len(seen) == 1 else f"{seen[0]:.3f} to {seen[-1]:.3f}"
+    runs = f"{len(rows)} comparison{'s' if len(rows) > 1 else ''} of trained models with enough data for a verdict"
+    if told:
+        return f"**Training on the selection was {' and '.join(told)}** ({runs})."
+    return (
+        f"**No benefit of training on the selection was shown, and none of {power} bits per byte or more was likely to be "
+        f"missed:** in {runs}, every 95 % interval of the primary contrast covers zero."
+    )
 
 
 def figure(results: list[Result]) -> Plot | None:
@@ -89,10 +125,15 @@ def figure(results: list[Result]) -> Plot | None:
     return Plot("found", "What training on each selection changed", alt, [Panel("", axis, "", [series], zero_line=True)])
 
 
+def _primary(result: Result) -> dict[str, Any] | None:
+    """The primary contrast on the endpoint, where it has an interval."""
+    endpoint = result.summary["endpoint"]
+    row = next((c for c in result.summary["comparisons"] if c["primary"] and c["metric"] == endpoint), None)
+    return row if row is not None and row["low"] is not None else None
+
+
 def _compared(result: Result) -> str | None:
-    summary = result.summary
-    row = next((c for c in summary["comparisons"] if c["primary"] and c["metric"] == summary["endpoint"]), None)
-    if row is None or row["low"] is None:
+    if (row := _primary(result)) is None:
         return None
     return (
         f"| [{result.name}](results/{result.name}) | {row['treatment']} − {row['control']} | {row['difference']:+.3f} "
@@ -101,12 +142,14 @@ def _compared(result: Result) -> str | None:
 
 
 def _said(result: Result) -> str:
-    """A result's sentence (of a pilot, the noise), the command that makes it again, and how long its stages took."""
+    """A result's sentence; of a pilot, the noise."""
+    return f"- **[{result.name}](results/{result.name})**: {_noise(result) or result.summary['verdict']['sentence']}"
+
+
+def _again(result: Result) -> str:
+    """The command that makes a result again, and how long its stages took."""
     minutes = sum(artifact["seconds_last_attempt"] for artifact in artifacts(result.summary)) / 60
-    return (
-        f"- **[{result.name}](results/{result.name})**: {_noise(result) or result.summary['verdict']['sentence']} "
-        f"Again: `{command(result.summary)}` ({minutes:.0f} minutes of stages, those shared with other runs included)."
-    )
+    return f"# {result.name}: {minutes:.0f} minutes\n{command(result.summary)}"
 
 
 def _noise(result: Result) -> str | None:

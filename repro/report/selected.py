@@ -190,5 +190,23 @@ def clouds(summary: dict[str, Any]) -> Plot | None:
     return Plot("clouds", f"Words of one selection only: {pair[0]}", "; ".join(said) + ".", panels) if panels else None
 
 
+def sentence(summary: dict[str, Any]) -> str:
+    """What stands where a training run has its verdict: how much of one selection the others hold too."""
+    held: dict[str, dict[str, list[float]]] = {}
+    for pair, _, found in _cells(summary):
+        left, _, right = pair.partition(" | ")
+        if documents := found["documents"]["left"]:
+            held.setdefault(left, {}).setdefault(right, []).append(100 * found["documents"]["both"] / documents)
+    end = "Nothing was trained, so nothing is concluded about training."
+    if not held:
+        return f"{len(summary['arms'])} selections were described. {end}"
+    told = []
+    for left, others in held.items():
+        parts = ", ".join(f"{right} {min(values):.0f} to {max(values):.0f} %" for right, values in others.items())
+        told.append(f"of the documents of {left}, these hold as many, lowest to highest domain: {parts}")
+    words = "; ".join(told)
+    return f"{words[0].upper()}{words[1:]}. {end}"
+
+
 def _number(value: float | None, digits: int = 2) -> Number | None:
     return None if value is None else Number(value, digits)

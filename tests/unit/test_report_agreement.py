@@ -93,7 +93,7 @@ def test_heads_over_checkpoints():
     assert dim.panels[1].content.highest == 0.1  # what is no retrieval head does not shine
     assert interactive.to_plotly(bright)["data"][0]["zmax"] == 0.6
     assert "retrieval: a head scores above 0.1 first at late" in evolution.sentence(found)
-    assert "full, induction: a head scores above 0.1 at no checkpoint" in evolution.sentence(found)
+    assert "full, induction: no head ever scores above 0.1" in evolution.sentence(found)
     assert sum("late" in line for line in evolution.lines(found)) == 2
 
 

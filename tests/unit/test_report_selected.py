@@ -35,6 +35,12 @@ def test_tables_of_a_run(found):
     assert "2 x timeout" in by_name["judged"].notes[0] and "random" in by_name["judged"].notes[0]
 
 
+def test_the_sentence_says_how_much_the_selections_share(found):
+    said = found["verdict"]["sentence"]
+    assert said.startswith("Of the documents of attention_influence") and said.count("random 50 to 50 %") == 1
+    assert "2 selections were described" in selected.sentence({**found, "pairs": {}, "arms": {"a": {}, "b": {}}})
+
+
 def test_no_answer_is_said_in_words():
     assert selected.share({"answered": 0, "yes": 0}) == "no answers"
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 from repro import tables
 from repro.config import SettingError
-from repro.report import build, claims, outcomes, paper, paper_figures, paper_tables, summary
+from repro.report import build, claims, outcomes, paper, paper_figures, paper_tables, readme, summary
 from repro.report.collect import collect
 from repro.report.table import Interval, Number, Table
 
@@ -145,6 +145,24 @@ def test_verdicts_follow_the_interval_and_the_thresholds(tmp_path):
     assert verdict_of(tmp_path / "c", effect=0.0) == "undecided"
     assert verdict_of(tmp_path / "d", effect=0.05, demonstration=True) == "undecided (demonstration)"
     assert verdict_of(tmp_path / "e", effect=0.05, seeds=(0,)) == "undecided"
+
+
+def test_the_answer_follows_the_intervals_of_what_is_no_demonstration(tmp_path):
+    def answer(name, **kwargs):
+        committed(tmp_path / name, "run", "selection_30pct", **kwargs)
+        return readme.answer(paper_tables.read_results(tmp_path / name / "results"))
+
+    assert "was better than its control in run**" in answer("a", effect=0.05)
+    assert "was worse than its control in run**" in answer("b", effect=-0.05)
+    null = answer("c", effect=0.0)
+    assert null.startswith("**No benefit") and "in 1 comparison of trained models" in null
+    assert "No evidence yet" in answer("d", effect=0.05, demonstration=True)
+
+
+def test_every_result_is_said_once_and_has_its_command(results):
+    text = readme.block(paper_tables.read_results(results))
+    assert text.count("| [a_mixture]") == text.count("# a_mixture: ") == 1 and "**[a_mixture]" not in text
+    assert text.count("python -m repro.run") == 2
 
 
 def test_another_selector_in_the_methods_place_is_not_shown_as_the_method(tmp_path):
