@@ -47,12 +47,16 @@ def render(
 
 
 def command(summary: dict[str, Any]) -> str:
-    """The command that makes this run: the one that was typed where it was ``repro.run``, else experiment and scale."""
+    """The command that makes this run: the one that was typed where it was ``repro.run``, else experiment and scale.
+
+    With the number of threads where one was set, since last bits depend on it.
+    """
     program, *arguments = summary["provenance"]["command"]
+    threads = summary["provenance"].get("omp_num_threads")
+    python = f"{f'OMP_NUM_THREADS={threads} ' if threads else ''}python -m repro.run "
     if program == "run.py":
-        kept = [a for a in arguments if not a.startswith("work=")]
-        return "python -m repro.run " + shlex.join(kept)
-    return f"python -m repro.run exp={summary['experiment']} scale={summary['scale']}"
+        return python + shlex.join(a for a in arguments if not a.startswith("work="))
+    return f"{python}exp={summary['experiment']} scale={summary['scale']}"
 
 
 def _data_uri(path: Path) -> str:

@@ -502,3 +502,11 @@ def records(path):
         if kind in (1, 4):
             yield parts
             parts = b""
+
+
+def test_the_command_names_the_threads_and_no_place():
+    given = ["run.py", "exp=pilot", "work=somewhere", "exp.seeds=[0, 1]"]
+    summary = {"experiment": "pilot", "scale": "smoke", "provenance": {"command": given, "omp_num_threads": "1"}}
+    assert page.command(summary) == "OMP_NUM_THREADS=1 python -m repro.run exp=pilot 'exp.seeds=[0, 1]'"
+    summary["provenance"] |= {"command": ["pytest", "-q"], "omp_num_threads": None}
+    assert page.command(summary) == "python -m repro.run exp=pilot scale=smoke"
