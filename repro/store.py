@@ -252,9 +252,7 @@ def provenance() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": packages,
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
-        "omp_num_threads": os.environ.get(
-            "OMP_NUM_THREADS"
-        ),  # another number of threads sums in another order: other last bits
+        "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),  # sums, and so last bits, depend on it
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
 
