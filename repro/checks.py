@@ -77,6 +77,8 @@ def sizes(settings: Settings, stages: list[Stage], store: Store, device: str) ->
 
     Asked before the first stage, and again behind each proxy. Raises :class:`SettingError`.
     """
+    from repro.proxy.stage import within_context
+
     todo = [stage for stage in stages if not store.has(stage)]
     for stage in todo:
         if stage.name == "proxy" and stage.settings["kind"] == "hub":
@@ -85,22 +87,11 @@ def sizes(settings: Settings, stages: list[Stage], store: Store, device: str) ->
             hub_commit(stage.settings["repo"], stage.settings["revision"], "model")
         name = {"score": "window", "detection": "probe_tokens"}.get(stage.name)
         if name and store.has(stage.inputs["proxy"]):
-            length, context = stage.settings[name], context_of(store.path(stage.inputs["proxy"]) / "model")
             setting = f"{'score' if stage.name == 'score' else 'heads'}.{name}"
-            if context is not None and length > context:
-                raise SettingError(
-                    f"{setting}={length} is longer than the proxy's context of {context}; set {setting}={context}"
-                )
+            within_context(setting, stage.settings[name], store.path(stage.inputs["proxy"]) / "model")
     trainings = [stage for stage in todo if stage.name == "pretrain"]
     if trainings:
         _trainings(settings, trainings, store, device)
-
-
-def context_of(model: Path) -> int | None:
-    """The longest sequence that a model was made for; ``None`` where its configuration does not say."""
-    from transformers import AutoConfig
-
-    return getattr(AutoConfig.from_pretrained(model).get_text_config(), "max_position_embeddings", None)
 
 
 def _trainings(settings: Settings, stages: list[Stage], store: Store, device: str) -> None:

@@ -38,6 +38,7 @@ def _run(s: Score, proxy_settings: Proxy, context: Context) -> None:
     from repro.corpus.documents import shards
     from repro.influence import examples, workers
     from repro.influence import shards as one
+    from repro.proxy.stage import within_context
 
     corpus = context.inputs["corpus"]
     rank, machines = context.part
@@ -45,7 +46,7 @@ def _run(s: Score, proxy_settings: Proxy, context: Context) -> None:
     require(bool(sources) or machines > 1, "the corpus holds no training documents; there is nothing to score")
     digests = _checked_digests(corpus, sources)
     job = workers.Job.of(s, proxy_settings.dtype, context)
-    workers.check_window(job)
+    within_context("score.window", job.window, Path(job.model))
     if s.mask == "mean":
         job = _with_means(job, corpus, context.out)
 

@@ -45,17 +45,6 @@ class Job:
         return Job(model, heads, dtype, s.mask, s.window, s.max_tokens, s.tokens_per_batch, context.device, s.threads)
 
 
-def check_window(job: Job) -> None:
-    """Refuse a window that is longer than the proxy's context."""
-    from transformers import AutoConfig
-
-    context = getattr(AutoConfig.from_pretrained(job.model).get_text_config(), "max_position_embeddings", None)
-    if context is not None and job.window > context:
-        raise SettingError(
-            f"score.window={job.window} is longer than the proxy's context of {context}; set score.window={context}"
-        )
-
-
 def scorer(job: Job, device: str | None = None) -> Scorer:
     """The scorer of a job, on ``device`` if another than the job's."""
     from safetensors.torch import load_file

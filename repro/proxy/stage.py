@@ -43,6 +43,15 @@ def stage(s: Proxy) -> Stage:
     return Stage("proxy", label, settings, lambda context: _run(s, settings, context))
 
 
+def within_context(setting: str, length: int, model: Path) -> None:
+    """Refuse a window that is longer than the proxy's context, if its configuration says one. Raises :class:`SettingError`."""
+    from transformers import AutoConfig
+
+    context = getattr(AutoConfig.from_pretrained(model).get_text_config(), "max_position_embeddings", None)
+    if context is not None and length > context:
+        raise SettingError(f"{setting}={length} is longer than the proxy's context of {context}; set {setting}={context}")
+
+
 def checkpoint(pretrain: Stage, folder: str) -> Stage:
     """A model that a training exported (``model`` or ``models/<tokens>`` of its artifact) as a proxy."""
 
