@@ -72,6 +72,14 @@ def test_trainings_that_cannot_be_are_refused_before_anything_is_scored(tmp_path
         sized(["model=7b"], tmp_path)
 
 
+def test_ranks_on_other_machines_do_not_train_on_a_cpu_unasked(tmp_path):
+    away = ["train.launcher=manual", "train.processes=2", "train.ranks_per_node=1", "train.micro_batch=4"]
+    with pytest.raises(SettingError, match="device=auto finds no GPU on this one"):
+        sized(away, tmp_path)
+    sized([*away, "device=cpu"], tmp_path)
+    sized(away, tmp_path, "cuda")
+
+
 def test_the_disk_must_hold_every_model_and_one_trainings_checkpoints(tmp_path, monkeypatch):
     settings = compose(["exp=selection_30pct", "scale=smoke"])
     pretrains = [stage for stage in build(settings).order() if stage.name == "pretrain"]
