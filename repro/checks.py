@@ -105,8 +105,8 @@ def _trainings(settings: Settings, stages: list[Stage], store: Store, device: st
         elsewhere = train.launcher in ("slurm", "manual") or train.hostfile is not None
         require(
             not elsewhere or (settings.device, device) != ("auto", "cpu"),
-            f"train.launcher={train.launcher} starts the ranks on other machines, and device=auto finds no GPU on this one: start "
-            "the run where a GPU is, or say device=cpu if the ranks have none",
+            f"train.launcher={train.launcher} starts the ranks on other machines, and device=auto finds no GPU on this one: "
+            "start the run where a GPU is, or say device=cpu if the ranks have none",
         )
         must_start(train, device)
         cost.must_fit(model, train, memory_of_rank(train, device), None)
