@@ -19,8 +19,9 @@ def build(run_dir: Path, settings: Settings, store: Store, stages: Mapping[str, 
     from repro.report import documents, outcomes, summary
     from repro.report.collect import collect
 
-    variances = {(c.treatment, c.control): _item_variances(store, stages, c) for c in settings.exp.contrasts}
-    collected = outcomes.judge(collect(settings, store, stages), settings.exp.contrasts, variances)
+    found = collect(settings, store, stages)
+    variances = {(c.treatment, c.control): _item_variances(store, stages, found, c) for c in settings.exp.contrasts}
+    collected = outcomes.judge(found, settings.exp.contrasts, variances)
     if "score" in stages and "corpus" in stages:
         folders = store.path(stages["corpus"]), store.path(stages["score"])
         write_json(run_dir / "examples.json", documents.examples(*folders))
@@ -34,13 +35,16 @@ def build(run_dir: Path, settings: Settings, store: Store, stages: Mapping[str, 
     return sealed
 
 
-def _item_variances(store: Store, stages: Mapping[str, Any], contrast: Contrast) -> dict[str, float]:
+def _item_variances(
+    store: Store, stages: Mapping[str, Any], collected: Mapping[str, Any], contrast: Contrast
+) -> dict[str, float]:
     """What the choice of items contributes to each metric's difference, from the evaluations of the seeds both arms have."""
     from repro.report.items import item_variances
 
-    arms = stages.get("arms", {})
-    ours, theirs = arms.get(contrast.treatment, {}), arms.get(contrast.control, {})
-    shared = [s for s in ours if s in theirs and "evaluate" in ours[s] and "evaluate" in theirs[s]]
+    sides = (contrast.treatment, contrast.control)
+    ours, theirs = (stages.get("arms", {}).get(arm, {}) for arm in sides)
+    kept = [collected["arms"].get(arm, {}).get("seeds", {}) for arm in sides]
+    shared = [s for s in ours if all(str(s) in side for side in kept) and "evaluate" in ours[s] and "evaluate" in theirs[s]]
     return item_variances([(store.path(ours[s]["evaluate"]), store.path(theirs[s]["evaluate"])) for s in shared])
 
 

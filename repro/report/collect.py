@@ -57,7 +57,7 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> dict
             "share": _share(settings, arm),
             "equal_passes": settings.exp.arms[arm].equal_passes,
             "heads": settings.exp.arms[arm].heads,
-            "seeds": {str(seed): _seed(store, named, documents) for seed, named in by_seed.items()},
+            **_seeds(settings, store, by_seed, documents),
         }
         for arm, by_seed in stages.get("arms", {}).items()
     }
@@ -97,6 +97,21 @@ def _artifact(store: Store, stage: Stage) -> dict[str, Any]:
     commit = {key: manifest["provenance"][key] for key in ("commit", "dirty")}
     inputs = {key: child.fingerprint for key, child in stage.inputs.items()}
     return {"folder": stage.folder, "inputs": inputs, **{key: manifest[key] for key in kept}, **commit}
+
+
+def _seeds(
+    settings: Settings, store: Store, by_seed: Mapping[int, Mapping[str, Stage]], documents: polars.DataFrame | None
+) -> dict[str, dict[str, Any]]:
+    """``seeds``: {seed: row}; where the proxy itself is masked, draws that are no control stand under ``missed`` instead."""
+    rows = {str(seed): _seed(store, named, documents) for seed, named in by_seed.items()}
+    missed = {seed for seed, row in rows.items() if settings.exp.kind == "mirror" and misses(row.get("masked", {}))}
+    kept = {seed: row for seed, row in rows.items() if seed not in missed}
+    return {"seeds": kept} | ({"missed": {seed: rows[seed] for seed in rows if seed in missed}} if missed else {})
+
+
+def misses(heads: Mapping[str, Any]) -> bool:
+    """Whether heads (``heads.json``) that should hurt ordinary text as much as others do not."""
+    return not (heads.get("control") or {}).get("within_tolerance", True)
 
 
 def _seed(store: Store, named: Mapping[str, Stage], documents: polars.DataFrame | None) -> dict[str, Any]:

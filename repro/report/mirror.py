@@ -21,13 +21,25 @@ def tables(summary: dict[str, Any]) -> list[Table]:
 
 
 def notes(summary: dict[str, Any]) -> list[str]:
-    """What the intervals of such a run cover."""
-    return [COVERS] if summary["kind"] == "mirror" else []
+    """What the intervals of such a run cover, and which draws they leave out."""
+    return [COVERS, *left_out(summary)] if summary["kind"] == "mirror" else []
+
+
+def left_out(summary: dict[str, Any]) -> list[str]:
+    """Draws that do not hurt ordinary text as much as they should: listed with their heads, and in no mean or difference."""
+    arms = [
+        (arm, row["missed"], len(row["seeds"]) + len(row["missed"])) for arm, row in summary["arms"].items() if "missed" in row
+    ]
+    return [
+        f"Left out: {len(missed)} of {drawn} draws of {arm} (seed {', '.join(missed)}), whose damage to ordinary text is not "
+        "within the tolerance of that of the retrieval heads."
+        for arm, missed, drawn in arms
+    ]
 
 
 def masked(summary: dict[str, Any]) -> Table:
     """One row an arm and draw: its heads, and the rise in loss on held-out text over the arm that masks nothing."""
-    found = {name: evaluated(arm) for name, arm in summary["arms"].items()}
+    found = {name: evaluated(arm) | arm.get("missed", {}) for name, arm in summary["arms"].items()}
     base = next((heldout(row) for by_seed in found.values() for row in by_seed.values() if "masked" not in row), None)
     rows: list[list[Cell]] = []
     for name, by_seed in found.items():

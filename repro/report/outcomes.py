@@ -8,7 +8,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from repro.config import Contrast, require
-from repro.report.collect import lower_is_better
+from repro.report.collect import lower_is_better, misses
 from repro.store import finite
 
 SEEDS, DOCUMENTS, SOURCES = 3, 200, 3  # a verdict needs as many seeds, selected documents and source groups a domain
@@ -180,11 +180,11 @@ def in_words(row: dict[str, Any], reasons: Sequence[str]) -> str:
 
 def verdict(summary: dict[str, Any], comparisons: list[dict[str, Any]]) -> dict[str, Any]:
     """``demonstration``, the ``reasons`` for it, the ``words`` (those of the primary comparison) and the ``sentence``."""
-    primary = [r for r in comparisons if r["primary"]]
-    row = next((r for r in primary if r["metric"] == summary["endpoint"]), None)
+    row = next((r for r in comparisons if r["primary"] and r["metric"] == summary["endpoint"]), None)
     if row is None:
         lost = f"The endpoint {summary['endpoint']} was not measured in both arms: not enough data."
-        sentence = lost if primary else _described(summary)
+        named = any(contrast["primary"] for contrast in summary["settings"]["exp"]["contrasts"])
+        sentence = lost if named else _described(summary)
         return {"demonstration": False, "reasons": [], "words": "none", "sentence": sentence}
     reasons = shortfalls(summary, row)
     sentence = _measured(row) if reasons or row["low"] is None else _concluded(row, summary)
@@ -217,14 +217,13 @@ def shortfalls(summary: dict[str, Any], primary: dict[str, Any]) -> list[str]:
 
 
 def _unmatched(summary: dict[str, Any], primary: dict[str, Any]) -> list[str]:
-    """Draws of damage-matched heads that do not hurt ordinary text as they should (``exp.kind: mirror``)."""
-    reasons = []
-    for arm in (primary["treatment"], primary["control"]):
-        facts = [row["masked"]["control"] or {} for row in evaluated(summary["arms"][arm]).values() if "masked" in row]
-        within = [found["within_tolerance"] for found in facts if "within_tolerance" in found]
-        if not all(within):
-            reasons.append(f"{within.count(False)} of {len(within)} draws of {arm} miss the damage they should match")
-    return reasons
+    """Arms whose scores come from control heads that do not hurt ordinary text as they should.
+
+    Where the proxy itself is masked, such draws are no seeds to begin with (``repro.report.collect``).
+    """
+    arms = (primary["treatment"], primary["control"])
+    missed = {arm: sum(misses(row.get("masked", {})) for row in summary["arms"][arm]["seeds"].values()) for arm in arms}
+    return [f"the heads of {arm} miss the damage they should match" for arm, seeds in missed.items() if seeds]
 
 
 def _smallest(summary: dict[str, Any], row: dict[str, Any]) -> dict[str, tuple[int, int]]:

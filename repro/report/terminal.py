@@ -6,7 +6,7 @@ import textwrap
 from statistics import mean
 from typing import Any
 
-from repro.report import agreement, evolution
+from repro.report import agreement, evolution, mirror
 from repro.report.outcomes import unit
 from repro.report.run_tables import arm_values
 
@@ -21,7 +21,7 @@ def render(summary: dict[str, Any]) -> str:
     verdict = summary["verdict"]
     if verdict["demonstration"]:
         lines.append("This is a demonstration, not evidence:")
-    for text in [verdict["sentence"], *(f"- {reason}" for reason in verdict["reasons"])]:
+    for text in [verdict["sentence"], *(f"- {reason}" for reason in verdict["reasons"]), *mirror.left_out(summary)]:
         lines += textwrap.wrap(text, WIDTH, subsequent_indent="  " if text.startswith("- ") else "")
     return "\n".join(lines)
 

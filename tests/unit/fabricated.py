@@ -227,8 +227,13 @@ def judged(yes: int, answered: int) -> dict[str, Any]:
     return {"domains": {"code": row}, "model": "fabricated", "failures": {"timeout": 2}}
 
 
-def masked_run(work: Path, seeds: tuple[int, ...] = (0, 1, 2), hurt: float = 0.3) -> tuple[Settings, Store, dict[str, Any]]:
-    """Artifacts of a run of ``exp.kind: mirror``: masking the retrieval heads raises bits per byte by ``hurt`` over random ones."""
+def masked_run(
+    work: Path, seeds: tuple[int, ...] = (0, 1, 2), hurt: float = 0.3, missed: tuple[int, ...] = ()
+) -> tuple[Settings, Store, dict[str, Any]]:
+    """Artifacts of a run of ``exp.kind: mirror``: masking the retrieval heads raises bits per byte by ``hurt`` over random ones.
+
+    Damage-matched draws of the seeds in ``missed`` do not match.
+    """
     store_module.provenance = provenance
     arms = {name: Arm(heads={"detector": name}) for name in ("none", "random", "random_same_layers", "random_matched_damage")}
     arms = {"base": arms.pop("none"), "retrieval": Arm(), **arms}
@@ -248,9 +253,9 @@ def masked_run(work: Path, seeds: tuple[int, ...] = (0, 1, 2), hurt: float = 0.3
         stages["arms"][arm] = {}
         for seed in seeds:
             draw = seed if arm.startswith("random") else 0
-            named = (
-                {} if arm == "base" else {"heads": Stage("heads", arm, {"draw": draw}, lambda c, a=arm: _masked_heads(c, a))}
-            )
+            found = {"draw": draw, "within": seed not in missed}
+            masking = Stage("heads", arm, found, lambda c, a=arm, w=found["within"]: _masked_heads(c, a, w))
+            named = {} if arm == "base" else {"heads": masking}
             shift = {"base": -0.1, "retrieval": hurt}.get(arm, 0.0)
             run = Stage(
                 "evaluate", arm, {"draw": draw, "hurt": hurt}, lambda c, d=draw, x=shift, a=arm: _evaluate(c, d, x, a), named
@@ -261,7 +266,7 @@ def masked_run(work: Path, seeds: tuple[int, ...] = (0, 1, 2), hurt: float = 0.3
     return chosen, store, stages
 
 
-def _masked_heads(context: Context, arm: str) -> None:
-    facts = {"loss_rise": 0.11, "loss_rise_of_important": 0.12, "within_tolerance": True}
+def _masked_heads(context: Context, arm: str, within: bool) -> None:
+    facts = {"loss_rise": 0.11, "loss_rise_of_important": 0.12, "within_tolerance": within}
     write_json(context.out / "heads.json", {"detector": arm, "selected": [[3, 1], [4, 0]],
                                             "control": facts if arm.endswith("damage") else None})  # fmt: skip

@@ -65,12 +65,29 @@ def test_heads_of_the_built_proxy_prove_nothing(sealed):
     ]
 
 
-def test_draws_that_miss_the_damage_are_no_control(sealed):
+def test_draws_that_miss_the_damage_are_no_control(tmp_path):
+    """The run with a draw that missed is the run without that draw, and says so."""
+    few = built(tmp_path / "few", seeds=(0, 2, 3))
+    found = built(tmp_path / "missed", seeds=(0, 1, 2, 3), missed=(1,))
+    arm = found["arms"]["random_matched_damage"]
+    assert list(arm["seeds"]) == ["0", "2", "3"] and list(arm["missed"]) == ["1"]
+    rows = [row_of(summary, "random_matched_damage") for summary in (few, found)]
+    assert rows[0] == rows[1] and rows[1]["seeds"] == 3 and found["verdict"]["words"] == "worse"
+    assert row_of(found, "random")["seeds"] == 4
+    said = "Left out: 1 of 4 draws of random_matched_damage (seed 1)"
+    assert mirror.left_out(found)[0].startswith(said) and said in terminal.render(found).replace("\n", " ")
+    listed = [row for row in mirror.masked(found).rows if row[0] == "random_matched_damage"]
+    assert sorted((row[1], row[-1]) for row in listed) == [("0", "yes"), ("1", "no"), ("2", "yes"), ("3", "yes")]
+    none = built(tmp_path / "none", seeds=(0, 1), missed=(0, 1))
+    assert "was not measured in both arms" in none["verdict"]["sentence"] and "2 of 2 draws" in mirror.left_out(none)[0]
+
+
+def test_an_arm_scored_by_heads_that_miss_the_damage_is_no_evidence(sealed):
     arms = json.loads(json.dumps(sealed["arms"]))
     arms["random_matched_damage"]["seeds"]["1"]["masked"]["control"]["within_tolerance"] = False
     primary = row_of(sealed, "random_matched_damage")
     assert outcomes.shortfalls({**sealed, "arms": arms}, primary) == [
-        "1 of 3 draws of random_matched_damage miss the damage they should match"
+        "the heads of random_matched_damage miss the damage they should match"
     ]
 
 
