@@ -6,6 +6,7 @@ They are apart so that another head share, or a control, does not detect again.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from repro.heads.probes import Probe
     from repro.proxy.load import ProxyModel
 
+CALIBRATION = "domains in turn"  # held-out text that damage and mean outputs are measured on; part of those fingerprints
 EXAMPLES = 8  # probes kept whole, to show what masking does to them
 
 
@@ -56,7 +58,7 @@ def stage(s: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage) -> Stage
     if is_drawn(s):
         settings["seed"] = s.control_seed
     if s.detector == "random_matched_damage":
-        settings |= {"damage_tolerance": s.damage_tolerance, "draws": s.draws, "search": "bisection"}
+        settings |= {"damage_tolerance": s.damage_tolerance, "draws": s.draws, "search": "bisection", "text": CALIBRATION}
     return Stage(
         "heads",
         s.detector,
@@ -71,14 +73,19 @@ def is_drawn(s: Heads) -> bool:
     return s.detector.startswith("random") or s.detector == "bottom"
 
 
-def first_texts(corpus: Path, split: str) -> list[str]:
-    """Texts of the first documents of every shard, all domains in turn: enough for probe values and calibration."""
+def _first_texts(corpus: Path, split: str) -> list[list[str]]:
+    """Texts of the first documents of the first shards of every domain, shard by shard."""
     import polars
 
     from repro.corpus.documents import shards
 
     paths = sorted(shards(corpus, split), key=lambda p: (p.stem.rpartition("-")[2], p.stem))[:64]
-    return [text for p in paths for text in polars.read_parquet(p, columns=["text"], n_rows=100)["text"]]
+    return [polars.read_parquet(p, columns=["text"], n_rows=100)["text"].to_list() for p in paths]
+
+
+def heldout_texts(corpus: Path) -> list[str]:
+    """Held-out texts to calibrate on, one of every domain in turn: whoever reads the first few has read every domain."""
+    return [text for row in zip_longest(*_first_texts(corpus, "heldout")) for text in row if text is not None]
 
 
 def _probes(s: Heads, proxy: ProxyModel, context: Context) -> Any:
@@ -90,7 +97,7 @@ def _probes(s: Heads, proxy: ProxyModel, context: Context) -> Any:
         special = set(proxy.tokenizer.all_special_ids)
         vocabulary = [i for i in range(len(proxy.tokenizer)) if i not in special]
         return lambda index: repeated(index, vocabulary, s, proxy.prefix)
-    texts = first_texts(context.inputs["corpus"], "documents")
+    texts = [text for shard in _first_texts(context.inputs["corpus"], "documents") for text in shard]
     values, how = probes.values_from(texts, proxy.encode, s)
     context.facts |= {"values": len(values), "values_cut": bool(how), "values_from": how or "sentences"}
     if how == probes.PIECES:
@@ -212,7 +219,7 @@ def _select(s: Heads, proxy_settings: Proxy, context: Context) -> None:
     if s.detector in detectors.DETECTORS:
         selected, control = important, None
     else:
-        texts = first_texts(context.inputs["corpus"], "heldout") if s.detector == "random_matched_damage" else []
+        texts = heldout_texts(context.inputs["corpus"]) if s.detector == "random_matched_damage" else []
         selected, control = controls.draw(s, scores, important, proxy, texts)
     lowest = float(min(scores[layer, head] for layer, head in selected))
     tied = int((scores == lowest).sum())

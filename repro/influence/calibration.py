@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from repro.config import require
 from repro.heads.controls import text_windows
-from repro.heads.stage import first_texts
+from repro.heads.stage import heldout_texts
 from repro.proxy import masking
 from repro.proxy.load import ProxyModel
 from repro.store import atomic
@@ -38,7 +38,7 @@ def write_means(proxy: ProxyModel, corpus: Path, path: Path) -> None:
     """Calibrate on the held-out split and write ``means`` [layers, heads, head_dim]."""
     from safetensors.torch import save_file
 
-    windows = text_windows(proxy, first_texts(corpus, "heldout"))
+    windows = text_windows(proxy, heldout_texts(corpus))
     require(
         bool(windows),
         "score.mask=mean is calibrated on held-out text and the corpus holds none out; set corpus.heldout_share above 0",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.config import Heads, Proxy, Score, SettingError, require
+from repro.heads.stage import CALIBRATION
 from repro.store import Context, Stage, read_json, sha256_file, write_json
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ def stage(s: Score, heads_settings: Heads, proxy_settings: Proxy, proxy: Stage, 
         "dtype": proxy_settings.dtype,
         "threads": s.threads,  # the last bits of a product can depend on it
     }
+    if s.mask == "mean":
+        settings["means"] = CALIBRATION
     return Stage(
         "score",
         heads_settings.detector,

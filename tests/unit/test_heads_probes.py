@@ -1,10 +1,12 @@
 import pydoc_data.topics
 
 import numpy as np
+import polars as pl
 import pytest
 
 from repro.config import Heads, SettingError
 from repro.heads import controls, detectors, probes
+from repro.heads.stage import heldout_texts
 
 TOPICS = [pydoc_data.topics.topics[key] for key in sorted(pydoc_data.topics.topics)]
 
@@ -156,3 +158,15 @@ def test_controls_are_as_many_and_others():
 def test_a_share_that_leaves_no_others_is_refused():
     with pytest.raises(SettingError, match="lower heads.share"):
         controls.draw(Heads(detector="random", share=0.6), np.ones((2, 5)), [(0, i) for i in range(5)] + [(1, 0)], None, [])
+
+
+def test_calibration_reads_the_domains_in_turn(tmp_path):
+    """So that a few thousand tokens of held-out text are of all domains, not of the one whose name comes first."""
+    (tmp_path / "heldout").mkdir()
+    sizes = {"code-00000": 5, "code-00001": 4, "prose-00000": 3, "web-00000": 1}
+    for shard, n in sizes.items():
+        texts = [f"{shard} {i}" for i in range(n)]
+        pl.DataFrame({"text": texts}).write_parquet(tmp_path / "heldout" / f"{shard}.parquet")
+    found = heldout_texts(tmp_path)
+    assert [text.partition("-")[0] for text in found[:4]] == ["code", "prose", "web", "code"]
+    assert sorted(found) == sorted(f"{shard} {i}" for shard, n in sizes.items() for i in range(n))
