@@ -12,6 +12,7 @@ from repro.report.collect import lower_is_better, misses
 from repro.store import finite
 
 SEEDS, DOCUMENTS, SOURCES = 3, 200, 3  # a verdict needs as many seeds, selected documents and source groups a domain
+ALPHA = 0.05  # of a verdict, after Holm's correction
 ACCURACIES = ("acc_norm", "acc", "exact_match", "f1", "pass@1", "math_verify")  # first found is the task's headline metric
 
 
@@ -166,6 +167,19 @@ def holm(rows: list[dict[str, Any]], endpoint: str) -> None:
     corrected = statistics.holm({name: row["p"] for name, row in family.items() if row["p"] is not None})
     for name, p in corrected.items():
         family[name]["p_holm"] = p
+
+
+def out_of_reach(summary: dict[str, Any]) -> list[str]:
+    """Said where the seeds are too few for any secondary comparison to pass Holm's correction, whatever it shows."""
+    family = [r for r in summary.get("comparisons", []) if r["p_holm"] is not None]
+    seeds = min((r["seeds"] for r in family if r["test"] == "sign flips"), default=None)
+    if seeds is None or (least := 2 / 2**seeds) * len(family) <= ALPHA:
+        return []
+    return [
+        f"The permutation test of {seeds} seeds gives no p below {least:.3f}, and Holm's correction over {len(family)} secondary "
+        f"comparisons lifts that above {ALPHA:g}: none can be called better or worse here; read their intervals, which are not "
+        "corrected."
+    ]
 
 
 def in_words(row: dict[str, Any], reasons: Sequence[str]) -> str:

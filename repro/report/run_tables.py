@@ -7,7 +7,7 @@ from typing import Any
 
 from repro.report import agreement, compute, evolution, mirror, planted, selected
 from repro.report.figures import artifacts, selected_shares
-from repro.report.outcomes import evaluated, unit
+from repro.report.outcomes import evaluated, out_of_reach, unit
 from repro.report.table import Cell, Interval, Number, Table
 
 POWER = "could see: the smallest true difference that this many seeds with this spread see with 80 % power."
@@ -62,6 +62,7 @@ def outcome(summary: dict[str, Any]) -> Table | None:
         *mirror.notes(summary),
         f"Primary endpoint: {summary['endpoint']}. All other rows are secondary; their p values are Holm-corrected "
         "together with those of the other contrasts on the endpoint.",
+        *out_of_reach(summary),
         POWER,
         CHANCE_NOTE,
     ]
@@ -86,7 +87,7 @@ def contrasts(summary: dict[str, Any]) -> Table | None:
         rows.append([name, _interval(r), _number(r["detectable"], 4), p, r["verdict"], r["seeds"]])
     better = "below zero favours the first arm" if found[0]["lower_is_better"] else "above zero favours the first arm"
     over = f"Over {unit(summary)}, 95 % t-intervals; p of all that is secondary Holm-corrected."
-    notes = [f"Difference in {summary['endpoint']}; {better}. {over}", POWER, *mirror.notes(summary)]
+    notes = [f"Difference in {summary['endpoint']}; {better}. {over}", *out_of_reach(summary), POWER, *mirror.notes(summary)]
     columns = ["contrast", "difference [95 %]", "could see", "p (Holm)", "verdict", "seeds"]
     return Table("contrasts", "Contrasts on the primary endpoint", columns, rows, notes)
 

@@ -7,7 +7,7 @@ from statistics import mean
 from typing import Any
 
 from repro.report import agreement, evolution, mirror
-from repro.report.outcomes import unit
+from repro.report.outcomes import out_of_reach, unit
 from repro.report.run_tables import arm_values
 
 WIDTH = 100
@@ -21,7 +21,12 @@ def render(summary: dict[str, Any]) -> str:
     verdict = summary["verdict"]
     if verdict["demonstration"]:
         lines.append("This is a demonstration, not evidence:")
-    for text in [verdict["sentence"], *(f"- {reason}" for reason in verdict["reasons"]), *mirror.left_out(summary)]:
+    for text in [
+        verdict["sentence"],
+        *(f"- {reason}" for reason in verdict["reasons"]),
+        *out_of_reach(summary),
+        *mirror.left_out(summary),
+    ]:
         lines += textwrap.wrap(text, WIDTH, subsequent_indent="  " if text.startswith("- ") else "")
     return "\n".join(lines)
 

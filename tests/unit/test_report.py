@@ -510,3 +510,12 @@ def test_the_command_names_the_threads_and_no_place():
     assert page.command(summary) == "OMP_NUM_THREADS=1 python -m repro.run exp=pilot 'exp.seeds=[0, 1]'"
     summary["provenance"] |= {"command": ["pytest", "-q"], "omp_num_threads": None}
     assert page.command(summary) == "python -m repro.run exp=pilot scale=smoke"
+
+
+def test_a_correction_that_nothing_can_pass_is_said():
+    def said(seeds, family, test="sign flips"):
+        row = {"p_holm": 1.0, "test": test, "seeds": seeds}
+        return outcomes.out_of_reach({"comparisons": [*([row] * family), {"p_holm": None, "test": test, "seeds": 2}]})
+
+    assert "gives no p below 0.008" in said(8, 22)[0] and "over 22 secondary" in said(8, 22)[0]
+    assert said(8, 6) == [] and said(12, 22) == [] and said(5, 22, "t") == [] and outcomes.out_of_reach({}) == []
