@@ -176,9 +176,9 @@ def out_of_reach(summary: dict[str, Any]) -> list[str]:
     if seeds is None or (least := 2 / 2**seeds) * len(family) <= ALPHA:
         return []
     return [
-        f"The permutation test of {seeds} seeds gives no p below {least:.3f}, and Holm's correction over {len(family)} secondary "
-        f"comparisons lifts that above {ALPHA:g}: none can be called better or worse here; read their intervals, which are not "
-        "corrected."
+        f"The permutation test of {seeds} seeds gives no p below {least:.3f}, and Holm's correction over {len(family)} "
+        f"secondary comparisons lifts that above {ALPHA:g}: none can be called better or worse here; read their intervals, "
+        "which are not corrected."
     ]
 
 

@@ -98,11 +98,24 @@ def answer(results: list[Result]) -> str:
     seen = sorted(row["detectable"] for _, row in rows)
     power = f"{seen[0]:.3f}" if len(seen) == 1 else f"{seen[0]:.3f} to {seen[-1]:.3f}"
     runs = f"{len(rows)} comparison{'s' if len(rows) > 1 else ''} of trained models with enough data for a verdict"
+    end = f"These are {_sizes([r for r in results if r.name in {name for name, _ in rows}])}: nothing follows for larger ones."
     if told:
-        return f"**Training on the selection was {' and '.join(told)}** ({runs})."
+        return f"**Training on the selection was {' and '.join(told)}** ({runs}). {end}"
     return (
         f"**No benefit of training on the selection was shown, and none of {power} bits per byte or more was likely to be "
-        f"missed:** in {runs}, every 95 % interval of the primary contrast covers zero."
+        f"missed:** in {runs}, every 95 % interval of the primary contrast covers zero. {end}"
+    )
+
+
+def _sizes(results: list[Result]) -> str:
+    """What was trained, of all these results: parameters and tokens."""
+    facts = [a["facts"] for result in results for a in artifacts(result.summary) if a["stage"] == "pretrain"]
+    found = {key: sorted(fact[key] / 1e6 for fact in facts if key in fact) for key in ("parameters", "tokens")}
+    ranges = {
+        k: f"{v[0]:.1f}" if f"{v[0]:.1f}" == f"{v[-1]:.1f}" else f"{v[0]:.1f} to {v[-1]:.1f}" for k, v in found.items() if v
+    }
+    return (
+        f"models of {ranges.get('parameters', '?')} million parameters, trained on {ranges.get('tokens', '?')} million tokens"
     )
 
 

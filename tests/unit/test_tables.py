@@ -155,7 +155,7 @@ def test_the_answer_follows_the_intervals_of_what_is_no_demonstration(tmp_path):
     assert "was better than its control in run**" in answer("a", effect=0.05)
     assert "was worse than its control in run**" in answer("b", effect=-0.05)
     null = answer("c", effect=0.0)
-    assert null.startswith("**No benefit") and "in 1 comparison of trained models" in null
+    assert null.startswith("**No benefit") and "in 1 comparison of trained models" in null and "parameters" in null
     assert "No evidence yet" in answer("d", effect=0.05, demonstration=True)
 
 
