@@ -183,6 +183,7 @@ def own_table(name: str, title: str, results: list[Result], contrasts: list[tupl
                 shown = [Number(mean(v.values()), 4) if v else NOT_RUN for v in means]
                 rows.append([result.label, f"{treatment} − {control}", metric, *shown, *gap.cells])
     notes = [POWER, "Bits per byte: lower is better. Paired by seed; 95 % t-intervals, not corrected for the number of rows."]
+    notes += _left_out(results)
     return Table(name, title, columns, rows or [[NOT_RUN, *[None] * 7]], notes)
 
 
@@ -286,8 +287,13 @@ def table6(results: list[Result]) -> Table:
     for column in dict.fromkeys(c for r in results for c in own_columns(r) if c not in reference["columns"]):
         cells = [cell for r in results for cell in _masked(r, own_columns(r).get(column, []))]
         rows.append([column, *["not in the paper"] * len(kinds), *cells])
-    notes = ["Percent.", *([mirror.COVERS, CHANCE_NOTE, POWER] if results else [])]
+    notes = ["Percent.", *([mirror.COVERS, *_left_out(results), CHANCE_NOTE, POWER] if results else [])]
     return Table("table6", "Table 6: the proxy with its heads masked", columns, rows, notes)
+
+
+def _left_out(results: list[Result]) -> list[str]:
+    """Which control draws a run with masked heads leaves out."""
+    return [f"{result.name}: {note}" for result in results for note in mirror.left_out(result.summary)]
 
 
 def _masked(result: Result, metrics: list[str]) -> list[Cell]:
