@@ -135,7 +135,17 @@ def sentence(summary: dict[str, Any]) -> str:
     end = "Nothing was trained, so nothing is concluded about training."
     if not found:
         return f"No domain has enough documents to compare scores. {end}"
+    compared = len(found)
+    selectors = (
+        {arm: row.get("select", {}).get("selector") for arm, row in summary["arms"].items()} if "arms" in summary else {}
+    )
+    ours = {
+        pair: v for pair, v in found.items() if {selectors.get(arm) for arm in pair.split(" | ")} == {"attention_influence"}
+    }
+    which = "of these, "
+    if len(ours) > 1:  # that a rival's ranking is another is no news
+        found, which = ours, f"of the {len(ours)} of influence scores, "
     low, high = (pick(found, key=lambda pair: sum(found[pair]) / len(found[pair])) for pick in (min, max))
     told = [f"{pair.replace(' | ', ' and ')} agree {how} (Spearman {_range(found[pair])} over domains)"
             for pair, how in ((low, "least"), (high, "most"))]  # fmt: skip
-    return f"{len(found)} pairs of scores were compared: {'; '.join(told[: len(found)])}. {end}"
+    return f"{compared} pairs of scores were compared; {which}{'; '.join(told[: len(found)])}. {end}"
