@@ -197,7 +197,8 @@ def verdict(summary: dict[str, Any], comparisons: list[dict[str, Any]]) -> dict[
     row = next((r for r in comparisons if r["primary"] and r["metric"] == summary["endpoint"]), None)
     if row is None:
         lost = f"The endpoint {summary['endpoint']} was not measured in both arms: not enough data."
-        named = any(contrast["primary"] for contrast in summary["settings"]["exp"]["contrasts"])
+        compared = summary["kind"] in ("train", "mirror")
+        named = compared and any(contrast["primary"] for contrast in summary["settings"]["exp"]["contrasts"])
         sentence = lost if named else _described(summary)
         return {"demonstration": False, "reasons": [], "words": "none", "sentence": sentence}
     reasons = shortfalls(summary, row)
