@@ -132,7 +132,7 @@ def figure(results: list[Result]) -> Plot | None:
         return None
     x, low, high = ([row[key] for _, row in rows] for key in ("difference", "low", "high"))
     series = Series("", x, [label for label, _ in rows], "interval", low, high)
-    axis = "difference in bits per byte, 95 % interval"
+    axis = "difference, bits per byte"  # short: long names of arms leave little room
     clear = [label for label, row in rows if row["low"] > 0 or row["high"] < 0]
     alt = f"{len(rows)} contrasts with 95 % intervals; zero lies outside for {', '.join(clear) or 'none of them'}."
     return Plot("found", "What training on each selection changed", alt, [Panel("", axis, "", [series], zero_line=True)])
