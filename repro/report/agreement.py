@@ -136,9 +136,7 @@ def sentence(summary: dict[str, Any]) -> str:
     if not found:
         return f"No domain has enough documents to compare scores. {end}"
     compared = len(found)
-    selectors = (
-        {arm: row.get("select", {}).get("selector") for arm, row in summary["arms"].items()} if "arms" in summary else {}
-    )
+    selectors = {arm: row.get("select", {}).get("selector") for arm, row in summary.get("arms", {}).items()}
     ours = {
         pair: v for pair, v in found.items() if {selectors.get(arm) for arm in pair.split(" | ")} == {"attention_influence"}
     }
