@@ -79,14 +79,14 @@ def sizes(settings: Settings, stages: list[Stage], store: Store, device: str) ->
     """
     from repro.proxy.stage import within_context
 
-    todo = [stage for stage in stages if not store.has(stage)]
+    todo = store.demanded(stages)
     for stage in todo:
         if stage.name == "proxy" and stage.settings["kind"] == "hub":
             from repro.assets import hub_commit
 
             hub_commit(stage.settings["repo"], stage.settings["revision"], "model")
         name = {"score": "window", "detection": "probe_tokens"}.get(stage.name)
-        if name and store.has(stage.inputs["proxy"]):
+        if name and store.whole(stage.inputs["proxy"]):
             setting = f"{'score' if stage.name == 'score' else 'heads'}.{name}"
             within_context(setting, stage.settings[name], store.path(stage.inputs["proxy"]) / "model")
     trainings = [stage for stage in todo if stage.name == "pretrain"]

@@ -34,6 +34,10 @@ class Experiment:
                 seen.setdefault(stage.fingerprint, stage)
         return list(seen.values())
 
+    def read_by_report(self, settings: Settings) -> list[Stage]:
+        """Stages that the report reads with their text: a scoring run exports the documents it keeps."""
+        return [self.shared["corpus"]] if settings.exp.kind == "score" else []
+
     def title(self, stage: Stage) -> str:
         """What a stage is called on the terminal: the arms and the seed it belongs to, else its label."""
         owners = [(arm, seed) for arm, by_seed in self.arms.items() for seed, stages in by_seed.items()

@@ -61,8 +61,9 @@ def describe(settings: Settings) -> str:
     device = "GPU-hours" if _gpu(settings) else "hours"
     lines = [f"{'stage':10} {'of':44} {'state':7} {'tokens':>9} {'FLOPs':>9} {device:>9} {'text':>8} {'disk':>8}"]
     total = Cost()
+    run_now = {stage.fingerprint for stage in store.demanded(stages, experiment.read_by_report(settings))}
     for stage in stages:
-        cached = store.has(stage)
+        cached = stage.fingerprint not in run_now
         estimate = Cost() if cached else estimate_stage(stage, settings, tokens)
         total += estimate
         lines.append(
@@ -78,7 +79,7 @@ def describe(settings: Settings) -> str:
         + f", and {_hours(text)} hours of one CPU core for text; {_amount(total.disk_bytes)}B of disk",
         f"rate: {rate_from}",
     ]
-    if devices > MACHINE_GPUS and any(stage.name == "score" and not store.has(stage) for stage in stages):
+    if devices > MACHINE_GPUS and any(stage.name == "score" and stage.fingerprint in run_now for stage in stages):
         lines.append(
             "scoring: one process a GPU of this machine; on N machines, python -m repro.influence ... --part R/N on each"
         )

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from repro.config import GROUPS, SettingError, Settings, compose, options, to_yaml
 
+DEMONSTRATIONS = ("smoke", "laptop")  # scales too small for evidence
+
 
 def main(arguments: list[str] | None = None) -> int:
     """The door: parse, compose, plan or run, print ``run: <dir>`` last. Exit 2 for a user's mistake, 130 when interrupted."""
@@ -71,17 +73,20 @@ def _run(settings: Settings) -> Path:
     stages = experiment.order()
     device = device_of(settings.device)
     _quiet(device)
+    _say_where_from(settings)
     checks.sizes(settings, stages, store, device)
+    run_now = {stage.fingerprint for stage in store.demanded(stages, experiment.read_by_report(settings))}
     for number, stage in enumerate(stages, 1):
         place = f"[{number:>{len(str(len(stages)))}}/{len(stages)}] {stage.name:9} {experiment.title(stage)}"
-        if store.has(stage):
-            print(f"{place}  cached", flush=True)
+        if stage.fingerprint not in run_now:
+            print(f"{place}  cached{'' if store.whole(stage) else ', from a pack'}", flush=True)
             for warning in store.facts(stage).get("warnings", []):  # a running stage says them itself
                 print(f"warning: {warning}", file=sys.stderr, flush=True)
         else:
-            print(f"{place}  running", flush=True)
+            again = ", again: a pack left out what a later stage reads" if store.has(stage) else ""
+            print(f"{place}  running{again}", flush=True)
             begun = time.monotonic()
-            store.ensure(stage, device)
+            store.ensure(stage, device, whole=True)
             if stage.name == "proxy":
                 checks.sizes(settings, stages, store, device)
             print(f"{place}  done in {_duration(time.monotonic() - begun)}", flush=True)
@@ -101,6 +106,22 @@ def _run(settings: Settings) -> Path:
     print(render(summary))
     print(f"report: {folder / 'report.html'}   ({_duration(time.monotonic() - started)} in all)")
     return folder
+
+
+def _say_where_from(settings: Settings) -> None:
+    """Before hours are spent: what comes from uncommitted code is no result that can be committed."""
+    from repro.store import provenance
+
+    if settings.scale in DEMONSTRATIONS:
+        return
+    code = provenance()
+    if code["dirty"] or code["commit"] is None:
+        state = "has uncommitted changes" if code["dirty"] else "is not under git"
+        print(
+            f"warning: this code {state}: results to be committed come from a clean clone of a tag",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def device_of(wanted: str) -> str:

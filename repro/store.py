@@ -13,12 +13,11 @@ import hashlib
 import json
 import math
 import os
-import platform
 import re
-import subprocess
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.config import SettingError
+from repro.provenance import provenance
 
 
 def canonical(value: Any) -> str:
@@ -99,6 +99,7 @@ class Stage:
     inputs: dict[str, Stage] = field(default_factory=dict)
     version: int = 1
     summary: Callable[[dict[str, Any]], str] | None = None  # of the facts, in one line for the terminal
+    light: tuple[str, ...] = ()  # inputs of which it reads only what a pack keeps (no text, no weights)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -136,23 +137,45 @@ class Store:
         return self.root / stage.folder
 
     def has(self, stage: Stage) -> bool:
-        """Whether the artifact is there, whole."""
+        """Whether the stage is done: its manifest and outcome are there. Text or weights may be :meth:`left_out`."""
         return (self.path(stage) / "manifest.json").is_file()
 
-    def ensure(self, stage: Stage, device: str = "cpu") -> Path:
-        """The artifact's folder; runs the stage if it is absent. Inputs must be there already.
+    def left_out(self, stage: Stage) -> dict[str, str]:
+        """{file: sha256} of what a pack did not carry of a finished stage, and what reads it whole would miss."""
+        return read_json(self.path(stage) / "manifest.json").get("left_out", {})
 
-        A second process waits for the lock and then finds the artifact. Raises :class:`SettingError` when the disk is full.
+    def whole(self, stage: Stage) -> bool:
+        """Whether the stage is done and everything that other stages may read of it is there."""
+        return self.has(stage) and not self.left_out(stage)
+
+    def demanded(self, stages: Iterable[Stage], read: Iterable[Stage] = ()) -> list[Stage]:
+        """Which of ``stages`` (inputs first) must run: those absent, and those without the text or weights that such a stage reads.
+
+        ``read``: stages that something else, the report, reads whole. A finished training whose weights were left out of a pack
+        is not among them until an evaluation is new.
+        """
+        needed, found = {stage.fingerprint for stage in read}, []
+        for stage in reversed(list(stages)):
+            if not self.has(stage) or stage.fingerprint in needed and not self.whole(stage):
+                found.append(stage)
+                needed |= {child.fingerprint for key, child in stage.inputs.items() if key not in stage.light}
+        return found[::-1]
+
+    def ensure(self, stage: Stage, device: str = "cpu", whole: bool = False) -> Path:
+        """The artifact's folder; runs the stage if it is absent, or ``whole`` is asked for and something was left out of it.
+
+        Inputs must be there already. A second process waits for the lock and then finds the artifact. Raises
+        :class:`SettingError` when the disk is full.
         """
         from filelock import FileLock
 
-        final = self.path(stage)
-        if self.has(stage):
+        final, there = self.path(stage), self.whole if whole else self.has
+        if there(stage):
             return final
         partial = final.with_name(final.name + ".partial")
         partial.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(str(final) + ".lock"):
-            if self.has(stage):
+            if there(stage):
                 return final
             partial.mkdir(exist_ok=True)
             inputs = {key: self.path(child) for key, child in stage.inputs.items()}
@@ -161,8 +184,15 @@ class Store:
             with room_on(self.root):
                 stage.run(context)
                 _sweep(partial)
-                write_json(partial / "manifest.json", self._manifest(stage, context, started))
-            os.replace(partial, final)
+                made = self._manifest(stage, context, started)
+                before = self.left_out(stage) if self.has(stage) else {}
+                if changed := sorted(name for name, sha in before.items() if made["files"].get(name) != sha):
+                    context.warn(
+                        f"{stage.folder}: {len(changed)} of {len(before)} files that a pack left out came out otherwise here "
+                        f"than where its results were made ({', '.join(changed[:3])}): other libraries or another processor"
+                    )
+                write_json(partial / "manifest.json", made)
+            replace_folder(partial, final)
         return final
 
     def facts(self, stage: Stage) -> dict[str, Any]:
@@ -191,6 +221,15 @@ class Store:
         folder = self.path(stage)
         listed = read_json(folder / "manifest.json")["files"]
         return [name for name, sha in listed.items() if not (folder / name).is_file() or sha256_file(folder / name) != sha]
+
+
+def replace_folder(new: Path, final: Path) -> None:
+    """Rename ``new`` to ``final``; what stood there, a form without text or weights, goes once the new one stands."""
+    old = final.with_name(f"{final.name}.{os.getpid()}.old")
+    if final.exists():
+        os.replace(final, old)
+    os.replace(new, final)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
@@ -228,35 +267,12 @@ def _sweep(folder: Path) -> None:
             leftover.unlink()
 
 
-def provenance() -> dict[str, Any]:
-    """Git commit and dirty flag, package versions, Python and machine kind."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    packages = {}
-    for name in ("torch", "transformers", "lm-eval", "datasets", "deepspeed", "wandb", "omegaconf", "numpy"):
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            packages[name] = None
-    status = git("status", "--porcelain")
-    return {
-        "commit": git("rev-parse", "HEAD"),
-        "dirty": None if status is None else bool(status),
-        "python": platform.python_version(),
-        "packages": packages,
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
-        "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),  # sums, and so last bits, depend on it
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-    }
-
-
 def finite(value: float) -> float | None:
     """The value, or ``None`` where JSON has no word for it."""
     return value if math.isfinite(value) else None
+
+
+if __name__ == "__main__":
+    from repro.pack import main
+
+    sys.exit(main())

@@ -50,7 +50,9 @@ def ranking_stage(select: Select, seed: int, corpus: Stage, scores: Stage) -> St
     seed = seed if getattr(selectors.load(select.selector), "SEEDED", False) else 0
     settings = {"selector": select.selector, "params": selectors.identity(select.selector, given), "seed": seed}
     inputs = {"corpus": corpus, "scores": scores} | priority.stages(select.selector, given, corpus)
-    return Stage("ranking", select.selector, settings, lambda ctx: _rank(ctx, select.selector, given, seed), inputs)
+    return Stage(
+        "ranking", select.selector, settings, lambda ctx: _rank(ctx, select.selector, given, seed), inputs, light=("corpus",)
+    )
 
 
 def _rank(context: Context, selector: str, given: dict[str, Any], seed: int) -> None:

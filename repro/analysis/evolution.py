@@ -73,7 +73,9 @@ def trained(train: Train, pretrain: Stage, s: Proxy) -> list[Checkpoint]:
 
 def everything(corpus: Stage) -> Stage:
     """The whole training split as a selection: it needs no scores, so nothing has to be scored for it."""
-    return Stage("selection", "everything", {"selector": "all, without scores"}, _everything, {"corpus": corpus})
+    return Stage(
+        "selection", "everything", {"selector": "all, without scores"}, _everything, {"corpus": corpus}, light=("corpus",)
+    )
 
 
 def _everything(context: Context) -> None:

@@ -23,8 +23,8 @@ def score_part(settings: Settings, rank: int, machines: int, device: str) -> int
     store = Store(Path(settings.work))
     stages = [stage for stage in build(settings).order() if stage.name == "score" and not store.has(stage)]
     for stage in stages:
-        for needed in stage.ancestors()[:-1]:
-            store.ensure(needed, device)
+        for needed in store.demanded(stage.ancestors())[:-1]:
+            store.ensure(needed, device, whole=True)
         partial = store.path(stage).with_name(store.path(stage).name + ".partial")
         partial.mkdir(parents=True, exist_ok=True)
         inputs = {key: store.path(child) for key, child in stage.inputs.items()}

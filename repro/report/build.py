@@ -24,7 +24,8 @@ def build(run_dir: Path, settings: Settings, store: Store, stages: Mapping[str, 
     collected = outcomes.judge(found, settings.exp.contrasts, variances)
     if "score" in stages and "corpus" in stages:
         folders = store.path(stages["corpus"]), store.path(stages["score"])
-        write_json(run_dir / "examples.json", documents.examples(*folders))
+        if store.whole(stages["corpus"]):  # a pack carries no text
+            write_json(run_dir / "examples.json", documents.examples(*folders))
         if settings.exp.kind == "score":
             for arm, by_seed in stages.get("arms", {}).items():
                 for named in by_seed.values():

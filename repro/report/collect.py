@@ -94,7 +94,7 @@ def _artifact(store: Store, stage: Stage) -> dict[str, Any]:
     """Identity, cost and facts of a finished stage."""
     manifest = read_json(store.path(stage) / "manifest.json")
     kept = ("stage", "label", "fingerprint", "device", "seconds_last_attempt", "facts")
-    commit = {key: manifest["provenance"][key] for key in ("commit", "dirty")}
+    commit = {key: manifest["provenance"].get(key) for key in ("commit", "dirty", "tag")}
     inputs = {key: child.fingerprint for key, child in stage.inputs.items()}
     return {"folder": stage.folder, "inputs": inputs, **{key: manifest[key] for key in kept}, **commit}
 

@@ -58,7 +58,13 @@ def stage(
     inputs |= {"reference": reference} if reference else {}
     label = f"{select.selector}{'' if mixture.kind == 'alone' else '-added'}-{budget.share:g}-seed{seed}"
     return Stage(
-        "selection", label, settings, lambda ctx: _run(ctx, select.selector, params, mixture, budget, seed), inputs, version=2
+        "selection",
+        label,
+        settings,
+        lambda ctx: _run(ctx, select.selector, params, mixture, budget, seed),
+        inputs,
+        version=2,
+        light=("corpus",),
     )
 
 

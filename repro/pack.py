@@ -1,0 +1,240 @@
+"""``python -m repro.store pack exp=... | RUN_DIR`` and ``unpack FILE... [work=DIR]``: finished stages for another machine.
+
+A pack (``store.tar.zst``) holds the finished stages of a run without text and without weights, and the finished shards of a
+scoring that is not done. Parquet is written anew without its own compression, so that zstd sees what files share (ids
+of documents and items); values stay as they are. The manifest of each artifact names what was left out, with the sha256
+that making it again should give. Text comes from its source again where a stage reads it; a training whose weights are
+asked for is trained again; an unfinished training starts again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import hashlib
+import io
+import sys
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repro.config import SettingError, Settings, compose, require
+from repro.store import Stage, Store, atomic, canonical, provenance, read_json, sha256_file
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+NAME, FORMAT = "store.tar.zst", 1
+CONTENT = "pack.json"  # the first member: what the pack holds, with the sha256 of every file
+LEVEL, WINDOW_LOG = 19, 27  # zstd; 128 MB of window, so that the same columns of many files are found again
+RUN_MB, ALL_MB = 4.0, 25.0
+
+# Of each stage, what later stages read and a pack leaves out: benchmark items, documents, token ids, weights.
+LEFT_OUT = {
+    "items": ("*.jsonl",),
+    "corpus": ("heldout/*",),
+    "planted": ("heldout/*",),
+    "proxy": ("model/*",),
+    "tokens": ("*.bin", "index.parquet", "tokenizer/*"),
+    "pretrain": ("model/*", "models/*", "branch/*", "checkpoints/*"),
+}
+# What no later stage reads: logs, text kept for showing, means that are measured again.
+NOT_PACKED = {"score": ("tokens.json", "*.safetensors"), "pretrain": ("wandb/*",), "evaluate": ("parts/*", "*/parts/*")}
+WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")  # of whatever stage
+TEXT = ("text", "extra")  # columns of documents
+ROUNDED = ("gold_loglikelihood", "gold_bits_per_byte", "margin")  # of items.parquet, with --half
+
+
+def pack(
+    settings: Settings, target: Path, half: bool = False, run_mb: float = RUN_MB, all_mb: float = ALL_MB
+) -> dict[str, Any]:
+    """Write the pack of a run to ``target``; returns its content (:data:`CONTENT`).
+
+    Raises :class:`SettingError` where nothing is finished, and above ``run_mb`` or, with the packs beside it, ``all_mb``.
+    """
+    import zstandard
+
+    from repro.experiment import build
+
+    store = Store(Path(settings.work))
+    found = [packed for stage in build(settings).order() for packed in _artifacts(store, stage, half)]
+    require(
+        bool(found), f"{store.root} holds nothing of exp={settings.exp.name} that is finished; name its folder with work=DIR"
+    )
+    content = {
+        "format": FORMAT,
+        "experiment": settings.exp.name,
+        "scale": settings.scale,
+        "code": {key: value for key, value in provenance().items() if key in ("commit", "dirty", "tag")},
+        "artifacts": [{k: v for k, v in entry.items() if k != "bytes"} for entry in found],
+    }
+    files = {CONTENT: canonical(content).encode()}
+    for entry in found:
+        files |= {f"{entry['folder']}/{name}": data for name, data in entry["bytes"].items()}
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        LEVEL, window_log=WINDOW_LOG, enable_ldm=True, write_checksum=True
+    )
+    with atomic(target) as temporary:
+        with (
+            open(temporary, "wb") as handle,
+            zstandard.ZstdCompressor(compression_params=parameters).stream_writer(handle) as out,
+        ):
+            with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+                for name, data in _alike_together(files):
+                    member = tarfile.TarInfo(name)  # time, owner and mode are always the same: so are the bytes
+                    member.size = len(data)
+                    archive.addfile(member, io.BytesIO(data))
+        _within(temporary, target, files, run_mb, all_mb)
+    with atomic(target.with_name(target.name + ".sha256")) as temporary:
+        temporary.write_text(f"{sha256_file(target)}  {target.name}\n")
+    return content
+
+
+def _artifacts(store: Store, stage: Stage, half: bool) -> Iterator[dict[str, Any]]:
+    """One entry for a finished stage, or for an unfinished scoring that has shards; none for others."""
+    entry = {"folder": stage.folder, "stage": stage.name, "fingerprint": stage.fingerprint}
+    folder = store.path(stage)
+    if store.has(stage):
+        data = _finished(folder, stage.name, half)
+        yield entry | {"state": "finished", "files": _digests(data), "bytes": data}
+        return
+    partial = folder.with_name(folder.name + ".partial")
+    if stage.name == "score" and (shards := sorted((partial / "scores").glob("*.parquet"))):
+        names = [*shards, *partial.glob("means.safetensors")]  # means must be those of the shards that are done
+        data = {str(path.relative_to(partial)): path.read_bytes() for path in names if not path.name.startswith(".")}
+        yield entry | {"folder": f"{stage.folder}.partial", "state": "unfinished", "files": _digests(data), "bytes": data}
+
+
+def _finished(folder: Path, stage: str, half: bool) -> dict[str, bytes]:
+    """The files of an artifact in the form a pack holds them; the manifest says what became of each of the others."""
+    manifest = read_json(folder / "manifest.json")
+    left_out, recoded = dict(manifest.get("left_out", {})), dict(manifest.get("recoded", {}))
+    not_packed, kept = list(manifest.get("not_packed", [])), {}
+    for name, sha in manifest["files"].items():
+        if _is(name, NOT_PACKED.get(stage, ())):
+            not_packed.append(name)
+        elif _is(name, (*LEFT_OUT.get(stage, ()), *WEIGHTS)):
+            left_out[name] = sha
+        else:
+            data = (folder / name).read_bytes()
+            require(hashlib.sha256(data).hexdigest() == sha, f"{folder / name} is not what was published; delete {folder}")
+            kept[name] = data
+            if name.endswith(".parquet"):
+                kept[name] = _recoded(data, half and Path(name).name == "items.parquet")
+                text = stage in ("corpus", "planted")
+                (left_out if text else recoded).setdefault(name, sha)
+    how = {"left_out": left_out, "recoded": recoded, "not_packed": sorted(not_packed)}
+    how |= {"rounded": list(ROUNDED)} if half and stage == "evaluate" else {}
+    packed = manifest | {"files": _digests(kept)} | {key: value for key, value in how.items() if value}
+    return kept | {"manifest.json": (canonical(packed) + "\n").encode()}
+
+
+def _is(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _digests(files: dict[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
+
+
+def _recoded(data: bytes, half: bool) -> bytes:
+    """A parquet file with the same rows, plain and uncompressed, without columns of text.
+
+    ``half`` rounds log-likelihoods of items to half precision; whether an answer was right stays exact.
+    """
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(io.BytesIO(data))
+    table = table.drop_columns([name for name in TEXT if name in table.column_names])
+    if half:
+        table = _rounded(table)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="NONE", use_dictionary=False, write_statistics=False)
+    return buffer.getvalue()
+
+
+def _rounded(table: pa.Table) -> pa.Table:
+    import pyarrow as pa
+
+    for place, name in enumerate(table.column_names):
+        if name in ROUNDED:
+            column = table.column(name)
+            half = column.cast(pa.float16(), safe=False).cast(column.type)
+            table = table.set_column(place, table.schema.field(name), half)
+    return table
+
+
+def _alike_together(files: dict[str, bytes]) -> list[tuple[str, bytes]]:
+    """The content first, then files of the same stage and name side by side: they share most."""
+    first = [(CONTENT, files[CONTENT])]
+    rest = [item for item in files.items() if item[0] != CONTENT]
+    return first + sorted(rest, key=lambda item: (item[0].split("/")[0], item[0].split("/", 2)[-1], item[0]))
+
+
+def _within(written: Path, target: Path, files: dict[str, bytes], run_mb: float, all_mb: float) -> None:
+    """Refuse a pack that is too large for a repository, naming what is large; it is not left behind."""
+    size = written.stat().st_size / 1e6
+    others = [path for path in target.parent.parent.glob(f"*/{NAME}") if path.resolve() != target.resolve()]
+    total = size + sum(path.stat().st_size for path in others) / 1e6
+    kinds: Counter[str] = Counter()
+    for name, data in files.items():
+        kinds[f"{name.split('/')[0]}/.../{name.split('/')[-1]}"] += len(data)
+    large = ", ".join(f"{kind} {n / 1e6:.1f} MB" for kind, n in kinds.most_common(5))
+    mend = f"largest before compression: {large}; round items' log-likelihoods with --half, or raise the limit with"
+    require(size <= run_mb, f"{target} would have {size:.2f} MB, {run_mb:g} are allowed; {mend} --run-mb")
+    require(total <= all_mb, f"with {target} all packs would have {total:.2f} MB, {all_mb:g} are allowed; {mend} --all-mb")
+
+
+def settings_of(arguments: list[str]) -> Settings:
+    """Settings as ``repro.run`` takes them, or those of the run whose folder is given (by the command in its summary)."""
+    if arguments and "=" not in arguments[0]:
+        from repro.report import summary
+
+        command = summary.read(Path(arguments[0]))["provenance"]["command"]
+        return compose([*command[1:], *arguments[1:]])
+    return compose(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The door. Exit 2 for a user's mistake."""
+    parser = argparse.ArgumentParser(
+        prog="python -m repro.store", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    doors = parser.add_subparsers(dest="door", required=True)
+    packing = doors.add_parser("pack", help="write the finished stages of a run, without text and weights, to one file")
+    packing.add_argument("settings", nargs="+", metavar="key=value | RUN_DIR", help="as for repro.run, or a run's folder")
+    packing.add_argument("--to", type=Path, metavar="DIR", help=f"folder of {NAME}; results/<exp>_<scale> unless said")
+    packing.add_argument("--half", action="store_true", help="items' log-likelihoods in half precision; outcomes stay exact")
+    packing.add_argument("--run-mb", type=float, default=RUN_MB, help="refuse a larger pack")
+    packing.add_argument("--all-mb", type=float, default=ALL_MB, help="refuse when the packs of all results are larger")
+    unpacking = doors.add_parser("unpack", help="put the stages of packs into a store")
+    unpacking.add_argument("files", nargs="+", metavar="FILE | work=DIR", help="packs, and the work folder (work unless said)")
+    parsed = parser.parse_args(arguments)
+    try:
+        if parsed.door == "pack":
+            print(_packed(parsed))
+        else:
+            from repro.unpack import unpack
+
+            work = [a.removeprefix("work=") for a in parsed.files if a.startswith("work=")] or ["work"]
+            for file in [Path(a) for a in parsed.files if not a.startswith("work=")]:
+                print(f"{file}: {unpack(file, Path(work[-1]))}")
+    except SettingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _packed(parsed: argparse.Namespace) -> str:
+    settings = settings_of(parsed.settings)
+    target = (parsed.to or Path("results") / f"{settings.exp.name}_{settings.scale}") / NAME
+    content = pack(settings, target, parsed.half, parsed.run_mb, parsed.all_mb)
+    done = [entry for entry in content["artifacts"] if entry["state"] == "finished"]
+    parts = sum(len(e["files"]) for e in content["artifacts"] if e["state"] != "finished")
+    unfinished = f" and {parts} shards of unfinished scorings" if parts else ""
+    return (
+        f"pack: {target}, {target.stat().st_size / 1e6:.2f} MB: {len(done)} finished stages{unfinished}; "
+        f"without text and weights\nsha256: {sha256_file(target)}"
+    )
