@@ -16,7 +16,7 @@ import io
 import sys
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,33 +43,24 @@ LEFT_OUT = {
 # What no later stage reads: logs, text kept for showing, means that are measured again.
 NOT_PACKED = {"score": ("tokens.json", "*.safetensors"), "pretrain": ("wandb/*",), "evaluate": ("parts/*", "*/parts/*")}
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")  # of whatever stage
+ITEMS = "items.parquet"  # of evaluations: rounded with --half
 TEXT = ("text", "extra")  # columns of documents
-ROUNDED = ("gold_loglikelihood", "gold_bits_per_byte", "margin")  # of items.parquet, with --half
 
 
 def pack(
-    settings: Settings, target: Path, half: bool = False, run_mb: float = RUN_MB, all_mb: float = ALL_MB
+    store: Store, stages: Iterable[Stage], target: Path, half: bool = False, run_mb: float = RUN_MB, all_mb: float = ALL_MB
 ) -> dict[str, Any]:
-    """Write the pack of a run to ``target``; returns its content (:data:`CONTENT`).
+    """Write what is finished of ``stages`` to ``target``; returns the pack's content (:data:`CONTENT`).
 
     Raises :class:`SettingError` where nothing is finished, and above ``run_mb`` or, with the packs beside it, ``all_mb``.
     """
     import zstandard
 
-    from repro.experiment import build
-
-    store = Store(Path(settings.work))
-    found = [packed for stage in build(settings).order() for packed in _artifacts(store, stage, half)]
-    require(
-        bool(found), f"{store.root} holds nothing of exp={settings.exp.name} that is finished; name its folder with work=DIR"
-    )
-    content = {
-        "format": FORMAT,
-        "experiment": settings.exp.name,
-        "scale": settings.scale,
-        "code": {key: value for key, value in provenance().items() if key in ("commit", "dirty", "tag")},
-        "artifacts": [{k: v for k, v in entry.items() if k != "bytes"} for entry in found],
-    }
+    found = [packed for stage in stages for packed in _artifacts(store, stage, half)]
+    require(bool(found), f"{store.root} holds nothing of this run that is finished; name its work folder with work=DIR")
+    code = {key: value for key, value in provenance().items() if key in ("commit", "dirty", "tag")}
+    listed = [{key: value for key, value in entry.items() if key != "bytes"} for entry in found]
+    content = {"format": FORMAT, "code": code, "artifacts": listed}
     files = {CONTENT: canonical(content).encode()}
     for entry in found:
         files |= {f"{entry['folder']}/{name}": data for name, data in entry["bytes"].items()}
@@ -122,11 +113,11 @@ def _finished(folder: Path, stage: str, half: bool) -> dict[str, bytes]:
             require(hashlib.sha256(data).hexdigest() == sha, f"{folder / name} is not what was published; delete {folder}")
             kept[name] = data
             if name.endswith(".parquet"):
-                kept[name] = _recoded(data, half and Path(name).name == "items.parquet")
+                kept[name] = _recoded(data, half and Path(name).name == ITEMS)
                 text = stage in ("corpus", "planted")
                 (left_out if text else recoded).setdefault(name, sha)
     how = {"left_out": left_out, "recoded": recoded, "not_packed": sorted(not_packed)}
-    how |= {"rounded": list(ROUNDED)} if half and stage == "evaluate" else {}
+    how["rounded"] = sorted({*manifest.get("rounded", []), *(n for n in kept if half and Path(n).name == ITEMS)})
     packed = manifest | {"files": _digests(kept)} | {key: value for key, value in how.items() if value}
     return kept | {"manifest.json": (canonical(packed) + "\n").encode()}
 
@@ -156,13 +147,12 @@ def _recoded(data: bytes, half: bool) -> bytes:
 
 
 def _rounded(table: pa.Table) -> pa.Table:
+    """Every floating column in half precision; its type stays."""
     import pyarrow as pa
 
-    for place, name in enumerate(table.column_names):
-        if name in ROUNDED:
-            column = table.column(name)
-            half = column.cast(pa.float16(), safe=False).cast(column.type)
-            table = table.set_column(place, table.schema.field(name), half)
+    for place, column in enumerate(table.schema):
+        if pa.types.is_floating(column.type):
+            table = table.set_column(place, column, table.column(place).cast(pa.float16(), safe=False).cast(column.type))
     return table
 
 
@@ -228,9 +218,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _packed(parsed: argparse.Namespace) -> str:
+    from repro.experiment import build
+
     settings = settings_of(parsed.settings)
     target = (parsed.to or Path("results") / f"{settings.exp.name}_{settings.scale}") / NAME
-    content = pack(settings, target, parsed.half, parsed.run_mb, parsed.all_mb)
+    store, stages = Store(Path(settings.work)), build(settings).order()
+    content = pack(store, stages, target, parsed.half, parsed.run_mb, parsed.all_mb)
     done = [entry for entry in content["artifacts"] if entry["state"] == "finished"]
     parts = sum(len(e["files"]) for e in content["artifacts"] if e["state"] != "finished")
     unfinished = f" and {parts} shards of unfinished scorings" if parts else ""

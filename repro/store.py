@@ -149,7 +149,7 @@ class Store:
         return self.has(stage) and not self.left_out(stage)
 
     def demanded(self, stages: Iterable[Stage], read: Iterable[Stage] = ()) -> list[Stage]:
-        """Which of ``stages`` (inputs first) must run: those absent, and those without the text or weights that such a stage reads.
+        """Which of ``stages`` (inputs first) must run: those absent, and those without text or weights that such a stage reads.
 
         ``read``: stages that something else, the report, reads whole. A finished training whose weights were left out of a pack
         is not among them until an evaluation is new.

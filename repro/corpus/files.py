@@ -20,11 +20,9 @@ from typing import Any, BinaryIO
 from repro import assets
 from repro.config import Corpus, SettingError, require
 from repro.corpus.documents import Document, Drop, id_of
-from repro.store import digest
 
 LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst", ".json.gz", ".json.zst")
 TEXT = (".txt", ".md", ".rst", ".tex", ".html", ".py", ".c", ".cpp", ".h", ".java", ".js", ".ts", ".go", ".rs")
-LISTED = 200  # files whose checksums are recorded one by one
 KNOWN = (*LINES, ".parquet", *TEXT)
 
 
@@ -63,15 +61,7 @@ def facts(settings: Corpus) -> dict[str, Any]:
     """For the manifest: how many files are read, and what else lies in the folders given, by kind and with a few names."""
     found, skipped = _look(settings)
     kinds = Counter("broken link" if path.is_symlink() else path.suffix.lower() or "no suffix" for path in skipped)
-    read = {"read": len(found), "sha256": _checksums(found)}
-    return {"files": {**read, "skipped": dict(kinds.most_common()), "examples": [p.name for p in skipped[:3]]}}
-
-
-def _checksums(found: list[tuple[Path, str]]) -> dict[str, str]:
-    """sha256 of every file by name, so that a reader of a result knows its input; of many files, one over their list."""
-    named = [[name, sha] for (_, name), sha in zip(found, assets.content_digests([path for path, _ in found]), strict=True)]
-    many = len(named) > LISTED or len(dict(named)) < len(named)
-    return {f"{len(named)} files, by name": digest(named)} if many else dict(named)
+    return {"files": {"read": len(found), "skipped": dict(kinds.most_common()), "examples": [p.name for p in skipped[:3]]}}
 
 
 def _look(settings: Corpus) -> tuple[list[tuple[Path, str]], list[Path]]:

@@ -20,6 +20,7 @@ COMPARISONS = {  # key of the summary: (stage, its file)
     "evolution": ("evolution", "evolution.json"),
 }
 CURVE_POINTS = 120  # of a training curve that are kept in the summary
+CHECKSUMS = 200  # files of an input that are named one by one
 MAKE_UP_GROUPS = 12  # source groups of a domain named one by one; the rest is one row
 
 
@@ -38,6 +39,7 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> dict
         "endpoint": settings.exp.endpoint,
         "settings": _portable(settings),
         "provenance": provenance(),
+        "code": _code(store, stages),
         "artifacts": _artifacts(store, shared.values()),
     }
     summary["settings_digest"] = digest(summary["settings"])
@@ -96,7 +98,26 @@ def _artifact(store: Store, stage: Stage) -> dict[str, Any]:
     kept = ("stage", "label", "fingerprint", "device", "seconds_last_attempt", "facts")
     commit = {key: manifest["provenance"].get(key) for key in ("commit", "dirty", "tag")}
     inputs = {key: child.fingerprint for key, child in stage.inputs.items()}
-    return {"folder": stage.folder, "inputs": inputs, **{key: manifest[key] for key in kept}, **commit}
+    found = {"folder": stage.folder, "inputs": inputs, **{key: manifest[key] for key in kept}, **commit}
+    outside = checksums(manifest["settings"])
+    return found | ({"outside": outside} if outside else {})
+
+
+def checksums(identity: Mapping[str, Any]) -> list[str]:
+    """sha256 of the files outside the repository that a stage's settings name by content; of many, one over all."""
+    given = identity.get("files") or (identity.get("source") or {}).get("files") or []
+    found = sorted(given.values()) if isinstance(given, Mapping) else sorted(sha for _, sha in given)
+    return found if len(found) <= CHECKSUMS else [digest(found)]
+
+
+def _code(store: Store, stages: Mapping[str, Any]) -> dict[str, Any]:
+    """Commits and tags that the artifacts of a run come from, and whether any tree had changes: one clean tag, for evidence."""
+    arms = [stage for by_seed in stages.get("arms", {}).values() for named in by_seed.values() for stage in named.values()]
+    shared = [stage for stage in stages.values() if isinstance(stage, Stage)]
+    every = {a.fingerprint: a for s in (*shared, *arms, *stages.get("pairs", {}).values()) for a in s.ancestors()}
+    made = [read_json(store.path(stage) / "manifest.json")["provenance"] for stage in every.values()]
+    commits, tags = ({str(m.get(key)) for m in made} for key in ("commit", "tag"))
+    return {"commits": sorted(commits), "tags": sorted(tags), "dirty": any(m["dirty"] is not False for m in made)}
 
 
 def _seeds(

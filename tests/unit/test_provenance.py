@@ -1,0 +1,113 @@
+"""Committed results come from a clean checkout of one tagged commit, and their commands run from a clone."""
+
+import json
+import shlex
+from pathlib import Path
+
+import fabricated
+import pytest
+
+import repro.store as store_module
+from repro.config import SettingError, compose
+from repro.provenance import faults, unnamed
+from repro.report import page
+from repro.report.collect import checksums, collect
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = {path.parent.name: path for path in sorted((ROOT / "results").glob("*/summary.json"))}
+
+# Made before tags were required. This list only shrinks: it ends with the results of the next tag, and nothing joins it.
+BEFORE_TAGS = (
+    "head_evolution_evening",
+    "mirror_effect_evening",
+    "paper_mixture_evening",
+    "paper_mixture_laptop",
+    "pilot_evening",
+    "planted_truth_evening",
+    "score_agreement_evening",
+    "selection_30pct_evening",
+    "selection_30pct_laptop",
+    "what_was_selected_evening",
+)
+
+
+def read(name):
+    return json.loads(RESULTS[name].read_text())
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_result_comes_from_one_clean_tag(name):
+    found = faults(read(name))
+    assert bool(found) == (name in BEFORE_TAGS), found or f"{name} is clean: take it off BEFORE_TAGS"
+
+
+def test_the_list_of_older_results_only_shrinks():
+    assert set(BEFORE_TAGS) <= RESULTS.keys(), "a result that is gone leaves the list"
+    assert len(BEFORE_TAGS) <= 10
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_the_command_of_a_result_composes_and_names_what_lies_outside_by_checksum(name):
+    summary = read(name)
+    words = [word for word in shlex.split(page.command(summary)) if "=" in word and word.split("=")[0].islower()]
+    assert not [word for word in words if "=/" in word or "[/" in word or "~" in word], "a path of one machine"
+    try:
+        settings = compose(words)
+    except SettingError as error:
+        pytest.fail(f"{name}: {error}")
+    if name not in BEFORE_TAGS:
+        assert unnamed(summary, settings) == []
+
+
+@pytest.fixture
+def summary(tmp_path, monkeypatch):
+    settings, store, stages = fabricated.run(tmp_path, seeds=(0,))
+    return lambda: collect(settings, store, stages), store, stages
+
+
+CLEAN = {"commit": "c" * 40, "dirty": False, "tag": "v1"}
+
+
+def mark(store, stage, **given):
+    path = store.path(stage) / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["provenance"] |= given
+    path.write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, None),
+        ({"dirty": True}, "uncommitted"),
+        ({"dirty": None}, "outside git"),
+        ({"tag": None}, "without a tag"),
+        ({"commit": "d" * 40}, "mixes 2 commits"),
+    ],
+)
+def test_one_stage_that_is_dirty_untagged_or_of_another_commit_is_seen(summary, monkeypatch, given, says):
+    make, store, stages = summary
+    monkeypatch.setattr("repro.report.collect.provenance", lambda: fabricated.original() | CLEAN)
+    leaves = [s for by_seed in stages["arms"].values() for named in by_seed.values() for s in named.values()]
+    for stage in {a.fingerprint: a for leaf in (*leaves, *(stages[k] for k in ("items", "corpus", "proxy", "heads", "score"))) for a in leaf.ancestors()}.values():  # fmt: skip
+        mark(store, stage, **CLEAN)
+    mark(store, leaves[0], **given)
+    found = faults(make())
+    assert (found == []) if says is None else (len(found) == 1 and says in found[0])
+
+
+def test_a_manifest_says_commit_dirty_and_tag(tmp_path):
+    store_module.provenance = fabricated.original
+    stage = store_module.Stage("score", "tiny", {}, lambda ctx: None)
+    made = json.loads((store_module.Store(tmp_path).ensure(stage) / "manifest.json").read_text())["provenance"]
+    assert {"commit", "dirty", "tag"} <= made.keys()
+
+
+def test_inputs_from_outside_must_be_named_by_checksum():
+    settings = compose(["exp=score_corpus", "corpus=files", "corpus.paths=[a]", "items=folder", "items.folder=b"])
+    bare = {"artifacts": {"corpus": {}}, "items": {"arc_easy": {"test": {"n": 1}}}}
+    assert unnamed(bare, settings) == ["corpus", "items"]
+    named = {"artifacts": {"corpus": {"outside": ["0"]}}, "items": {"arc_easy": {"test": {"n": 1, "sha256": "0"}}}}
+    assert unnamed(named, settings) == []
+    assert checksums({"source": {"files": [("", "b"), ("", "a")]}}) == ["a", "b"]
+    assert checksums({"files": {"x": "a"}}) == ["a"] and checksums({"kind": "built"}) == []
