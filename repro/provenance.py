@@ -10,16 +10,30 @@ from pathlib import Path
 from typing import Any
 
 
-def provenance() -> dict[str, Any]:
-    """Git commit, dirty flag and the tag on that very commit, package versions, Python and machine kind."""
-    from importlib.metadata import PackageNotFoundError, version
+OUTCOMES = ("results", "paper_tables")  # what runs leave and no stage reads: they make the code no other
+
+
+def code(folder: Path) -> dict[str, Any]:
+    """``commit``, ``dirty`` and ``tag`` (on that very commit) of the checkout that holds ``folder``; ``None`` outside git."""
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+            done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
+
+    status = git("status", "--porcelain", "--", ":/", *(f":(top,exclude){name}" for name in OUTCOMES))
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": None if status is None else bool(status),
+        "tag": git("describe", "--tags", "--exact-match"),
+    }
+
+
+def provenance() -> dict[str, Any]:
+    """Git commit, dirty flag and the tag on that very commit, package versions, Python and machine kind."""
+    from importlib.metadata import PackageNotFoundError, version
 
     packages: dict[str, str | None] = {}
     for name in ("torch", "transformers", "lm-eval", "datasets", "deepspeed", "wandb", "omegaconf", "numpy"):
@@ -27,11 +41,8 @@ def provenance() -> dict[str, Any]:
             packages[name] = version(name)
         except PackageNotFoundError:
             packages[name] = None
-    status = git("status", "--porcelain")
     return {
-        "commit": git("rev-parse", "HEAD"),
-        "dirty": None if status is None else bool(status),
-        "tag": git("describe", "--tags", "--exact-match"),
+        **code(Path(__file__).parent),
         "python": platform.python_version(),
         "packages": packages,
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",

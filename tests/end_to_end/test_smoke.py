@@ -91,6 +91,25 @@ def test_the_same_command_again_computes_nothing_and_another_share_keeps_detecti
     assert not state["pretrain"]
 
 
+def test_a_packed_run_is_done_on_another_machine_and_selects_anew_without_scoring(smoke, tmp_path):
+    from repro.pack import main, settings_of
+
+    work, done = smoke
+    here = Path(done.stdout.strip().splitlines()[-1].removeprefix("run: "))
+    assert settings_of([str(here)]).work == str(work)
+    assert main(["pack", str(here), "--to", str(tmp_path / "results" / "smoke")]) == 0
+    assert main(["unpack", str(tmp_path / "results" / "smoke" / "store.tar.zst"), f"work={tmp_path}"]) == 0
+    assert not list(tmp_path.glob("artifacts/**/*.safetensors"))
+    again = run("exp=selection_30pct", "scale=smoke", f"work={tmp_path}")
+    assert again.returncode == 0 and stages_run(again.stdout) == [], again.stderr[-3000:]
+    summaries = [json.loads((folder / "runs" / here.name / "summary.json").read_text()) for folder in (work, tmp_path)]
+    for summary in summaries:
+        del summary["provenance"], summary["checksum"]
+    assert summaries[0] == summaries[1]
+    anew = run("exp=score_corpus", "scale=smoke", f"work={tmp_path}", "budget.share=0.5")
+    assert anew.returncode == 0 and set(stages_run(anew.stdout)) == {"items", "corpus", "selection"}, anew.stderr[-3000:]
+
+
 def test_a_run_killed_again_and_again_ends_with_the_same_bytes(smoke, tmp_path):
     arguments = ("exp=selection_30pct", "scale=smoke", f"work={tmp_path}", "exp.seeds=[0]")
     generator, logs = random.Random(0), []

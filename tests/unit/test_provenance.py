@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import subprocess
 from pathlib import Path
 
 import fabricated
@@ -9,9 +10,10 @@ import pytest
 
 import repro.store as store_module
 from repro.config import SettingError, compose
-from repro.provenance import faults, unnamed
+from repro.provenance import code, faults, unnamed
 from repro.report import page
 from repro.report.collect import checksums, collect
+from repro.run import _say_where_from
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = {path.parent.name: path for path in sorted((ROOT / "results").glob("*/summary.json"))}
@@ -101,6 +103,45 @@ def test_a_manifest_says_commit_dirty_and_tag(tmp_path):
     stage = store_module.Stage("score", "tiny", {}, lambda ctx: None)
     made = json.loads((store_module.Store(tmp_path).ensure(stage) / "manifest.json").read_text())["provenance"]
     assert {"commit", "dirty", "tag"} <= made.keys()
+
+
+def test_the_code_of_a_checkout_is_clean_changed_or_none(tmp_path):
+    assert code(tmp_path) == {"commit": None, "dirty": None, "tag": None}
+    folder = tmp_path / "clone" / "repro"
+    folder.mkdir(parents=True)
+
+    def git(*words):
+        who = ("-c", "user.name=n", "-c", "user.email=n@example.org", "-c", "commit.gpgsign=false", "-c", "tag.gpgsign=false")
+        subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
+
+    (folder / "a.py").write_text("1")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    clean = code(folder)
+    assert len(clean["commit"]) == 40 and (clean["dirty"], clean["tag"]) == (False, None)
+    git("tag", "v1")
+    (folder.parent / "results").mkdir()
+    (folder.parent / "results" / "store.tar.zst").write_text("a pack, left between two sessions")
+    assert code(folder) == clean | {"tag": "v1"}
+    (folder.parent / "new.yaml").write_text("untracked")
+    assert code(folder) == clean | {"tag": "v1", "dirty": True}
+
+
+@pytest.mark.parametrize(
+    ("scale", "state", "says"),
+    [
+        ("evening", CLEAN, ""),
+        ("evening", CLEAN | {"dirty": True}, "uncommitted changes"),
+        ("evening", {"commit": None, "dirty": None, "tag": None}, "not under git"),
+        ("laptop", CLEAN | {"dirty": True}, ""),
+    ],
+)
+def test_evidence_from_changed_code_is_said_before_it_starts(monkeypatch, capsys, scale, state, says):
+    monkeypatch.setattr(store_module, "provenance", lambda: state)
+    _say_where_from(compose(["exp=selection_30pct", f"scale={scale}"]))
+    said = capsys.readouterr().err
+    assert says in said if says else said == ""
 
 
 def test_inputs_from_outside_must_be_named_by_checksum():
