@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-
 OUTCOMES = ("results", "paper_tables")  # what runs leave and no stage reads: they make the code no other
 
 

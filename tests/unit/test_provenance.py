@@ -115,7 +115,7 @@ def test_the_code_of_a_checkout_is_clean_changed_or_none(tmp_path):
         subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
 
     (folder / "a.py").write_text("1")
-    git("init")
+    git("init", "..")
     git("add", ".")
     git("commit", "-m", "first")
     clean = code(folder)
