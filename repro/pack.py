@@ -183,6 +183,7 @@ def settings_of(arguments: list[str]) -> Settings:
         from repro.report import summary
 
         command = summary.read(Path(arguments[0]))["provenance"]["command"]
+        require(command[0] == "run.py", f"{arguments[0]} was made by {command[0]}; give its settings as for repro.run instead")
         return compose([*command[1:], *arguments[1:]])
     return compose(arguments)
 
