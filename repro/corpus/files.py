@@ -10,14 +10,13 @@ import codecs
 import glob
 import io
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from repro import assets
+from repro import assets, parquet
 from repro.config import Corpus, SettingError, require
 from repro.corpus.documents import Document, Drop, id_of
 
@@ -68,8 +67,10 @@ def _look(settings: Corpus) -> tuple[list[tuple[Path, str]], list[Path]]:
     """What can be read, and what in the folders cannot: files of other kinds and links to nothing; hidden ones do not count."""
     found: dict[Path, str] = {}
     skipped: list[Path] = []
-    for given in map(os.path.expanduser, settings.paths):
-        paths = [Path(p) for p in sorted(glob.glob(given, recursive=True))] if glob.has_magic(given) else [Path(given)]
+    for given in settings.paths:
+        paths = parquet.matches(given, recursive=True)
+        if not paths and not glob.has_magic(given):
+            paths = [Path(given).expanduser()]
         require(bool(paths), f"corpus.paths: no file matches {given!r}")
         for path in paths:
             require(path.exists(), f"corpus.paths: {path} does not exist")
@@ -175,9 +176,8 @@ def _parse(line: bytes, where: str) -> dict[str, Any] | Drop:
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any] | Drop]]:
-    import pyarrow.parquet as pq
 
-    with _readable(path), pq.ParquetFile(path) as opened:
+    with _readable(path), parquet.opened(path) as opened:
         number = 0
         for batch in opened.iter_batches(batch_size=256):
             try:

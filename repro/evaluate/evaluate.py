@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 import torch
 
+from repro import parquet
 from repro.config import Eval, SettingError, require
 from repro.evaluate import harness, per_item, tasks, texts
 from repro.evaluate import summary as summaries
@@ -107,7 +108,7 @@ def _checksums(plan: tasks.Plan) -> dict[str, dict[str, str]]:
 def _merge(lm: harness.QuietLM, plans: list[tasks.Plan], s: Eval, items: Path, bits: pl.DataFrame, out: Path) -> dict[str, Any]:
     """Write the four files from the finished parts."""
     done = [read_json(out / "parts" / f"{plan.name}.json") for plan in plans]
-    rows = pl.concat([pl.read_parquet(out / "parts" / f"{plan.name}.parquet") for plan in plans])
+    rows = pl.concat([parquet.read(out / "parts" / f"{plan.name}.parquet") for plan in plans])
     native: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
     missing: dict[str, str] = {}

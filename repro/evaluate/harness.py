@@ -214,7 +214,9 @@ def _plain(results: dict[str, Any], plan: Plan, folder: Path) -> dict[str, Any]:
     A value that is not finite becomes ``None``.
     """
     text = json.dumps(results, default=handle_non_serializable)
-    places = {str(Path(path).parent) for files in plan.items.values() for path in files.values()} | {str(folder), str(OFFICIAL)}
+    told = [path for task in plan.files.values() for path in task.get("dataset_kwargs", {}).get("data_files", {}).values()]
+    read = [path for files in plan.items.values() for path in files.values()]
+    places = {str(Path(path).parent) for path in [*told, *read]} | {str(folder), str(OFFICIAL)}
     for place in sorted(places, key=len, reverse=True):
         text = text.replace(json.dumps(place)[1:-1], Path(place).name)
     return _finite(json.loads(re.sub(r" at 0x[0-9a-f]+", "", text)))

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from repro import parquet
 from repro.evaluate import bits_per_byte
 from repro.items import out_of_corpus_text
 from repro.store import atomic
@@ -58,7 +59,7 @@ def heldout(corpus: Path, max_bytes: int) -> dict[str, list[tuple[str, str]]]:
     """
     found: dict[str, list[tuple[str, str]]] = {}
     for path in sorted((corpus / "heldout").glob("*.parquet")):
-        for doc_id, domain, text in pl.read_parquet(path, columns=["doc_id", "domain", "text"]).iter_rows():
+        for doc_id, domain, text in parquet.read(path, columns=["doc_id", "domain", "text"]).iter_rows():
             found.setdefault(domain, []).append((doc_id, text))
     for domain, documents in found.items():
         documents.sort(key=lambda document: hashlib.sha256(document[0].encode()).digest())
@@ -84,7 +85,7 @@ def measure(lm: Any, sources: list[Source], parts: Path) -> pl.DataFrame:
             if not path.is_file():
                 with atomic(path) as temporary:
                     _measure(lm, source, bar).write_parquet(temporary)
-            frames.append(pl.read_parquet(path))
+            frames.append(parquet.read(path))
     return pl.concat(frames)
 
 

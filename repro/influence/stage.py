@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repro import parquet
 from repro.config import Heads, Proxy, Score, SettingError, require
 from repro.heads.stage import CALIBRATION
 from repro.store import Context, Stage, read_json, sha256_file, write_json
@@ -115,7 +116,7 @@ def _score(s: Score, job: Job, todo: list[Path], folder: Path) -> None:
 
     if not todo:
         return
-    sizes = polars.scan_parquet(todo).select(polars.col("n_bytes")).collect()["n_bytes"]
+    sizes = parquet.scan(todo).select(polars.col("n_bytes")).collect()["n_bytes"]
     with progress(sum(min(size // BYTES_PER_TOKEN, s.max_tokens) for size in sizes), "tokens", "scoring") as bar:
 
         def advance(tokens: int) -> None:
@@ -133,7 +134,7 @@ def _check_losses(job: Job, context: Context) -> None:
     from transformers import AutoConfig
 
     guess = math.log(AutoConfig.from_pretrained(job.model).get_text_config().vocab_size)
-    losses = polars.scan_parquet(context.out / "scores" / "*.parquet").select(polars.col("loss_base").mean())
+    losses = parquet.scan(sorted((context.out / "scores").glob("*.parquet"))).select(polars.col("loss_base").mean())
     mean = losses.collect().item()
     if mean is not None and mean >= guess:
         context.warn(
@@ -146,8 +147,8 @@ def _verified(folder: Path, sources: list[Path]) -> dict[str, Any]:
     """Every document of every shard once; counts for the manifest, documents without a score by name and reason."""
     import polars
 
-    scores = polars.concat([polars.read_parquet(folder / p.name) for p in sources])
-    documents = polars.scan_parquet(sources).select("doc_id").collect()["doc_id"]
+    scores = polars.concat([parquet.read(folder / p.name) for p in sources])
+    documents = parquet.scan(sources).select("doc_id").collect()["doc_id"]
     require(
         scores["doc_id"].equals(documents),
         f"the scores in {folder} are not one per document, in order; delete it and run again",

@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from repro import parquet
 from repro.config import require
 from repro.store import atomic, read_json, write_json
 
@@ -76,7 +77,7 @@ def copy_tokenizer(source: Path, folder: Path, max_vocabulary: int) -> None:
 def texts(shards: list[Path]) -> Iterator[str]:
     """The texts of parquet shards, in order."""
     for shard in shards:
-        yield from pl.read_parquet(shard, columns=["text"])["text"]
+        yield from parquet.read(shard, columns=["text"])["text"]
 
 
 def document_key(doc_id: str) -> int:
@@ -117,14 +118,14 @@ def write_split(
     done = 0
     while done < len(parts) and parts[done].is_file():
         done += 1
-    rows = [pl.read_parquet(part) for part in parts[:done]]
+    rows = [parquet.read(part) for part in parts[:done]]
     tokens = sum(int(part["length"].sum()) for part in rows)
     path = out / f"{split}.bin"
     path.touch()
     os.truncate(path, tokens * np.dtype(dtype).itemsize)
     with open(path, "ab") as handle:
         for shard, part in zip(shards[done:], parts[done:], strict=True):
-            documents = pl.read_parquet(shard, columns=["doc_id", "domain", "n_bytes", "text"])
+            documents = parquet.read(shard, columns=["doc_id", "domain", "n_bytes", "text"])
             lengths: list[int] = []
             for ids, piece in encode_shard(tokenizer, end, documents, dtype):
                 handle.write(ids.tobytes())
@@ -172,7 +173,7 @@ def write_corpus(out: Path, shards: dict[str, list[Path]], vocabulary: int) -> d
     tokenizer, end = encoder(out / "tokenizer")
     dtype = np.dtype(np.uint16 if vocabulary <= 2**16 else np.uint32)
     paths = [path for split in SPLITS for path in shards[split]]
-    n_bytes = pl.scan_parquet(paths).select(pl.col("n_bytes").sum()).collect().item() if paths else 0
+    n_bytes = parquet.scan(paths).select(pl.col("n_bytes").sum()).collect().item() if paths else 0
     with progress(n_bytes, "bytes", "tokenise") as bar:
         index = pl.concat([write_split(out, split, shards[split], tokenizer, end, dtype, bar) for split in SPLITS])
     training = index.filter(pl.col("split") == "documents")
@@ -204,4 +205,4 @@ def open_ids(folder: Path, split: str) -> np.ndarray:
 
 def read_index(folder: Path, split: str, columns: list[str]) -> pl.DataFrame:
     """Rows of ``index.parquet`` for one split, in the order of the file."""
-    return pl.scan_parquet(folder / "index.parquet").filter(pl.col("split") == split).select(columns).collect()
+    return parquet.scan(folder / "index.parquet").filter(pl.col("split") == split).select(columns).collect()

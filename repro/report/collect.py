@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repro import parquet
 from repro.config import Settings, as_dict
 from repro.store import Stage, Store, digest, finite, provenance, read_json
 
@@ -203,17 +204,15 @@ def lower_is_better(metric: str) -> bool:
 
 def read_scores(folder: Path) -> polars.DataFrame:
     """All shards of a score artifact, in the order of their names."""
-    import polars
 
-    return polars.read_parquet(sorted((folder / "scores").glob("*.parquet")))
+    return parquet.read(sorted((folder / "scores").glob("*.parquet")))
 
 
 def read_documents(folder: Path) -> polars.DataFrame:
     """Training documents without their text."""
-    import polars
 
     columns = ["doc_id", "domain", "group", "source", "n_bytes"]
-    return polars.read_parquet(sorted((folder / "documents").glob("*.parquet")), columns=columns)
+    return parquet.read(sorted((folder / "documents").glob("*.parquet")), columns=columns)
 
 
 def score_statistics(scores: polars.DataFrame) -> dict[str, Any]:
@@ -257,7 +256,7 @@ def make_up(selection: Path, documents: polars.DataFrame) -> dict[str, Any]:
     """
     import polars
 
-    chosen = polars.read_parquet(selection / "selection.parquet", columns=["doc_id", "repeats"])
+    chosen = parquet.read(selection / "selection.parquet", columns=["doc_id", "repeats"])
     joined = documents.join(chosen, on="doc_id", how="left").with_columns(
         selected=polars.col("repeats").fill_null(0) > 0, extra=polars.col("repeats").fill_null(0) > 1
     )

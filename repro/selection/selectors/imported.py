@@ -5,6 +5,7 @@ from typing import Any
 
 import polars
 
+from repro import parquet
 from repro.config import SettingError, nearest, one_of, require
 from repro.selection.selectors import Context
 from repro.store import sha256_file
@@ -15,7 +16,7 @@ def priority(
 ) -> polars.DataFrame:
     """``column`` of the parquet file, folder or glob ``path``. Documents that it does not name are counted as unranked."""
     one_of("params.keep", keep, ("high", "low"))
-    table = polars.scan_parquet(files(path))
+    table = parquet.scan(files(path))
     names = table.collect_schema().names()
     for name in (column, id_column):
         require(name in names, f"params: {path} has no column {name!r}; did you mean {nearest(name, names)}?")
@@ -30,7 +31,7 @@ def priority(
 def files(path: str) -> list[Path]:
     """The parquet files behind a file, folder or glob; at least one."""
     place = Path(path)
-    found = sorted(place.glob("*.parquet")) if place.is_dir() else sorted(place.parent.glob(place.name))
+    found = sorted(place.glob("*.parquet")) if place.is_dir() else parquet.matches(place)
     if not found:
         raise SettingError(f"params.path={path}: no parquet file there; give a file, a folder or a glob")
     return found
