@@ -30,7 +30,7 @@ def stage(settings: Corpus, items: Stage | None) -> Stage:
     identity["domains"] = sorted(settings.domains)
     identity["source"] = sources.identity(settings)
     inputs = {"items": items} if items is not None and settings.decontaminate else {}
-    return Stage("corpus", settings.kind, identity, lambda context: run(context, settings), inputs, summary=summary)
+    return Stage("corpus", settings.kind, identity, lambda context: run(context, settings), inputs, 2, summary)
 
 
 def summary(facts: dict[str, Any]) -> str:
