@@ -139,6 +139,7 @@ def _merge(lm: harness.QuietLM, plans: list[tasks.Plan], s: Eval, items: Path, b
         "context": lm.max_length,
         "text_window": min(lm.max_length, texts.WINDOW),
         "limit": s.limit,
+        "text_starts_with": lm.encoder.prefix,  # token ids, of models trained so
         "seeds": harness.SEEDS,
         "bootstrap_iters": harness.BOOTSTRAP,
         "items_source": source,

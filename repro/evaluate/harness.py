@@ -31,6 +31,7 @@ from repro.config import SettingError
 from repro.evaluate import per_item
 from repro.evaluate.code import sandbox
 from repro.evaluate.tasks import OFFICIAL, Plan
+from repro.pretrained import Encoder, load_model, load_tokenizer
 from repro.tracking import progress
 
 # lm-eval's own defaults of `simple_evaluate`, so that a cell can be checked by hand with `lm_eval --tasks NAME`
@@ -72,6 +73,37 @@ class QuietLM(HFLM):
 
     bar: Any = None
     too_long = 0  # answers that did not fit the context since `run` began
+    encoder: Encoder
+    _bare = False  # inside `loglikelihood_rolling`, which starts a text with the prefix token itself
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **_: Any
+    ) -> list[int]:
+        """By the encoder of training and scoring, after its prefix; lm-eval's would append an end token where others do."""
+        bare = self._bare or add_special_tokens is False
+        ids = ([] if bare else self.encoder.prefix) + self.encoder.one(string)
+        return ids[-left_truncate_len:] if left_truncate_len else ids
+
+    def tok_batch_encode(
+        self, strings: list[str], padding_side: str = "left", left_truncate_len: int | None = None, truncation: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As :meth:`tok_encode`, padded: ids and attention mask, [B, T] each."""
+        rows = [self.tok_encode(string, left_truncate_len=left_truncate_len) for string in strings]
+        width = max(map(len, rows))
+        ids = torch.full((len(rows), width), self.tokenizer.pad_token_id)
+        mask = torch.zeros_like(ids)
+        for number, row in enumerate(rows):
+            place = slice(width - len(row), None) if padding_side == "left" else slice(len(row))
+            ids[number, place], mask[number, place] = torch.tensor(row, dtype=ids.dtype), 1
+        return ids, mask
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
+        """As in lm-eval, where each text starts with the prefix token, and with no second one."""
+        self._bare = True
+        try:
+            return super().loglikelihood_rolling(requests, disable_tqdm)
+        finally:
+            self._bare = False
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """As in lm-eval, with the number of requests announced."""
@@ -120,18 +152,26 @@ def load(
     options: dict[str, Any] = {"batch_size": batch_size, "max_length": max_length}
     with quiet():
         if not isinstance(model, Path):
-            lm = QuietLM(pretrained=model[0], tokenizer=model[1], **options)
-            if lm.prefix_token_id is None:  # a tokenizer without special tokens (the built proxy): texts start on a new line
-                lm.custom_prefix_token_id = model[1]("\n", add_special_tokens=False)["input_ids"][0]
-            return lm
+            return _wrapped(*model, options)
         if not (model / "config.json").is_file():
             raise SettingError(f"{model} holds no model (config.json); give a Hugging Face folder")
         if not any((model / name).is_file() for name in TOKENIZER_FILES):
             raise SettingError(f"{model} holds no tokenizer (tokenizer.json); add one: tokenizer.save_pretrained('{model}')")
         try:
-            return QuietLM(pretrained=str(model), dtype=dtype, device=device, **options)
+            return _wrapped(load_model(model, dtype=dtype).to(device), load_tokenizer(model), options)
+        except SettingError as error:
+            raise SettingError(f"{model} cannot be evaluated: {error}") from None
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise SettingError(f"{model} cannot be loaded as a causal language model: {first_line(error)}") from error
+
+
+def _wrapped(model: Any, tokenizer: Any, options: dict[str, Any]) -> QuietLM:
+    """The model as lm-eval's."""
+    lm = QuietLM(pretrained=model, tokenizer=tokenizer, **options)
+    lm.encoder = Encoder(tokenizer)
+    if lm.prefix_token_id is None:  # a tokenizer without special tokens (the built proxy): texts start on a new line
+        lm.custom_prefix_token_id = lm.encoder.one("\n")[0]
+    return lm
 
 
 def first_line(error: BaseException) -> str:

@@ -49,6 +49,7 @@ def detection(s: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage) -> S
         settings,
         lambda context: _detect(replace(s, detector=detector), proxy_settings, context),
         {"proxy": proxy, "corpus": corpus},
+        version=2,
     )
 
 

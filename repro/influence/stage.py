@@ -35,6 +35,7 @@ def stage(s: Score, heads_settings: Heads, proxy_settings: Proxy, proxy: Stage, 
         settings,
         lambda context: _run(s, proxy_settings, context),
         {"proxy": proxy, "corpus": corpus, "heads": heads},
+        version=2,
     )
 
 
@@ -133,7 +134,7 @@ def _check_losses(job: Job, context: Context) -> None:
     import polars
     from transformers import AutoConfig
 
-    guess = math.log(AutoConfig.from_pretrained(job.model).get_text_config().vocab_size)
+    guess = math.log(AutoConfig.from_pretrained(job.model, trust_remote_code=False).get_text_config().vocab_size)
     losses = parquet.scan(sorted((context.out / "scores").glob("*.parquet"))).select(polars.col("loss_base").mean())
     mean = losses.collect().item()
     if mean is not None and mean >= guess:

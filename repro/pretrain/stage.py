@@ -39,6 +39,7 @@ def tokens_stage(model: Model, corpus: Stage, proxy: Stage | None = None) -> Sta
     elif model.tokenizer == "proxy":
         assert proxy is not None, "model.tokenizer=proxy needs the proxy stage"
         inputs["proxy"] = proxy
+        settings["starts_with"] = "the end token"
 
     def run(ctx: Context) -> None:
         from repro.corpus.documents import shards
@@ -48,7 +49,7 @@ def tokens_stage(model: Model, corpus: Stage, proxy: Stage | None = None) -> Sta
         files = {split: shards(ctx.inputs["corpus"], split) for split in tokens.SPLITS}
         if model.init_from is not None or model.tokenizer == "proxy":
             giver = source.folder(model.init_from) if model.init_from is not None else ctx.inputs["proxy"] / "model"
-            tokens.copy_tokenizer(giver, folder, model.vocabulary)
+            tokens.copy_tokenizer(giver, folder, model.vocabulary, model.init_from is not None)
         elif not (folder / "tokenizer.json").is_file():
             tokens.train_bpe(tokens.texts(files["documents"]), model.vocabulary, folder)
         ctx.facts |= tokens.write_corpus(ctx.out, files, model.vocabulary)
