@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from repro.config import require
+
 if TYPE_CHECKING:
     import polars
     import pyarrow
@@ -38,6 +40,15 @@ def opened(path: Path) -> ParquetFile:
     import pyarrow.parquet as pq
 
     return pq.ParquetFile(path)
+
+
+def columns(path: Path) -> list[str]:
+    """The names of a file's columns; :class:`SettingError` where one stands twice, for nobody could say which is meant."""
+    with opened(path) as file:
+        names = list(file.schema_arrow.names)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    require(not twice, f"{path} has more than one column {', '.join(map(repr, twice))}; rename or remove one")
+    return names
 
 
 def table(path: Path, columns: list[str] | None = None) -> pyarrow.Table:
