@@ -105,6 +105,7 @@ class Corpus:
     def __post_init__(self) -> None:
         one_of("corpus.kind", self.kind, ("installed", "files", "hub"))
         one_of("corpus.domain_from", self.domain_from, ("field", "folder", "constant"))
+        self.near_duplicates = "off" if self.near_duplicates == "False" else self.near_duplicates  # YAML reads a bare off so
         one_of("corpus.near_duplicates", self.near_duplicates, ("cluster", "drop", "off"))
         one_of("corpus.minhash", self.minhash, ("datasketch", "datatrove"))
         require(0 <= self.heldout_share < 1, f"corpus.heldout_share={self.heldout_share} must be in [0, 1)")
@@ -677,12 +678,16 @@ def compose(arguments: list[str]) -> Settings:
     """Settings from ``exp=NAME group=option key.path=value ...``; raises :class:`SettingError` in one line."""
     from omegaconf import OmegaConf
 
+    from repro import effect
+
     chosen: dict[str, str] = {}
     dotted: list[str] = []
+    given: dict[str, str] = {}
     top = {f.name for f in fields(Settings)}
     for argument in arguments:
         key, separator, value = argument.partition("=")
         require(bool(separator), f"{argument!r} is not a setting; write group=option or key.path=value")
+        require(given.setdefault(key, value) == value, f"{key}={given[key]} and {argument}: one of them would have no effect")
         if key in (*GROUPS, "exp", "scale"):
             chosen[key] = value
         elif "." in key or key in ("work", "device"):
@@ -704,6 +709,9 @@ def compose(arguments: list[str]) -> Settings:
     conf = _overlay(conf, f"configs/scale/{scale_name}.yaml", scale | {"scale": scale_name})
     own = {"exp": {"name": chosen["exp"], **exp.pop("exp", {})}, **exp}
     conf = _with_options(_overlay(conf, f"configs/exp/{chosen['exp']}.yaml", own))
+    for group in GROUPS:  # once more: what is chosen by hand wins over what scale and experiment set
+        if group in chosen:
+            conf = _overlay(conf, f"{group}={chosen[group]}", {group: read_option(group, chosen[group])})
     for argument in sorted(dotted, key=_turn):
         require(
             not re.fullmatch(r"exp\.arms=\s*(\{\s*\}|null)?\s*", argument),
@@ -730,6 +738,7 @@ def compose(arguments: list[str]) -> Settings:
         for group, schema in OVERRIDES.items():
             setattr(arm, group, _override(schema, getattr(arm, group), f"exp.arms.{name}.{group}"))
     _check_finite(asdict(settings))
+    effect.check(settings, dotted)
     return settings
 
 
