@@ -17,6 +17,7 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
+from repro import environment
 from repro.config import SettingError, compose, options, read_option, require
 from repro.store import digest, write_json
 
@@ -107,6 +108,7 @@ def _devices() -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """The door. Exit 1 when a member failed, 2 for a user's mistake."""
+    environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(
         prog="python -m repro.sweep", description=__doc__.split("\n\n")[0], epilog="sweeps: " + ", ".join(options("sweep"))
     )
