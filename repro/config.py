@@ -687,7 +687,10 @@ def compose(arguments: list[str]) -> Settings:
     for argument in arguments:
         key, separator, value = argument.partition("=")
         require(bool(separator), f"{argument!r} is not a setting; write group=option or key.path=value")
-        require(given.setdefault(key, value) == value, f"{key}={given[key]} and {argument}: one of them would have no effect")
+        require(
+            not value or given.setdefault(key, value) == value,
+            f"{key}={given[key]} and {argument}: one of them would have no effect",
+        )
         if key in (*GROUPS, "exp", "scale"):
             chosen[key] = value
         elif "." in key or key in ("work", "device"):

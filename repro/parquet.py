@@ -10,7 +10,7 @@ import glob
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from repro.config import require
 
@@ -35,7 +35,7 @@ def read(paths: Paths, columns: list[str] | None = None, n_rows: int | None = No
     return (rows if n_rows is None else rows.head(n_rows)).collect()
 
 
-def opened(path: Path) -> ParquetFile:
+def opened(path: Path | BinaryIO) -> ParquetFile:
     """A file for reading batch by batch; close it, or use it in ``with``."""
     import pyarrow.parquet as pq
 
@@ -51,7 +51,7 @@ def columns(path: Path) -> list[str]:
     return names
 
 
-def table(path: Path, columns: list[str] | None = None) -> pyarrow.Table:
+def table(path: Path | BinaryIO, columns: list[str] | None = None) -> pyarrow.Table:
     """A file as an Arrow table."""
     with opened(path) as file:
         return file.read(columns=columns)
