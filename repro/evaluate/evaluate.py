@@ -121,6 +121,10 @@ def _merge(lm: harness.QuietLM, plans: list[tasks.Plan], s: Eval, items: Path, b
         remarks |= {
             f"without {len(ids)} of {task}: {results['why_excluded'][task]}" for task, ids in results["excluded"].items()
         }
+        remarks |= {
+            f"{n} worked examples of {task} were redrawn: they were copies of the item that was asked"
+            for task, n in results["redrawn"].items()
+        }
         if remarks:
             notes[plan.name] = sorted(remarks)
         for key, value in results.items():

@@ -28,7 +28,8 @@ from lm_eval.utils import handle_non_serializable
 from safetensors import SafetensorError
 
 from repro.config import SettingError
-from repro.evaluate import per_item
+from repro.evaluate import per_item, reading, targets
+from repro.evaluate import shots as worked
 from repro.evaluate.code import sandbox
 from repro.evaluate.tasks import OFFICIAL, Plan
 from repro.tracking import progress
@@ -136,6 +137,8 @@ def load(
 
 def first_line(error: BaseException) -> str:
     """An exception in one line."""
+    if isinstance(error, targets.Refused):
+        return str(error)
     lines = [line for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
 
@@ -160,9 +163,9 @@ def run(
     np.random.seed(SEEDS["numpy"])
     torch.manual_seed(SEEDS["torch"])
     # made before lm-eval's streams are silenced, so that it still reaches the terminal
-    with progress(0, "requests", label) as lm.bar, quiet(), sandbox():
+    with progress(0, "requests", label) as lm.bar, quiet(), sandbox(), reading.exact(), targets.checked():
         try:
-            loaded = TaskManager(include_path=str(folder), include_defaults=False).load([plan.name])
+            loaded = _loaded(plan, folder)
             for task in loaded["tasks"].values():
                 own = task.get_config("num_fewshot")
                 if own != 0 and shots is not None:
@@ -170,13 +173,16 @@ def run(
                 elif own is None:
                     task.set_config("num_fewshot", 0)
                 task.set_fewshot_seed(seed=SEEDS["fewshot"])
+                targets.check(task, limit)
+                worked.keep_apart(task)
             results = evaluator.evaluate(
                 lm, loaded, limit=limit, bootstrap_iters=BOOTSTRAP, log_samples=True, confirm_run_unsafe_code=allow_code
             )
         finally:
             lm.bar = None
     samples = results.pop("samples")
-    items = [row for name, task in loaded["tasks"].items() for row in per_item.rows(plan.name, task, samples[name])]
+    with targets.checked():
+        items = [row for name, task in loaded["tasks"].items() for row in per_item.rows(plan.name, task, samples[name])]
     excluded: dict[str, list[int]] = defaultdict(list)
     for row in items:
         if not row["finite"] and row["doc_id"] not in excluded[row["task"]]:
@@ -190,7 +196,20 @@ def run(
     if excluded:
         with quiet():
             results = _without(excluded, why, loaded, samples)
-    return _plain(results, plan, folder) | {"excluded": excluded, "why_excluded": {task: why for task in excluded}}, items
+    redrawn = {name: task.redrawn for name, task in loaded["tasks"].items() if task.redrawn}
+    told = {"excluded": excluded, "why_excluded": dict.fromkeys(excluded, why), "redrawn": redrawn}
+    return _plain(results, plan, folder) | told, items
+
+
+def _loaded(plan: Plan, folder: Path) -> dict[str, Any]:
+    """The tasks of an entry, as lm-eval loads them; it reads the first item of each already."""
+    try:
+        return TaskManager(include_path=str(folder), include_defaults=False).load([plan.name])
+    except (IndexError, TypeError) as error:
+        raise targets.Refused(
+            f"lm-eval cannot read its first item ({first_line(error)}): its label must be an index of its choices or the text "
+            "of one, and its choices a list of texts"
+        ) from error
 
 
 def _without(excluded: dict[str, list[int]], why: str, loaded: Any, samples: dict[str, list[Any]]) -> dict[str, Any]:
