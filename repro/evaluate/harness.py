@@ -32,6 +32,7 @@ from repro.evaluate import per_item, reading, targets
 from repro.evaluate import shots as worked
 from repro.evaluate.code import sandbox
 from repro.evaluate.tasks import OFFICIAL, Plan
+from repro.proxy import rope
 from repro.tracking import progress
 
 # lm-eval's own defaults of `simple_evaluate`, so that a cell can be checked by hand with `lm_eval --tasks NAME`
@@ -73,19 +74,43 @@ class QuietLM(HFLM):
 
     bar: Any = None
     too_long = 0  # answers that did not fit the context since `run` began
+    cut: dict[tuple[str, int], int]  # (task, item) -> tokens of its prompts that did not fit the context, at most of one
+    asked: list[tuple[str, int]]  # whose requests are being answered, in their order; empty for texts in windows
+    written: dict[str, list[tuple[str, int]]]  # prompt -> the items that it asks an answer for
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """As in lm-eval, with the number of requests announced."""
         self._announce(len(requests))
-        return super().loglikelihood(requests, disable_tqdm=True)
+        self.asked = [(str(request.task_name), request.doc_id) for request in requests]
+        try:
+            return super().loglikelihood(requests, disable_tqdm=True)
+        finally:
+            self.asked = []
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """As in lm-eval, with the number of requests announced."""
         self._announce(len(requests))
+        self.written = defaultdict(list)
+        for request in requests:
+            self.written[request.args[0]].append((str(request.task_name), request.doc_id))
         return super().generate_until(requests, disable_tqdm=True)
+
+    def tok_batch_encode(
+        self, strings: list[str], padding_side: str = "left", left_truncate_len: int | None = None, truncation: bool = False
+    ) -> Any:
+        """As in lm-eval, which cuts prompts to what the answer leaves of the context; what is cut is counted."""
+        for prompt in strings if left_truncate_len else ():
+            over = len(self.tok_encode(prompt)) - left_truncate_len
+            for item in self.written.get(prompt, ()) if over > 0 else ():
+                self.cut[item] = max(self.cut.get(item, 0), over)
+        return super().tok_batch_encode(strings, padding_side, left_truncate_len, truncation)
 
     def _loglikelihood_tokens(self, requests: list[Any], *args: Any, **kwargs: Any) -> list[tuple[float, bool]]:
         """As in lm-eval, but an answer longer than the context is not a number; lm-eval gives up the whole task for it."""
+        for item, (_, prompt, answer) in zip(self.asked, requests, strict=False):
+            over = min(len(prompt) + len(answer) - self.max_length - 1, len(prompt))
+            if over > 0:
+                self.cut[item] = max(self.cut.get(item, 0), over)
         fits = [len(answer) <= self.max_length for _, _, answer in requests]
         self.too_long += fits.count(False)
         fitting = [request for request, fit in zip(requests, fits, strict=True) if fit]
@@ -124,15 +149,22 @@ def load(
             lm = QuietLM(pretrained=model[0], tokenizer=model[1], **options)
             if lm.prefix_token_id is None:  # a tokenizer without special tokens (the built proxy): texts start on a new line
                 lm.custom_prefix_token_id = model[1]("\n", add_special_tokens=False)["input_ids"][0]
-            return lm
+            return _alone(lm)
         if not (model / "config.json").is_file():
             raise SettingError(f"{model} holds no model (config.json); give a Hugging Face folder")
         if not any((model / name).is_file() for name in TOKENIZER_FILES):
             raise SettingError(f"{model} holds no tokenizer (tokenizer.json); add one: tokenizer.save_pretrained('{model}')")
         try:
-            return QuietLM(pretrained=str(model), dtype=dtype, device=device, **options)
+            return _alone(QuietLM(pretrained=str(model), dtype=dtype, device=device, **options))
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise SettingError(f"{model} cannot be loaded as a causal language model: {first_line(error)}") from error
+
+
+def _alone(lm: QuietLM) -> QuietLM:
+    """One request at a time for a model whose positions depend on the longest row of a batch."""
+    if rope.alone(lm.model):
+        lm.batch_size_per_gpu = 1
+    return lm
 
 
 def first_line(error: BaseException) -> str:
@@ -158,7 +190,7 @@ def run(
     with a log-likelihood that is not finite are named under ``excluded``, with the reason under ``why_excluded``, and enter
     no metric.
     """
-    lm.too_long = 0
+    lm.too_long, lm.cut, lm.asked, lm.written = 0, {}, [], {}
     random.seed(SEEDS["random"])
     np.random.seed(SEEDS["numpy"])
     torch.manual_seed(SEEDS["torch"])
@@ -185,6 +217,7 @@ def run(
         items = [row for name, task in loaded["tasks"].items() for row in per_item.rows(plan.name, task, samples[name])]
     excluded: dict[str, list[int]] = defaultdict(list)
     for row in items:
+        row["cut_tokens"] = lm.cut.get((row["task"], row["doc_id"]), 0)
         if not row["finite"] and row["doc_id"] not in excluded[row["task"]]:
             excluded[row["task"]].append(row["doc_id"])
     excluded = {task: ids for task, ids in excluded.items() if ids}

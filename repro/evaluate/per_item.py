@@ -25,6 +25,7 @@ SCHEMA = {
     "gold_bits_per_byte": pl.Float64,
     "margin": pl.Float64,  # probability of the gold answer minus that of the best other, probabilities over the choices
     "n_choices": pl.Int64,
+    "cut_tokens": pl.Int64,  # of the prompt, from its beginning: they did not fit the context
     "finite": pl.Boolean,  # every log-likelihood of the item is a number; others enter no mean
 }
 
@@ -62,6 +63,7 @@ def _row(entry: str, task: Any, sample: dict[str, Any]) -> dict[str, Any]:
         "acc": scalars.get("acc"),
         "acc_norm": scalars.get("acc_norm"),
         "metrics": json.dumps(scalars, sort_keys=True),
+        "cut_tokens": 0,
         "finite": True,
         "agrees": True,
     }
@@ -128,6 +130,15 @@ def gold_bits_per_byte(items: pl.DataFrame) -> dict[str, dict[str, Any]]:
         pl.col("margin").mean().alias("margin"),
     )
     return {row.pop("entry"): row for row in means.to_dicts()}
+
+
+def cuts(items: pl.DataFrame) -> dict[str, dict[str, int]]:
+    """{entry: items, items_cut, tokens_cut} of entries with prompts that were longer than the context."""
+    once = items.unique(["entry", "task", "doc_id"], keep="first", maintain_order=True)
+    counted = once.group_by("entry", maintain_order=True).agg(
+        pl.len().alias("items"), (pl.col("cut_tokens") > 0).sum().alias("items_cut"), pl.col("cut_tokens").sum().alias("tokens_cut")
+    )
+    return {row.pop("entry"): row for row in counted.filter(pl.col("items_cut") > 0).to_dicts()}
 
 
 def chance(items: pl.DataFrame) -> float | None:

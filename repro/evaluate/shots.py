@@ -22,7 +22,7 @@ def keep_apart(task: Any) -> None:
     lm-eval cannot show.
     """
     task.redrawn = 0
-    if not task.config.num_fewshot or not hasattr(task, "sampler"):
+    if not task.config.num_fewshot or not hasattr(task, "sampler") or task.OUTPUT_TYPE == "loglikelihood_rolling":
         return
     context, sample, asked = task.fewshot_context, task.sampler.sample, {}
 

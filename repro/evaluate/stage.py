@@ -36,7 +36,7 @@ def stage(s: Eval, seed: int, items: Stage, corpus: Stage | None, model: Stage) 
             write_json(ctx.out / "summary.json", summary | {"checkpoints": checkpoints})
         ctx.facts |= facts(summary) | {"checkpoints": list(checkpoints)}
 
-    return Stage("evaluate", label, identity(s), run, inputs, version=2)
+    return Stage("evaluate", label, identity(s), run, inputs, version=3)
 
 
 def masked_stage(s: Eval, proxy_settings: Proxy, items: Stage, corpus: Stage, proxy: Stage, heads: Stage | None) -> Stage:
@@ -62,7 +62,7 @@ def masked_stage(s: Eval, proxy_settings: Proxy, items: Stage, corpus: Stage, pr
             summary = evaluate(pair, s, *data, ctx.device, masked=selected)
         ctx.facts |= facts(summary) | {"heads_masked": len(selected)}
 
-    return Stage("evaluate", f"masked-{heads.label if heads else 'none'}", settings, run, inputs)
+    return Stage("evaluate", f"masked-{heads.label if heads else 'none'}", settings, run, inputs, version=2)
 
 
 def facts(summary: dict[str, Any]) -> dict[str, Any]:
@@ -71,6 +71,8 @@ def facts(summary: dict[str, Any]) -> dict[str, Any]:
         "missing": summary["missing"],
         "items": summary["n_items"],
         "non_finite_items": sum(len(ids) for ids in summary["non_finite"].values()),
+        "items_cut": sum(cell["items_cut"] for cell in summary["cut"].values()),
+        "tokens_cut": sum(cell["tokens_cut"] for cell in summary["cut"].values()),
         "bits_per_byte": summary["bits_per_byte"],
     }
 

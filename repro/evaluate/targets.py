@@ -121,7 +121,10 @@ def _numbers(task: Any) -> None:
 def check_shot(task: Any, doc: dict[str, Any]) -> None:
     """Raise :class:`Refused` for a worked example that lm-eval would show with a wrong answer, or with none."""
     how = task.fewshot_cfg
+    own = how.doc_to_target != task.config.doc_to_target  # a definition may write worked solutions into the question
     target = task.doc_to_target(doc, how.doc_to_target)
+    if own and target == "":
+        return
     choices = task.doc_to_choice(doc, how.doc_to_choice) if how.doc_to_choice else None
     if choices is not None and not task.multiple_input:
         answer = target if isinstance(target, str) and task.OUTPUT_TYPE != "multiple_choice" else None

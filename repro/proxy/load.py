@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from repro.config import SettingError, require
-from repro.proxy import masking
+from repro.proxy import masking, rope
 from repro.proxy.losses import token_losses
 
 REMEDY = "use a decoder of softmax attention throughout (Llama, Qwen, Mistral, GPT-NeoX, GPT-2, OPT, Gemma, Phi, OLMo, ...)"
@@ -94,6 +94,7 @@ def prepare(model: Any, tokenizer: Any, name: str = "proxy") -> ProxyModel:
         f"the tokenizer of {name} has {len(tokenizer)} entries, its model {model.get_input_embeddings().weight.shape[0]}: "
         "they do not belong together; put the model's own tokenizer into the folder",
     )
+    rope.alone(model)  # detection and scoring must not depend on what the model read before
     attentions, num_heads = _find_attentions(model, name)
     config = model.config.get_text_config()
     found = tokenizer("a")["input_ids"][:1]  # a tokenizer that starts every text with bos says the model was trained so
