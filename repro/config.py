@@ -317,7 +317,7 @@ class Experiment:
 
     name: str = ""
     kind: str = "train"  # one of KINDS
-    question: str = ""
+    question: str = ""  # names in braces follow the settings (repro.question)
     endpoint: str = "bits_per_byte"  # mean over out-of-corpus text and gold answers
     arms: dict[str, Arm] = field(default_factory=dict)
     contrasts: list[Contrast] = field(default_factory=list)
@@ -730,6 +730,9 @@ def compose(arguments: list[str]) -> Settings:
         for group, schema in OVERRIDES.items():
             setattr(arm, group, _override(schema, getattr(arm, group), f"exp.arms.{name}.{group}"))
     _check_finite(asdict(settings))
+    from repro.question import filled
+
+    settings.exp.question = filled(settings)
     return settings
 
 
