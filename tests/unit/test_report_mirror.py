@@ -52,7 +52,7 @@ def test_the_interval_is_a_t_interval_over_draws_widened_by_items(sealed):
 def test_the_verdict_needs_draws_not_documents(sealed, tmp_path):
     assert sealed["verdict"]["reasons"] == [] and sealed["verdict"]["words"] == "hurts more"
     sentence = sealed["verdict"]["sentence"]
-    assert "retrieval masked does worse than random_matched_damage masked" in sentence and "3 control draws" in sentence
+    assert "retrieval masked hurts more than random_matched_damage masked" in sentence and "3 control draws" in sentence
     few = built(tmp_path, seeds=(0, 1))["verdict"]
     assert few["reasons"] == ["2 control draws; a verdict needs 3"] and few["words"] == "demonstration only"
 
