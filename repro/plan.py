@@ -17,8 +17,8 @@ from repro.config import Proxy, Settings
 from repro.corpus.sources import expected_domains, expected_tokens
 from repro.evaluate.cost import work
 from repro.experiment import build
-from repro.pretrain import cost
 from repro.plan_cuts import unread
+from repro.pretrain import cost
 from repro.store import Stage, Store, read_json
 
 DAMAGE_TOKENS = 4096  # that a draw of random_matched_damage is measured on (repro.heads.controls.CALIBRATION_TOKENS)

@@ -63,10 +63,10 @@ def _prompts(settings: Settings, store: Store, stages: list[Stage]) -> list[str]
     folder = store.path(items) if items is not None and store.has(items) else Path(settings.items.folder or "")
     known = {}
     for task in settings.eval.tasks if folder != Path() else []:
-        sizes = [len(line) / BYTES_PER_TOKEN for path in _splits(folder / task) for line in path.read_bytes().split(b"\n") if line]
-        over = [size * (1 + settings.eval.shots.get(task, 0)) - context for size in sizes]
-        if cut := sum(tokens > 0 for tokens in over):
-            known[task] = f"{task} {cut:,} of {len(over):,}"
+        sizes = [len(line) / BYTES_PER_TOKEN for path in _splits(folder / task) for line in path.open("rb") if line.strip()]
+        read = 1 + settings.eval.shots.get(task, 0)
+        if cut := sum(size * read > context for size in sizes):
+            known[task] = f"{task} {cut:,} of {len(sizes):,}"
     told = f": about {', '.join(known.values())}" if known else "; the report counts them"
     return [f"cut: prompts longer than the context of {context:,} tokens lose their first tokens{told}"]
 

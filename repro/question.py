@@ -80,7 +80,8 @@ def _model(settings: Settings, own: dict[str, object]) -> str:
     """The proxy's name; of the hub and of folders what they are called there."""
     proxy = {**vars(settings.proxy), **own}
     place = {"hub": proxy["repo"], "folder": proxy["path"]}.get(str(proxy["kind"]))
-    return str(place).rstrip("/").rpartition("/")[2] if place else str(proxy["name"] if proxy["kind"] == "wheel" else proxy["kind"])
+    named = proxy["name"] if proxy["kind"] == "wheel" else proxy["kind"]
+    return str(place).rstrip("/").rpartition("/")[2] if place else str(named)
 
 
 def _listed(names: list[str]) -> str:

@@ -136,7 +136,9 @@ def cuts(items: pl.DataFrame) -> dict[str, dict[str, int]]:
     """{entry: items, items_cut, tokens_cut} of entries with prompts that were longer than the context."""
     once = items.unique(["entry", "task", "doc_id"], keep="first", maintain_order=True)
     counted = once.group_by("entry", maintain_order=True).agg(
-        pl.len().alias("items"), (pl.col("cut_tokens") > 0).sum().alias("items_cut"), pl.col("cut_tokens").sum().alias("tokens_cut")
+        pl.len().alias("items"),
+        (pl.col("cut_tokens") > 0).sum().alias("items_cut"),
+        pl.col("cut_tokens").sum().alias("tokens_cut"),
     )
     return {row.pop("entry"): row for row in counted.filter(pl.col("items_cut") > 0).to_dicts()}
 

@@ -91,16 +91,16 @@ def _forms(task: Any, text: Any, target: Any, choices: list[str] | None, kind: s
     elif kind == "generate_until":
         if choices is not None and not (isinstance(target, Integral) and 0 <= target < len(choices)):
             raise Refused(
-                f"its label is {_short(target)}; with doc_to_choice and written answers lm-eval takes an index into the choices "
-                f"(0 to {len(choices) - 1})"
+                f"its label is {_short(target)}; with doc_to_choice and written answers lm-eval takes an index into the "
+                f"choices (0 to {len(choices) - 1})"
             )
         if target is None or target == []:
             raise Refused(f"its target is {_short(target)}; no answer could be right")
 
 
-def _written_number(task: Any, target: Any, choices: list[str]) -> bool:
+def _written_number(task: Any, target: Any, choices: list[str], given: Any = None) -> bool:
     """Whether a template wrote a number that is also the text of another choice than the one it is the index of."""
-    given = task.config.doc_to_target
+    given = task.config.doc_to_target if given is None else given
     template = isinstance(given, str) and given not in task.features
     return template and isinstance(target, Integral) and str(target) in choices and choices.index(str(target)) != target
 
@@ -129,7 +129,9 @@ def check_shot(task: Any, doc: dict[str, Any]) -> None:
     if choices is not None and not task.multiple_input:
         answer = target if isinstance(target, str) and task.OUTPUT_TYPE != "multiple_choice" else None
         if answer is None and isinstance(target, list):
-            raise Refused(f"a worked example has several right answers ({_short(target)}), which lm-eval cannot show; use 0 shots")
+            raise Refused(f"a worked example has several right answers ({_short(target)}); lm-eval shows one; use 0 shots")
+        if own and _written_number(task, target, choices, how.doc_to_target):
+            raise Refused(f"a worked example's answer {target} could be an index or the text of a choice; name a column for it")
         answer = answer or choices[indices(target, choices)[0]]
     else:
         answer = target[0] if isinstance(target, list) and target else target

@@ -34,7 +34,7 @@ class Scorer:
     means: Tensor | None = None  # mask=mean: [layers, heads, head_dim]
 
     def windows(self, ids: list[int]) -> list[list[int]]:
-        """Non-overlapping windows (of the first ``max_tokens`` tokens, if given), each starting with the bos where there is one.
+        """Non-overlapping windows, each starting with the bos where there is one; of the first ``max_tokens`` tokens, if given.
 
         A last window that would predict nothing is left out.
         """

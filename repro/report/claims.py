@@ -170,8 +170,8 @@ def verdict_table(results: list[Result]) -> Table:
             rows.append([claim.text, claim.rests_on, claim.printed, NOT_RUN, f"needs {claim.needs}", None, None, NOT_RUN])
     notes = [
         "replicated / not replicated: the 95 % interval lies on the paper's / on the other side of zero. "
-        "undecided: it covers zero, Holm's correction over the secondary comparisons lets it stand for nothing, or the run is a "
-        "demonstration "
+        "undecided: it covers zero, Holm's correction over the secondary comparisons lets it stand for nothing, or the run "
+        "is a demonstration "
         f"(below {SEEDS} seeds, {DOCUMENTS} selected documents or {SOURCES} sources a domain; draws of control heads "
         "count as seeds).",
         f"described: no single difference tests the claim; {NOT_TESTED} means that nothing here may be concluded from it.",
@@ -210,10 +210,9 @@ def _verdict(claim: Claim, gap: Interval, metrics: list[str], result: Result) ->
     if rows:
         words = in_words(result.summary, rows[0])
     else:  # a mean over tasks, which no correction knows
-        reasons = result.summary["verdict"]["reasons"]
         kind = result.summary["kind"]
-        words = statistics.verdict(gap.value, gap.low, gap.high, lower_is_better(metrics[0]), reasons=reasons, design=kind)
-    if words == "demonstration only" or result.summary["verdict"]["demonstration"]:
+        words = statistics.verdict(gap.value, gap.low, gap.high, lower_is_better(metrics[0]), design=kind)
+    if result.summary["verdict"]["demonstration"]:
         return f"{UNDECIDED} (demonstration)"
     if words == statistics.AFTER_CORRECTION:
         return words

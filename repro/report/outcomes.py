@@ -29,7 +29,7 @@ def judge(summary: dict[str, Any], contrasts: Sequence[Contrast], variances: Var
         comparisons += compare_arms(summary, contrast, (variances or {}).get((contrast.treatment, contrast.control), {}))
     holm(comparisons, summary["endpoint"])
     for row in comparisons:
-        row["verdict"] = in_words(summary, row)
+        row["verdict"] = in_words(summary, row, shortfalls(summary, row))
     return {**summary, "comparisons": comparisons, "verdict": verdict(summary, comparisons)}
 
 
@@ -182,14 +182,19 @@ def out_of_reach(summary: dict[str, Any]) -> list[str]:
     ]
 
 
-def in_words(summary: dict[str, Any], row: dict[str, Any]) -> str:
-    """The verdict on one comparison of a run (``repro.analysis.statistics.verdict``); at chance there is none."""
+def in_words(summary: dict[str, Any], row: dict[str, Any], reasons: Sequence[str] | None = None) -> str:
+    """The verdict on one comparison of a run (``repro.analysis.statistics.verdict``); at chance there is none.
+
+    ``reasons`` against a verdict are, of a finished summary, those that it records.
+    """
     from repro.analysis import statistics
 
     if row["at_chance"]:
         return "at chance"
+    if reasons is None:
+        reasons = ["a demonstration"] if summary["verdict"]["demonstration"] else []
     given = [row[key] for key in ("difference", "low", "high", "lower_is_better", "p_holm")]
-    return statistics.verdict(*given, reasons=shortfalls(summary, row), design=summary["kind"])
+    return statistics.verdict(*given, reasons=reasons, design=summary["kind"])
 
 
 def verdict(summary: dict[str, Any], comparisons: list[dict[str, Any]]) -> dict[str, Any]:

@@ -92,8 +92,9 @@ def answer(results: list[Result]) -> str:
     if not rows:
         return "**No evidence yet on training:** every comparison of trained models here is a demonstration."
     sides: dict[str, list[str]] = {"better": [], "worse": []}
+    summaries = {result.name: result.summary for result in results}
     for name, row in rows:
-        if (words := in_words(next(r.summary for r in results if r.name == name), row)) in sides:
+        if (words := in_words(summaries[name], row)) in sides:
             sides[words].append(name)
     told = [f"{word} than its control in {', '.join(names)}" for word, names in sides.items() if names]
     seen = sorted(row["detectable"] for _, row in rows)
@@ -149,9 +150,10 @@ def _primary(result: Result) -> dict[str, Any] | None:
 def _compared(result: Result) -> str | None:
     if (row := _primary(result)) is None:
         return None
+    words = in_words(result.summary, row)
     return (
         f"| [{result.name}](results/{result.name}) | {row['treatment']} − {row['control']} | {row['difference']:+.3f} "
-        f"[{row['low']:+.3f}, {row['high']:+.3f}] | {row['seeds']} | {row['detectable']:.3f} | {in_words(result.summary, row)} |"
+        f"[{row['low']:+.3f}, {row['high']:+.3f}] | {row['seeds']} | {row['detectable']:.3f} | {words} |"
     )
 
 

@@ -13,7 +13,7 @@ from repro.config import Eval
 from repro.evaluate import harness, reading, targets
 from repro.evaluate.evaluate import evaluate
 
-MODULE = '''
+MODULE = """
 import numpy
 def index(doc): return numpy.int64(doc["i"])
 def label(doc): return doc["words"][doc["i"]]
@@ -23,7 +23,7 @@ def two(doc): return [0, 2]
 def choices(doc): return tuple(doc["words"])
 def number(doc): return doc["i"]
 def sentences(doc): return [f"the {word} owl" for word in doc["words"]]
-'''
+"""
 WORDS = ["red", "river", "stone"]
 DOCS = [{"q": f"owl {n} {'sings' * (n % 3)}", "words": WORDS, "i": n % 3, "s": str(n % 3), "w": WORDS[n % 3],
          "many": [n % 3, (n + 1) % 3], "labels": [WORDS[n % 3]], "f": float(n % 3), "off": n % 3 + 1, "minus": n % 3 - 1,
@@ -207,7 +207,9 @@ def test_copies_in_the_training_split_are_redrawn_and_counted(here, monkeypatch)
     rows = [{"q": f"owl {n}", "w": WORDS[n % 3]} for n in range(4)]
     for name in ("same_test", "same_train"):
         (root / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found, result = prompts(here, define(root, "same", QUESTION, 3, test="same_test.jsonl", train="same_train.jsonl"), monkeypatch)
+    found, result = prompts(
+        here, define(root, "same", QUESTION, 3, test="same_test.jsonl", train="same_train.jsonl"), monkeypatch
+    )
     assert all(prompt.count(f"{doc['q']}?") == 1 for doc, prompt in found)
     assert result["redrawn"]["same"] > 0
 

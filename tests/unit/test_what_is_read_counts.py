@@ -7,11 +7,11 @@ import polars
 import pytest
 import yaml
 
+from repro import items
 from repro.analysis import embeddings
 from repro.config import Eval, Items
 from repro.evaluate import sources
 from repro.evaluate import stage as evaluate
-from repro import items
 from repro.pretrain import source
 from repro.proxy.stage import TOKENIZER_FILES
 from repro.selection import selectors
@@ -37,7 +37,17 @@ def tasks(folder: Path) -> Eval:
     return Eval(tasks=[str(folder / "all.yaml")])
 
 
-READ = ["test.jsonl", "train.jsonl", "other_1.jsonl", "more/x.parquet", "utils.py", "near.py", "base.yaml", "one.yaml", "two.yaml"]
+READ = [
+    "test.jsonl",
+    "train.jsonl",
+    "other_1.jsonl",
+    "more/x.parquet",
+    "utils.py",
+    "near.py",
+    "base.yaml",
+    "one.yaml",
+    "two.yaml",
+]
 
 
 @pytest.mark.parametrize("name", [*READ, "all.yaml"])
