@@ -182,7 +182,14 @@ def verdict_table(results: list[Result]) -> Table:
 
 
 def _of_the_method(claim: Claim, result: Result) -> bool:
-    return claim.experiment not in ("paper_mixture", "selection_30pct") or is_the_method(result, claim.treatment)
+    """Whether a run is of what the claim speaks of: the paper's score against what the control's name says, at its share."""
+    if claim.experiment not in ("paper_mixture", "selection_30pct"):
+        return True
+    control = result.summary["arms"].get(claim.control, {}).get("select", {}).get("selector")
+    named = {"random": "random", RANDOM: "random", BASELINE: "all"}.get(claim.control)
+    share = result.summary["settings"].get("budget", {}).get("share", 0.3)
+    right = (control is None or control == named) and (claim.experiment != "selection_30pct" or share == 0.3)
+    return right and is_the_method(result, claim.treatment)
 
 
 def judge(claim: Claim, result: Result) -> tuple[str, Cell, Cell, str]:
