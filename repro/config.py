@@ -196,7 +196,7 @@ class Score:
 
     mask: str = "uniform"  # uniform | zero | mean
     window: int = 1024  # tokens of a window; long documents become non-overlapping windows
-    max_tokens: int = 4096  # tokens of a document that are scored at most
+    max_tokens: int | None = None  # tokens of a document that are scored at most; null = every document whole
     tokens_per_batch: int = 4096
     processes: int = 0  # local scoring processes, 0 = one per GPU or CPU core; never part of the fingerprint
     threads: int = 1  # CPU threads of each; several processes of one thread are faster than one of several
@@ -208,7 +208,7 @@ class Score:
         at_least(1, "score", self, "tokens_per_batch", "threads")
         at_least(2, "score", self, "window")
         require(
-            self.max_tokens >= self.window,
+            self.max_tokens is None or self.max_tokens >= self.window,
             f"score.max_tokens={self.max_tokens} is below score.window={self.window}; "
             "raise score.max_tokens or lower score.window",
         )
@@ -318,7 +318,7 @@ class Experiment:
 
     name: str = ""
     kind: str = "train"  # one of KINDS
-    question: str = ""
+    question: str = ""  # names in braces follow the settings (repro.question)
     endpoint: str = "bits_per_byte"  # mean over out-of-corpus text and gold answers
     arms: dict[str, Arm] = field(default_factory=dict)
     contrasts: list[Contrast] = field(default_factory=list)
@@ -742,6 +742,9 @@ def compose(arguments: list[str]) -> Settings:
             setattr(arm, group, _override(schema, getattr(arm, group), f"exp.arms.{name}.{group}"))
     _check_finite(asdict(settings))
     effect.check(settings, dotted)
+    from repro.question import filled
+
+    settings.exp.question = filled(settings)
     return settings
 
 

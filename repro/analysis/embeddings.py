@@ -34,7 +34,9 @@ def identity(embedder: str, revision: str) -> dict[str, str]:
     if folder.is_dir():
         weights = sorted(folder.glob("*.safetensors"))
         require(bool(weights), f"analysis.embedder={embedder} holds no *.safetensors; name a Sentence-BERT model's folder")
-        return {"embedder": folder.name, "sha256": ",".join(assets.content_digests(weights))}
+        others = [p for p in sorted(folder.rglob("*")) if p.suffix in (".json", ".txt", ".model", ".safetensors")]
+        read = sorted({*weights, *others})
+        return {"embedder": folder.name, "sha256": ",".join(assets.content_digests(read))}
     require(
         "/" in embedder and not folder.is_absolute(),
         f"analysis.embedder={embedder} is neither {PINNED}, a folder nor owner/name of the hub",

@@ -122,6 +122,10 @@ def _merge(lm: harness.QuietLM, plans: list[tasks.Plan], s: Eval, items: Path, b
         remarks |= {
             f"without {len(ids)} of {task}: {results['why_excluded'][task]}" for task, ids in results["excluded"].items()
         }
+        remarks |= {
+            f"{n} worked examples of {task} were redrawn: they were copies of the item that was asked"
+            for task, n in results["redrawn"].items()
+        }
         if remarks:
             notes[plan.name] = sorted(remarks)
         for key, value in results.items():
@@ -129,11 +133,15 @@ def _merge(lm: harness.QuietLM, plans: list[tasks.Plan], s: Eval, items: Path, b
         native.setdefault("items", {}).update(part["items"])
         shown = [plan.name] if plan.name in results["results"] else plan.leaves
         metrics |= summaries.task_metrics(results, shown, rows.filter(pl.col("entry") == plan.name))
+    cuts = per_item.cuts(rows)
+    for name, cell in cuts.items():
+        told = f"{cell['items_cut']} of {cell['items']} prompts lost their first tokens, {cell['tokens_cut']} in all"
+        notes[name] = [*notes.get(name, []), f"{told}: they are longer than the context of {lm.max_length}"]
     text, gold = summaries.text_metrics(bits, "out_of_corpus"), per_item.gold_bits_per_byte(rows)
     source = read_json(items / "items.json")["source"] if (items / "items.json").is_file() else {"folder": items.name}
     config = {
         "parameters": sum(p.numel() for p in lm.model.parameters()),
-        "batch_size": s.batch_size,
+        "batch_size": lm.batch_size,
         "dtype": str(lm.model.dtype).removeprefix("torch."),
         "device": lm.device.type,
         "context": lm.max_length,
@@ -158,6 +166,7 @@ def _merge(lm: harness.QuietLM, plans: list[tasks.Plan], s: Eval, items: Path, b
         "bits_per_byte": summaries.endpoint(text, gold),
         "missing": missing,
         "notes": notes,
+        "cut": cuts,
         "non_finite": native.get("excluded", {}),
         "shots": native.get("n-shot", {}),
         "n_items": rows.select("task", "doc_id").n_unique(),

@@ -28,10 +28,12 @@ from lm_eval.utils import handle_non_serializable
 from safetensors import SafetensorError
 
 from repro.config import SettingError
-from repro.evaluate import per_item
+from repro.evaluate import per_item, reading, targets
+from repro.evaluate import shots as worked
 from repro.evaluate.code import sandbox
 from repro.evaluate.tasks import OFFICIAL, Plan
 from repro.pretrained import Encoder, load_model, load_tokenizer
+from repro.proxy import rope
 from repro.tracking import progress
 
 # lm-eval's own defaults of `simple_evaluate`, so that a cell can be checked by hand with `lm_eval --tasks NAME`
@@ -73,6 +75,9 @@ class QuietLM(HFLM):
 
     bar: Any = None
     too_long = 0  # answers that did not fit the context since `run` began
+    cut: dict[tuple[str, int], int]  # (task, item) -> tokens of its prompts that did not fit the context, at most of one
+    asked: list[tuple[str, int]]  # whose requests are being answered, in their order; empty for texts in windows
+    written: dict[str, list[tuple[str, int]]]  # prompt -> the items that it asks an answer for
     encoder: Encoder
     _bare = False  # inside `loglikelihood_rolling`, which starts a text with the prefix token itself
 
@@ -87,8 +92,17 @@ class QuietLM(HFLM):
     def tok_batch_encode(
         self, strings: list[str], padding_side: str = "left", left_truncate_len: int | None = None, truncation: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """As :meth:`tok_encode`, padded: ids and attention mask, [B, T] each."""
-        rows = [self.tok_encode(string, left_truncate_len=left_truncate_len) for string in strings]
+        """As :meth:`tok_encode`, padded: ids and attention mask, [B, T] each.
+
+        lm-eval cuts prompts to what the answer leaves of the context; what is cut is counted.
+        """
+        rows = [self.tok_encode(string) for string in strings]
+        if left_truncate_len:
+            for prompt, row in zip(strings, rows, strict=True):
+                over = len(row) - left_truncate_len
+                for item in self.written.get(prompt, ()) if over > 0 else ():
+                    self.cut[item] = max(self.cut.get(item, 0), over)
+            rows = [row[-left_truncate_len:] for row in rows]
         width = max(map(len, rows))
         ids = torch.full((len(rows), width), self.tokenizer.pad_token_id)
         mask = torch.zeros_like(ids)
@@ -108,15 +122,26 @@ class QuietLM(HFLM):
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """As in lm-eval, with the number of requests announced."""
         self._announce(len(requests))
-        return super().loglikelihood(requests, disable_tqdm=True)
+        self.asked = [(str(request.task_name), request.doc_id) for request in requests]
+        try:
+            return super().loglikelihood(requests, disable_tqdm=True)
+        finally:
+            self.asked = []
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """As in lm-eval, with the number of requests announced."""
         self._announce(len(requests))
+        self.written = defaultdict(list)
+        for request in requests:
+            self.written[request.args[0]].append((str(request.task_name), request.doc_id))
         return super().generate_until(requests, disable_tqdm=True)
 
     def _loglikelihood_tokens(self, requests: list[Any], *args: Any, **kwargs: Any) -> list[tuple[float, bool]]:
         """As in lm-eval, but an answer longer than the context is not a number; lm-eval gives up the whole task for it."""
+        for item, (_, prompt, answer) in zip(self.asked, requests, strict=False):
+            over = min(len(prompt) + len(answer) - self.max_length - 1, len(prompt))
+            if over > 0:
+                self.cut[item] = max(self.cut.get(item, 0), over)
         fits = [len(answer) <= self.max_length for _, _, answer in requests]
         self.too_long += fits.count(False)
         fitting = [request for request, fit in zip(requests, fits, strict=True) if fit]
@@ -171,11 +196,20 @@ def _wrapped(model: Any, tokenizer: Any, options: dict[str, Any]) -> QuietLM:
     lm.encoder = Encoder(tokenizer)
     if lm.prefix_token_id is None:  # a tokenizer without special tokens (the built proxy): texts start on a new line
         lm.custom_prefix_token_id = lm.encoder.one("\n")[0]
+    return _alone(lm)
+
+
+def _alone(lm: QuietLM) -> QuietLM:
+    """One request at a time for a model whose positions depend on the longest row of a batch."""
+    if rope.alone(lm.model):
+        lm.batch_size_per_gpu = 1
     return lm
 
 
 def first_line(error: BaseException) -> str:
     """An exception in one line."""
+    if isinstance(error, targets.Refused):
+        return str(error)
     lines = [line for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
 
@@ -195,14 +229,14 @@ def run(
     with a log-likelihood that is not finite are named under ``excluded``, with the reason under ``why_excluded``, and enter
     no metric.
     """
-    lm.too_long = 0
+    lm.too_long, lm.cut, lm.asked, lm.written = 0, {}, [], {}
     random.seed(SEEDS["random"])
     np.random.seed(SEEDS["numpy"])
     torch.manual_seed(SEEDS["torch"])
     # made before lm-eval's streams are silenced, so that it still reaches the terminal
-    with progress(0, "requests", label) as lm.bar, quiet(), sandbox():
+    with progress(0, "requests", label) as lm.bar, quiet(), sandbox(), reading.exact(), targets.checked():
         try:
-            loaded = TaskManager(include_path=str(folder), include_defaults=False).load([plan.name])
+            loaded = _loaded(plan, folder)
             for task in loaded["tasks"].values():
                 own = task.get_config("num_fewshot")
                 if own != 0 and shots is not None:
@@ -210,15 +244,19 @@ def run(
                 elif own is None:
                     task.set_config("num_fewshot", 0)
                 task.set_fewshot_seed(seed=SEEDS["fewshot"])
+                targets.check(task, limit)
+                worked.keep_apart(task)
             results = evaluator.evaluate(
                 lm, loaded, limit=limit, bootstrap_iters=BOOTSTRAP, log_samples=True, confirm_run_unsafe_code=allow_code
             )
         finally:
             lm.bar = None
     samples = results.pop("samples")
-    items = [row for name, task in loaded["tasks"].items() for row in per_item.rows(plan.name, task, samples[name])]
+    with targets.checked():
+        items = [row for name, task in loaded["tasks"].items() for row in per_item.rows(plan.name, task, samples[name])]
     excluded: dict[str, list[int]] = defaultdict(list)
     for row in items:
+        row["cut_tokens"] = lm.cut.get((row["task"], row["doc_id"]), 0)
         if not row["finite"] and row["doc_id"] not in excluded[row["task"]]:
             excluded[row["task"]].append(row["doc_id"])
     excluded = {task: ids for task, ids in excluded.items() if ids}
@@ -230,7 +268,20 @@ def run(
     if excluded:
         with quiet():
             results = _without(excluded, why, loaded, samples)
-    return _plain(results, plan, folder) | {"excluded": excluded, "why_excluded": {task: why for task in excluded}}, items
+    redrawn = {name: task.redrawn for name, task in loaded["tasks"].items() if task.redrawn}
+    told = {"excluded": excluded, "why_excluded": dict.fromkeys(excluded, why), "redrawn": redrawn}
+    return _plain(results, plan, folder) | told, items
+
+
+def _loaded(plan: Plan, folder: Path) -> dict[str, Any]:
+    """The tasks of an entry, as lm-eval loads them; it reads the first item of each already."""
+    try:
+        return TaskManager(include_path=str(folder), include_defaults=False).load([plan.name])
+    except (IndexError, TypeError) as error:
+        raise targets.Refused(
+            f"lm-eval cannot read its first item ({first_line(error)}): its label must be an index of its choices or the text "
+            "of one, and its choices a list of texts"
+        ) from error
 
 
 def _without(excluded: dict[str, list[int]], why: str, loaded: Any, samples: dict[str, list[Any]]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def token_losses(
     text: str,
     window: int = 1024,
     mask: str = "uniform",
-    max_tokens: int = 4096,
+    max_tokens: int | None = None,
 ) -> list[dict[str, Any]]:
     """Every predicted token of a text, in order: ``token`` (its text), ``loss_base`` and ``loss_ref`` in nats."""
     return _of_document(Scorer(proxy, heads, window, max_tokens, mask=mask), text)

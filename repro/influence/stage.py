@@ -73,6 +73,7 @@ def _run(s: Score, proxy_settings: Proxy, context: Context) -> None:
     if machines > 1:
         return  # the run that comes after all of them finds every shard, counts and publishes
     context.facts |= _verified(context.out / "scores", sources)
+    context.facts |= _cut(context.out / "scores", s.max_tokens)
     if proxy_settings.kind != "built":  # that one is made to copy and predicts nothing else
         _check_losses(job, context)
     if s.token_losses:
@@ -118,7 +119,7 @@ def _score(s: Score, job: Job, todo: list[Path], folder: Path) -> None:
     if not todo:
         return
     sizes = parquet.scan(todo).select(polars.col("n_bytes")).collect()["n_bytes"]
-    with progress(sum(min(size // BYTES_PER_TOKEN, s.max_tokens) for size in sizes), "tokens", "scoring") as bar:
+    with progress(sum(min(size // BYTES_PER_TOKEN, s.max_tokens or size) for size in sizes), "tokens", "scoring") as bar:
 
         def advance(tokens: int) -> None:
             bar.total = max(bar.total, bar.n + tokens)
@@ -142,6 +143,26 @@ def _check_losses(job: Job, context: Context) -> None:
             f"the proxy's mean loss is {mean:.2f} nats a token, and a guess among its {math.exp(guess):,.0f} tokens has "
             f"{guess:.2f}: model and tokenizer do not fit, and the scores mean nothing"
         )
+
+
+def _cut(folder: Path, max_tokens: int | None) -> dict[str, Any]:
+    """Documents that were scored by their first ``max_tokens`` tokens only, and the tokens beyond, in all and by domain."""
+    import polars
+
+    if max_tokens is None:
+        return {"documents_cut": 0, "tokens_unscored": 0, "cut": {}}
+    beyond = (polars.col("n_tokens_doc") - max_tokens).clip(lower_bound=0)
+    counted = (
+        parquet.scan(sorted(folder.glob("*.parquet")))
+        .group_by("domain")
+        .agg(documents=polars.len(), documents_cut=(beyond > 0).sum(), tokens_unscored=beyond.sum())
+        .filter(polars.col("documents_cut") > 0)
+        .sort("domain")
+        .collect()
+    )
+    by_domain = {row.pop("domain"): row for row in counted.to_dicts()}
+    totals = {name: sum(row[name] for row in by_domain.values()) for name in ("documents_cut", "tokens_unscored")}
+    return totals | {"cut": by_domain}
 
 
 def _verified(folder: Path, sources: list[Path]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from repro.config import SettingError, require
 from repro.pretrained import Encoder, load_model, load_tokenizer
-from repro.proxy import masking
+from repro.proxy import masking, rope
 from repro.proxy.losses import token_losses
 
 REMEDY = "use a decoder of softmax attention throughout (Llama, Qwen, Mistral, GPT-NeoX, GPT-2, OPT, Gemma, Phi, OLMo, ...)"
@@ -99,6 +99,7 @@ def prepare(model: Any, tokenizer: Any, name: str = "proxy") -> ProxyModel:
         f"the tokenizer of {name} has {len(tokenizer)} entries, its model {model.get_input_embeddings().weight.shape[0]}: "
         "they do not belong together; put the model's own tokenizer into the folder",
     )
+    rope.alone(model)  # detection and scoring must not depend on what the model read before
     attentions, num_heads = _find_attentions(model, name)
     config = model.config.get_text_config()
     proxy = ProxyModel(

@@ -158,7 +158,7 @@ def _seed(store: Store, named: Mapping[str, Stage], documents: polars.DataFrame 
     if "evaluate" in named:
         result = read_json(store.path(named["evaluate"]) / "summary.json")
         row["metrics"] = flatten_metrics(result)
-        row["evaluation"] = {key: result[key] for key in ("missing", "notes", "shots", "config") if key in result}
+        row["evaluation"] = {key: result[key] for key in ("missing", "notes", "shots", "config", "cut") if key in result}
         row["checkpoints"] = {str(tokens): flatten_metrics(found) for tokens, found in result.get("checkpoints", {}).items()}
     return row
 

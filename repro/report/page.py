@@ -95,6 +95,7 @@ def _sections(
                 "table contrasts",
                 "table outcome",
                 "table missing",
+                "table prompts_cut",
                 "figure benchmarks",
                 "figure by_share",
                 "folded seeds",
@@ -108,7 +109,7 @@ def _sections(
         ),
         ("training", "Training", ["figure learning", "figure performance"]),
         ("heads", "Heads", ["figure heads", "text heads", "folded heads", "table masked"]),
-        ("scores", "Scores", ["figure scores", "table correlations"]),
+        ("scores", "Scores", ["figure scores", "table documents_cut", "table correlations"]),
         ("selection", "What was selected", ["table selection", "figure sources", "folded sources"]),
         (
             "compared",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import mean
 from typing import Any
 
-from repro.report import agreement, compute, evolution, mirror, planted, selected
+from repro.report import agreement, compute, cuts, evolution, mirror, planted, selected
 from repro.report.figures import artifacts, selected_shares
 from repro.report.outcomes import evaluated, out_of_reach, unit
 from repro.report.table import Cell, Interval, Number, Table
@@ -19,6 +19,7 @@ def tables(summary: dict[str, Any]) -> list[Table]:
     makers = (outcome, contrasts, per_seed, missing, correlations, selection, sources, corpus, heads, cost)
     return (
         [table for maker in makers if (table := maker(summary)) is not None]
+        + cuts.tables(summary)
         + selected.tables(summary)
         + planted.tables(summary)
         + compute.tables(summary)

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from repro import parquet
+from repro.assets import content_digests
 from repro.config import one_of, require
 from repro.selection.selectors import Context
-from repro.store import read_json
 
 
 def priority(context: Context, other: str, keep: str = "high", relative: bool = False) -> str:
@@ -48,5 +48,5 @@ def _checked(other: str) -> Path:
 
 
 def identity(other: str, **params: Any) -> dict[str, Any]:
-    """The other artifact's fingerprint, wherever it lies."""
-    return {"other": read_json(_checked(other) / "manifest.json")["fingerprint"], **params}
+    """The content of the other artifact's scores, wherever they lie."""
+    return {"other": content_digests(sorted((_checked(other) / "scores").glob("*.parquet"))), **params}
