@@ -27,7 +27,8 @@ def names(settings: Settings) -> None:
 
 
 def machine(settings: Settings) -> None:
-    """Refuse a device that is not there and a work folder that cannot be made or written."""
+    """Refuse a device that is not there and a work folder that cannot be made or written; warn of an emulated dtype."""
+    from repro.device import in_use, warn_if_emulated
     from repro.store import is_full
 
     if settings.device.startswith("cuda"):
@@ -42,6 +43,7 @@ def machine(settings: Settings) -> None:
             raise
         raise SettingError(f"work={settings.work}: cannot make the folder ({error.strerror}); name another") from None
     require(os.access(settings.work, os.W_OK | os.X_OK), f"work={settings.work}: the folder is not writable; name another")
+    warn_if_emulated(in_use(settings), settings.device)
 
 
 def domains(settings: Settings, corpus: Path) -> None:

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+DTYPES = ("auto", "bfloat16", "float32")  # auto: what the device is fast in, resolved by repro.device before any fingerprint
 CONFIGS = Path(os.environ.get("REPRO_CONFIGS", Path(__file__).resolve().parent.parent / "configs"))
 
 
@@ -146,12 +147,12 @@ class Proxy:
     path: str | None = None  # folder: a local Hugging Face folder
     repo: str | None = None  # hub: owner/name
     revision: str = "main"  # hub: resolved to a commit at first use and recorded
-    dtype: str = "bfloat16"  # compute dtype of detection and scoring; part of the fingerprint
+    dtype: str = "float32"  # auto | bfloat16 | float32: of detection and scoring; what auto becomes is in the fingerprint
     parameters: float = 135e6  # for --plan only; of a folder they are counted
 
     def __post_init__(self) -> None:
         one_of("proxy.kind", self.kind, ("wheel", "folder", "hub", "built"))
-        one_of("proxy.dtype", self.dtype, ("bfloat16", "float32"))
+        one_of("proxy.dtype", self.dtype, DTYPES)
         require(self.kind != "folder" or bool(self.path), "proxy=folder needs proxy.path=DIR of a Hugging Face model")
         require(self.kind != "hub" or bool(self.repo), "proxy=hub needs proxy.repo=owner/name")
 
@@ -380,7 +381,7 @@ class Train:
     decay: float = 0.25  # share of the steps
     decay_shape: str = "linear"  # linear | cosine | 1-sqrt
     final_lr: float = 0.1  # share of the peak learning rate
-    dtype: str = "bfloat16"  # bfloat16 (float32 master weights) | float32
+    dtype: str = "float32"  # auto | bfloat16 (float32 master weights) | float32
     zero_stage: int = 0
     activation_checkpointing: bool = False
     compile: bool = False
@@ -399,7 +400,7 @@ class Train:
     hostfile: str | None = None  # deepspeed launcher on several machines
 
     def __post_init__(self) -> None:
-        one_of("train.dtype", self.dtype, ("bfloat16", "float32"))
+        one_of("train.dtype", self.dtype, DTYPES)
         one_of("train.decay_shape", self.decay_shape, ("linear", "cosine", "1-sqrt"))
         one_of("train.launcher", self.launcher, ("inprocess", "torchrun", "deepspeed", "slurm", "manual"))
         require(self.zero_stage in (0, 1, 2, 3), f"train.zero_stage={self.zero_stage} must be 0, 1, 2 or 3")
@@ -674,11 +675,15 @@ def _with_options(conf: Any) -> Any:
     return conf
 
 
-def compose(arguments: list[str]) -> Settings:
-    """Settings from ``exp=NAME group=option key.path=value ...``; raises :class:`SettingError` in one line."""
+def compose(arguments: list[str], planning: bool = False) -> Settings:
+    """Settings from ``exp=NAME group=option key.path=value ...``; raises :class:`SettingError` in one line.
+
+    A dtype of ``auto`` is resolved for this machine, with ``planning`` for the hardware that the scale names.
+    """
     from omegaconf import OmegaConf
 
     from repro import effect
+    from repro.device import resolve
 
     chosen: dict[str, str] = {}
     dotted: list[str] = []
@@ -745,7 +750,7 @@ def compose(arguments: list[str]) -> Settings:
     from repro.question import filled
 
     settings.exp.question = filled(settings)
-    return settings
+    return resolve(settings, planning)
 
 
 def _check_finite(values: Any, path: str = "") -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from math import prod
 from pathlib import Path
 
+from repro import device
 from repro.analysis.planted import KINDS
 from repro.config import Proxy, Settings
 from repro.corpus.sources import expected_domains, expected_tokens
@@ -58,27 +59,29 @@ def describe(settings: Settings) -> str:
     store, experiment = Store(Path(settings.work)), build(settings)
     stages = experiment.order()
     tokens = corpus_tokens(settings, store, stages)
-    rate, rate_from = matrix_rate(settings)
-    device = "GPU-hours" if _gpu(settings) else "hours"
-    lines = [f"{'stage':10} {'of':44} {'state':7} {'tokens':>9} {'FLOPs':>9} {device:>9} {'text':>8} {'disk':>8}"]
-    total = Cost()
+    rates, rates_from = matrix_rates(settings, {dtype_of(stage) for stage in stages})
+    unit = "GPU-hours" if _gpu(settings) else "hours"
+    lines = [f"{'stage':10} {'of':44} {'state':7} {'tokens':>9} {'FLOPs':>9} {unit:>9} {'text':>8} {'disk':>8}"]
+    total, hours = Cost(), 0.0
     run_now = {stage.fingerprint for stage in store.demanded(stages, experiment.read_by_report(settings))}
     for stage in stages:
         cached = stage.fingerprint not in run_now
         estimate = Cost() if cached else estimate_stage(stage, settings, tokens)
-        total += estimate
+        taken = 0.0 if cached else estimate.hours(rates[dtype_of(stage)])
+        total, hours = total + estimate, hours + taken
         lines.append(
             f"{stage.name:10} {experiment.title(stage)[:44]:44} {'cached' if cached else 'to run':7} "
-            f"{_amount(estimate.tokens):>9} {_amount(estimate.flops):>9} {_hours(estimate.hours(rate)):>9} "
+            f"{_amount(estimate.tokens):>9} {_amount(estimate.flops):>9} {_hours(taken):>9} "
             f"{_hours(estimate.seconds / 3600):>8} {_amount(estimate.disk_bytes):>7}B"
         )
-    hours, devices, text = total.hours(rate), settings.hardware.devices, total.seconds / 3600
+    devices, text = settings.hardware.devices, total.seconds / 3600
     lines += [
         "",
-        f"to run: {_amount(total.flops)} FLOPs, {_hours(hours)} {device}"
+        f"to run: {_amount(total.flops)} FLOPs, {_hours(hours)} {unit}"
         + (f" = {_hours(hours / devices)} hours on {devices} x {settings.hardware.name}" if devices > 1 else "")
         + f", and {_hours(text)} hours of one CPU core for text; {_amount(total.disk_bytes)}B of disk",
-        f"rate: {rate_from}",
+        f"rate: {rates_from}",
+        dtypes(settings),
     ]
     if devices > MACHINE_GPUS and any(stage.name == "score" and stage.fingerprint in run_now for stage in stages):
         lines.append(
@@ -194,20 +197,33 @@ def proxy_parameters(proxy: Proxy) -> float:
     return sum(prod(tensor["shape"]) for path in files for tensor in (tensors(path) or {}).values())
 
 
-def matrix_rate(settings: Settings) -> tuple[float, str]:
-    """Useful FLOP/s of one device, and where the number comes from."""
+def dtype_of(stage: Stage) -> str:
+    """The dtype a stage computes in, by its settings."""
+    return str(stage.settings.get("dtype") or stage.settings.get("train", {}).get("dtype") or "float32")
+
+
+def matrix_rates(settings: Settings, wanted: set[str]) -> tuple[dict[str, float], str]:
+    """Useful FLOP/s of one device in each of the ``wanted`` dtypes, and where the numbers come from."""
     hardware = settings.hardware
     if hardware.tflops is not None:
         return (
-            hardware.tflops * 1e12 * hardware.utilisation,
+            dict.fromkeys(wanted, hardware.tflops * 1e12 * hardware.utilisation),
             f"{hardware.name}, {hardware.tflops:g} TFLOP/s at {hardware.utilisation:.0%} use (assumed)",
         )
-    rate = cost.matrix_rate("cpu", settings.proxy.dtype)
+    found = device.measured()
+    rates = {dtype: found[dtype if dtype in found else "float32"] for dtype in sorted(wanted)}  # float16: as float32
+    said = ", ".join(f"{dtype} {rate / 1e9:.3g} GFLOP/s" for dtype, rate in rates.items())
     return (
-        rate * hardware.utilisation,
-        f"this machine's {settings.proxy.dtype} matrix product just now: {rate / 1e9:.0f} GFLOP/s, "
-        f"at {hardware.utilisation:.0%} use",
+        {dtype: rate * hardware.utilisation for dtype, rate in rates.items()},
+        f"matrix product of this CPU, measured {found['measured']}: {said}, at {hardware.utilisation:.0%} use",
     )
+
+
+def dtypes(settings: Settings) -> str:
+    """One line: the dtypes in use, what ``auto`` is where the run is meant for, and what is slow."""
+    auto = device.choose(settings.device, settings.hardware)
+    used = ", ".join(f"{name.removesuffix('.dtype')} {dtype}" for name, dtype in device.in_use(settings).items())
+    return f"dtype: {used} (auto is {auto.dtype}: {auto.why})"
 
 
 def _gpu(settings: Settings) -> bool:

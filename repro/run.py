@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--plan", action="store_true", help="show stages, cached or not, and cost estimates; run nothing")
     parsed = parser.parse_intermixed_args(arguments)
     try:
-        settings = compose(parsed.settings)
+        settings = compose(parsed.settings, parsed.plan)
         if parsed.plan:
             from repro import checks
             from repro.plan import describe
@@ -65,6 +65,7 @@ def run(settings: Settings) -> Path:
 
 def _run(settings: Settings) -> Path:
     from repro import checks
+    from repro.device import device_of
     from repro.experiment import build
     from repro.store import Store, digest
 
@@ -124,15 +125,6 @@ def _say_where_from(settings: Settings) -> None:
             file=sys.stderr,
             flush=True,
         )
-
-
-def device_of(wanted: str) -> str:
-    """The device that ``auto`` stands for on this machine; any other as it is named."""
-    if wanted != "auto":
-        return wanted
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _quiet(device: str) -> None:

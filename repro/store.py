@@ -117,6 +117,8 @@ class Stage:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over name, version, settings and the fingerprints of the inputs."""
+        if '"dtype":"auto"' in canonical(self.settings):  # two machines would give one name to two results
+            raise ValueError(f"stage {self.name}: a dtype of auto must be resolved first, see repro.device")
         inputs = {key: stage.fingerprint for key, stage in self.inputs.items()}
         return digest({"stage": self.name, "version": self.version, "settings": self.settings, "inputs": inputs})
 

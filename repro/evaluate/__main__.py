@@ -42,8 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
         named = given.items in ("wheel", "hub", "builtin")
         source = items.stage(Items(kind=given.items) if named else Items(kind="folder", folder=given.items))
         folder = Store(given.work).ensure(source)
+        from repro.device import warn_if_emulated
         from repro.evaluate.evaluate import evaluate
 
+        warn_if_emulated({"dtype": settings.dtype}, given.device)
         summary = evaluate(given.model, settings, folder, given.out, device=given.device, definitions=given.definitions)
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)

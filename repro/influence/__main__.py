@@ -44,8 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
         found = re.fullmatch(r"(\d+)/(\d+)", parsed.part)
         require(found is not None and int(found[1]) < int(found[2]), f"--part {parsed.part} must be R/N with R from 0 to N-1")
         settings = compose(parsed.settings)
-        from repro.run import device_of
+        from repro import checks
+        from repro.device import device_of
 
+        checks.machine(settings)
         number = score_part(settings, int(found[1]), int(found[2]), device_of(settings.device))  # type: ignore[index]
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from repro.config import Heads, SettingError
+from repro.config import DTYPES, Heads, SettingError, one_of
+from repro.device import resolved
 from repro.heads import detectors, probes
 from repro.influence import statistics
 from repro.influence.examples import token_losses
@@ -28,9 +29,14 @@ from repro.tracking import progress
 class AttentionInfluence:
     """A causal language model, its important heads, and influence scores of texts (eq. 5)."""
 
-    def __init__(self, model: str, dtype: str = "bfloat16", device: str = "cpu", revision: str = "main") -> None:
-        """Load ``model``: a Hugging Face folder, or a name on the hub. Raises :class:`SettingError` if it cannot be exact."""
-        self.proxy = load(_folder(model, revision), dtype, device)
+    def __init__(self, model: str, dtype: str = "auto", device: str = "cpu", revision: str = "main") -> None:
+        """Load ``model``: a Hugging Face folder, or a name on the hub. Raises :class:`SettingError` if it cannot be exact.
+
+        ``dtype`` is bfloat16, float32 or auto, what ``device`` is fast in; ``self.dtype`` is the one in use.
+        """
+        one_of("dtype", dtype, DTYPES)
+        self.dtype = resolved(dtype, device)
+        self.proxy = load(_folder(model, revision), self.dtype, device)
         self.heads: list[tuple[int, int]] = []
         self.head_scores: np.ndarray | None = None
 

@@ -146,20 +146,3 @@ def report(model: Model, train: Train, memory_bytes: float | None = None) -> lis
         f"memory of each of {train.processes} ranks by ZeRO stage: {stages} (set: {train.zero_stage}); "
         f"disk while training {disk_bytes(model, train) / 1e9:.3g} GB",
     ]
-
-
-def matrix_rate(device: str, dtype: str) -> float:
-    """FLOP/s of a large matrix product on the device, measured now: what MFU is a share of. Takes under a second."""
-    import time
-
-    import torch
-
-    size = 8192 if device == "cuda" else 1024
-    a = torch.ones(size, size, device=device, dtype=getattr(torch, dtype))
-    best = float("inf")
-    for _ in range(6):
-        started = time.perf_counter()
-        product = a @ a
-        product[0, 0].item()  # waits for the device
-        best = min(best, time.perf_counter() - started)
-    return 2 * size**3 / best

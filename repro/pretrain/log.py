@@ -12,7 +12,8 @@ import polars as pl
 import torch
 
 from repro.config import require
-from repro.pretrain.cost import flops_per_token, matrix_rate
+from repro.device import matrix_rate
+from repro.pretrain.cost import flops_per_token
 from repro.pretrain.health import Spikes
 from repro.pretrain.job import Job
 from repro.pretrain.order import TokenStream

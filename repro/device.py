@@ -1,0 +1,239 @@
+"""What a run computes on, and the dtype in which that is fast: what ``device=auto`` and ``dtype=auto`` stand for.
+
+A CPU without instructions for bfloat16 (AVX2 only: most laptops) emulates it, 30 to 100 times slower than float32. So a
+dtype of ``auto`` is bfloat16 where the device multiplies in it at least as fast as in float32, and float32 elsewhere; it
+is resolved when settings are composed, before any fingerprint. The product is measured once a machine and kept in the
+download cache.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from repro.config import Hardware, Settings
+
+SECONDS = 0.2  # that a matrix product is measured for
+SIZES = {"cpu": (128, 256, 512, 1024), "cuda": (1024, 2048, 4096, 8192)}
+# Variables that change the instructions or the threads a product runs with.
+VARIABLES = (
+    "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The dtype that ``auto`` stands for, and why."""
+
+    dtype: str
+    why: str
+
+
+def device_of(wanted: str) -> str:
+    """The device that ``auto`` stands for on this machine; any other as it is named."""
+    if wanted != "auto":
+        return wanted
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def choose(device: str, elsewhere: Hardware | None = None) -> Choice:
+    """What ``auto`` is on ``device``. A plan gives the scale's hardware as ``elsewhere``: it is chosen for where ``auto``
+    finds no GPU here. A run is always on this machine."""
+    found = device_of(device)
+    if found.startswith("cuda"):
+        import torch
+
+        if not torch.cuda.is_available():  # a plan: a run refuses the device
+            return Choice("bfloat16", "for a GPU that is not here")
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return Choice("bfloat16", "this GPU multiplies in it")
+        return Choice("float32", "this GPU has no bfloat16 arithmetic")
+    here = _of_cpu()
+    if elsewhere is not None and elsewhere.tflops is not None and device == "auto":
+        return Choice(
+            "bfloat16", f"for {elsewhere.name}, which the scale names; a run on this machine takes {here.dtype}: {here.why}"
+        )
+    return here
+
+
+def _of_cpu() -> Choice:
+    factor = bfloat16_factor()
+    if factor > 1:
+        return Choice("float32", f"this CPU emulates bfloat16, {_times(factor)} slower")
+    return Choice("bfloat16", f"{_times(1 / factor)} as fast as float32 on this CPU")
+
+
+def bfloat16_factor() -> float:
+    """How many times longer a product takes on this CPU in bfloat16 than in float32. At least 2 without the instructions:
+    what a lucky moment says is not believed then."""
+    rates, flags = measured(), _flags()
+    factor = rates["float32"] / rates["bfloat16"]
+    without = flags is not None and not any("bf16" in flag for flag in flags)  # avx512_bf16, amx_bf16, bf16 and svebf16 of Arm
+    return max(factor, 2.0) if without else factor
+
+
+def resolve(settings: Settings, planning: bool = False) -> Settings:
+    """``settings``, changed in place: no dtype is ``auto`` any more, those that arms override included."""
+    arms = [own for arm in settings.exp.arms.values() for own in (arm.proxy, arm.train)]
+    groups = [group for group in (settings.proxy, settings.train) if group.dtype == "auto"]
+    overrides = [own for own in arms if own.get("dtype") == "auto"]
+    if groups or overrides:  # nothing is measured for what says its dtype
+        dtype = choose(settings.device, settings.hardware if planning else None).dtype
+        for group in groups:
+            group.dtype = dtype
+        for own in overrides:
+            own["dtype"] = dtype
+    return settings
+
+
+def resolved(dtype: str, device: str, setting: str = "dtype") -> str:
+    """``dtype`` where there are no settings: what ``auto`` stands for on ``device``, a slow choice with a warning."""
+    if dtype == "auto":
+        return choose(device).dtype
+    warn_if_emulated({setting: dtype}, device)
+    return dtype
+
+
+def in_use(settings: Settings) -> dict[str, str]:
+    """Every dtype of an experiment, by the name of its setting."""
+    own = {
+        f"exp.arms.{name}.{group}.dtype": override["dtype"]
+        for name, arm in settings.exp.arms.items()
+        for group, override in (("proxy", arm.proxy), ("train", arm.train))
+        if "dtype" in override
+    }
+    shared = {"proxy.dtype": settings.proxy.dtype}
+    if settings.exp.kind in ("train", "evolve"):
+        shared["train.dtype"] = settings.train.dtype
+    if settings.exp.kind == "train":
+        shared["eval.dtype"] = settings.eval.dtype
+    return shared | own
+
+
+def warn_if_emulated(dtypes: dict[str, str], device: str) -> None:
+    """Say once, with the measured factor, which settings ask a CPU for what it can only emulate. The run goes on."""
+    asking = [name for name, dtype in dtypes.items() if dtype == "bfloat16"]
+    if not asking or device_of(device) != "cpu":
+        return
+    factor = bfloat16_factor()
+    if factor > 1:
+        print(
+            f"warning: {', '.join(asking)}: this CPU emulates bfloat16, its matrix product takes {_times(factor)} as long as "
+            "in float32; auto or float32 is faster here",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def measured() -> dict[str, Any]:
+    """FLOP/s of this CPU's ``float32`` and ``bfloat16`` products and the day they were ``measured``.
+
+    Kept in the download cache for machines of this name, instructions, torch and threads; a damaged file counts as none.
+    """
+    from repro.store import read_json, write_json
+
+    path = measurement_file()
+    try:
+        found = read_json(path)
+        if all(math.isfinite(found[dtype]) and found[dtype] > 0 for dtype in ("float32", "bfloat16")):
+            return {"measured": str(found["measured"]), **{d: float(found[d]) for d in ("float32", "bfloat16")}}
+    except (OSError, ValueError, TypeError, LookupError):
+        pass
+    rates = {dtype: matrix_rate("cpu", dtype) for dtype in ("float32", "bfloat16")}
+    found = {**rates, "measured": time.strftime("%Y-%m-%d"), "machine": _machine()}
+    try:
+        write_json(path, found)
+    except OSError:  # a cache that cannot be written: measured again next time
+        pass
+    return found
+
+
+def measurement_file() -> Path:
+    """Where this machine's measurement is kept; remove it to measure anew."""
+    from repro.assets import cache
+    from repro.store import digest
+
+    return cache() / "machines" / f"{digest(_machine())[:12]}.json"
+
+
+def matrix_rate(device: str, dtype: str) -> float:
+    """FLOP/s of a square matrix product on ``device``, measured now, as large as the rate allows: an emulated one stays small.
+
+    Takes about :data:`SECONDS`. On a CPU one thread is measured, by its processor time, and counted as often as torch has
+    threads: what else the machine does, and a second thread that waits for it, would be half the number otherwise.
+    """
+    import torch
+
+    if device.startswith("cuda"):
+        return _rate(SIZES["cuda"], device, dtype, time.perf_counter)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return threads * _rate(SIZES["cpu"], device, dtype, time.thread_time)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _rate(sizes: tuple[int, ...], device: str, dtype: str, clock: Callable[[], float]) -> float:
+    product(sizes[0], device, dtype)  # the first of a process starts the library
+    begun, larger = clock(), list(sizes)
+    while True:
+        size, tries = larger.pop(0), list[float]()
+        while len(tries) < 2 or clock() - begun < SECONDS:
+            started = clock()
+            product(size, device, dtype)
+            tries.append(clock() - started)
+            if larger and tries[-1] < SECONDS / 16:  # the next size takes eight times as long
+                break
+        else:
+            return 2 * size**3 / min(tries)
+
+
+def product(size: int, device: str, dtype: str) -> None:
+    """One [size, size] x [size, size] product, to its end."""
+    import torch
+
+    a = torch.ones(size, size, device=device, dtype=getattr(torch, dtype))
+    (a @ a)[0, 0].item()  # waits for the device
+
+
+def _machine() -> dict[str, Any]:
+    """What the speed of a product depends on; known without importing torch."""
+    from importlib.metadata import version
+
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    named = re.search(r"^model name\s*:\s*(.*)$", _cpuinfo(), re.MULTILINE)
+    return {
+        "cpu": named[1] if named else f"{platform.machine()} {platform.processor()}",
+        "flags": sorted(_flags() or ()),
+        "torch": version("torch"),
+        "threads": threads,
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+    }
+
+
+def _flags() -> frozenset[str] | None:
+    """Instruction sets of this CPU; ``None`` where the system does not list them (macOS, Windows)."""
+    found = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", _cpuinfo(), re.MULTILINE)
+    return frozenset(found[1].split()) if found else None
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _times(factor: float) -> str:
+    return f"{factor:.0f}x" if factor >= 10 else f"{factor:.1f}x"
