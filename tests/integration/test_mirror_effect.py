@@ -71,7 +71,7 @@ def test_the_stage_says_what_it_masked_and_in_which_dtype(arms):
     assert [manifest["facts"]["heads_masked"] for _, manifest in arms.values()] == [0, 1, 3]
     assert {manifest["settings"]["dtype"] for _, manifest in arms.values()} == {"float32"}
     assert {summary["config"]["dtype"] for summary, _ in arms.values()} == {"float32"}
-    other = masked_stage(COPYING, Proxy(kind="built"), *[given.corpus()] * 3, None)
+    other = masked_stage(COPYING, Proxy(kind="built", dtype="bfloat16"), *[given.corpus()] * 3, None)
     assert other.settings["dtype"] == "bfloat16"
 
 

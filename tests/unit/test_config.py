@@ -2,7 +2,7 @@
 
 import pytest
 
-from repro import assets, plan
+from repro import assets, device, plan
 from repro.config import CONFIGS, SettingError, Settings, as_dict, compose, options, to_yaml
 
 
@@ -133,7 +133,7 @@ def test_an_experiment_must_be_named():
 def test_every_experiment_composes_and_plans_at_every_scale_without_the_hub(exp, scale, tmp_path, monkeypatch):
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(assets, "_hub_away", True)
-    monkeypatch.setattr(plan.cost, "matrix_rate", lambda *_: 1e11)
+    monkeypatch.setattr(device, "measured", lambda: {"float32": 1e11, "bfloat16": 2e11, "measured": "2026-01-01"})
     settings = compose([f"exp={exp}", f"scale={scale}", f"work={tmp_path / 'w'}"])
     assert isinstance(settings, Settings) and settings.exp.name == exp and settings.exp.question
     assert to_yaml(settings)

@@ -1,13 +1,11 @@
 """--plan runs nothing, names what is cached, and its arithmetic is that of a hand calculation."""
 
-import os
-import resource
 import subprocess
 import sys
 
 import pytest
 
-from repro import assets, run, sweep
+from repro import assets, device, run, sweep
 from repro.config import Eval, compose
 from repro.evaluate.cost import work
 from repro.experiment import build
@@ -96,17 +94,52 @@ def test_the_papers_suite_takes_hours_and_every_kept_model_is_evaluated():
     assert estimate_stage(stage, settings, 1e9).hours(rate) == pytest.approx(3 * hours)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "seconds"), [(["--help"], 2), (["exp=accuracy_vs_data", "scale=overnight", "--plan"], 5)]
-)
-def test_the_door_answers_at_once(arguments, seconds, tmp_path):
-    """In CPU time, so that a busy machine does not fail it."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "REPRO_CACHE": str(tmp_path)}
-    command = [sys.executable, "-m", "repro.run", *arguments]
-    if "--plan" in arguments:
-        command.append(f"work={tmp_path / 'w'}")
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+LOADED = """
+import sys
+from repro import run
+try:
+    run.main(sys.argv[1:])
+except SystemExit:
+    pass
+print("loaded:", *sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def loaded_by(*arguments):
+    """Packages that a process has imported when the door has answered."""
+    done = subprocess.run([sys.executable, "-c", LOADED, *arguments], capture_output=True, text=True, check=True)
     assert "exp=" in done.stdout or "to run" in done.stdout
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < seconds
+    return set(done.stdout.strip().split("\n")[-1].split()[1:])
+
+
+def test_the_door_answers_before_it_loads_what_it_does_not_need(tmp_path, monkeypatch):
+    """What makes an answer slow is imports, and products of an emulated dtype (test_device)."""
+    monkeypatch.setenv("REPRO_CACHE", str(tmp_path))
+    slow = {"torch", "transformers", "deepspeed", "lm_eval", "datasets", "polars", "duckdb", "wandb", "scipy", "sklearn", "matplotlib"}
+    assert not loaded_by("--help") & {*slow, "numpy", "pyarrow", "omegaconf"}
+    plan = loaded_by("exp=accuracy_vs_data", "scale=overnight", "--plan", f"work={tmp_path / 'w'}")
+    assert plan & slow == {"torch"}  # that measures the machine
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_plan_measures_the_machine_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "cache"))
+    asked = []
+    monkeypatch.setattr(device, "matrix_rate", lambda *what: asked.append(what) or 1e11)
+    for _ in range(2):
+        settings = compose(["exp=accuracy_vs_data", "scale=overnight", f"work={tmp_path / 'w'}"], planning=True)
+        assert "float32 100 GFLOP/s" in describe(settings)
+    assert asked == [("cpu", "float32"), ("cpu", "bfloat16")]
+
+
+def test_a_stage_is_planned_at_the_rate_of_its_own_dtype(tmp_path, monkeypatch):
+    monkeypatch.setattr(device, "measured", lambda: {"float32": 1e11, "bfloat16": 1e9, "measured": "2026-01-01"})
+    arguments = ["exp=selection_30pct", "scale=laptop", "device=cpu", f"work={tmp_path / 'w'}"]
+
+    def hours(*more):
+        lines = [line.split() for line in describe(compose([*arguments, *more])).split("\n")]
+        of = {line[0]: float(line[-7 if line[-2] == "0" else -6]) for line in lines if line[:1] in (["score"], ["pretrain"])}
+        return of["score"], of["pretrain"]
+
+    (scored, trained), (scored_slowly, trained_as_before) = hours(), hours("proxy.dtype=bfloat16")
+    assert scored_slowly == pytest.approx(100 * scored, rel=0.1) and trained_as_before == trained
