@@ -28,7 +28,8 @@ import torch
 from scipy.stats import spearmanr
 from torch.utils.flop_counter import FlopCounterMode
 
-from repro.config import Heads, Proxy
+from repro.config import DTYPES, Heads, Proxy
+from repro.device import matrix_rate, resolved
 from repro.heads import detectors, probes
 from repro.influence import reference, statistics
 from repro.influence.scorer import Scorer, batches, right_padded
@@ -41,6 +42,7 @@ def main() -> None:
     options = arguments()
     if options.threads:
         torch.set_num_threads(options.threads)
+    options.dtype = resolved(options.dtype, options.device)
     proxy = load(model_folder(options), options.dtype, options.device)
     texts = documents()
     report: dict = {"machine": machine(options), "model": parameters(proxy), "dtype": options.dtype}
@@ -62,7 +64,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="a Hugging Face folder; default: SmolLM2-135M from the package registry")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
+    parser.add_argument("--dtype", default="auto", choices=DTYPES, help="default: what the device is fast in")
     parser.add_argument("--documents", type=int, help="default: 24 on the CPU, 600 on a GPU")
     parser.add_argument("--window", type=int, help="tokens of a document at most; default: 256 on the CPU, 1024 on a GPU")
     parser.add_argument("--tokens-per-batch", type=int, help="default: 2048 on the CPU, 65536 on a GPU")
@@ -192,7 +194,7 @@ def speed(scorer: Scorer, documents: list[list[int]], options: argparse.Namespac
     padding = batches([len(ids) for ids in documents], scorer.tokens_per_batch)
     bucketed = sum(len(batch) * len(documents[batch[0]]) for batch in padding)
     arrival = sum(8 * max(map(len, documents[i : i + 8])) for i in range(0, len(documents) - 7, 8))
-    rate = matrix_rate(scorer.proxy, options)
+    rate = matrix_rate(options.device, options.dtype)
     counted = sum(map(len, few))
     report["tokens"] = tokens
     report["padding_in_arrival_order"] = 1 - sum(map(len, documents[: len(documents) // 8 * 8])) / arrival
@@ -236,21 +238,6 @@ def resident(field: str) -> float:
     """Bytes of a field of this process's status, Linux only."""
     line = next(line for line in Path("/proc/self/status").read_text().split("\n") if line.startswith(field))
     return float(line.split()[1]) * 1024
-
-
-def matrix_rate(proxy: ProxyModel, options: argparse.Namespace) -> float:
-    """FLOP/s of a plain matrix product of this dtype on this device, the best of several sizes and tries."""
-    dtype = next(proxy.model.parameters()).dtype
-    best = 0.0
-    for n in (8192, 16384) if proxy.device.type == "cuda" else (1024, 2048):
-        a, b = (torch.randn(n, n, device=proxy.device).to(dtype) for _ in range(2))
-        for _ in range(6):
-            synchronise(proxy)
-            started = time.perf_counter()
-            a @ b
-            synchronise(proxy)
-            best = max(best, 2 * n**3 / (time.perf_counter() - started))
-    return best
 
 
 def linear(scorer: Scorer, documents: list[list[int]], options: argparse.Namespace, report: dict) -> None:

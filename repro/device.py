@@ -23,10 +23,9 @@ from repro.config import Hardware, Settings
 
 SECONDS = 0.2  # that a matrix product is measured for
 SIZES = {"cpu": (128, 256, 512, 1024), "cuda": (1024, 2048, 4096, 8192)}
-# Variables that change the instructions or the threads a product runs with.
-VARIABLES = (
-    "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"
-)  # fmt: skip
+# Environment variables that change what a product runs with.
+INSTRUCTIONS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")
+VARIABLES = (*INSTRUCTIONS, "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,9 @@ def machine(monkeypatch):
         monkeypatch.setattr(device, "measured", lambda: rates)
         monkeypatch.setattr(device, "_flags", lambda: flags)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu is not None)
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: gpu == "ampere" or including_emulation)
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation=True: gpu == "ampere" or including_emulation
+        )
 
     return set_to
 
@@ -131,7 +133,9 @@ def test_asking_an_emulating_cpu_for_bfloat16_warns_once_and_goes_on(machine, tm
     checks.machine(compose([*arguments, "proxy.dtype=bfloat16", "train.dtype=bfloat16"]))
     warned = capsys.readouterr().err
     assert warned.count("warning") == 1
-    assert warned.startswith("warning: proxy.dtype: this CPU emulates bfloat16, its matrix product takes 45x as long as in float32")
+    assert warned.startswith(
+        "warning: proxy.dtype: this CPU emulates bfloat16, its matrix product takes 45x as long as in float32"
+    )
     checks.machine(compose([*arguments, "proxy.dtype=auto"]))
     machine(FAST)
     checks.machine(compose([*arguments, "proxy.dtype=bfloat16"]))
@@ -161,7 +165,9 @@ def counted(monkeypatch, tmp_path):
     """A cache of its own; the dtypes whose products were measured."""
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path))
     asked = []
-    monkeypatch.setattr(device, "matrix_rate", lambda _, dtype: asked.append(dtype) or {"float32": 9e10, "bfloat16": 2e9}[dtype])
+    monkeypatch.setattr(
+        device, "matrix_rate", lambda _, dtype: asked.append(dtype) or {"float32": 9e10, "bfloat16": 2e9}[dtype]
+    )
     return asked
 
 
