@@ -84,7 +84,7 @@ def test_the_disk_must_hold_every_model_and_one_trainings_checkpoints(tmp_path, 
     settings = compose(["exp=selection_30pct", "scale=smoke"])
     pretrains = [stage for stage in build(settings).order() if stage.name == "pretrain"]
     n = cost.parameters(settings.model)
-    needed = n * (len(pretrains) * 2 + 3 * 14)  # bfloat16 models; two checkpoints and the one that is written
+    needed = n * (len(pretrains) * 4 + 3 * 14)  # float32 models; two checkpoints and the one that is written
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed))
     sized([], tmp_path)
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))

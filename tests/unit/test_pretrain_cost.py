@@ -75,15 +75,15 @@ def test_memory_is_what_deepspeed_estimates(nodes, gpus):
 
 def test_what_cannot_fit_is_refused():
     model, train = shipped("7b"), Train(tokens=2**30, context=8192, batch_sequences=1024, micro_batch=1, processes=256)
-    train.activation_checkpointing, train.zero_stage = True, 1
+    train.activation_checkpointing, train.zero_stage, train.dtype = True, 1, "bfloat16"
     with pytest.raises(SettingError, match=r"needs \d+\.\d GB on each of 256 ranks at train.zero_stage=1.*train.zero_stage=2$"):
         cost.must_fit(model, train, 40e9, None)
     train.zero_stage = 2
     cost.must_fit(model, train, 40e9, None)
     with pytest.raises(SettingError, match="more ranks"):
-        cost.must_fit(model, Train(tokens=2**24, context=512, zero_stage=2), 80e9, None)
+        cost.must_fit(model, Train(tokens=2**24, context=512, zero_stage=2, dtype="bfloat16"), 80e9, None)
     with pytest.raises(SettingError, match=r"need 324.82 GB of disk and 100.00 GB are free"):
-        cost.must_fit(model, Train(), None, 100e9)
+        cost.must_fit(model, Train(dtype="bfloat16"), None, 100e9)
     assert any("7,382.2 M parameters" in line for line in cost.report(model, train))
 
 
