@@ -1,9 +1,9 @@
 """What a run computes on, and the dtype in which that is fast: what ``device=auto`` and ``dtype=auto`` stand for.
 
-A CPU without instructions for bfloat16 (AVX2 only: most laptops) emulates it, 30 to 100 times slower than float32. So a
-dtype of ``auto`` is bfloat16 where the device multiplies in it at least as fast as in float32, and float32 elsewhere; it
-is resolved when settings are composed, before any fingerprint. The product is measured once a machine and kept in the
-download cache.
+A CPU without instructions for bfloat16 (AVX2 only: most laptops) emulates it, 30 to 100 times slower than float32.
+So a dtype of ``auto`` is bfloat16 where the device multiplies in it at least as fast as in float32, and float32
+elsewhere; it is resolved when settings are composed, before any fingerprint. The product is measured once a machine
+and kept in the download cache.
 """
 
 from __future__ import annotations
@@ -46,8 +46,11 @@ def device_of(wanted: str) -> str:
 
 
 def choose(device: str, elsewhere: Hardware | None = None) -> Choice:
-    """What ``auto`` is on ``device``. A plan gives the scale's hardware as ``elsewhere``: it is chosen for where ``auto``
-    finds no GPU here. A run is always on this machine."""
+    """What ``auto`` is on ``device``.
+
+    A plan gives the scale's hardware as ``elsewhere``: it is chosen for where ``device=auto`` finds no GPU here.
+    A run is always on this machine.
+    """
     found = device_of(device)
     if found.startswith("cuda"):
         import torch
@@ -73,11 +76,14 @@ def _of_cpu() -> Choice:
 
 
 def bfloat16_factor() -> float:
-    """How many times longer a product takes on this CPU in bfloat16 than in float32. At least 2 without the instructions:
-    what a lucky moment says is not believed then."""
+    """How many times longer a product takes on this CPU in bfloat16 than in float32.
+
+    At least 2 without the instructions: what a lucky moment says is not believed then.
+    """
     rates, flags = measured(), _flags()
     factor = rates["float32"] / rates["bfloat16"]
-    without = flags is not None and not any("bf16" in flag for flag in flags)  # avx512_bf16, amx_bf16, bf16 and svebf16 of Arm
+    # avx512_bf16, amx_bf16; bf16 and svebf16 of Arm
+    without = flags is not None and not any("bf16" in flag for flag in flags)
     return max(factor, 2.0) if without else factor
 
 
@@ -96,7 +102,7 @@ def resolve(settings: Settings, planning: bool = False) -> Settings:
 
 
 def resolved(dtype: str, device: str, setting: str = "dtype") -> str:
-    """``dtype`` where there are no settings: what ``auto`` stands for on ``device``, a slow choice with a warning."""
+    """``dtype`` where there are no settings: ``auto`` is what ``device`` is fast in, a slow choice is warned of."""
     if dtype == "auto":
         return choose(device).dtype
     warn_if_emulated({setting: dtype}, device)
@@ -120,7 +126,7 @@ def in_use(settings: Settings) -> dict[str, str]:
 
 
 def warn_if_emulated(dtypes: dict[str, str], device: str) -> None:
-    """Say once, with the measured factor, which settings ask a CPU for what it can only emulate. The run goes on."""
+    """Say once, with the measured factor, which settings ask a CPU for what it only emulates. The run goes on."""
     asking = [name for name, dtype in dtypes.items() if dtype == "bfloat16"]
     if not asking or device_of(device) != "cpu":
         return
@@ -137,7 +143,8 @@ def warn_if_emulated(dtypes: dict[str, str], device: str) -> None:
 def measured() -> dict[str, Any]:
     """FLOP/s of this CPU's ``float32`` and ``bfloat16`` products and the day they were ``measured``.
 
-    Kept in the download cache for machines of this name, instructions, torch and threads; a damaged file counts as none.
+    Kept in the download cache for machines of this name, instructions, torch and threads; a damaged file counts as
+    none.
     """
     from repro.store import read_json, write_json
 
@@ -166,10 +173,11 @@ def measurement_file() -> Path:
 
 
 def matrix_rate(device: str, dtype: str) -> float:
-    """FLOP/s of a square matrix product on ``device``, measured now, as large as the rate allows: an emulated one stays small.
+    """FLOP/s of a square matrix product on ``device``, measured now.
 
-    Takes about :data:`SECONDS`. On a CPU one thread is measured, by its processor time, and counted as often as torch has
-    threads: what else the machine does, and a second thread that waits for it, would be half the number otherwise.
+    Takes about :data:`SECONDS`: matrices grow only as far as the rate allows, so that an emulated product stays small.
+    On a CPU one thread is measured, by its processor time, and counted as often as torch has threads: by the clock,
+    whatever else the machine does would be in the number, twice where a second thread has to wait for it.
     """
     import torch
 
