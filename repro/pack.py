@@ -183,9 +183,11 @@ def settings_of(arguments: list[str]) -> Settings:
     if arguments and "=" not in arguments[0]:
         from repro.report import summary
 
-        command = summary.read(Path(arguments[0]))["provenance"]["command"]
+        found = summary.read(Path(arguments[0]))
+        command = found["provenance"]["command"]
         require(command[0] == "run.py", f"{arguments[0]} was made by {command[0]}; give its settings as for repro.run instead")
-        return compose([*command[1:], *arguments[1:]])
+        dtypes = [f"{group}.dtype={found['settings'][group]['dtype']}" for group in ("proxy", "train")]  # auto there
+        return compose([*command[1:], *dtypes, *arguments[1:]])
     return compose(arguments)
 
 
