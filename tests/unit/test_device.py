@@ -5,12 +5,13 @@ import json
 import pytest
 import torch
 
-from repro import device, run
+from repro import device, pack, run
 from repro.config import CONFIGS, DTYPES, Proxy, SettingError, compose, read_option, to_yaml
 from repro.experiment import build
 from repro.influence.api import AttentionInfluence
 from repro.plan import describe
 from repro.proxy import stage as proxy_stage
+from repro.report import summary
 from repro.store import Stage, Store, read_json
 
 EMULATED = {"float32": 9e10, "bfloat16": 2e9, "measured": "2026-01-01"}
@@ -78,6 +79,18 @@ def test_config_yaml_and_manifests_hold_what_auto_became(machine, tmp_path):
         assert f"dtype: {dtype}" in to_yaml(settings) and "dtype: auto" not in to_yaml(settings)
         detection = next(s for s in build(settings).order() if s.name == "detection")
         assert detection.settings["dtype"] == dtype
+
+
+def test_a_finished_run_is_found_again_by_the_dtypes_it_was_run_in(machine, monkeypatch):
+    """Whatever ``auto`` is where its folder is read."""
+    machine(EMULATED)
+    ran = {
+        "settings": {"proxy": {"dtype": "bfloat16"}, "train": {"dtype": "float32"}},
+        "provenance": {"command": ["run.py", *EVENING]},
+    }
+    monkeypatch.setattr(summary, "read", lambda _: ran)
+    settings = pack.settings_of(["work/runs/one"])
+    assert (settings.proxy.dtype, settings.train.dtype) == ("bfloat16", "float32")
 
 
 def test_a_stage_refuses_a_dtype_nobody_resolved():
