@@ -186,8 +186,9 @@ def settings_of(arguments: list[str]) -> Settings:
         found = summary.read(Path(arguments[0]))
         command = found["provenance"]["command"]
         require(command[0] == "run.py", f"{arguments[0]} was made by {command[0]}; give its settings as for repro.run instead")
-        dtypes = [f"{group}.dtype={found['settings'][group]['dtype']}" for group in ("proxy", "train")]  # auto there
-        return compose([*command[1:], *dtypes, *arguments[1:]])
+        ran_in = {f"{group}.dtype": found["settings"][group]["dtype"] for group in ("proxy", "train")}  # auto was this there
+        said = [argument for argument in command[1:] if argument.partition("=")[0] not in ran_in]
+        return compose([*said, *(f"{name}={dtype}" for name, dtype in ran_in.items()), *arguments[1:]])
     return compose(arguments)
 
 

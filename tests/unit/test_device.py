@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from repro import device, pack, run
-from repro.config import CONFIGS, DTYPES, Proxy, SettingError, compose, read_option, to_yaml
+from repro.config import CONFIGS, Proxy, SettingError, compose, read_option, to_yaml
 from repro.experiment import build
 from repro.influence.api import AttentionInfluence
 from repro.plan import describe
@@ -86,7 +86,7 @@ def test_a_finished_run_is_found_again_by_the_dtypes_it_was_run_in(machine, monk
     machine(EMULATED)
     ran = {
         "settings": {"proxy": {"dtype": "bfloat16"}, "train": {"dtype": "float32"}},
-        "provenance": {"command": ["run.py", *EVENING]},
+        "provenance": {"command": ["run.py", *EVENING, "train.dtype=auto"]},
     }
     monkeypatch.setattr(summary, "read", lambda _: ran)
     settings = pack.settings_of(["work/runs/one"])
@@ -105,11 +105,14 @@ def test_smoke_and_laptop_are_float32_everywhere_and_measure_nothing(monkeypatch
         assert set(device.in_use(settings).values()) == {"float32"}
 
 
-def test_every_proxy_and_training_says_its_dtype():
-    """One that does not would be float32 even where bfloat16 is twice as fast."""
-    for path in CONFIGS.glob("proxy/*.yaml"):
-        assert read_option("proxy", path.stem).get("dtype") in DTYPES, path
-    assert read_option("train", "default")["dtype"] == "auto"
+def test_every_scale_says_its_dtypes():
+    """One that does not would be float32 even where bfloat16 is twice as fast; an option chosen by hand leaves it as it is."""
+    for path in CONFIGS.glob("scale/*.yaml"):
+        scale = read_option("scale", path.stem)
+        expected = "float32" if path.stem in ("smoke", "laptop") else "auto"
+        assert scale["proxy"]["dtype"] == scale["train"]["dtype"] == expected, path
+    by_hand = compose(["exp=selection_30pct", "scale=laptop", "proxy=smollm2-135m", "train=default"])
+    assert set(device.in_use(by_hand).values()) == {"float32"}
     with pytest.raises(SettingError, match="valid: auto, bfloat16, float32"):
         Proxy(dtype="bf16")
 
