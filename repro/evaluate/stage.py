@@ -36,7 +36,7 @@ def stage(s: Eval, seed: int, items: Stage, corpus: Stage | None, model: Stage) 
             write_json(ctx.out / "summary.json", summary | {"checkpoints": checkpoints})
         ctx.facts |= facts(summary) | {"checkpoints": list(checkpoints)}
 
-    return Stage("evaluate", label, identity(s), run, inputs, version=2)
+    return Stage("evaluate", label, identity(s), run, inputs, version=3)  # 3: BLiMP, unpadded likelihoods, probability of the gold answer
 
 
 def masked_stage(s: Eval, proxy_settings: Proxy, items: Stage, corpus: Stage, proxy: Stage, heads: Stage | None) -> Stage:
@@ -62,7 +62,7 @@ def masked_stage(s: Eval, proxy_settings: Proxy, items: Stage, corpus: Stage, pr
             summary = evaluate(pair, s, *data, ctx.device, masked=selected)
         ctx.facts |= facts(summary) | {"heads_masked": len(selected)}
 
-    return Stage("evaluate", f"masked-{heads.label if heads else 'none'}", settings, run, inputs)
+    return Stage("evaluate", f"masked-{heads.label if heads else 'none'}", settings, run, inputs, version=2)
 
 
 def facts(summary: dict[str, Any]) -> dict[str, Any]:
@@ -85,5 +85,5 @@ def identity(s: Eval) -> dict[str, Any]:
             tasks.append({"yaml": Path(entry).name, "sha256": sha256_file(Path(entry))})
         else:
             tasks.append(entry)
-    kept = ("shots", "overrides", "limit", "batch_size", "dtype", "max_length", "text_tasks", "text_bytes")
+    kept = ("shots", "overrides", "limit", "limits", "batch_size", "dtype", "max_length", "text_tasks", "text_bytes")
     return {"tasks": tasks, **{name: getattr(s, name) for name in kept}, "allow_code_execution": s.allow_code_execution}

@@ -69,17 +69,21 @@ def covers_chance(arm: dict[str, Any], metric: str) -> bool:
     The interval takes in the items (mean of the models' own standard errors, which share the items) and the spread over
     seeds, as those of differences do. Accuracies without a chance level (generated answers) have one of zero.
     """
-    from repro.analysis.statistics import half_width
+    from repro.analysis.statistics import few, half_width
 
     cells = [row["metrics"][metric] for row in evaluated(arm).values()]
     chance = cells[0].get("chance", 0.0 if metric.rpartition("/")[2].split(",")[0] in ACCURACIES else None)
     if chance is None:
         return False
+    clusters = min(cell.get("clusters", 0) for cell in cells)
+    if clusters == 1:  # of one paradigm nothing follows for others
+        return True
     values = [cell["value"] for cell in cells]
     centre = mean(values)
     items = mean(cell.get("stderr") or math.sqrt(centre * (1 - centre) / max(cell.get("n") or 1, 1)) for cell in cells)
     deviation = stdev(values) if len(values) > 1 else 0.0
-    return centre - half_width(deviation, max(len(values), 2), items**2) <= chance
+    variance = items**2 * (few(clusters) if clusters else 1.0)
+    return centre - half_width(deviation, max(len(values), 2), variance) <= chance
 
 
 def add_average(summary: dict[str, Any]) -> None:
@@ -131,9 +135,10 @@ def compare_arms(summary: dict[str, Any], contrast: Contrast, variances: Mapping
             "primary": contrast.primary,
             "metric": metric,
             "lower_is_better": lower_is_better(metric),
+            "exploratory": "_acc/" in metric,  # a part of a benchmark: an interval, no test and no word
             "at_chance": metric in treatment["at_chance"] and metric in control["at_chance"],
             "seeds": _compared(treatment, control, set(ours) & set(theirs)),
-            "item_variance": variances.get(metric),
+            "item_variance": finite(variances.get(metric, 0.0)) if metric in variances else None,
             **{key: finite(getattr(found, key)) for key in ("difference", "low", "high", "p", "detectable")},
             "test": found.test,
             "p_holm": None,
@@ -158,11 +163,11 @@ def one_kind_of_device(contrast: Contrast, treatment: dict[str, Any], control: d
 
 def holm(rows: list[dict[str, Any]], endpoint: str) -> None:
     """Holm's correction over everything secondary that is shown: the primary contrast's other metrics, and the other contrasts
-    on the endpoint. Metrics at chance take no part. In place.
+    on the endpoint. Metrics at chance and parts of a benchmark take no part. In place.
     """
     from repro.analysis import statistics
 
-    shown = [r for r in rows if r["primary"] != (r["metric"] == endpoint) and not r["at_chance"]]
+    shown = [r for r in rows if r["primary"] != (r["metric"] == endpoint) and not r["at_chance"] and not r["exploratory"]]
     family = {f"{r['treatment']}/{r['control']}/{r['metric']}": r for r in shown}
     corrected = statistics.holm({name: row["p"] for name, row in family.items() if row["p"] is not None})
     for name, p in corrected.items():
@@ -188,6 +193,8 @@ def in_words(row: dict[str, Any], reasons: Sequence[str]) -> str:
 
     if row["at_chance"]:
         return "at chance"
+    if row["exploratory"]:
+        return "exploratory"
     given = [row[key] for key in ("difference", "low", "high", "lower_is_better", "p_holm")]
     return statistics.verdict(*given, reasons=reasons)
 
