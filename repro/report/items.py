@@ -88,13 +88,13 @@ def _items(path: Path) -> dict[str, dict[tuple[str, int], tuple[float, float, st
         suffix = "" if row["filter"] == "none" else f",{row['filter']}"
         for metric, value in json.loads(row["metrics"]).items():
             names = [f"{name}/{metric}{suffix}" for name in dict.fromkeys((row["entry"], row["task"]))]
-            if row["cluster"] is not None:  # a minimal pair: shown over all, and by phenomenon
+            if row.get("cluster") is not None:  # a minimal pair: shown over all, and by phenomenon
                 names = [names[0], f"{row['entry']}_{metric}/{row['phenomenon']}"]
             for name in names:
-                found.setdefault(name, {})[key] = (value, 1.0, row["cluster"])
+                found.setdefault(name, {})[key] = (value, 1.0, row.get("cluster"))
         for column in ("gold_bits_per_byte", "gold_probability"):
-            if row[column] is not None:
-                found.setdefault(f"{column}/{row['entry']}", {})[key] = (row[column], 1.0, row["cluster"])
+            if row.get(column) is not None:
+                found.setdefault(f"{column}/{row['entry']}", {})[key] = (row[column], 1.0, row.get("cluster"))
     return found
 
 
