@@ -63,7 +63,7 @@ def word_frequency(counted: Counted, texts: Sequence[str]) -> list[float]:
 class _Order:
     """N-grams of one length."""
 
-    keys: np.ndarray  # sorted: number of the first n - 1 words among the n-grams of that length, times vocabulary, plus last word
+    keys: np.ndarray  # sorted: number of the first n - 1 words among those of that length, times vocabulary, plus last word
     counts: np.ndarray  # of each: how often, or, below the highest order, after how many different words
     total: np.ndarray  # by context: sum of the counts
     followers: np.ndarray  # by context: how many words follow

@@ -36,7 +36,8 @@ def stage(s: Eval, seed: int, items: Stage, corpus: Stage | None, model: Stage) 
             write_json(ctx.out / "summary.json", summary | {"checkpoints": checkpoints})
         ctx.facts |= facts(summary) | {"checkpoints": list(checkpoints)}
 
-    return Stage("evaluate", label, identity(s), run, inputs, version=3)  # 3: BLiMP, unpadded likelihoods, probability of the gold answer
+    # 3: BLiMP, unpadded likelihoods, probability of the right answer
+    return Stage("evaluate", label, identity(s), run, inputs, version=3)
 
 
 def masked_stage(s: Eval, proxy_settings: Proxy, items: Stage, corpus: Stage, proxy: Stage, heads: Stage | None) -> Stage:

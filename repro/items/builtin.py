@@ -14,7 +14,11 @@ VERBS = "clean lift carry paint hide sell find touch".split()
 PAIRS = {
     "anaphor_gender_agreement": ("anaphor_agreement", "{she} {verb}s herself.", "{she} {verb}s himself."),
     "determiner_noun_agreement_1": ("determiner_noun_agreement", "{he} {verb}s this {thing}.", "{he} {verb}s these {thing}."),
-    "regular_plural_subject_verb_agreement_1": ("subject_verb_agreement", "The {thing}s {verb} it.", "The {thing}s {verb}s it."),
+    "regular_plural_subject_verb_agreement_1": (
+        "subject_verb_agreement",
+        "The {thing}s {verb} it.",
+        "The {thing}s {verb}s it.",
+    ),
     "adjunct_island": (
         "island_effects",
         "What did {he} {verb} after leaving the {place}?",

@@ -12,7 +12,10 @@ from repro.report.plots import Panel, Plot, Series
 from repro.report.table import CHANCE, Cell, Interval, Number, Table
 
 GREY = 6  # of plots.COLOURS
-LIKELIHOODS = {"gold_probability": "probability of the right answer ↑", "gold_bits_per_byte": "bits per byte of the right answer ↓"}
+LIKELIHOODS = {
+    "gold_probability": "probability of the right answer ↑",
+    "gold_bits_per_byte": "bits per byte of the right answer ↓",
+}
 MEASURES = (
     "Probability of the right answer: its likelihood over the sum of those of all choices. Bits per byte of the right answer: "
     "its likelihood alone, over its UTF-8 bytes; defined for tasks without choices too."
@@ -137,7 +140,7 @@ def blimp(summary: dict[str, Any]) -> Table | None:
         text = summary["baselines"]["trained_on"]
         notes.append(
             f"{' and '.join(names)}: counted on {text['bytes'] / 1e6:.1f} MB of the unselected training corpus "
-            f"({text['documents']:,} documents, {text['words']:,} words)."
+            f"({text['documents']:,} documents, {text['words']:,} words and sentence starts)."
         )
     columns = ["phenomenon", "paradigms", "pairs", *arms, *names, *column]
     return Table("blimp", "BLiMP: grammatical against ungrammatical", columns, rows, notes)
@@ -183,7 +186,7 @@ def over_baselines(summary: dict[str, Any]) -> Table | None:
                 rows.append([metric.partition("/")[0], arm, base["name"], cell, found["seeds"]])
     if not rows:
         return None
-    notes = ["Paired by pair of sentences; 95 % intervals over seeds and paradigms. Uncorrected; of one seed over paradigms alone."]
+    notes = ["Paired by pair; 95 % intervals over seeds and paradigms, uncorrected; of one seed over paradigms alone."]
     columns = ["task", "arm", "baseline", "accuracy over it [95 %]", "seeds"]
     return Table("over_baselines", "Minimal pairs: models over baselines", columns, rows, notes)
 
@@ -248,7 +251,7 @@ def by_share(summary: dict[str, Any]) -> Plot | None:
 def _drawn(
     summary: dict[str, Any], name: str, title: str, axis: str, lines: dict[str, Callable[[str], dict[float, list[float]]]]
 ) -> Plot | None:
-    """A panel a task and measure; means over seeds in bands of t-intervals, what guessing and baselines give as dashed lines."""
+    """A panel a task and measure: means over seeds in bands of t-intervals; what guessing and baselines give is dashed."""
     from repro.report.figures import _with_intervals
 
     panels = []

@@ -9,7 +9,8 @@ def sentence(summary: dict[str, Any], metric: str | None = None) -> str | None:
     """One sentence on ``metric`` (the run's endpoint); ``None`` where no arm has it."""
     metric = metric or summary["endpoint"]
     cells = next(
-        (s["metrics"] for arm in summary["arms"].values() for s in arm["seeds"].values() if metric in s.get("metrics", {})), None
+        (s["metrics"] for arm in summary["arms"].values() for s in arm["seeds"].values() if metric in s.get("metrics", {})),
+        None,
     )
     if cells is None:
         return None
@@ -21,7 +22,9 @@ def _meaning(metric: str, cells: dict[str, Any], summary: dict[str, Any]) -> str
     group, _, name = metric.partition("/")
     cell = cells[metric]
     if metric == "bits_per_byte":
-        kinds = {kind: [m.partition("/")[2] for m in cells if m.startswith(f"{kind}_bits_per_byte/")] for kind in ("text", "gold")}
+        kinds = {
+            kind: [m.partition("/")[2] for m in cells if m.startswith(f"{kind}_bits_per_byte/")] for kind in ("text", "gold")
+        }
         means = [f"{what} (mean over {', '.join(kinds[kind])})" for kind, what in _KINDS.items() if kinds[kind]]
         return "bits per UTF-8 byte of " + (f"two kinds, averaged: {' and '.join(means)}" if len(means) > 1 else means[0])
     if metric == "accuracy_average":

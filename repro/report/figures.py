@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from repro.report import agreement, benchmarks as benchmark_plots, evolution, planted, selected
+from repro.report import agreement, evolution, planted, selected
+from repro.report import benchmarks as benchmark_plots
 from repro.report.outcomes import seed_values
 from repro.report.plots import Heat, Panel, Plot, Series
 

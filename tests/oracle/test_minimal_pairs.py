@@ -138,7 +138,9 @@ def test_without_items_the_reason_says_what_to_do(here, tmp_path):
     (tmp_path / "items").mkdir()
     (tmp_path / "items" / "items.json").write_text(json.dumps({"source": {"wheel": "x==1"}, "tasks": {}}))
     summary = evaluate(root / "model", SETTINGS, tmp_path / "items", tmp_path / "out")
-    assert summary["missing"]["blimp"].startswith("not run: items=wheel has none of the 67 paradigms of blimp; use items=hub, or")
+    assert summary["missing"]["blimp"].startswith(
+        "not run: items=wheel has none of the 67 paradigms of blimp; use items=hub, or"
+    )
     assert summary["metrics"] == {}
 
 

@@ -83,7 +83,9 @@ def test_probabilities_of_all_words_sum_to_one():
 
 def test_word_frequency_knows_no_order_to_the_last_bit():
     counted = ngrams.Counted(TEXTS)
-    one, other, rare = ngrams.word_frequency(counted, ["the cat sat on a dog", "dog a on sat cat the", "the zebra sat on a dog"])
+    one, other, rare = ngrams.word_frequency(
+        counted, ["the cat sat on a dog", "dog a on sat cat the", "the zebra sat on a dog"]
+    )
     assert one == other > rare
     total, size = sum(Counter(w for t in TEXTS for w in ngrams.words(t)).values()), len(counted.vocabulary) - 1
     cats = sum(ngrams.words(t).count("cat") for t in TEXTS)

@@ -113,7 +113,9 @@ def test_an_endpoint_that_was_not_measured_is_not_explained(summary):
     assert endpoint.sentence(summary, "blimp/f1") is None
 
 
-@pytest.mark.parametrize("name", ["blimp/acc", "blimp_acc/binding", "gold_probability/blimp", "mmlu_anatomy/acc", "accuracy_average"])
+@pytest.mark.parametrize(
+    "name", ["blimp/acc", "blimp_acc/binding", "gold_probability/blimp", "mmlu_anatomy/acc", "accuracy_average"]
+)
 def test_endpoints_of_the_suite_are_taken(name):
     settings = config.Settings(eval=config.Eval(tasks=["blimp", "mmlu"]), exp=config.Experiment(endpoint=name))
     checks.endpoint(settings)
