@@ -229,7 +229,7 @@ def test_the_page_asks_no_network_and_escapes_documents(run):
 def test_every_plot_has_words_for_those_who_cannot_see_it(run):
     html = (run[0] / "report.html").read_text()
     drawn = figures.figures(run[1])
-    assert len(drawn) == 7
+    assert len(drawn) == 8
     for plot in drawn:
         assert len(plot.alt) > 20 and f'data-plot="{plot.name}"' in html
         assert json.loads(json.dumps(interactive.to_plotly(plot)))["data"]
