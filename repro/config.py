@@ -105,6 +105,7 @@ class Corpus:
     def __post_init__(self) -> None:
         one_of("corpus.kind", self.kind, ("installed", "files", "hub"))
         one_of("corpus.domain_from", self.domain_from, ("field", "folder", "constant"))
+        self.near_duplicates = "off" if self.near_duplicates == "False" else self.near_duplicates  # YAML reads a bare off so
         one_of("corpus.near_duplicates", self.near_duplicates, ("cluster", "drop", "off"))
         one_of("corpus.minhash", self.minhash, ("datasketch", "datatrove"))
         require(0 <= self.heldout_share < 1, f"corpus.heldout_share={self.heldout_share} must be in [0, 1)")
@@ -195,7 +196,7 @@ class Score:
 
     mask: str = "uniform"  # uniform | zero | mean
     window: int = 1024  # tokens of a window; long documents become non-overlapping windows
-    max_tokens: int = 4096  # tokens of a document that are scored at most
+    max_tokens: int | None = None  # tokens of a document that are scored at most; null = every document whole
     tokens_per_batch: int = 4096
     processes: int = 0  # local scoring processes, 0 = one per GPU or CPU core; never part of the fingerprint
     threads: int = 1  # CPU threads of each; several processes of one thread are faster than one of several
@@ -207,7 +208,7 @@ class Score:
         at_least(1, "score", self, "tokens_per_batch", "threads")
         at_least(2, "score", self, "window")
         require(
-            self.max_tokens >= self.window,
+            self.max_tokens is None or self.max_tokens >= self.window,
             f"score.max_tokens={self.max_tokens} is below score.window={self.window}; "
             "raise score.max_tokens or lower score.window",
         )
@@ -317,7 +318,7 @@ class Experiment:
 
     name: str = ""
     kind: str = "train"  # one of KINDS
-    question: str = ""
+    question: str = ""  # names in braces follow the settings (repro.question)
     endpoint: str = "bits_per_byte"  # mean over out-of-corpus text and gold answers
     arms: dict[str, Arm] = field(default_factory=dict)
     contrasts: list[Contrast] = field(default_factory=list)
@@ -681,12 +682,19 @@ def compose(arguments: list[str]) -> Settings:
     """Settings from ``exp=NAME group=option key.path=value ...``; raises :class:`SettingError` in one line."""
     from omegaconf import OmegaConf
 
+    from repro import effect
+
     chosen: dict[str, str] = {}
     dotted: list[str] = []
+    given: dict[str, str] = {}
     top = {f.name for f in fields(Settings)}
     for argument in arguments:
         key, separator, value = argument.partition("=")
         require(bool(separator), f"{argument!r} is not a setting; write group=option or key.path=value")
+        require(
+            not value or given.setdefault(key, value) == value,
+            f"{key}={given[key]} and {argument}: one of them would have no effect",
+        )
         if key in (*GROUPS, "exp", "scale"):
             chosen[key] = value
         elif "." in key or key in ("work", "device"):
@@ -708,6 +716,9 @@ def compose(arguments: list[str]) -> Settings:
     conf = _overlay(conf, f"configs/scale/{scale_name}.yaml", scale | {"scale": scale_name})
     own = {"exp": {"name": chosen["exp"], **exp.pop("exp", {})}, **exp}
     conf = _with_options(_overlay(conf, f"configs/exp/{chosen['exp']}.yaml", own))
+    for group in GROUPS:  # once more: what is chosen by hand wins over what scale and experiment set
+        if group in chosen:
+            conf = _overlay(conf, f"{group}={chosen[group]}", {group: read_option(group, chosen[group])})
     for argument in sorted(dotted, key=_turn):
         require(
             not re.fullmatch(r"exp\.arms=\s*(\{\s*\}|null)?\s*", argument),
@@ -734,6 +745,10 @@ def compose(arguments: list[str]) -> Settings:
         for group, schema in OVERRIDES.items():
             setattr(arm, group, _override(schema, getattr(arm, group), f"exp.arms.{name}.{group}"))
     _check_finite(asdict(settings))
+    effect.check(settings, dotted)
+    from repro.question import filled
+
+    settings.exp.question = filled(settings)
     return settings
 
 

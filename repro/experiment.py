@@ -101,7 +101,7 @@ def _planted(settings: Settings, shared: dict[str, Stage]) -> Experiment:
     from repro.analysis import planted
 
     seed, arms = settings.exp.seeds[0], settings.exp.arms
-    corpus = planted.stage(settings.corpus, settings.exp.params, settings.score.max_tokens, shared["corpus"])
+    corpus = planted.stage(settings.corpus, settings.exp.params, settings.score.max_tokens or 4096, shared["corpus"])
     scores = {name: _scores(settings, shared, name, corpus) for name in arms}
     found = {name: planted.found_stage(arm.select, seed, corpus, scores[name]) for name, arm in arms.items()}
     same = {"score": scores[next(iter(arms))]} if len({stage.fingerprint for stage in scores.values()}) == 1 else {}

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repro import parquet
 from repro.config import SettingError, Settings, compose, require
 from repro.store import Stage, Store, atomic, canonical, provenance, read_json, sha256_file
 
@@ -137,7 +138,7 @@ def _recoded(data: bytes, half: bool) -> bytes:
     """
     import pyarrow.parquet as pq
 
-    table = pq.read_table(io.BytesIO(data))
+    table = parquet.table(io.BytesIO(data))
     table = table.drop_columns([name for name in TEXT if name in table.column_names])
     if half:
         table = _rounded(table)

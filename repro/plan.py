@@ -17,6 +17,7 @@ from repro.config import Proxy, Settings
 from repro.corpus.sources import expected_domains, expected_tokens
 from repro.evaluate.cost import work
 from repro.experiment import build
+from repro.plan_cuts import unread
 from repro.pretrain import cost
 from repro.store import Stage, Store, read_json
 
@@ -86,6 +87,7 @@ def describe(settings: Settings) -> str:
     if any(stage.name == "pretrain" for stage in stages):
         memory = settings.hardware.memory_gb
         lines += cost.report(settings.model, settings.train, memory * 1e9 if memory else None)
+    lines += unread(settings, store, stages)
     return "\n".join(lines)
 
 
@@ -125,7 +127,8 @@ def estimate_stage(stage: Stage, settings: Settings, tokens: float) -> Cost:
         case "score":
             source, documents = stage.inputs["corpus"], settings.corpus.max_documents_per_domain
             whole = estimate_stage(source, settings, tokens).tokens if source.name == "planted" else tokens
-            scored = min(whole, documents * domains * s["max_tokens"]) if documents and whole == tokens else whole
+            most = s["max_tokens"]
+            scored = min(whole, documents * domains * most) if documents and most and whole == tokens else whole
             return Cost(scored, 4 * _proxy_of(stage, settings) * scored, scored / 10, STARTED)  # at most two full passes
         case "priority":
             return Cost(tokens, 2 * CLASSIFIER * tokens if s["selector"] == "educational" else 0, 0, tokens / READ)

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from repro import environment
 from repro.config import GROUPS, SettingError, Settings, compose, options, to_yaml
 
 DEMONSTRATIONS = ("smoke", "laptop")  # scales too small for evidence
@@ -15,6 +16,7 @@ DEMONSTRATIONS = ("smoke", "laptop")  # scales too small for evidence
 
 def main(arguments: list[str] | None = None) -> int:
     """The door: parse, compose, plan or run, print ``run: <dir>`` last. Exit 2 for a user's mistake, 130 when interrupted."""
+    environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(
         prog="python -m repro.run",
         description="Run an experiment end to end. Stages that are in the store are not run again; a run that was "

@@ -69,6 +69,19 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
+class RepeatedKey(ValueError):
+    """A JSON object that has a key twice: Python would keep the last without a word."""
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """``object_pairs_hook`` of ``json.loads`` that raises :class:`RepeatedKey`."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise RepeatedKey(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+    return found
+
+
 @dataclass
 class Context:
     """What a running stage is given: where to write, where its inputs are, and a place for facts about the run."""

@@ -12,12 +12,13 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from queue import Queue
 from typing import Any
 
-from repro.config import SettingError, compose, options, read_option, require
+from repro import environment
+from repro.config import SettingError, Settings, compose, options, read_option, require, to_yaml
 from repro.store import digest, write_json
 
 
@@ -37,11 +38,46 @@ def members(name: str, overrides: list[str]) -> dict[str, list[str]]:
     except TypeError as error:
         raise SettingError(f"configs/sweep/{name}.yaml: {error}; it holds exp, grid and overrides") from None
     require(bool(sweep.grid) and all(sweep.grid.values()), f"configs/sweep/{name}.yaml: the grid is empty")
+    _apart(name, sweep, overrides)
     points = {}
     for values in itertools.product(*sweep.grid.values()):
         chosen = [f"{key}={_text(value)}" for key, value in zip(sweep.grid, values, strict=True)]
-        points[" ".join(chosen)] = [f"exp={sweep.exp}", *sweep.overrides, *chosen, *overrides]
+        label = " ".join(chosen)
+        require(label not in points, f"configs/sweep/{name}.yaml names {label} twice")
+        points[label] = [f"exp={sweep.exp}", *sweep.overrides, *chosen, *overrides]
     return points
+
+
+def _apart(name: str, sweep: Sweep, overrides: list[str]) -> None:
+    """Refuse an override of what the grid sets, of a part of it or of what it is a part of: the labels would be wrong.
+
+    ``exp=`` and ``scale=`` name whole files, and the grid's values stand above theirs.
+    """
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        for own in sweep.grid if key not in ("exp", "scale") else ():
+            require(
+                not f"{key}.".startswith(f"{own}.") and not f"{own}.".startswith(f"{key}."),
+                f"{override} touches {own}, which sweep={name} sets to {len(sweep.grid[own])} values of its own; leave it out, "
+                "or write a sweep of your own values into configs/sweep",
+            )
+
+
+def _read_back(name: str, grid: dict[str, list[Any]], settings: dict[str, Settings]) -> None:
+    """Every label is what its member will run with, and no two members are one run; else a :class:`SettingError`."""
+    seen: dict[str, str] = {}
+    for values, (label, own) in zip(itertools.product(*grid.values()), settings.items(), strict=True):
+        for key, value in zip(grid, values, strict=True):
+            found: Any = own
+            for part in key.split("."):
+                found = found.get(part) if isinstance(found, dict) else getattr(found, part, None)
+            plain = isinstance(found, (int, float, str, list)) and not isinstance(value, dict)
+            require(
+                not plain or found == value or str(found) == str(value),
+                f"sweep={name}: the member {label} would run with {key}={found}",
+            )
+        known = seen.setdefault(digest(asdict(own)), label)
+        require(known == label, f"sweep={name}: the members {known} and {label} have the same settings; name one of them")
 
 
 def _text(value: Any) -> str:
@@ -63,6 +99,7 @@ def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]
     """Run every member; returns the sweep's folder and the labels that failed."""
     points = members(name, overrides)
     settings = {label: compose(arguments) for label, arguments in points.items()}  # refuse all mistakes before any work
+    _read_back(name, Sweep(**read_option("sweep", name)).grid, settings)
     work = Path(next(iter(settings.values())).work)
     folder = work / "sweeps" / f"{name}-{digest(points)[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,8 +122,12 @@ def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]
         if done.returncode != 0 or not lines[-1].startswith("run: "):
             print(f"[{label}]  FAILED: {lines[-1]}", flush=True)
             return None
+        path = Path(lines[-1].removeprefix("run: "))
+        if (path / "config.yaml").read_text() != to_yaml(settings[label]):
+            print(f"[{label}]  FAILED: {path} was run with other settings than the member's", flush=True)
+            return None
         print(f"[{label}]  done", flush=True)
-        return Path(lines[-1].removeprefix("run: "))
+        return path
 
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         runs = dict(zip(points, pool.map(member, points), strict=True))
@@ -107,6 +148,7 @@ def _devices() -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """The door. Exit 1 when a member failed, 2 for a user's mistake."""
+    environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(
         prog="python -m repro.sweep", description=__doc__.split("\n\n")[0], epilog="sweeps: " + ", ".join(options("sweep"))
     )

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import tempfile
 from pathlib import Path
 
-from repro.config import SettingError
+from repro import environment
+from repro.config import SettingError, require
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The door. Exit 2 for a user's mistake."""
+    environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(prog="python -m repro.tables", description=__doc__)
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="folders with a summary.json each")
     parser.add_argument("--out", type=Path, default=ROOT / "paper_tables", help="where to write")
     parsed = parser.parse_args(arguments)
     try:
-        written = write(parsed.results, parsed.out)
+        written = write_whole(parsed.results, parsed.out)
         if (parsed.results, parsed.out) == (ROOT / "results", ROOT / "paper_tables"):
             for stale in {p.name for p in parsed.out.iterdir()} - written:  # nothing else ever writes there
                 (parsed.out / stale).unlink()
@@ -30,13 +34,28 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def write_whole(results_folder: Path, out: Path) -> set[str]:
+    """:func:`write`, all or nothing: into a folder beside ``out``, whose files then take the place of the old ones."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as beside:
+        written = write(results_folder, Path(beside))
+        out.mkdir(exist_ok=True)
+        for name in sorted(written):
+            os.replace(Path(beside) / name, out / name)
+    return written
+
+
 def write(results_folder: Path, out: Path) -> set[str]:
     """All tables, figures and the verdict page, the same bytes for the same results; returns the names of the files."""
     from repro.report import claims, paper_figures, paper_tables, plots, readme
     from repro.report.table import NOT_RUN, Table
     from repro.store import atomic
 
+    require(
+        results_folder.is_dir(), f"--results {results_folder} is not a folder; give one of folders with a summary.json each"
+    )
     results = paper_tables.read_results(results_folder)
+    require(bool(results), f"--results {results_folder} holds no */summary.json; tables are made of finished runs")
     tables = [*paper_tables.tables(results), claims.verdict_table(results)]
     for table in tables:
         table.write(out)

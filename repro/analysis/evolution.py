@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from repro import parquet
 from repro.config import Heads, Proxy, Train, nearest, require
 from repro.store import Context, Stage
 
@@ -84,9 +85,7 @@ def _everything(context: Context) -> None:
     from repro.corpus.documents import shards
     from repro.store import atomic
 
-    documents = (
-        polars.scan_parquet(shards(context.inputs["corpus"])).select("doc_id", "domain", repeats=polars.lit(1)).collect()
-    )
+    documents = parquet.scan(shards(context.inputs["corpus"])).select("doc_id", "domain", repeats=polars.lit(1)).collect()
     with atomic(context.out / "selection.parquet") as temporary:
         documents.write_parquet(temporary)
     context.facts |= {"documents": len(documents)}

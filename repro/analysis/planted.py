@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from repro import parquet
 from repro.config import Corpus, Select, SettingError, nearest, require
 from repro.store import Context, Stage
 
@@ -210,7 +211,7 @@ def drawn(corpus: Path, settings: dict[str, Any]) -> dict[str, list[Document]]:
     for path in docs.shards(corpus):
         if (name := path.name.rpartition("-")[0]) in full:
             continue
-        shard = polars.read_parquet(path, columns=["doc_id", "domain", "group", "source", "license", "text"])
+        shard = parquet.read(path, columns=["doc_id", "domain", "group", "source", "license", "text"])
         own = found.setdefault(shard["domain"][0], [])
         long = shard.filter(polars.col("text").str.len_chars() >= settings["characters"])
         own += [docs.Document(*row) for row in long.head(wanted - len(own)).iter_rows()]

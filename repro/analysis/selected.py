@@ -12,6 +12,7 @@ from dataclasses import asdict
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
+from repro import parquet
 from repro.config import Analysis, Judge, Select, Settings, require
 from repro.store import Context, Stage
 
@@ -141,7 +142,7 @@ def _selected(context: Context) -> polars.DataFrame:
     """doc_id, selected. Of the full corpus plus a selection, what is read more often than the rest."""
     import polars
 
-    found = polars.read_parquet(context.inputs["selection"] / "selection.parquet", columns=["doc_id", "repeats"])
+    found = parquet.read(context.inputs["selection"] / "selection.parquet", columns=["doc_id", "repeats"])
     least = found["repeats"].min() if len(found) and found["repeats"].n_unique() > 1 else 0
     return found.select("doc_id", selected=polars.col("repeats") > (least or 0))
 
@@ -168,7 +169,7 @@ def _count_words(context: Context, s: Analysis, ranking: polars.DataFrame) -> tu
     by = ["domain", "band", "selected"]
     counts = []
     for path in shards(context.inputs["corpus"]):
-        texts = polars.read_parquet(path, columns=["doc_id", "text"]).join(drawn, on="doc_id", how="inner")
+        texts = parquet.read(path, columns=["doc_id", "text"]).join(drawn, on="doc_id", how="inner")
         if len(texts):
             counts.append(words.count(texts, by))
     counted = dict(drawn.group_by("domain").len().sort("domain").iter_rows())
@@ -241,7 +242,7 @@ def _sample(context: Context, number: int, seed: int, documents: polars.DataFram
     from repro.corpus.documents import shards
 
     wanted = _drawn(documents.filter("selected").select("doc_id", "domain", "n_tokens_doc"), number, seed)
-    texts = [polars.read_parquet(p, columns=["doc_id", "text"]).join(wanted, on="doc_id", how="inner")
+    texts = [parquet.read(p, columns=["doc_id", "text"]).join(wanted, on="doc_id", how="inner")
              for p in shards(context.inputs["corpus"])]  # fmt: skip
     return polars.concat(texts).sort("domain", "doc_id")
 
@@ -267,7 +268,7 @@ def _judge(context: Context, s: Judge, seed: int) -> None:
     from repro.analysis import judge
     from repro.store import write_json
 
-    scores = polars.read_parquet(sorted((context.inputs["scores"] / "scores").glob("*.parquet")),
+    scores = parquet.read(sorted((context.inputs["scores"] / "scores").glob("*.parquet")),
                                  columns=["doc_id", "domain", "n_tokens_doc"])  # fmt: skip
     sample = _sample(context, s.documents, seed, scores.join(_selected(context), on="doc_id"))
     outcome = judge.judge(sample["text"].to_list(), s, assets.cache() / "judge")
@@ -304,10 +305,10 @@ def _compare(context: Context, s: Analysis) -> None:
     from repro.store import read_json, write_json
 
     left, right = context.inputs["left"], context.inputs["right"]
-    ranks = [polars.read_parquet(p / "ranking.parquet", columns=["doc_id", "domain", "priority", "selected", "n_tokens_doc"])
+    ranks = [parquet.read(p / "ranking.parquet", columns=["doc_id", "domain", "priority", "selected", "n_tokens_doc"])
              for p in (left, right)]  # fmt: skip
-    counts = [polars.read_parquet(p / "words.parquet") for p in (left, right)]
-    samples = [polars.read_parquet(p / "sample.parquet") for p in (left, right)]
+    counts = [parquet.read(p / "words.parquet") for p in (left, right)]
+    samples = [parquet.read(p / "sample.parquet") for p in (left, right)]
     profile = read_json(left / "profile.json")
     pair = {}
     for domain, row in profile.items():

@@ -190,6 +190,10 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return dict(zip(p_values, (float(p) for p in corrected), strict=True))
 
 
+WORDS = {"mirror": ("hurts less", "hurts more")}  # of designs where the treatment is a harm; else better, worse
+AFTER_CORRECTION = "undecided after correction"
+
+
 def verdict(
     difference: float,
     low: float | None,
@@ -198,18 +202,28 @@ def verdict(
     p_corrected: float | None = None,
     reasons: Sequence[str] = (),
     level: float = 0.95,
+    design: str = "train",
 ) -> str:
-    """In words: better, worse, no difference larger than x, not enough data, or demonstration only.
+    """The words for one comparison, wherever they are printed: README, page, tables, verdicts by claim.
 
-    Without an interval (``low`` or ``high`` is ``None`` or NaN) there is not enough data. ``reasons`` say what a verdict would
-    need and the run does not have (method.md, section 6); ``p_corrected`` is a secondary comparison's p-value after Holm,
-    which decides beside the interval.
+    "better" or "worse" (:data:`WORDS` of the design) where the interval leaves zero out; "undecided after correction" where it
+    does and a secondary comparison's p-value after Holm, ``p_corrected``, is not below 1 - ``level``; "no difference larger
+    than x" only where the interval holds zero. Without an interval (``low`` or ``high`` is ``None`` or NaN) there is not enough
+    data. ``reasons`` say what a verdict would need and the run does not have (method.md, section 6): a demonstration.
     """
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return "not enough data"
     if reasons:
         return "demonstration only"
-    excludes = low > 0 or high < 0
-    if excludes and (p_corrected is None or p_corrected <= 1 - level):
-        return "better" if (difference < 0) == lower_is_better else "worse"
-    return f"no difference larger than {max(abs(low), abs(high)):.2g}"
+    if low <= 0 <= high:
+        return f"no difference larger than {max(abs(low), abs(high)):.2g}"
+    if p_corrected is not None and p_corrected > 1 - level:
+        return AFTER_CORRECTION
+    better, worse = WORDS.get(design, ("better", "worse"))
+    return better if (difference < 0) == lower_is_better else worse
+
+
+def direction(words: str) -> int:
+    """1 where the words of :func:`verdict` speak for the treatment, -1 where they speak against it, 0 where for neither."""
+    pairs = [("better", "worse"), *WORDS.values()]
+    return next((sign for pair in pairs for sign, word in zip((1, -1), pair, strict=True) if word == words), 0)

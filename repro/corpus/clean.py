@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from repro.corpus.ngrams import distinct, ngrams, words
+from repro.corpus.ngrams import distinct, hashed, ngrams, split, weight
 
 NGRAM = 13  # words that a document may not share with an item
 SHORTEST_ITEM = 8  # shorter items are phrases that stand everywhere
@@ -20,12 +20,16 @@ def text_digest(text: str) -> str:
 
 
 def benchmark_index(texts: Iterable[str]) -> dict[int, np.ndarray]:
-    """Sorted hashes by n: every 13-gram of the texts, and texts of 8 to 12 words as a whole."""
+    """Sorted hashes by n: every 13-gram of the texts, and texts of 8 to 12 words as a whole.
+
+    A text in letters that count as words (:func:`repro.corpus.ngrams.split`) is not shorter than 13 of them.
+    """
     found: dict[int, list[np.ndarray]] = {n: [] for n in range(SHORTEST_ITEM, NGRAM + 1)}
     batch: list[np.ndarray] = []
     for text in sorted(set(texts)):
-        if len(text) > 2 * SHORTEST_ITEM - 2:
-            batch.append(words(text))
+        own = split(text) if len(text) >= SHORTEST_ITEM else []
+        if weight(own) >= SHORTEST_ITEM:
+            batch.append(hashed(own))
             if len(batch) == BATCH:
                 _add(found, batch)
                 batch = []

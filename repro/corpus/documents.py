@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from repro import parquet
 from repro.store import atomic
 
 if TYPE_CHECKING:
@@ -128,4 +129,4 @@ def read(folder: Path, split: str = "documents", columns: list[str] | None = Non
     if not paths:
         empty = polars.from_arrow(SCHEMA.empty_table())
         return empty.select(columns) if columns else empty  # type: ignore[union-attr, return-value]
-    return polars.read_parquet(paths, columns=columns)
+    return parquet.read(paths, columns=columns)

@@ -10,16 +10,16 @@ import codecs
 import glob
 import io
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from repro import assets
+from repro import assets, parquet
 from repro.config import Corpus, SettingError, require
 from repro.corpus.documents import Document, Drop, id_of
+from repro.store import RepeatedKey, unique
 
 LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst", ".json.gz", ".json.zst")
 TEXT = (".txt", ".md", ".rst", ".tex", ".html", ".py", ".c", ".cpp", ".h", ".java", ".js", ".ts", ".go", ".rs")
@@ -68,8 +68,10 @@ def _look(settings: Corpus) -> tuple[list[tuple[Path, str]], list[Path]]:
     """What can be read, and what in the folders cannot: files of other kinds and links to nothing; hidden ones do not count."""
     found: dict[Path, str] = {}
     skipped: list[Path] = []
-    for given in map(os.path.expanduser, settings.paths):
-        paths = [Path(p) for p in sorted(glob.glob(given, recursive=True))] if glob.has_magic(given) else [Path(given)]
+    for given in settings.paths:
+        paths = parquet.matches(given, recursive=True)
+        if not paths and not glob.has_magic(given):
+            paths = [Path(given).expanduser()]
         require(bool(paths), f"corpus.paths: no file matches {given!r}")
         for path in paths:
             require(path.exists(), f"corpus.paths: {path} does not exist")
@@ -120,7 +122,7 @@ def _read(path: Path, name: str, settings: Corpus) -> Iterator[Document | Drop]:
     if kind == "text":
         yield _plain(path, name, settings)
         return
-    rows = _lines(path, settings.max_bytes) if kind == "lines" else _parquet(path)
+    rows = _lines(path, settings.max_bytes) if kind == "lines" else _parquet(path, _asked(settings))
     for where, found in rows:
         yield found if isinstance(found, Drop) else _document(found, where, name, settings)
 
@@ -166,7 +168,9 @@ def _lines(path: Path, max_bytes: int) -> Iterator[tuple[str, dict[str, Any] | D
 
 def _parse(line: bytes, where: str) -> dict[str, Any] | Drop:
     try:
-        found = json.loads(line.decode("utf-8"))
+        found = json.loads(line.decode("utf-8"), object_pairs_hook=unique)
+    except RepeatedKey:
+        return Drop("key_stands_twice", where)
     except UnicodeDecodeError:
         return Drop("invalid_utf8", where)
     except (ValueError, RecursionError):
@@ -174,25 +178,62 @@ def _parse(line: bytes, where: str) -> dict[str, Any] | Drop:
     return found if isinstance(found, dict) else Drop("not_an_object", where)
 
 
-def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any] | Drop]]:
-    import pyarrow.parquet as pq
+def _asked(settings: Corpus) -> set[str]:
+    """The fields that are asked for; all others only pass through."""
+    fields = (settings.text_field, settings.id_field, settings.group_field, settings.source_field, settings.license_field)
+    return {*fields, settings.domain_field} if settings.domain_from == "field" else set(fields)
 
-    with _readable(path), pq.ParquetFile(path) as opened:
+
+def _parquet(path: Path, asked: set[str]) -> Iterator[tuple[str, dict[str, Any] | Drop]]:
+    """Rows of a parquet file. A column nobody asked for may be of any type: what Python cannot hold is told by its type."""
+
+    with _readable(path), parquet.opened(path) as opened:
+        names = parquet.columns(path)
+        asked = {name for name in names if name in asked or any(field.startswith(f"{name}.") for field in asked)}
         number = 0
-        for batch in opened.iter_batches(batch_size=256):
+        for batch in _batches(opened, asked):
             try:
-                rows = batch.to_pylist()
+                rows = _rows(batch, asked)
             except UnicodeDecodeError:  # parquet does not check its strings: find the rows one by one
-                rows = [_one(batch, i) for i in range(batch.num_rows)]
+                rows = [_one(batch.slice(i, 1), asked) for i in range(batch.num_rows)]
             for found in rows:
                 number += 1
                 where = f"{path}: row {number}"
                 yield where, found if found is not None else Drop("invalid_utf8", where)
 
 
-def _one(batch: Any, i: int) -> dict[str, Any] | None:
+def _batches(opened: Any, asked: set[str]) -> Iterator[Any]:
+    """Of all columns that can be read; where one that nobody asked for cannot, of those that were."""
+    import pyarrow
+
+    batches = opened.iter_batches(batch_size=256)
     try:
-        return batch.slice(i, 1).to_pylist()[0]
+        first = next(batches, None)
+    except pyarrow.ArrowNotImplementedError:
+        batches = opened.iter_batches(batch_size=256, columns=sorted(asked))
+        first = next(batches, None)
+    if first is not None:
+        yield first
+        yield from batches
+
+
+def _rows(batch: Any, asked: set[str]) -> list[dict[str, Any]]:
+    values = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            values[name] = column.to_pylist()
+        except UnicodeDecodeError:
+            raise
+        except Exception as error:  # a zone nobody knows, a year beyond Python's, ...
+            reason = str(error).splitlines()[0]
+            require(name not in asked, f"the column {name!r} of type {column.type} cannot be read ({reason})")
+            values[name] = [f"not readable: {column.type}"] * len(column)
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+
+
+def _one(batch: Any, asked: set[str]) -> dict[str, Any] | None:
+    try:
+        return _rows(batch, asked)[0]
     except UnicodeDecodeError:
         return None
 

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from repro import parquet
 from repro.config import Corpus, SettingError, nearest
 from repro.corpus import sources
 from repro.corpus.clean import text_digest
@@ -104,7 +105,7 @@ def spool(settings: Corpus, folder: Path, tally: Tally) -> list[Candidate]:
     """
     if (folder / "done.json").is_file():
         tally.restore(read_json(folder / "done.json"))
-        return [Candidate(**values) for values in pq.read_table(folder / "candidates.parquet").to_pylist()]
+        return [Candidate(**values) for values in parquet.table(folder / "candidates.parquet").to_pylist()]
     shutil.rmtree(folder, ignore_errors=True)
     candidates: list[Candidate] = []
     batch: list[dict[str, Any]] = []
@@ -207,7 +208,7 @@ def choose(settings: Corpus, candidates: list[Candidate], tally: Tally) -> list[
 def texts(folder: Path, wanted: Iterable[Candidate]) -> Iterator[str]:
     """Texts of candidates (in the order of the spool) from the spool, one file in memory at a time."""
     for file, inside in groupby(wanted, key=lambda c: c.file):
-        table = pq.read_table(folder / f"{file:05d}.parquet", columns=["text"])
+        table = parquet.table(folder / f"{file:05d}.parquet", columns=["text"])
         for text in table.take([c.row for c in inside])["text"]:
             yield text.as_py()
 
@@ -231,13 +232,13 @@ def publish(settings: Corpus, spool: Path, out: Path, placed: list[tuple[Candida
         }
     )
     columns = ", ".join({"group": 'own_group AS "group"', "cluster": "p.cluster"}.get(c, f"d.{c}") for c in SCHEMA.names)
+    read = parquet.sql(sorted(spool.glob("[0-9]*.parquet")), filename=True, file_row_number=True)
     query = f"""
-        SELECT {columns} FROM read_parquet($files, filename = true, file_row_number = true) d
+        SELECT {columns} FROM {read} d
         JOIN plan p ON p.file = CAST(parse_filename(d.filename, true) AS INTEGER) AND p.position = d.file_row_number
         WHERE p.split = $split AND d.domain = $domain ORDER BY p.rank"""
-    files = [str(path) for path in sorted(spool.glob("[0-9]*.parquet"))]
     with duckdb.connect(config={"temp_directory": str(spool / "sorting"), "memory_limit": "4GB"}) as connection:
         connection.register("plan", plan)
         for split, domain in sorted({(split, c.domain) for c, split, *_ in placed}):
-            found = connection.sql(query, params={"files": files, "split": split, "domain": domain})
+            found = connection.sql(query, params={"split": split, "domain": domain})
             write_shards(out, split, domain, found.to_arrow_reader(ROWS_AT_ONCE), settings.shard_documents)

@@ -30,7 +30,7 @@ def stage(settings: Corpus, items: Stage | None) -> Stage:
     identity["domains"] = sorted(settings.domains)
     identity["source"] = sources.identity(settings)
     inputs = {"items": items} if items is not None and settings.decontaminate else {}
-    return Stage("corpus", settings.kind, identity, lambda context: run(context, settings), inputs, summary=summary)
+    return Stage("corpus", settings.kind, identity, lambda context: run(context, settings), inputs, 2, summary)
 
 
 def summary(facts: dict[str, Any]) -> str:
@@ -58,6 +58,7 @@ MENDS = {
     "broken_json": "the lines must be JSON objects in UTF-8, one a line",
     "not_an_object": "the lines must be JSON objects in UTF-8, one a line",
     "invalid_utf8": "convert the files to UTF-8",
+    "key_stands_twice": "give every key of an object another name",
     "missing_text": "name the field that holds the text with corpus.text_field=NAME",
     "text_not_a_string": "name the field that holds the text with corpus.text_field=NAME",
     "missing_domain": "name the field that holds the domain with corpus.domain_field=NAME, or set corpus.domain_from=constant",

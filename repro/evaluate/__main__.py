@@ -16,13 +16,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from repro import items
+from repro import environment, items
 from repro.config import Eval, Items, SettingError, options, read_option
 from repro.store import Store
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 with one line for a mistake in the settings."""
+    environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(
         prog="python -m repro.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from repro.proxy import rope
+
 
 @dataclass
 class Text:
@@ -52,10 +54,12 @@ def measure(
     work = [(index, *window) for index, tokens in enumerate(tokenised) for window in windows(tokens, prefix, context)]
     work.sort(key=lambda item: -len(item[1]))
     nats = [0.0] * len(texts)
-    device = next(model.parameters()).device
+    device, alike = next(model.parameters()).device, rope.alone(model)
     while work:
         width = len(work[0][1])
         rows = max(1, tokens_per_batch // width)
+        if alike:
+            rows = min(rows, sum(len(ids) == width for _, ids, _ in work[:rows]))
         batch, work = work[:rows], work[rows:]
         inputs_BT = torch.tensor([ids + [prefix] * (width - len(ids)) for _, ids, _ in batch], device=device)
         targets_BT = torch.tensor([ids + [-100] * (width - len(ids)) for _, _, ids in batch], device=device)

@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 import torch
 
+from repro import parquet
 from repro.config import Eval, SettingError, require
 from repro.evaluate import baselines, harness, minimal_pairs, per_item, tasks, texts
 from repro.evaluate import summary as summaries
@@ -133,7 +134,7 @@ def _checksums(plan: tasks.Plan) -> dict[str, dict[str, str]]:
 def _merge(lm: harness.QuietLM, plans: list[tasks.Plan], s: Eval, items: Path, bits: pl.DataFrame, out: Path) -> dict[str, Any]:
     """Write the four files from the finished parts."""
     done = [read_json(out / "parts" / f"{plan.name}.json") for plan in plans]
-    rows = pl.concat([pl.read_parquet(out / "parts" / f"{plan.name}.parquet") for plan in plans])
+    rows = pl.concat([parquet.read(out / "parts" / f"{plan.name}.parquet") for plan in plans])
     native: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
     missing: dict[str, str] = {}
@@ -147,6 +148,10 @@ def _merge(lm: harness.QuietLM, plans: list[tasks.Plan], s: Eval, items: Path, b
         remarks |= {
             f"without {len(ids)} of {task}: {results['why_excluded'][task]}" for task, ids in results["excluded"].items()
         }
+        remarks |= {
+            f"{n} worked examples of {task} were redrawn: they were copies of the item that was asked"
+            for task, n in results["redrawn"].items()
+        }
         if remarks:
             notes[plan.name] = sorted(remarks)
         for key, value in results.items():
@@ -156,17 +161,22 @@ def _merge(lm: harness.QuietLM, plans: list[tasks.Plan], s: Eval, items: Path, b
         own = rows.filter(pl.col("entry") == plan.name)
         pairs = part.get("pairs", False)
         metrics |= minimal_pairs.metrics(plan.name, own) if pairs else summaries.task_metrics(results, shown, own)
+    cuts = per_item.cuts(rows)
+    for name, cell in cuts.items():
+        told = f"{cell['items_cut']} of {cell['items']} prompts lost their first tokens, {cell['tokens_cut']} in all"
+        notes[name] = [*notes.get(name, []), f"{told}: they are longer than the context of {lm.max_length}"]
     text, gold = summaries.text_metrics(bits, "out_of_corpus"), per_item.gold_bits_per_byte(rows)
     source = read_json(items / "items.json")["source"] if (items / "items.json").is_file() else {"folder": items.name}
     config = {
         "parameters": sum(p.numel() for p in lm.model.parameters()),
-        "batch_size": s.batch_size,
+        "batch_size": lm.batch_size,
         "dtype": str(lm.model.dtype).removeprefix("torch."),
         "device": lm.device.type,
         "context": lm.max_length,
         "text_window": min(lm.max_length, texts.WINDOW),
         "limit": s.limit,
         "limits": s.limits,
+        "text_starts_with": lm.encoder.prefix,  # token ids, of models trained so
         "seeds": harness.SEEDS,
         "bootstrap_iters": harness.BOOTSTRAP,
         "items_source": source,
@@ -183,6 +193,7 @@ def _merge(lm: harness.QuietLM, plans: list[tasks.Plan], s: Eval, items: Path, b
         "bits_per_byte": summaries.endpoint(text, gold),
         "missing": missing,
         "notes": notes,
+        "cut": cuts,
         "non_finite": native.get("excluded", {}),
         "shots": native.get("n-shot", {}),
         "n_items": rows.select("task", "doc_id").n_unique(),

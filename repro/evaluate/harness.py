@@ -28,9 +28,12 @@ from lm_eval.utils import handle_non_serializable
 from safetensors import SafetensorError
 
 from repro.config import SettingError
-from repro.evaluate import likelihood, per_item
+from repro.evaluate import likelihood, per_item, reading, targets
+from repro.evaluate import shots as worked
 from repro.evaluate.code import sandbox
 from repro.evaluate.tasks import OFFICIAL, Plan
+from repro.pretrained import Encoder, load_model, load_tokenizer
+from repro.proxy import rope
 from repro.tracking import progress
 
 # lm-eval's own defaults of `simple_evaluate`, so that a cell can be checked by hand with `lm_eval --tasks NAME`
@@ -72,19 +75,73 @@ class QuietLM(HFLM):
 
     bar: Any = None
     too_long = 0  # answers that did not fit the context since `run` began
+    cut: dict[tuple[str, int], int]  # (task, item) -> tokens of its prompts that did not fit the context, at most of one
+    asked: list[tuple[str, int]]  # whose requests are being answered, in their order; empty for texts in windows
+    written: dict[str, list[tuple[str, int]]]  # prompt -> the items that it asks an answer for
+    encoder: Encoder
+    _bare = False  # inside `loglikelihood_rolling`, which starts a text with the prefix token itself
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **_: Any
+    ) -> list[int]:
+        """By the encoder of training and scoring, after its prefix; lm-eval's would append an end token where others do."""
+        bare = self._bare or add_special_tokens is False
+        ids = ([] if bare else self.encoder.prefix) + self.encoder.one(string)
+        return ids[-left_truncate_len:] if left_truncate_len else ids
+
+    def tok_batch_encode(
+        self, strings: list[str], padding_side: str = "left", left_truncate_len: int | None = None, truncation: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As :meth:`tok_encode`, padded: ids and attention mask, [B, T] each.
+
+        lm-eval cuts prompts to what the answer leaves of the context; what is cut is counted.
+        """
+        rows = [self.tok_encode(string) for string in strings]
+        if left_truncate_len:
+            for prompt, row in zip(strings, rows, strict=True):
+                over = len(row) - left_truncate_len
+                for item in self.written.get(prompt, ()) if over > 0 else ():
+                    self.cut[item] = max(self.cut.get(item, 0), over)
+            rows = [row[-left_truncate_len:] for row in rows]
+        width = max(map(len, rows))
+        ids = torch.full((len(rows), width), self.tokenizer.pad_token_id)
+        mask = torch.zeros_like(ids)
+        for number, row in enumerate(rows):
+            place = slice(width - len(row), None) if padding_side == "left" else slice(len(row))
+            ids[number, place], mask[number, place] = torch.tensor(row, dtype=ids.dtype), 1
+        return ids, mask
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
+        """As in lm-eval, where each text starts with the prefix token, and with no second one."""
+        self._bare = True
+        try:
+            return super().loglikelihood_rolling(requests, disable_tqdm)
+        finally:
+            self._bare = False
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """As in lm-eval, with the number of requests announced."""
         self._announce(len(requests))
-        return super().loglikelihood(requests, disable_tqdm=True)
+        self.asked = [(str(request.task_name), request.doc_id) for request in requests]
+        try:
+            return super().loglikelihood(requests, disable_tqdm=True)
+        finally:
+            self.asked = []
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """As in lm-eval, with the number of requests announced."""
         self._announce(len(requests))
+        self.written = defaultdict(list)
+        for request in requests:
+            self.written[request.args[0]].append((str(request.task_name), request.doc_id))
         return super().generate_until(requests, disable_tqdm=True)
 
     def _loglikelihood_tokens(self, requests: list[Any], *args: Any, **kwargs: Any) -> list[tuple[float, bool]]:
         """As in lm-eval, but an answer longer than the context is not a number; lm-eval gives up the whole task for it."""
+        for item, (_, prompt, answer) in zip(self.asked, requests, strict=False):
+            over = min(len(prompt) + len(answer) - self.max_length - 1, len(prompt))
+            if over > 0:
+                self.cut[item] = max(self.cut.get(item, 0), over)
         fits = [len(answer) <= self.max_length for _, _, answer in requests]
         self.too_long += fits.count(False)
         fitting = [request for request, fit in zip(requests, fits, strict=True) if fit]
@@ -125,22 +182,39 @@ def load(
     options: dict[str, Any] = {"batch_size": batch_size, "max_length": max_length}
     with quiet():
         if not isinstance(model, Path):
-            lm = QuietLM(pretrained=model[0], tokenizer=model[1], **options)
-            if lm.prefix_token_id is None:  # a tokenizer without special tokens (the built proxy): texts start on a new line
-                lm.custom_prefix_token_id = model[1]("\n", add_special_tokens=False)["input_ids"][0]
-            return lm
+            return _wrapped(*model, options)
         if not (model / "config.json").is_file():
             raise SettingError(f"{model} holds no model (config.json); give a Hugging Face folder")
         if not any((model / name).is_file() for name in TOKENIZER_FILES):
             raise SettingError(f"{model} holds no tokenizer (tokenizer.json); add one: tokenizer.save_pretrained('{model}')")
         try:
-            return QuietLM(pretrained=str(model), dtype=dtype, device=device, **options)
+            return _wrapped(load_model(model, dtype=dtype).to(device), load_tokenizer(model), options)
+        except SettingError as error:
+            raise SettingError(f"{model} cannot be evaluated: {error}") from None
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise SettingError(f"{model} cannot be loaded as a causal language model: {first_line(error)}") from error
 
 
+def _wrapped(model: Any, tokenizer: Any, options: dict[str, Any]) -> QuietLM:
+    """The model as lm-eval's."""
+    lm = QuietLM(pretrained=model, tokenizer=tokenizer, **options)
+    lm.encoder = Encoder(tokenizer)
+    if lm.prefix_token_id is None:  # a tokenizer without special tokens (the built proxy): texts start on a new line
+        lm.custom_prefix_token_id = lm.encoder.one("\n")[0]
+    return _alone(lm)
+
+
+def _alone(lm: QuietLM) -> QuietLM:
+    """One request at a time for a model whose positions depend on the longest row of a batch."""
+    if rope.alone(lm.model):
+        lm.batch_size_per_gpu = 1
+    return lm
+
+
 def first_line(error: BaseException) -> str:
     """An exception in one line."""
+    if isinstance(error, targets.Refused):
+        return str(error)
     lines = [line for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
 
@@ -160,14 +234,14 @@ def run(
     with a log-likelihood that is not finite are named under ``excluded``, with the reason under ``why_excluded``, and enter
     no metric.
     """
-    lm.too_long = 0
+    lm.too_long, lm.cut, lm.asked, lm.written = 0, {}, [], {}
     random.seed(SEEDS["random"])
     np.random.seed(SEEDS["numpy"])
     torch.manual_seed(SEEDS["torch"])
     # made before lm-eval's streams are silenced, so that it still reaches the terminal
-    with progress(0, "requests", label) as lm.bar, quiet(), sandbox():
+    with progress(0, "requests", label) as lm.bar, quiet(), sandbox(), reading.exact(), targets.checked():
         try:
-            loaded = TaskManager(include_path=str(folder), include_defaults=False).load([plan.name])
+            loaded = _loaded(plan, folder)
             for task in loaded["tasks"].values():
                 own = task.get_config("num_fewshot")
                 if own != 0 and shots is not None:
@@ -175,15 +249,19 @@ def run(
                 elif own is None:
                     task.set_config("num_fewshot", 0)
                 task.set_fewshot_seed(seed=SEEDS["fewshot"])
+                targets.check(task, limit)
+                worked.keep_apart(task)
             results = evaluator.evaluate(
                 lm, loaded, limit=limit, bootstrap_iters=BOOTSTRAP, log_samples=True, confirm_run_unsafe_code=allow_code
             )
         finally:
             lm.bar = None
     samples = results.pop("samples")
-    items = [row for name, task in loaded["tasks"].items() for row in per_item.rows(plan.name, task, samples[name])]
+    with targets.checked():
+        items = [row for name, task in loaded["tasks"].items() for row in per_item.rows(plan.name, task, samples[name])]
     excluded: dict[str, list[int]] = defaultdict(list)
     for row in items:
+        row["cut_tokens"] = lm.cut.get((row["task"], row["doc_id"]), 0)
         if not row["finite"] and row["doc_id"] not in excluded[row["task"]]:
             excluded[row["task"]].append(row["doc_id"])
     excluded = {task: ids for task, ids in excluded.items() if ids}
@@ -195,7 +273,20 @@ def run(
     if excluded:
         with quiet():
             results = _without(excluded, why, loaded, samples)
-    return _plain(results, plan, folder) | {"excluded": excluded, "why_excluded": {task: why for task in excluded}}, items
+    redrawn = {name: task.redrawn for name, task in loaded["tasks"].items() if task.redrawn}
+    told = {"excluded": excluded, "why_excluded": dict.fromkeys(excluded, why), "redrawn": redrawn}
+    return _plain(results, plan, folder) | told, items
+
+
+def _loaded(plan: Plan, folder: Path) -> dict[str, Any]:
+    """The tasks of an entry, as lm-eval loads them; it reads the first item of each already."""
+    try:
+        return TaskManager(include_path=str(folder), include_defaults=False).load([plan.name])
+    except (IndexError, TypeError) as error:
+        raise targets.Refused(
+            f"lm-eval cannot read its first item ({first_line(error)}): its label must be an index of its choices or the text "
+            "of one, and its choices a list of texts"
+        ) from error
 
 
 def _without(excluded: dict[str, list[int]], why: str, loaded: Any, samples: dict[str, list[Any]]) -> dict[str, Any]:
@@ -219,7 +310,9 @@ def _plain(results: dict[str, Any], plan: Plan, folder: Path) -> dict[str, Any]:
     A value that is not finite becomes ``None``.
     """
     text = json.dumps(results, default=handle_non_serializable)
-    places = {str(Path(path).parent) for files in plan.items.values() for path in files.values()} | {str(folder), str(OFFICIAL)}
+    told = [path for task in plan.files.values() for path in task.get("dataset_kwargs", {}).get("data_files", {}).values()]
+    read = [path for files in plan.items.values() for path in files.values()]
+    places = {str(Path(path).parent) for path in [*told, *read]} | {str(folder), str(OFFICIAL)}
     for place in sorted(places, key=len, reverse=True):
         text = text.replace(json.dumps(place)[1:-1], Path(place).name)
     return _finite(json.loads(re.sub(r" at 0x[0-9a-f]+", "", text)))

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from repro.evaluate import targets
+
 SCHEMA = {
     "entry": pl.String,  # the name in eval.tasks: a task, a group, a tag
     "task": pl.String,  # the task of lm-eval
@@ -24,15 +26,27 @@ SCHEMA = {
     "other_loglikelihood": pl.Float64,  # nats, of the likeliest wrong choice; of a minimal pair's ungrammatical sentence
     "gold_probability": pl.Float64,  # likelihood of the gold answer over the sum of those of all choices
     "n_choices": pl.Int64,
+    "cut_tokens": pl.Int64,  # of the prompt, from its beginning: they did not fit the context
     "finite": pl.Boolean,  # every log-likelihood of the item is a number; others enter no mean
     "cluster": pl.String,  # what the item was drawn with, where items are no sample by themselves: a BLiMP paradigm
     "phenomenon": pl.String,  # of a minimal pair (BLiMP's linguistics_term)
 }
 
+GOLD = ("gold_loglikelihood", "gold_bytes", "gold_bits_per_byte", "gold_probability", "other_loglikelihood")
+
 
 def rows(entry: str, task: Any, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of one lm-eval task. ``samples`` are its logged samples."""
-    return [_row(entry, task, sample) for sample in samples]
+    """Rows of one lm-eval task. ``samples`` are its logged samples.
+
+    The gold answers must be those that lm-eval's accuracy was made with. A task that makes its own results may mean others
+    (``process_results``): then it has none here.
+    """
+    found = [_row(entry, task, sample) for sample in samples]
+    if all(row.pop("agrees") for row in found):
+        return found
+    if not callable(task.config.process_results):
+        raise targets.Refused("lm-eval's accuracy is not that of the right answers read here: a fault of this project")
+    return [row | {name: None for name in GOLD} for row in found]
 
 
 def frame(items: list[dict[str, Any]]) -> pl.DataFrame:
@@ -52,7 +66,9 @@ def _row(entry: str, task: Any, sample: dict[str, Any]) -> dict[str, Any]:
         "acc": scalars.get("acc"),
         "acc_norm": scalars.get("acc_norm"),
         "metrics": json.dumps(scalars, sort_keys=True),
+        "cut_tokens": 0,
         "finite": True,
+        "agrees": True,
     }
     kind = task.OUTPUT_TYPE
     if kind == "multiple_choice":
@@ -83,12 +99,17 @@ def _gold(loglikelihood: float, continuation: str) -> dict[str, Any]:
 
 
 def _choices(task: Any, sample: dict[str, Any]) -> dict[str, Any]:
-    doc = sample["doc"]
-    choices = task.doc_to_choice(doc)
+    choices = task.doc_to_choice(sample["doc"])
     loglikelihoods = np.array([response[0][0] for response in sample["resps"][: len(choices)]], dtype=float)
     row: dict[str, Any] = {"n_choices": len(choices), "finite": bool(np.isfinite(loglikelihoods).all())}
-    gold = gold_indices(task, doc, choices)
-    if not gold or not row["finite"]:
+    if not row["finite"]:
+        return row
+    label = task.doc_to_text(sample["doc"]) if task.multiple_input else sample["target"]
+    try:
+        gold = targets.indices(label, choices)
+    except targets.Refused:
+        if not callable(task.config.process_results):
+            raise
         return row
     best = max(gold, key=lambda index: loglikelihoods[index])  # of several right answers, the likeliest
     row |= _gold(float(loglikelihoods[best]), sample["arguments"][best][1])
@@ -96,15 +117,9 @@ def _choices(task: Any, sample: dict[str, Any]) -> dict[str, Any]:
     if others:
         row["other_loglikelihood"] = float(loglikelihoods[others].max())
         row["gold_probability"] = float(np.exp(loglikelihoods - np.logaddexp.reduce(loglikelihoods))[gold].sum())
+    if "acc" in sample["metrics"] and sample["filter"] == "none":
+        row["agrees"] = float(sample["acc"]) == float(int(loglikelihoods.argmax()) in gold)
     return row
-
-
-def gold_indices(task: Any, doc: dict[str, Any], choices: list[str]) -> list[int]:
-    """Indices of the right choices, read as lm-eval reads them; empty where the item's label is outside its choices."""
-    gold = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
-    golds = gold if isinstance(gold, list) else [gold]
-    indices = [choices.index(g) if isinstance(g, str) and g in choices else g for g in golds]
-    return [index for index in indices if isinstance(index, int) and 0 <= index < len(choices)]
 
 
 def gold_bits_per_byte(items: pl.DataFrame) -> dict[str, dict[str, Any]]:
@@ -131,6 +146,17 @@ def gold_probability(items: pl.DataFrame) -> dict[str, dict[str, Any]]:
         value, stderr, _ = clustered(part["gold_probability"].to_numpy(), clusters)
         found[str(entry)] = {"value": value, "stderr": stderr, "n": len(part), "guess": chance(part)}
     return found
+
+
+def cuts(items: pl.DataFrame) -> dict[str, dict[str, int]]:
+    """{entry: items, items_cut, tokens_cut} of entries with prompts that were longer than the context."""
+    once = items.unique(["entry", "task", "doc_id"], keep="first", maintain_order=True)
+    counted = once.group_by("entry", maintain_order=True).agg(
+        pl.len().alias("items"),
+        (pl.col("cut_tokens") > 0).sum().alias("items_cut"),
+        pl.col("cut_tokens").sum().alias("tokens_cut"),
+    )
+    return {row.pop("entry"): row for row in counted.filter(pl.col("items_cut") > 0).to_dicts()}
 
 
 def chance(items: pl.DataFrame) -> float | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from importlib.metadata import version
 from typing import Any
 
-from repro.config import Eval, Proxy, SettingError
-from repro.store import Context, Stage, read_json, sha256_file, write_json
+from repro.assets import content_digests
+from repro.config import Eval, Proxy
+from repro.evaluate import sources
+from repro.store import Context, Stage, read_json, write_json
 
 
 def stage(s: Eval, seed: int, items: Stage, corpus: Stage | None, model: Stage) -> Stage:
@@ -36,8 +38,8 @@ def stage(s: Eval, seed: int, items: Stage, corpus: Stage | None, model: Stage) 
             write_json(ctx.out / "summary.json", summary | {"checkpoints": checkpoints})
         ctx.facts |= facts(summary) | {"checkpoints": list(checkpoints)}
 
-    # 3: BLiMP, unpadded likelihoods, probability of the right answer
-    return Stage("evaluate", label, identity(s), run, inputs, version=3)
+    # 4: BLiMP, unpadded likelihoods, probability of the right answer
+    return Stage("evaluate", label, identity(s), run, inputs, version=4)
 
 
 def masked_stage(s: Eval, proxy_settings: Proxy, items: Stage, corpus: Stage, proxy: Stage, heads: Stage | None) -> Stage:
@@ -72,19 +74,16 @@ def facts(summary: dict[str, Any]) -> dict[str, Any]:
         "missing": summary["missing"],
         "items": summary["n_items"],
         "non_finite_items": sum(len(ids) for ids in summary["non_finite"].values()),
+        "items_cut": sum(cell["items_cut"] for cell in summary["cut"].values()),
+        "tokens_cut": sum(cell["tokens_cut"] for cell in summary["cut"].values()),
         "bits_per_byte": summary["bits_per_byte"],
     }
 
 
 def identity(s: Eval) -> dict[str, Any]:
-    """The settings that change a result; a user's YAML counts by its content, wherever it lies."""
-    tasks = []
-    for entry in s.tasks:
-        if entry.endswith((".yaml", ".yml")):
-            if not Path(entry).is_file():
-                raise SettingError(f"eval.tasks names {entry}, which is not a file; give a task's name or its YAML's path")
-            tasks.append({"yaml": Path(entry).name, "sha256": sha256_file(Path(entry))})
-        else:
-            tasks.append(entry)
+    """The settings that change a result; a user's YAML counts by the content of all it reads, wherever it lies."""
+    tasks = [sources.identity(e, s.overrides) if e.endswith((".yaml", ".yml")) else e for e in s.tasks]
+    data = sources.data_files(s.overrides)
+    read = {"lm_eval": version("lm-eval")} | ({"data": sorted(content_digests(data))} if data else {})
     kept = ("shots", "overrides", "limit", "limits", "batch_size", "dtype", "max_length", "text_tasks", "text_bytes")
-    return {"tasks": tasks, **{name: getattr(s, name) for name in kept}, "allow_code_execution": s.allow_code_execution}
+    return {"tasks": tasks, **{name: getattr(s, name) for name in kept}, "allow_code_execution": s.allow_code_execution, **read}

@@ -217,9 +217,16 @@ def _local(result: Plan, name: str, cfg: dict[str, Any], wanted: Wanted) -> dict
             result.notes[name] = f"the {shots} shots are other items of the evaluated split: {why}"
         given = {**cfg, **own}
     used = {given.get(key) for key in ("training_split", "validation_split", "fewshot_split")} | {evaluated}
-    own["dataset_kwargs"] = {"data_files": {split: path for split, path in files.items() if split in used}}
-    result.items[name] = own["dataset_kwargs"]["data_files"]
+    result.items[name] = {split: path for split, path in files.items() if split in used}
+    own["dataset_kwargs"] = {"data_files": {split: _literal(path) for split, path in result.items[name].items()}}
     return own
+
+
+def _literal(path: str) -> str:
+    """``path`` as ``datasets`` must be told it, which reads patterns, variables and chains of archives into a name."""
+    if "::" in path or os.path.expandvars(path) != path:
+        raise LookupError(f"datasets cannot read from a path with '::' or $VARIABLE in it: {path}; rename the folder")
+    return re.sub(r"([\[*?])", r"[\1]", path)
 
 
 def find_items(items: Path, task: str, dataset: str, subset: str | None) -> Path:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from repro import parquet
+from repro.corpus.documents import file_name
 from repro.evaluate import bits_per_byte
 from repro.items import out_of_corpus_text
 from repro.store import atomic
@@ -58,7 +58,7 @@ def heldout(corpus: Path, max_bytes: int) -> dict[str, list[tuple[str, str]]]:
     """
     found: dict[str, list[tuple[str, str]]] = {}
     for path in sorted((corpus / "heldout").glob("*.parquet")):
-        for doc_id, domain, text in pl.read_parquet(path, columns=["doc_id", "domain", "text"]).iter_rows():
+        for doc_id, domain, text in parquet.read(path, columns=["doc_id", "domain", "text"]).iter_rows():
             found.setdefault(domain, []).append((doc_id, text))
     for domain, documents in found.items():
         documents.sort(key=lambda document: hashlib.sha256(document[0].encode()).digest())
@@ -80,18 +80,18 @@ def measure(lm: Any, sources: list[Source], parts: Path) -> pl.DataFrame:
     characters = sum(len(text) for source in sources for _, text in source.texts)
     with progress(characters / 4, "tokens", "bits per byte") as bar:  # about four characters a token
         for source in sources:
-            path = parts / f"text-{source.kind}-{re.sub(r'[^A-Za-z0-9_.-]', '_', source.name)}.parquet"
+            path = parts / f"text-{source.kind}-{file_name(source.name)}.parquet"
             if not path.is_file():
                 with atomic(path) as temporary:
                     _measure(lm, source, bar).write_parquet(temporary)
-            frames.append(pl.read_parquet(path))
+            frames.append(parquet.read(path))
     return pl.concat(frames)
 
 
 def _measure(lm: Any, source: Source, bar: Any) -> pl.DataFrame:
     found = bits_per_byte.measure(
         lm.model,
-        encoder(lm.tokenizer),
+        lm.encoder.one,
         lm.prefix_token_id,
         min(lm.max_length, WINDOW),
         [text for _, text in source.texts],
@@ -106,8 +106,3 @@ def _measure(lm: Any, source: Source, bar: Any) -> pl.DataFrame:
         "n_tokens": [text.n_tokens for text in found],
     }
     return pl.DataFrame(columns, schema=SCHEMA)
-
-
-def encoder(tokenizer: Any) -> Callable[[str], list[int]]:
-    """Text to token ids, without special tokens and without the tokenizer's warning about long texts."""
-    return lambda text: tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]

@@ -10,6 +10,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repro import parquet
 from repro.config import Heads, Proxy, SettingError, require
 from repro.store import Context, Stage, atomic, read_json, write_json
 
@@ -48,6 +49,7 @@ def detection(s: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage) -> S
         settings,
         lambda context: _detect(replace(s, detector=detector), proxy_settings, context),
         {"proxy": proxy, "corpus": corpus},
+        version=2,
     )
 
 
@@ -75,12 +77,11 @@ def is_drawn(s: Heads) -> bool:
 
 def _first_texts(corpus: Path, split: str) -> list[list[str]]:
     """Texts of the first documents of the first shards of every domain, shard by shard."""
-    import polars
 
     from repro.corpus.documents import shards
 
     paths = sorted(shards(corpus, split), key=lambda p: (p.stem.rpartition("-")[2], p.stem))[:64]
-    return [polars.read_parquet(p, columns=["text"], n_rows=100)["text"].to_list() for p in paths]
+    return [parquet.read(p, columns=["text"], n_rows=100)["text"].to_list() for p in paths]
 
 
 def heldout_texts(corpus: Path) -> list[str]:

@@ -12,6 +12,7 @@ import re
 import sys
 from pathlib import Path
 
+from repro import environment
 from repro.config import SettingError, Settings, compose, require
 
 
@@ -34,6 +35,7 @@ def score_part(settings: Settings, rank: int, machines: int, device: str) -> int
 
 def main(arguments: list[str] | None = None) -> int:
     """The door. Exit 2 for a user's mistake."""
+    environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(prog="python -m repro.influence", description=__doc__.split("\n\n")[0])
     parser.add_argument("settings", nargs="*", metavar="key=value", help="as for repro.run")
     parser.add_argument("--part", required=True, metavar="R/N", help="this machine of how many, counted from 0")

@@ -61,16 +61,20 @@ class AttentionInfluence:
         self.heads = detectors.top(self.head_scores, share)
         return self.heads
 
-    def score(self, texts: Sequence[str], window: int = 1024, max_tokens: int = 4096) -> list[dict[str, Any]]:
+    def score(self, texts: Sequence[str], window: int = 1024, max_tokens: int | None = None) -> list[dict[str, Any]]:
         """One row per text: ``score``, ``loss_base``, ``loss_ref`` (nats a token), ``score_error``, ``n_tokens``, ``reason``.
 
+        Texts are scored whole, in windows, unless ``max_tokens`` is given; ``n_tokens_doc`` is the length of the whole text.
         Scores are comparable within a kind of text (web, code, mathematics, ...) only.
         """
         scorer = Scorer(self.proxy, self._chosen(), window, max_tokens)
         encoded = self.proxy.encode(list(texts))
-        with progress(sum(min(len(ids), max_tokens) for ids in encoded), "tokens", "scoring") as bar:
+        with progress(sum(len(ids[:max_tokens]) for ids in encoded), "tokens", "scoring") as bar:
             losses = scorer.losses(encoded, bar.update)
-        return [statistics.score(found) | {"n_tokens": sum(len(b) + 1 for b, _ in found)} for found in losses]
+        return [
+            statistics.score(found) | {"n_tokens": sum(len(b) + 1 for b, _ in found), "n_tokens_doc": len(ids)}
+            for ids, found in zip(encoded, losses, strict=True)
+        ]
 
     def token_losses(self, text: str, window: int = 1024) -> list[dict[str, Any]]:
         """Every predicted token of a text with its two losses: ``token``, ``loss_base``, ``loss_ref``."""

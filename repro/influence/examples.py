@@ -8,6 +8,7 @@ from typing import Any
 
 import polars
 
+from repro import parquet
 from repro.influence.scorer import Scorer
 from repro.proxy.load import ProxyModel
 
@@ -18,7 +19,7 @@ def token_losses(
     text: str,
     window: int = 1024,
     mask: str = "uniform",
-    max_tokens: int = 4096,
+    max_tokens: int | None = None,
 ) -> list[dict[str, Any]]:
     """Every predicted token of a text, in order: ``token`` (its text), ``loss_base`` and ``loss_ref`` in nats."""
     return _of_document(Scorer(proxy, heads, window, max_tokens, mask=mask), text)
@@ -38,7 +39,7 @@ def extremes(scorer: Scorer, corpus: Path, out: Path, count: int) -> list[dict[s
     """Per-token losses of the ``count`` documents with the highest and with the lowest score of each domain."""
     from repro.corpus.documents import shards
 
-    scores = polars.read_parquet(sorted((out / "scores").glob("*.parquet")), columns=["doc_id", "domain", "score"])
+    scores = parquet.read(sorted((out / "scores").glob("*.parquet")), columns=["doc_id", "domain", "score"])
     ranked = scores.drop_nulls("score").sort(["domain", "score", "doc_id"], descending=[False, True, False])
     chosen: list[tuple[str, str, str, float]] = []
     for (domain,), group in ranked.group_by(["domain"], maintain_order=True):
@@ -48,7 +49,7 @@ def extremes(scorer: Scorer, corpus: Path, out: Path, count: int) -> list[dict[s
     wanted = [doc_id for _, _, doc_id, _ in chosen]
     texts: dict[str, str] = {}
     for path in shards(corpus):
-        found = polars.scan_parquet(path).filter(polars.col("doc_id").is_in(wanted)).select("doc_id", "text").collect()
+        found = parquet.scan(path).filter(polars.col("doc_id").is_in(wanted)).select("doc_id", "text").collect()
         texts |= dict(found.iter_rows())
     return [
         {"domain": domain, "end": end, "doc_id": doc_id, "score": score, "tokens": _of_document(scorer, texts[doc_id])}

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro.proxy import masking
+from repro.proxy import masking, rope
 from repro.proxy.load import ProxyModel
 
 PADDING = 0.04  # of a batch may be padding
@@ -28,13 +28,13 @@ class Scorer:
     proxy: ProxyModel
     heads: Sequence[tuple[int, int]]
     window: int = 1024
-    max_tokens: int = 4096
+    max_tokens: int | None = None  # of a document; the rest is not scored
     tokens_per_batch: int = 4096
     mask: str = "uniform"
     means: Tensor | None = None  # mask=mean: [layers, heads, head_dim]
 
     def windows(self, ids: list[int]) -> list[list[int]]:
-        """Non-overlapping windows of the first ``max_tokens`` tokens, each starting with the bos where there is one.
+        """Non-overlapping windows, each starting with the bos where there is one; of the first ``max_tokens`` tokens, if given.
 
         A last window that would predict nothing is left out.
         """
@@ -54,7 +54,8 @@ class Scorer:
         """
         windows = [(d, w, ids) for d, document in enumerate(documents) for w, ids in enumerate(self.windows(document))]
         found: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
-        for batch in batches([len(ids) for _, _, ids in windows], self.tokens_per_batch):
+        padding = 0.0 if rope.alone(self.proxy.model) else PADDING
+        for batch in batches([len(ids) for _, _, ids in windows], self.tokens_per_batch, padding):
             rows = [windows[i] for i in batch]
             base, reference = self.batch_losses([ids for _, _, ids in rows])
             for (d, w, _), one, other in zip(rows, base, reference, strict=True):
@@ -86,16 +87,16 @@ def right_padded(rows: list[list[int]], device: torch.device) -> tuple[Tensor, T
     return ids.to(device), lengths.to(device)
 
 
-def batches(lengths: list[int], tokens_per_batch: int) -> list[list[int]]:
+def batches(lengths: list[int], tokens_per_batch: int, padding: float = PADDING) -> list[list[int]]:
     """Indices in batches: longest first, at most ``tokens_per_batch`` tokens with padding (one window at least), and at
-    most 4 % of them padding."""
+    most the share ``padding`` of them padding."""
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     result: list[list[int]] = []
     tokens = 0
     for i in order:
         longest = lengths[result[-1][0]] if result else 0
         rows = len(result[-1]) + 1 if result else 0
-        fits = rows * longest <= tokens_per_batch and tokens + lengths[i] >= (1 - PADDING) * rows * longest
+        fits = rows * longest <= tokens_per_batch and tokens + lengths[i] >= (1 - padding) * rows * longest
         if result and fits:
             result[-1].append(i)
             tokens += lengths[i]

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from repro import parquet
 from repro.influence import statistics
 from repro.influence.scorer import Scorer
 from repro.store import atomic, sha256_file
@@ -40,7 +40,7 @@ def score_shard(scorer: Scorer, source: Path, target: Path, advance: Callable[[i
     The sha256 of the shard stands in the metadata of the result, so that a changed shard is noticed.
     """
     shard_sha256 = sha256_file(source)
-    documents = polars.read_parquet(source, columns=["doc_id", "domain", "group", "n_bytes", "text"])
+    documents = parquet.read(source, columns=["doc_id", "domain", "group", "n_bytes", "text"])
     texts = documents["text"].to_list()
     encoded = scorer.proxy.encode(texts)
     losses = scorer.losses(encoded, advance)
@@ -68,7 +68,7 @@ def finished(target: Path, shard_sha256: str) -> bool:
     """
     if not target.is_file():
         return False
-    metadata = pq.read_metadata(target)
+    metadata = parquet.metadata(target)
     stored = metadata.metadata or {}
     if stored.get(b"shard_sha256", b"").decode() != shard_sha256 or stored.get(b"rows", b"").decode() != str(metadata.num_rows):
         raise ValueError(f"{target.name} was made from another content of its shard")

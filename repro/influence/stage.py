@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repro import parquet
 from repro.config import Heads, Proxy, Score, SettingError, require
 from repro.heads.stage import CALIBRATION
 from repro.store import Context, Stage, read_json, sha256_file, write_json
@@ -34,6 +35,7 @@ def stage(s: Score, heads_settings: Heads, proxy_settings: Proxy, proxy: Stage, 
         settings,
         lambda context: _run(s, proxy_settings, context),
         {"proxy": proxy, "corpus": corpus, "heads": heads},
+        version=2,
     )
 
 
@@ -71,6 +73,7 @@ def _run(s: Score, proxy_settings: Proxy, context: Context) -> None:
     if machines > 1:
         return  # the run that comes after all of them finds every shard, counts and publishes
     context.facts |= _verified(context.out / "scores", sources)
+    context.facts |= _cut(context.out / "scores", s.max_tokens)
     if proxy_settings.kind != "built":  # that one is made to copy and predicts nothing else
         _check_losses(job, context)
     if s.token_losses:
@@ -115,8 +118,8 @@ def _score(s: Score, job: Job, todo: list[Path], folder: Path) -> None:
 
     if not todo:
         return
-    sizes = polars.scan_parquet(todo).select(polars.col("n_bytes")).collect()["n_bytes"]
-    with progress(sum(min(size // BYTES_PER_TOKEN, s.max_tokens) for size in sizes), "tokens", "scoring") as bar:
+    sizes = parquet.scan(todo).select(polars.col("n_bytes")).collect()["n_bytes"]
+    with progress(sum(min(size // BYTES_PER_TOKEN, s.max_tokens or size) for size in sizes), "tokens", "scoring") as bar:
 
         def advance(tokens: int) -> None:
             bar.total = max(bar.total, bar.n + tokens)
@@ -132,8 +135,8 @@ def _check_losses(job: Job, context: Context) -> None:
     import polars
     from transformers import AutoConfig
 
-    guess = math.log(AutoConfig.from_pretrained(job.model).get_text_config().vocab_size)
-    losses = polars.scan_parquet(context.out / "scores" / "*.parquet").select(polars.col("loss_base").mean())
+    guess = math.log(AutoConfig.from_pretrained(job.model, trust_remote_code=False).get_text_config().vocab_size)
+    losses = parquet.scan(sorted((context.out / "scores").glob("*.parquet"))).select(polars.col("loss_base").mean())
     mean = losses.collect().item()
     if mean is not None and mean >= guess:
         context.warn(
@@ -142,12 +145,32 @@ def _check_losses(job: Job, context: Context) -> None:
         )
 
 
+def _cut(folder: Path, max_tokens: int | None) -> dict[str, Any]:
+    """Documents that were scored by their first ``max_tokens`` tokens only, and the tokens beyond, in all and by domain."""
+    import polars
+
+    if max_tokens is None:
+        return {"documents_cut": 0, "tokens_unscored": 0, "cut": {}}
+    beyond = (polars.col("n_tokens_doc") - max_tokens).clip(lower_bound=0)
+    counted = (
+        parquet.scan(sorted(folder.glob("*.parquet")))
+        .group_by("domain")
+        .agg(documents=polars.len(), documents_cut=(beyond > 0).sum(), tokens_unscored=beyond.sum())
+        .filter(polars.col("documents_cut") > 0)
+        .sort("domain")
+        .collect()
+    )
+    by_domain = {row.pop("domain"): row for row in counted.to_dicts()}
+    totals = {name: sum(row[name] for row in by_domain.values()) for name in ("documents_cut", "tokens_unscored")}
+    return totals | {"cut": by_domain}
+
+
 def _verified(folder: Path, sources: list[Path]) -> dict[str, Any]:
     """Every document of every shard once; counts for the manifest, documents without a score by name and reason."""
     import polars
 
-    scores = polars.concat([polars.read_parquet(folder / p.name) for p in sources])
-    documents = polars.scan_parquet(sources).select("doc_id").collect()["doc_id"]
+    scores = polars.concat([parquet.read(folder / p.name) for p in sources])
+    documents = parquet.scan(sources).select("doc_id").collect()["doc_id"]
     require(
         scores["doc_id"].equals(documents),
         f"the scores in {folder} are not one per document, in order; delete it and run again",

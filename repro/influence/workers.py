@@ -29,7 +29,7 @@ class Job:
     dtype: str
     mask: str
     window: int
-    max_tokens: int
+    max_tokens: int | None
     tokens_per_batch: int
     device: str
     threads: int

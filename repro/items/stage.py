@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.config import Items, SettingError, nearest, require
-from repro.store import Context, Stage, atomic, read_json, sha256_file, write_json
+from repro.store import Context, Stage, atomic, read_json, sha256_file, unique, write_json
 
 Row = dict[str, Any]
 
@@ -100,7 +100,7 @@ def read_rows(path: Path) -> Iterator[Row]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line.decode("utf-8"))
+                row = json.loads(line.decode("utf-8"), object_pairs_hook=unique)
             except ValueError as error:
                 raise SettingError(f"{path}:{number}: not a JSON line ({error}); mend or remove it") from None
             require(isinstance(row, dict), f"{path}:{number}: an item must be a JSON object")

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
 from repro.config import SettingError
+from repro.pretrained import load_model, load_tokenizer
 
 
 def gathered(parameter: torch.nn.Parameter) -> Any:
@@ -56,9 +57,9 @@ def export(engine: Any, folder: Path, tokenizer: Path, card: str, probe: torch.T
         network.save_pretrained(temporary, state_dict=state)
         end = network.config.eos_token_id
         GenerationConfig(bos_token_id=end, eos_token_id=end, pad_token_id=end).save_pretrained(temporary)
-        AutoTokenizer.from_pretrained(tokenizer).save_pretrained(temporary)
+        load_tokenizer(tokenizer).save_pretrained(temporary)
         (temporary / "README.md").write_text(card)
-        copy = AutoModelForCausalLM.from_pretrained(temporary, dtype=network.dtype).to(probe.device)
+        copy = load_model(temporary, dtype=network.dtype).to(probe.device)
         difference = (copy(input_ids=probe, use_cache=False).logits.float() - logits).abs().max().item()
         if not difference <= tolerance * logits.abs().max().item():
             raise SettingError(

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from repro import environment
 from repro.config import SettingError, Train, require
 from repro.pretrain.cost import must_fit
 from repro.pretrain.job import Job
@@ -126,6 +127,8 @@ def memory_of_rank(s: Train, device: str) -> float | None:
 
 def launch(job: Job) -> dict[str, Any]:
     """Train ``job`` with its launcher and return its facts; raises :class:`SettingError` for what cannot fit."""
+    if job.train.launcher == "inprocess":
+        environment.forget(environment.LAUNCHED)  # or the training would wait for ranks that nobody starts
     if finished(job):
         return train(job)
     must_start(job.train, job.device)

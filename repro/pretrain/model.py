@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from repro.config import Model, require
+from repro.config import Model, SettingError, require
+from repro.pretrained import load_model
 
 INIT_STD = 0.02
 RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight")
@@ -57,13 +58,16 @@ def build(model: Model, context: int, end_token: int, seed: int) -> PreTrainedMo
     Raises :class:`SettingError` where a model to continue from cannot take ``context`` tokens.
     """
     if model.init_from is not None:
-        config = AutoConfig.from_pretrained(model.init_from)
+        config = AutoConfig.from_pretrained(model.init_from, trust_remote_code=False)
         longest = getattr(config, "max_position_embeddings", None)
         require(
             longest is None or context <= longest,
             f"train.context={context} is longer than the {longest} tokens {model.init_from} was made for; lower train.context",
         )
-        network = AutoModelForCausalLM.from_pretrained(Path(model.init_from), dtype=torch.float32, use_safetensors=True)
+        try:
+            network = load_model(Path(model.init_from), dtype=torch.float32).train()
+        except SettingError as error:
+            raise SettingError(f"model.init_from={model.init_from}: {error}") from None
         network.config.use_cache = False
         return network
     network = LlamaForCausalLM(llama_config(model, context, end_token))

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from repro import parquet
 from repro.config import require
 from repro.pretrain.tokens import open_ids, read_index
 
@@ -113,7 +114,7 @@ def repeats_of(tokens: Path, selection: Path) -> np.ndarray:
     Raises :class:`SettingError` for a selection of other documents, or one that leaves a domain empty.
     """
     index = read_index(tokens, "documents", ["doc_id", "domain"])
-    chosen = pl.read_parquet(selection / "selection.parquet", columns=["doc_id", "repeats"])
+    chosen = parquet.read(selection / "selection.parquet", columns=["doc_id", "repeats"])
     joined = index.join(chosen, on="doc_id", how="left", maintain_order="left", validate="1:1")
     missing = joined["repeats"].null_count()
     require(

@@ -3,7 +3,6 @@ the branch point of another training."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -74,22 +73,11 @@ def commit(init_from: str) -> str | None:
 
 
 def folder_identity(folder: Path, patterns: list[str]) -> dict[str, str]:
-    """sha256 of the named files of a model folder, of large ones over their size and sixteen blocks spread through them.
+    """sha256 of the named files of a model folder, remembered by size and time of change (``repro.assets``)."""
+    from repro.assets import content_digests
 
-    Weights that were trained differ everywhere, so the blocks tell two models apart without reading 14 GB for a plan.
-    """
-    block = 2**20
-    identity = {}
-    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
-        size, sha = path.stat().st_size, hashlib.sha256()
-        with open(path, "rb") as handle:
-            if size <= 16 * block:
-                sha.update(handle.read())
-            for at in range(0, size - block, max((size - block) // 15, 1)) if size > 16 * block else ():
-                handle.seek(at)
-                sha.update(handle.read(block))
-        identity[path.name] = f"{size}-{sha.hexdigest()}"
-    return identity
+    found = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+    return dict(zip([path.name for path in found], content_digests(found), strict=True))
 
 
 def branch_point(artifact: Path) -> Path:

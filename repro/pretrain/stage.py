@@ -10,6 +10,7 @@ from typing import Any
 from repro.config import Model, Tracking, Train
 from repro.pretrain import source
 from repro.pretrain.cost import shape
+from repro.proxy.stage import TOKENIZER_FILES
 from repro.store import Context, Stage
 
 # How a training is run, not what comes out of it: these do not enter the fingerprint.
@@ -35,10 +36,11 @@ def tokens_stage(model: Model, corpus: Stage, proxy: Stage | None = None) -> Sta
     inputs, model = {"corpus": corpus}, shape(model)
     settings: dict[str, Any] = {"tokenizer": model.tokenizer, "vocabulary": model.vocabulary}
     if model.init_from is not None:
-        settings = {"tokenizer_of": source.identity(model.init_from, ["tokenizer.json", "tokenizer_config.json"])}
+        settings = {"tokenizer_of": source.identity(model.init_from, list(TOKENIZER_FILES))}
     elif model.tokenizer == "proxy":
         assert proxy is not None, "model.tokenizer=proxy needs the proxy stage"
         inputs["proxy"] = proxy
+        settings["starts_with"] = "the end token"
 
     def run(ctx: Context) -> None:
         from repro.corpus.documents import shards
@@ -48,7 +50,7 @@ def tokens_stage(model: Model, corpus: Stage, proxy: Stage | None = None) -> Sta
         files = {split: shards(ctx.inputs["corpus"], split) for split in tokens.SPLITS}
         if model.init_from is not None or model.tokenizer == "proxy":
             giver = source.folder(model.init_from) if model.init_from is not None else ctx.inputs["proxy"] / "model"
-            tokens.copy_tokenizer(giver, folder, model.vocabulary)
+            tokens.copy_tokenizer(giver, folder, model.vocabulary, model.init_from is not None)
         elif not (folder / "tokenizer.json").is_file():
             tokens.train_bpe(tokens.texts(files["documents"]), model.vocabulary, folder)
         ctx.facts |= tokens.write_corpus(ctx.out, files, model.vocabulary)

@@ -22,7 +22,9 @@ import numpy as np
 import polars as pl
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from repro import parquet
 from repro.config import require
+from repro.pretrained import Encoder, load_tokenizer
 from repro.store import atomic, read_json, write_json
 
 END_OF_TEXT = "<|endoftext|>"
@@ -53,11 +55,15 @@ def train_bpe(texts: Iterable[str], vocabulary: int, folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END_OF_TEXT).save_pretrained(folder)
 
 
-def copy_tokenizer(source: Path, folder: Path, max_vocabulary: int) -> None:
-    """Copy the tokenizer of a Hugging Face folder; refuse one with more entries than the model has embeddings."""
-    from transformers import AutoTokenizer
+def copy_tokenizer(source: Path, folder: Path, max_vocabulary: int, continued: bool = False) -> None:
+    """Copy the tokenizer of a Hugging Face folder; refuse one with more entries than the model has embeddings.
 
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    A model trained from scratch sees the end token before every document and no other special token, so whoever loads it
+    later must find no BOS to put there; one that is ``continued`` keeps what it was trained with.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = load_tokenizer(source)
     require(
         len(tokenizer) <= max_vocabulary,
         f"the tokenizer of {source} has {len(tokenizer)} entries but the model only {max_vocabulary} embeddings; "
@@ -70,13 +76,17 @@ def copy_tokenizer(source: Path, folder: Path, max_vocabulary: int) -> None:
         bool(getattr(tokenizer, "is_fast", False)),
         f"the tokenizer of {source} has no tokenizer.json; save a fast tokenizer there",
     )
+    if not continued:
+        backend = tokenizer.backend_tokenizer
+        backend.post_processor = None  # what would put special tokens around a text
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=str(tokenizer.eos_token))
     tokenizer.save_pretrained(folder)
 
 
 def texts(shards: list[Path]) -> Iterator[str]:
     """The texts of parquet shards, in order."""
     for shard in shards:
-        yield from pl.read_parquet(shard, columns=["text"])["text"]
+        yield from parquet.read(shard, columns=["text"])["text"]
 
 
 def document_key(doc_id: str) -> int:
@@ -84,30 +94,22 @@ def document_key(doc_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(doc_id.encode(), digest_size=8).digest(), "little")
 
 
-def encoder(folder: Path) -> tuple[Tokenizer, int]:
-    """The tokenizer of ``folder`` and its end token id. Text that spells a special token stays text."""
-    from transformers import AutoTokenizer
-
-    wrapped = AutoTokenizer.from_pretrained(folder)
-    tokenizer = wrapped.backend_tokenizer  # the one evaluation uses
-    tokenizer.encode_special_tokens = True
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer, wrapped.eos_token_id
+def encoder(folder: Path) -> tuple[Encoder, int]:
+    """The tokenizer of ``folder`` and its end token id."""
+    tokenizer = load_tokenizer(folder)
+    return Encoder(tokenizer), tokenizer.eos_token_id
 
 
-def encode_shard(tokenizer: Tokenizer, end: int, documents: pl.DataFrame, dtype: Any) -> Iterator[tuple[np.ndarray, list[int]]]:
+def encode_shard(encode: Encoder, end: int, documents: pl.DataFrame, dtype: Any) -> Iterator[tuple[np.ndarray, list[int]]]:
     """Token ids of a shard in pieces of some hundred documents, with the length of each document, end token included."""
     for start in range(0, documents.height, ENCODE_AT_ONCE):
         texts = documents["text"][start : start + ENCODE_AT_ONCE].to_list()
-        ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+        ids = encode(texts)
         flat = np.fromiter((token for document in ids for token in (*document, end)), dtype)
         yield flat, [len(document) + 1 for document in ids]
 
 
-def write_split(
-    out: Path, split: str, shards: list[Path], tokenizer: Tokenizer, end: int, dtype: Any, bar: Any
-) -> pl.DataFrame:
+def write_split(out: Path, split: str, shards: list[Path], encode: Encoder, end: int, dtype: Any, bar: Any) -> pl.DataFrame:
     """Append the shards of one split to ``<split>.bin`` and return their index rows.
 
     After each shard its rows are published under ``parts/``; a killed run cuts the ids back to what the parts vouch for
@@ -117,16 +119,16 @@ def write_split(
     done = 0
     while done < len(parts) and parts[done].is_file():
         done += 1
-    rows = [pl.read_parquet(part) for part in parts[:done]]
+    rows = [parquet.read(part) for part in parts[:done]]
     tokens = sum(int(part["length"].sum()) for part in rows)
     path = out / f"{split}.bin"
     path.touch()
     os.truncate(path, tokens * np.dtype(dtype).itemsize)
     with open(path, "ab") as handle:
         for shard, part in zip(shards[done:], parts[done:], strict=True):
-            documents = pl.read_parquet(shard, columns=["doc_id", "domain", "n_bytes", "text"])
+            documents = parquet.read(shard, columns=["doc_id", "domain", "n_bytes", "text"])
             lengths: list[int] = []
-            for ids, piece in encode_shard(tokenizer, end, documents, dtype):
+            for ids, piece in encode_shard(encode, end, documents, dtype):
                 handle.write(ids.tobytes())
                 lengths += piece
             bar.update(int(documents["n_bytes"].sum()))
@@ -169,12 +171,12 @@ def write_corpus(out: Path, shards: dict[str, list[Path]], vocabulary: int) -> d
     """
     from repro.tracking import progress
 
-    tokenizer, end = encoder(out / "tokenizer")
+    encode, end = encoder(out / "tokenizer")
     dtype = np.dtype(np.uint16 if vocabulary <= 2**16 else np.uint32)
     paths = [path for split in SPLITS for path in shards[split]]
-    n_bytes = pl.scan_parquet(paths).select(pl.col("n_bytes").sum()).collect().item() if paths else 0
+    n_bytes = parquet.scan(paths).select(pl.col("n_bytes").sum()).collect().item() if paths else 0
     with progress(n_bytes, "bytes", "tokenise") as bar:
-        index = pl.concat([write_split(out, split, shards[split], tokenizer, end, dtype, bar) for split in SPLITS])
+        index = pl.concat([write_split(out, split, shards[split], encode, end, dtype, bar) for split in SPLITS])
     training = index.filter(pl.col("split") == "documents")
     require(training.height > 0, "the corpus has no training documents; lower corpus.heldout_share or give it more text")
     with atomic(out / "index.parquet") as temporary:
@@ -183,7 +185,7 @@ def write_corpus(out: Path, shards: dict[str, list[Path]], vocabulary: int) -> d
     facts = {
         "dtype": dtype.name,
         "vocabulary": vocabulary,
-        "vocabulary_of_tokenizer": tokenizer.get_vocab_size(),
+        "vocabulary_of_tokenizer": len(encode.tokenizer),
         "end_token": end,
         "documents": {s: {d: n for split, d, _, n in counted.iter_rows() if split == s} for s in SPLITS},
         "tokens": {s: {d: t for split, d, t, _ in counted.iter_rows() if split == s} for s in SPLITS},
@@ -204,4 +206,4 @@ def open_ids(folder: Path, split: str) -> np.ndarray:
 
 def read_index(folder: Path, split: str, columns: list[str]) -> pl.DataFrame:
     """Rows of ``index.parquet`` for one split, in the order of the file."""
-    return pl.scan_parquet(folder / "index.parquet").filter(pl.col("split") == split).select(columns).collect()
+    return parquet.scan(folder / "index.parquet").filter(pl.col("split") == split).select(columns).collect()

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from repro.config import SettingError, require
-from repro.proxy import masking
+from repro.pretrained import Encoder, load_model, load_tokenizer
+from repro.proxy import masking, rope
 from repro.proxy.losses import token_losses
 
 REMEDY = "use a decoder of softmax attention throughout (Llama, Qwen, Mistral, GPT-NeoX, GPT-2, OPT, Gemma, Phi, OLMo, ...)"
@@ -22,11 +23,10 @@ class ProxyModel:
     """A causal language model whose heads can be masked."""
 
     model: Any  # transformers PreTrainedModel
-    tokenizer: Any
+    encoder: Encoder
     attentions: list[nn.Module]  # attention module of each layer
     layers: list[nn.Module]  # decoder layer that holds it
     num_heads: int  # query heads of a layer
-    prefix: list[int]  # token ids every window starts with: the bos, for models trained with it, else nothing
     scale: float = 1.0  # of the final logits
     softcap: float | None = None  # of the final logits
 
@@ -54,9 +54,19 @@ class ProxyModel:
         """Cross-entropy of [N, D] hidden states against [N] next tokens: [N] float32, nats."""
         return token_losses(hidden, self.model.get_output_embeddings(), targets, self.scale, self.softcap)
 
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        return self.encoder.tokenizer
+
+    @property
+    def prefix(self) -> list[int]:
+        """Token ids every window starts with: the bos, for models trained with it, else nothing."""
+        return self.encoder.prefix
+
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text, without special tokens."""
-        return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+        """Token ids of each text, as text and nothing else."""
+        return self.encoder(texts)
 
 
 def load(folder: Path | str, dtype: str = "bfloat16", device: str = "cpu") -> ProxyModel:
@@ -65,22 +75,17 @@ def load(folder: Path | str, dtype: str = "bfloat16", device: str = "cpu") -> Pr
     Raises :class:`SettingError` for models without separable attention heads, models whose uniform mask or losses would
     not be exact, and tokenizers that do not fit.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer, logging
-
-    logging.disable_progress_bar()
     folder = Path(folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, dtype), attn_implementation=masking.NAME, use_safetensors=True, local_files_only=True
-        )
+        tokenizer = load_tokenizer(folder, local_files_only=True)
+        model = load_model(folder, dtype=getattr(torch, dtype), attn_implementation=masking.NAME, local_files_only=True)
     except Exception as error:  # whatever a foreign folder provokes in the library is the folder's fault
         if masking.NAME in str(error):
             reason = f"its architecture does not use transformers' attention interface; {REMEDY}"
         else:
             reason = str(error).strip().split("\n")[0]
         raise SettingError(f"cannot use the model in {folder} as proxy: {reason}") from error
-    return prepare(model.to(device).eval(), tokenizer, str(folder.name))
+    return prepare(model.to(device), tokenizer, str(folder.name))
 
 
 def prepare(model: Any, tokenizer: Any, name: str = "proxy") -> ProxyModel:
@@ -94,17 +99,15 @@ def prepare(model: Any, tokenizer: Any, name: str = "proxy") -> ProxyModel:
         f"the tokenizer of {name} has {len(tokenizer)} entries, its model {model.get_input_embeddings().weight.shape[0]}: "
         "they do not belong together; put the model's own tokenizer into the folder",
     )
+    rope.alone(model)  # detection and scoring must not depend on what the model read before
     attentions, num_heads = _find_attentions(model, name)
     config = model.config.get_text_config()
-    found = tokenizer("a")["input_ids"][:1]  # a tokenizer that starts every text with bos says the model was trained so
-    prefix = found if tokenizer.bos_token_id is not None and found == [tokenizer.bos_token_id] else []
     proxy = ProxyModel(
         model=model,
-        tokenizer=tokenizer,
+        encoder=Encoder(tokenizer),
         attentions=attentions,
         layers=[_decoder_layer(model, module) for module in attentions],
         num_heads=num_heads,
-        prefix=prefix,
         scale=float(getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)),
         softcap=getattr(config, "final_logit_softcapping", None),
     )

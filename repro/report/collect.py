@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repro import parquet
 from repro.config import Settings, as_dict
 from repro.store import Stage, Store, digest, finite, provenance, read_json
 
@@ -174,7 +175,7 @@ def _seed(store: Store, named: Mapping[str, Stage], documents: polars.DataFrame 
     if "evaluate" in named:
         result = read_json(store.path(named["evaluate"]) / "summary.json")
         row["metrics"] = flatten_metrics(result)
-        row["evaluation"] = {key: result[key] for key in ("missing", "notes", "shots", "config") if key in result}
+        row["evaluation"] = {key: result[key] for key in ("missing", "notes", "shots", "config", "cut") if key in result}
         row["checkpoints"] = {str(tokens): flatten_metrics(found) for tokens, found in result.get("checkpoints", {}).items()}
     return row
 
@@ -221,17 +222,15 @@ def lower_is_better(metric: str) -> bool:
 
 def read_scores(folder: Path) -> polars.DataFrame:
     """All shards of a score artifact, in the order of their names."""
-    import polars
 
-    return polars.read_parquet(sorted((folder / "scores").glob("*.parquet")))
+    return parquet.read(sorted((folder / "scores").glob("*.parquet")))
 
 
 def read_documents(folder: Path) -> polars.DataFrame:
     """Training documents without their text."""
-    import polars
 
     columns = ["doc_id", "domain", "group", "source", "n_bytes"]
-    return polars.read_parquet(sorted((folder / "documents").glob("*.parquet")), columns=columns)
+    return parquet.read(sorted((folder / "documents").glob("*.parquet")), columns=columns)
 
 
 def score_statistics(scores: polars.DataFrame) -> dict[str, Any]:
@@ -275,7 +274,7 @@ def make_up(selection: Path, documents: polars.DataFrame) -> dict[str, Any]:
     """
     import polars
 
-    chosen = polars.read_parquet(selection / "selection.parquet", columns=["doc_id", "repeats"])
+    chosen = parquet.read(selection / "selection.parquet", columns=["doc_id", "repeats"])
     joined = documents.join(chosen, on="doc_id", how="left").with_columns(
         selected=polars.col("repeats").fill_null(0) > 0, extra=polars.col("repeats").fill_null(0) > 1
     )

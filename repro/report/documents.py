@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repro import parquet
 from repro.store import atomic, read_json
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def examples(corpus: Path, score: Path) -> dict[str, list[dict[str, Any]]]:
     )
     ends = places.filter((polars.col("place") <= EXTREMES) | (polars.col("last") <= EXTREMES))
     texts = (
-        polars.scan_parquet(sorted((corpus / "documents").glob("*.parquet")))
+        parquet.scan(sorted((corpus / "documents").glob("*.parquet")))
         .select("doc_id", "source", "license", polars.col("text"))
         .join(ends.select("doc_id").lazy(), on="doc_id", how="semi")
         .collect()
@@ -64,10 +65,9 @@ def token_rises(score: Path) -> dict[str, list[tuple[str, float]]]:
 
 def export_scores(target: Path, score: Path) -> None:
     """All score shards as one parquet file."""
-    import polars
 
     with atomic(target) as temporary:
-        polars.scan_parquet(sorted((score / "scores").glob("*.parquet"))).sink_parquet(temporary)
+        parquet.scan(sorted((score / "scores").glob("*.parquet"))).sink_parquet(temporary)
 
 
 def export(target: Path, corpus: Path, score: Path, selection: Path) -> int:
@@ -78,14 +78,14 @@ def export(target: Path, corpus: Path, score: Path, selection: Path) -> int:
     """
     import polars
 
-    kept = polars.read_parquet(selection / "selection.parquet").filter(polars.col("repeats") > 0).select("doc_id", "repeats")
+    kept = parquet.read(selection / "selection.parquet").filter(polars.col("repeats") > 0).select("doc_id", "repeats")
     columns = ["doc_id", "n_tokens_doc", "n_tokens", "loss_base", "loss_ref", "score"]
-    scores = polars.scan_parquet(sorted((score / "scores").glob("*.parquet"))).select(columns).collect()
+    scores = parquet.scan(sorted((score / "scores").glob("*.parquet"))).select(columns).collect()
     shards = sorted((corpus / "documents").glob("*.parquet"))
     extras = _extra_types(shards, kept)
     written = 0
     for shard in shards:
-        part = polars.read_parquet(shard).join(kept, on="doc_id", how="inner").join(scores, on="doc_id", how="left")
+        part = parquet.read(shard).join(kept, on="doc_id", how="inner").join(scores, on="doc_id", how="left")
         if len(part):
             with atomic(target / shard.name) as temporary:
                 _spread(part, extras).write_parquet(temporary)
@@ -97,11 +97,10 @@ def export(target: Path, corpus: Path, score: Path, selection: Path) -> int:
 
 def _extra_types(shards: list[Path], kept: polars.DataFrame) -> dict[str, type]:
     """Type of every further field over all kept documents; ``object`` where values differ in type, are nested or too large."""
-    import polars
 
     types: dict[str, set[type]] = {}
     for shard in shards:
-        part = polars.read_parquet(shard, columns=["doc_id", "extra"]).join(kept, on="doc_id", how="semi")
+        part = parquet.read(shard, columns=["doc_id", "extra"]).join(kept, on="doc_id", how="semi")
         for text in part["extra"].drop_nulls():
             for key, value in json.loads(text or "{}").items():
                 types.setdefault(key, set())

@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+from repro import parquet
+
 if TYPE_CHECKING:
     import numpy
 
@@ -81,7 +83,7 @@ def _items(path: Path) -> dict[str, dict[tuple[str, int], tuple[float, float, st
     """{metric: {(task, index): (value, weight 1, cluster)}} under the names of the evaluation's summary."""
     import polars
 
-    rows = polars.read_parquet(path).filter(polars.col("finite"))
+    rows = parquet.read(path).filter(polars.col("finite"))
     found: dict[str, dict[tuple[str, int], tuple[float, float, str | None]]] = {}
     for row in rows.iter_rows(named=True):
         key = (row["task"], row["doc_id"])
@@ -103,7 +105,7 @@ def _texts(path: Path) -> dict[str, dict[tuple[str, str], tuple[float, float, st
     import polars
 
     found: dict[str, dict[tuple[str, str], tuple[float, float, str | None]]] = {}
-    for row in polars.read_parquet(path).filter(polars.col("bits").is_finite()).iter_rows(named=True):
+    for row in parquet.read(path).filter(polars.col("bits").is_finite()).iter_rows(named=True):
         group = "heldout_bits_per_byte" if row["kind"] == "heldout" else "text_bits_per_byte"
         found.setdefault(f"{group}/{row['source']}", {})[row["source"], row["doc_id"]] = (row["bits"], row["n_bytes"], None)
     return found

@@ -29,7 +29,7 @@ def judge(summary: dict[str, Any], contrasts: Sequence[Contrast], variances: Var
         comparisons += compare_arms(summary, contrast, (variances or {}).get((contrast.treatment, contrast.control), {}))
     holm(comparisons, summary["endpoint"])
     for row in comparisons:
-        row["verdict"] = in_words(row, shortfalls(summary, row))
+        row["verdict"] = in_words(summary, row, shortfalls(summary, row))
     return {**summary, "comparisons": comparisons, "verdict": verdict(summary, comparisons)}
 
 
@@ -201,16 +201,21 @@ def out_of_reach(summary: dict[str, Any]) -> list[str]:
     ]
 
 
-def in_words(row: dict[str, Any], reasons: Sequence[str]) -> str:
-    """The verdict on one comparison (``repro.analysis.statistics.verdict``); at chance there is none."""
+def in_words(summary: dict[str, Any], row: dict[str, Any], reasons: Sequence[str] | None = None) -> str:
+    """The verdict on one comparison of a run (``repro.analysis.statistics.verdict``); at chance there is none.
+
+    ``reasons`` against a verdict are, of a finished summary, those that it records.
+    """
     from repro.analysis import statistics
 
     if row["at_chance"]:
         return "at chance"
     if row.get("exploratory"):
         return "exploratory"
+    if reasons is None:
+        reasons = ["a demonstration"] if summary["verdict"]["demonstration"] else []
     given = [row[key] for key in ("difference", "low", "high", "lower_is_better", "p_holm")]
-    return statistics.verdict(*given, reasons=reasons)
+    return statistics.verdict(*given, reasons=reasons, design=summary["kind"])
 
 
 def verdict(summary: dict[str, Any], comparisons: list[dict[str, Any]]) -> dict[str, Any]:
@@ -279,14 +284,18 @@ def _measured(row: dict[str, Any]) -> str:
 
 
 def _concluded(row: dict[str, Any], summary: dict[str, Any]) -> str:
+    from repro.analysis.statistics import AFTER_CORRECTION, direction
+
     over = f"{row['seeds']} {unit(summary)}"
     interval = f"{row['difference']:+.4f} (95 % interval {row['low']:+.4f} to {row['high']:+.4f}, {over})"
     better = "lower is better" if row["lower_is_better"] else "higher is better"
     where = f"on {row['metric']} ({better}): {interval}"
-    what = " masked" if summary["kind"] == "mirror" else ""
-    treatment, control = row["treatment"] + what, row["control"] + what
-    if row["verdict"] in ("better", "worse"):
-        return f"{treatment} does {row['verdict']} than {control} {where}."
+    masked = summary["kind"] == "mirror"
+    treatment, control = row["treatment"] + " masked" * masked, row["control"] + " masked" * masked
+    if direction(row["verdict"]):
+        return f"{treatment} {row['verdict'] if masked else 'does ' + row['verdict']} than {control} {where}."
+    if row["verdict"] == AFTER_CORRECTION:
+        return f"The interval leaves zero out, and after Holm's correction it is undecided: {treatment}, {control} {where}."
     return (
         f"{row['verdict'].capitalize()} between {treatment} and {control} {where}. "
         f"The smallest difference this run would see with 80 % power is {row['detectable']:.4f}."

@@ -97,6 +97,7 @@ def _sections(
                 "table contrasts",
                 "table outcome",
                 "table missing",
+                "table prompts_cut",
                 "table blimp",
                 "table over_baselines",
                 "table likelihoods",
@@ -115,7 +116,7 @@ def _sections(
         ),
         ("training", "Training", ["figure learning", "figure performance", "figure benchmarks_training"]),
         ("heads", "Heads", ["figure heads", "text heads", "folded heads", "table masked"]),
-        ("scores", "Scores", ["figure scores", "table correlations"]),
+        ("scores", "Scores", ["figure scores", "table documents_cut", "table correlations"]),
         ("selection", "What was selected", ["table selection", "figure sources", "folded sources"]),
         (
             "compared",

@@ -9,6 +9,7 @@ from typing import Any
 
 from repro.analysis.statistics import detectable
 from repro.report.figures import artifacts
+from repro.report.outcomes import in_words
 from repro.report.page import command
 from repro.report.paper_tables import Result
 from repro.report.plots import Panel, Plot, Series
@@ -91,9 +92,10 @@ def answer(results: list[Result]) -> str:
     if not rows:
         return "**No evidence yet on training:** every comparison of trained models here is a demonstration."
     sides: dict[str, list[str]] = {"better": [], "worse": []}
+    summaries = {result.name: result.summary for result in results}
     for name, row in rows:
-        if row["low"] > 0 or row["high"] < 0:
-            sides["better" if (row["high"] < 0) == row["lower_is_better"] else "worse"].append(name)
+        if (words := in_words(summaries[name], row)) in sides:
+            sides[words].append(name)
     told = [f"{word} than its control in {', '.join(names)}" for word, names in sides.items() if names]
     seen = sorted(row["detectable"] for _, row in rows)
     power = f"{seen[0]:.3f}" if len(seen) == 1 else f"{seen[0]:.3f} to {seen[-1]:.3f}"
@@ -148,9 +150,10 @@ def _primary(result: Result) -> dict[str, Any] | None:
 def _compared(result: Result) -> str | None:
     if (row := _primary(result)) is None:
         return None
+    words = in_words(result.summary, row)
     return (
         f"| [{result.name}](results/{result.name}) | {row['treatment']} − {row['control']} | {row['difference']:+.3f} "
-        f"[{row['low']:+.3f}, {row['high']:+.3f}] | {row['seeds']} | {row['detectable']:.3f} | {row['verdict']} |"
+        f"[{row['low']:+.3f}, {row['high']:+.3f}] | {row['seeds']} | {row['detectable']:.3f} | {words} |"
     )
 
 

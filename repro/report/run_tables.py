@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import mean
 from typing import Any
 
-from repro.report import agreement, benchmarks, compute, endpoint, evolution, mirror, planted, selected
+from repro.report import agreement, benchmarks, compute, cuts, endpoint, evolution, mirror, planted, selected
 from repro.report.figures import artifacts, selected_shares
 from repro.report.outcomes import evaluated, out_of_reach, unit
 from repro.report.table import CHANCE, Cell, Interval, Number, Table
@@ -20,6 +20,7 @@ def tables(summary: dict[str, Any]) -> list[Table]:
     return (
         [table for maker in makers if (table := maker(summary)) is not None]
         + benchmarks.tables(summary)
+        + cuts.tables(summary)
         + selected.tables(summary)
         + planted.tables(summary)
         + compute.tables(summary)

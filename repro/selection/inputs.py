@@ -8,6 +8,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from repro import parquet
 from repro.config import SettingError, require
 
 
@@ -19,7 +20,7 @@ def open_inputs(connection: duckdb.DuckDBPyConnection, corpus: Path, scores: Pat
     """
     require(any((scores / "scores").glob("*.parquet")), f"{scores} holds no scores/*.parquet")
     open_documents(connection, corpus)
-    connection.execute(f"CREATE VIEW given_scores AS SELECT * FROM read_parquet({_files(scores / 'scores')})")
+    connection.execute(f"CREATE VIEW given_scores AS SELECT * FROM {_files(scores / 'scores')}")
     if refuse_twice(connection, "given_scores", "the scores") == _contents(connection, "documents"):
         connection.execute("CREATE VIEW scores AS SELECT * FROM given_scores")
         return 0
@@ -40,7 +41,7 @@ def open_documents(connection: duckdb.DuckDBPyConnection, corpus: Path) -> None:
     """Create the view ``documents``: the training documents without their text."""
     connection.execute(
         f"""CREATE VIEW documents AS SELECT doc_id, domain, "group", source, n_bytes, cluster
-            FROM read_parquet({_files(corpus / "documents")})"""
+            FROM {_files(corpus / "documents")}"""
     )
 
 
@@ -77,4 +78,4 @@ def _contents(connection: duckdb.DuckDBPyConnection, table: str) -> tuple[int, i
 
 
 def _files(folder: Path) -> str:
-    return "[" + ", ".join("'{}'".format(str(p).replace("'", "''")) for p in sorted(folder.glob("*.parquet"))) + "]"
+    return parquet.sql(sorted(folder.glob("*.parquet")))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from repro import parquet
 from repro.config import Mixture
 from repro.selection.rank import Cut, taken
 from repro.store import atomic
@@ -33,7 +34,7 @@ def write_selection(connection: duckdb.DuckDBPyConnection, path: Path, cuts: dic
     with atomic(path) as temporary:
         connection.execute(
             f"COPY (SELECT doc_id, domain, {repeats(mixture, taken(cuts))} AS repeats FROM pool) "
-            f"TO '{temporary}' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
+            f"TO {parquet.quoted(temporary)} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
         )
 
 
@@ -108,10 +109,13 @@ def frozen(record: dict[str, Any], scores: Path | str) -> polars.DataFrame:
     that it has no cut for.
     """
     found = frozen_cuts(record)
+    files = parquet.matches(scores)
+    if not files:
+        raise ValueError(f"no file of scores matches {scores}")
     with duckdb.connect() as connection:
         connection.execute(
             f"""CREATE VIEW pool AS SELECT doc_id, domain, domain AS scope, ({record["formula"]})::DOUBLE AS priority
-                FROM read_parquet('{str(scores).replace("'", "''")}')"""
+                FROM {parquet.sql(files)}"""
         )
         new = [name for (name,) in connection.execute("SELECT DISTINCT domain FROM pool").fetchall() if name not in found]
         if new:

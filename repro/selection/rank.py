@@ -15,6 +15,7 @@ from pathlib import Path
 
 import duckdb
 
+from repro import parquet
 from repro.config import Budget, SettingError, require
 
 SORTED_WHOLE = 200_000  # documents up to which a scope is sorted without a bracket
@@ -53,7 +54,7 @@ def connect(memory: str = "4GB", threads: int | None = None, spill: Path | None 
     if threads:
         connection.execute(f"SET threads={threads}")
     if spill:
-        connection.execute(f"SET temp_directory='{spill}'")
+        connection.execute(f"SET temp_directory={parquet.quoted(spill)}")
     return connection
 
 
@@ -228,9 +229,5 @@ def _register(connection: duckdb.DuckDBPyConnection, brackets: dict[str, Bracket
 
 def taken(found: dict[str, Cut]) -> str:
     """An SQL expression over ``pool``: whether the document is taken."""
-    cases = " ".join(f"WHEN '{_quoted(scope)}' THEN {cut.sql()}" for scope, cut in found.items())
+    cases = " ".join(f"WHEN {parquet.quoted(scope)} THEN {cut.sql()}" for scope, cut in found.items())
     return f"coalesce(CASE scope {cases} END, false)" if cases else "false"
-
-
-def _quoted(text: str) -> str:
-    return text.replace("'", "''")

@@ -388,3 +388,21 @@ def test_the_command_evaluates_any_folder_and_refuses_in_one_line(folders, tmp_p
         assert main([*arguments, *extra]) == 2
         error = capsys.readouterr().err.strip()
         assert message in error and "\n" not in error
+
+
+@pytest.mark.parametrize("name", ["domain=web/a [b] 'c'", "#{d} *?%20"])
+def test_an_evaluation_is_the_same_wherever_everything_lies(whole, folders, tmp_path, name):
+    _, expected = whole
+    odd = tmp_path / name
+    for part in ("model", "items", "corpus"):
+        shutil.copytree(folders / part, odd / part)
+    assert evaluate(odd / "model", SETTINGS, odd / "items", odd / "out", odd / "corpus") == expected
+    for file in ("results.json", "summary.json"):
+        assert str(tmp_path) not in (odd / "out" / file).read_text()
+
+
+@pytest.mark.parametrize("name", ["a::b", "$HOME"])
+def test_a_folder_that_datasets_cannot_name_is_said(tmp_path, name):
+    items(tmp_path / name)
+    plan = tasks.plan("piqa", tmp_path / name)
+    assert not plan.leaves and "rename the folder" in plan.missing["piqa"]

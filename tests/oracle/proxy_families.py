@@ -55,7 +55,7 @@ class Tokenizer:
         return 96
 
     def __call__(self, text, **options):
-        return {"input_ids": [5]}
+        return {"input_ids": [5] if isinstance(text, str) else [[5] for _ in text]}
 
 
 def build(family: str, attn_implementation: str = masking.NAME):

@@ -9,7 +9,7 @@ from evaluating import tiny, words
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from repro.evaluate.bits_per_byte import measure, pooled, windows
-from repro.evaluate.texts import encoder
+from repro.pretrained import Encoder
 
 CONTEXT = 16
 PREFIX = 0
@@ -18,7 +18,7 @@ PREFIX = 0
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tiny(tmp_path_factory.mktemp("model"))
-    return AutoModelForCausalLM.from_pretrained(folder).eval(), encoder(AutoTokenizer.from_pretrained(folder))
+    return AutoModelForCausalLM.from_pretrained(folder).eval(), Encoder(AutoTokenizer.from_pretrained(folder)).one
 
 
 TEXTS = [words(random.Random(i), n) for i, n in enumerate((1, 3, 9, 40, 80))] + ["日本\u2028\n\n  émigré", "x" * 50]

@@ -133,7 +133,7 @@ def test_a_verdict_is_held_back_where_the_run_or_the_correction_does_not_carry_i
     c = (-1.5, -2, -1)
     assert verdict(*c, reasons=["2 sources in web; a verdict needs 3"]) == "demonstration only"
     assert verdict(*c, p_corrected=0.04) == "better"
-    assert verdict(*c, p_corrected=0.06) == "no difference larger than 2"
+    assert verdict(*c, p_corrected=0.06) == "undecided after correction"
     assert verdict(-1.5, None, None, reasons=["1 paired seed"]) == "not enough data"
 
 

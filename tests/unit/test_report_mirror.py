@@ -50,9 +50,9 @@ def test_the_interval_is_a_t_interval_over_draws_widened_by_items(sealed):
 
 
 def test_the_verdict_needs_draws_not_documents(sealed, tmp_path):
-    assert sealed["verdict"]["reasons"] == [] and sealed["verdict"]["words"] == "worse"
+    assert sealed["verdict"]["reasons"] == [] and sealed["verdict"]["words"] == "hurts more"
     sentence = sealed["verdict"]["sentence"]
-    assert "retrieval masked does worse than random_matched_damage masked" in sentence and "3 control draws" in sentence
+    assert "retrieval masked hurts more than random_matched_damage masked" in sentence and "3 control draws" in sentence
     few = built(tmp_path, seeds=(0, 1))["verdict"]
     assert few["reasons"] == ["2 control draws; a verdict needs 3"] and few["words"] == "demonstration only"
 
@@ -72,7 +72,7 @@ def test_draws_that_miss_the_damage_are_no_control(tmp_path):
     arm = found["arms"]["random_matched_damage"]
     assert list(arm["seeds"]) == ["0", "2", "3"] and list(arm["missed"]) == ["1"]
     rows = [row_of(summary, "random_matched_damage") for summary in (few, found)]
-    assert rows[0] == rows[1] and rows[1]["seeds"] == 3 and found["verdict"]["words"] == "worse"
+    assert rows[0] == rows[1] and rows[1]["seeds"] == 3 and found["verdict"]["words"] == "hurts more"
     assert row_of(found, "random")["seeds"] == 4
     said = "Left out: 1 of 4 draws of random_matched_damage (seed 1)"
     assert mirror.left_out(found)[0].startswith(said) and said in terminal.render(found).replace("\n", " ")

@@ -220,3 +220,28 @@ def test_the_summary_of_a_run_is_a_result(tmp_path):
     (tmp_path / "results" / "mine").mkdir(parents=True)
     build.build(tmp_path / "results" / "mine", settings, store, stages)
     assert [r.name for r in paper_tables.read_results(tmp_path / "results")] == ["mine"]
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_tables_of_no_results_are_refused_and_nothing_is_touched(tmp_path, capsys, made):
+    out, none = tmp_path / "out", tmp_path / "none"
+    out.mkdir()
+    (out / "table1.md").write_text("before")
+    if made:
+        none.mkdir()
+    assert tables.main(["--results", str(none), "--out", str(out)]) == 2
+    assert str(none) in capsys.readouterr().err
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["table1.md"]
+    assert (out / "table1.md").read_text() == "before"
+
+
+def test_a_failure_half_way_leaves_the_old_tables(results, tmp_path, monkeypatch):
+    from repro.report import plots
+
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "table1.md").write_text("before")
+    monkeypatch.setattr(plots, "write", lambda *_: (_ for _ in ()).throw(OSError("disk")))
+    with pytest.raises(OSError):
+        tables.main(["--results", str(results), "--out", str(out)])
+    assert [(p.name, p.read_text()) for p in tmp_path.rglob("*") if p.is_file()] == [("table1.md", "before")]

@@ -24,12 +24,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from repro import parquet
 from repro.config import SettingError, nearest, require
-from repro.store import atomic, digest
+from repro.store import atomic, digest, sha256_file
 
 if TYPE_CHECKING:
     import duckdb
     import polars
+
+# Selectors of this project; the stage's version speaks for their code. One that is added counts by the content of its file.
+SHIPPED = frozenset(
+    "all attention_influence column dsir educational imported ngram_classifier "
+    "perplexity perplexity_gap random rank_sum union".split()
+)
 
 
 @dataclass(frozen=True)
@@ -54,12 +61,10 @@ class Context:
 
     def texts(self, columns: tuple[str, ...] = ("doc_id", "domain", "group", "text")) -> Iterator[polars.DataFrame]:
         """The training documents, one shard at a time."""
-        import polars
-
         from repro.corpus.documents import shards
 
         for path in shards(self.corpus):
-            yield polars.read_parquet(path, columns=list(columns))
+            yield parquet.read(path, columns=list(columns))
 
     def judged(self, judge: Callable[[polars.DataFrame], Sequence[float]]) -> polars.DataFrame:
         """``doc_id`` and ``priority`` of every training document: ``judge`` gives one number for each row of a shard.
@@ -74,7 +79,7 @@ class Context:
         for path, shard in zip(shards(self.corpus), self.texts(), strict=True):
             done = self.out / "judged" / path.name if self.out else None
             if done is not None and done.is_file():
-                parts.append(polars.read_parquet(done))
+                parts.append(parquet.read(done))
                 continue
             parts.append(shard.select("doc_id", priority=polars.Series(judge(shard), dtype=polars.Float64)))
             if done is not None:
@@ -130,9 +135,7 @@ def call(name: str, context: Context, params: dict[str, Any]) -> str | polars.Da
     """The selector's answer, with its shape checked."""
     check(name, params)
     if (made := context.made.get(key(name, params))) is not None:
-        import polars
-
-        return polars.read_parquet(made / "priorities.parquet")
+        return parquet.read(made / "priorities.parquet")
     found = load(name).priority(context, **params)
     if not isinstance(found, str):
         lacking = {"doc_id", "priority"} - set(found.columns)
@@ -146,7 +149,8 @@ def identity(name: str, params: dict[str, Any]) -> dict[str, Any]:
     """The parameters as they enter the fingerprint."""
     check(name, params)
     module = load(name)
-    return module.identity(**params) if hasattr(module, "identity") else params
+    found = module.identity(**params) if hasattr(module, "identity") else params
+    return found if name in SHIPPED else {**found, "code": sha256_file(Path(str(module.__file__)))}
 
 
 def key(name: str, params: dict[str, Any]) -> str:

@@ -23,17 +23,16 @@ def priority(
 ) -> polars.DataFrame:
     """The score of the first ``tokens`` tokens. ``model``: a local folder, or owner/name on the hub at ``revision``."""
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    from repro.pretrained import load_model, load_tokenizer
     from repro.tracking import progress
 
     if not Path(model).is_dir():
         revision = assets.hub_commit(model, revision, "model")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
-        classifier = AutoModelForSequenceClassification.from_pretrained(model, revision=revision, use_safetensors=True)
-        classifier = classifier.to(context.device).eval()
-    except (OSError, ValueError) as error:
+        tokenizer = load_tokenizer(model, revision=revision)
+        classifier = load_model(model, "AutoModelForSequenceClassification", revision=revision).to(context.device)
+    except (OSError, ValueError, SettingError) as error:
         raise SettingError(
             f"params.model={model} cannot be loaded ({str(error).splitlines()[0]}); copy it to this machine and give its folder"
         ) from None
@@ -47,7 +46,12 @@ def priority(
             scores: list[float] = []
             for chunk in ordered.iter_slices(batch):  # neighbours of one length need little padding
                 encoded = tokenizer(
-                    chunk["text"].to_list(), truncation=True, max_length=tokens, padding=True, return_tensors="pt"
+                    chunk["text"].to_list(),
+                    truncation=True,
+                    max_length=tokens,
+                    padding=True,
+                    return_tensors="pt",
+                    split_special_tokens=True,
                 )
                 scores += classifier(**encoded.to(context.device)).logits[:, 0].float().tolist()
                 bar.update(len(chunk))

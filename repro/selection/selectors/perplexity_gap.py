@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from repro import parquet
+from repro.assets import content_digests
 from repro.config import one_of, require
 from repro.selection.selectors import Context
-from repro.store import read_json
 
 
 def priority(context: Context, other: str, keep: str = "high", relative: bool = False) -> str:
@@ -17,8 +18,8 @@ def priority(context: Context, other: str, keep: str = "high", relative: bool = 
     """
     one_of("params.keep", keep, ("high", "low"))
     folder = _checked(other)
-    glob = str(folder / "scores" / "*.parquet").replace("'", "''")
-    context.query(f"CREATE OR REPLACE VIEW other_scores AS SELECT doc_id, n_tokens_doc, loss_base FROM read_parquet('{glob}')")
+    scored = parquet.sql(sorted((folder / "scores").glob("*.parquet")))
+    context.query(f"CREATE OR REPLACE VIEW other_scores AS SELECT doc_id, n_tokens_doc, loss_base FROM {scored}")
     different = context.query(
         "SELECT count(*) FROM scores AS s JOIN other_scores AS o USING (doc_id) WHERE s.n_tokens_doc <> o.n_tokens_doc"
     )[0][0]
@@ -47,5 +48,5 @@ def _checked(other: str) -> Path:
 
 
 def identity(other: str, **params: Any) -> dict[str, Any]:
-    """The other artifact's fingerprint, wherever it lies."""
-    return {"other": read_json(_checked(other) / "manifest.json")["fingerprint"], **params}
+    """The content of the other artifact's scores, wherever they lie."""
+    return {"other": content_digests(sorted((_checked(other) / "scores").glob("*.parquet"))), **params}

@@ -1,0 +1,38 @@
+"""What the environment may not decide: results and identity are those of the settings, wherever a command is started."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# Left by a launcher in the shell of a cluster's job. A run is one process; it starts its own ranks (train.launcher).
+LAUNCHED = (
+    "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "NODE_RANK",
+    "MASTER_ADDR", "MASTER_PORT",
+)  # fmt: skip
+# Of another run of W&B: with them every arm would be one and the same run.
+WANDB = (
+    "WANDB_RUN_ID", "WANDB_RESUME", "WANDB_NAME", "WANDB_RUN_GROUP", "WANDB_SWEEP_ID", "WANDB_MODE", "WANDB_DISABLED",
+    "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_DIR", "WANDB_TAGS", "WANDB_NOTES", "WANDB_JOB_TYPE",
+)  # fmt: skip
+
+
+def forget(names: tuple[str, ...]) -> None:
+    """Take variables out of this process's environment and out of that of all it starts."""
+    for name in names:
+        os.environ.pop(name, None)
+
+
+def prepare(restart: bool) -> None:
+    """For the doors: no leftovers of a launcher, files in UTF-8 whatever the locale, no traceback for a terminal's alphabet.
+
+    ``restart``: in a locale of another encoding, the command starts again in Python's UTF-8 mode, in the same process.
+    """
+    forget(LAUNCHED)
+    if restart and not sys.flags.utf8_mode and sys.getfilesystemencoding().lower().replace("-", "") != "utf8":
+        os.environ["PYTHONUTF8"] = "1"
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")

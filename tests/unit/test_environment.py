@@ -1,0 +1,59 @@
+"""Odd environments: nothing of them reaches results or identity, and no terminal's alphabet ends a run in a traceback."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from repro import environment
+from repro.config import Tracking
+from repro.tracking import Tracker
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+        {"LC_ALL": "POSIX", "PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "nowhere", "MASTER_PORT": "1"},
+    ],
+    ids=["C", "ascii", "latin-1", "launched"],
+)
+def test_a_door_reads_files_and_prints_in_any_environment(odd, tmp_path):
+    program = tmp_path / "door.py"
+    program.write_text(
+        "import os, sys\nfrom pathlib import Path\nfrom repro import environment\n"
+        "environment.prepare(restart=True)\nPath(sys.argv[1]).write_text('\u2212 日本')\n"
+        "print('a \u2212 b 日本', Path(sys.argv[1]).read_text(), os.environ.get('RANK'))\n",
+        encoding="utf-8",
+    )
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "PYTHON")) and k != "LANG"}
+    done = subprocess.run([sys.executable, str(program), str(tmp_path / "file")], cwd=ROOT, capture_output=True, timeout=60,
+                          env=clean | {"PYTHONPATH": str(ROOT)} | odd)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "\u2212 日本"
+    assert done.stdout.strip().endswith(b"None")
+
+
+def test_runs_of_wandb_keep_ids_of_their_own(tmp_path, monkeypatch):
+    for name, value in {"WANDB_RUN_ID": "same", "WANDB_RESUME": "allow", "WANDB_MODE": "disabled", "WANDB_NAME": "x"}.items():
+        monkeypatch.setenv(name, value)
+    ids = []
+    for arm in ("a", "b"):
+        monkeypatch.setenv("WANDB_RUN_ID", "same")
+        tracker = Tracker(tmp_path / arm / "metrics.jsonl", Tracking(wandb="offline"), arm, "exp")
+        ids.append((tracker.run.id, tracker.run.name))
+        tracker.finish()
+    assert ids[0][0] != ids[1][0] and "same" not in dict(ids) and [name for _, name in ids] == ["a", "b"]
+
+
+def test_what_a_launcher_left_is_forgotten(monkeypatch):
+    for name in environment.LAUNCHED:
+        monkeypatch.setenv(name, "3")
+    environment.prepare(restart=False)
+    assert not set(environment.LAUNCHED) & set(os.environ)
