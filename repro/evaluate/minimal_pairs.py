@@ -89,7 +89,7 @@ def run(lm: Any, plan: Plan, limit: int | None, label: str) -> tuple[dict[str, A
     why = "log-likelihoods that are not finite" if all(fits) else f"longer than the context of {lm.max_length} tokens, or empty"
     if rows and sum(map(len, excluded.values())) == len(rows):
         raise ArithmeticError(f"all {len(rows)} pairs are left out: {why}")
-    return results(plan, rows) | {"excluded": dict(excluded), "why_excluded": dict.fromkeys(excluded, why)}, rows
+    return results(plan, rows) | {"excluded": dict(excluded), "why_excluded": dict.fromkeys(excluded, why), "redrawn": {}}, rows
 
 
 def _request(prefix: int, ids: list[int]) -> tuple[list[int], list[int]]:

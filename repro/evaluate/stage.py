@@ -65,7 +65,7 @@ def masked_stage(s: Eval, proxy_settings: Proxy, items: Stage, corpus: Stage, pr
             summary = evaluate(pair, s, *data, ctx.device, masked=selected)
         ctx.facts |= facts(summary) | {"heads_masked": len(selected)}
 
-    return Stage("evaluate", f"masked-{heads.label if heads else 'none'}", settings, run, inputs, version=2)
+    return Stage("evaluate", f"masked-{heads.label if heads else 'none'}", settings, run, inputs, version=3)
 
 
 def facts(summary: dict[str, Any]) -> dict[str, Any]:
