@@ -24,6 +24,23 @@ def names(settings: Settings) -> None:
         check_names(settings.eval.tasks)
         for task in settings.eval.text_tasks:
             one_of("eval.text_tasks", task, tuple(sorted(TEXT_COLUMNS)))
+        endpoint(settings)
+
+
+def endpoint(settings: Settings) -> None:
+    """Refuse a primary endpoint that the suite cannot measure: that would show after the last training only."""
+    wanted, tasks = settings.exp.endpoint, [Path(task).stem for task in settings.eval.tasks]
+    group, _, name = wanted.partition("/")
+    of_tasks = {"gold_bits_per_byte": tasks, "gold_probability": tasks, "text_bits_per_byte": settings.eval.text_tasks}
+    whole = ("bits_per_byte", "accuracy_average")
+    if wanted in whole or name in of_tasks.get(group, ()) or (group == "heldout_bits_per_byte" and name):
+        return
+    known = any(group in (task, f"{task}_acc") or group.startswith(f"{task}_") for task in tasks) and bool(name)
+    require(
+        known,
+        f"exp.endpoint={wanted}: eval.tasks has no such task; name one of {', '.join(whole)}, <task>/acc, <task>/acc_norm, "
+        f"gold_probability/<task>, gold_bits_per_byte/<task>, with a task of {', '.join(tasks)}",
+    )
 
 
 def machine(settings: Settings) -> None:

@@ -53,7 +53,7 @@ def outcomes(a: dict[str, Any], b: dict[str, Any]) -> Any:
 
     from repro.analysis.statistics import compare
     from repro.report.outcomes import metrics, seed_values
-    from repro.report.table import Interval, Number, Table
+    from repro.report.table import CHANCE, Interval, Number, Table
 
     rows: list[list[Any]] = []
     for arm in (name for name in a["arms"] if name in b["arms"]):
@@ -66,7 +66,9 @@ def outcomes(a: dict[str, Any], b: dict[str, Any]) -> Any:
             if len(shared) > 1:
                 found = compare({s: theirs[s] for s in shared}, {s: ours[s] for s in shared})
                 gap = Interval(mean(theirs[s] - ours[s] for s in shared), found.low, found.high, 4)
-            rows.append([arm, metric, Number(mean(ours.values()), 4), Number(mean(theirs.values()), 4), gap, len(shared)])
+            marks = [CHANCE if metric in side["arms"][arm].get("at_chance", []) else "" for side in (a, b)]
+            means = [Number(mean(side.values()), 4, mark) for side, mark in zip((ours, theirs), marks, strict=True)]
+            rows.append([arm, metric, *means, gap, len(shared)])
     columns = ["arm", "metric", "A", "B", "B − A [95 %]", "shared seeds"]
     return Table("outcomes", "Outcomes that differ", columns, rows)
 

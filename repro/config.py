@@ -450,7 +450,8 @@ class Eval:
     shots: dict[str, int] = field(default_factory=dict)  # default: the task's own definition, usually 0
     overrides: dict[str, Any] = field(default_factory=dict)  # task: {key of its definition: another value}
     columns: dict[str, Any] = field(default_factory=dict)  # column of a table: task/metric, or a list to average
-    limit: int | None = None  # items a task
+    limit: int | None = None  # items a task; of a group, items of each of its tasks
+    limits: dict[str, Any] = field(default_factory=dict)  # task or group: another limit for it (null: every item)
     batch_size: int = 16
     dtype: str = "float32"
     max_length: int | None = None  # context window in tokens; default: the model's own
@@ -462,6 +463,9 @@ class Eval:
         one_of("eval.dtype", self.dtype, ("float32", "bfloat16", "float16"))
         at_least(1, "eval", self, "batch_size", "text_bytes")
         require(self.limit is None or self.limit >= 1, f"eval.limit={self.limit} must be at least 1, or null for every item")
+        for name, own in self.limits.items():
+            whole = own is None or (isinstance(own, int) and not isinstance(own, bool) and own >= 1)
+            require(whole, f"eval.limits.{name}={own} must be at least 1, or null for every item")
         require(bool(self.tasks), "eval.tasks is empty; name at least one lm-eval task")
 
 

@@ -22,7 +22,7 @@ class Experiment:
     where checkpoints are (``evolve``) "pretrain" or "proxy"; ``pairs`` are then the agreements and the series.
     """
 
-    shared: dict[str, Stage] = field(default_factory=dict)  # items, corpus, proxy, heads, score, tokens
+    shared: dict[str, Stage] = field(default_factory=dict)  # items, corpus, proxy, heads, score, tokens, baselines
     arms: dict[str, dict[int, dict[str, Stage]]] = field(default_factory=dict)
     pairs: dict[str, Stage] = field(default_factory=dict)
 
@@ -183,9 +183,12 @@ def _evolved(settings: Settings, shared: dict[str, Stage]) -> Experiment:
 
 
 def _trained_arms(settings: Settings, shared: dict[str, Stage]) -> dict[str, dict[int, dict[str, Stage]]]:
+    from repro.evaluate import baselines
     from repro.evaluate import stage as evaluate
 
     require(bool(settings.exp.arms), f"exp={settings.exp.name} has no arms to train")
+    if baselines.wanted(settings.eval):
+        shared["baselines"] = baselines.stage(settings.eval, shared["items"], shared["corpus"])
     arms: dict[str, dict[int, dict[str, Stage]]] = {}
     for name in settings.exp.arms:
         arms[name] = {}

@@ -153,6 +153,9 @@ def estimate_stage(stage: Stage, settings: Settings, tokens: float) -> Cost:
             train = replace(settings.train, **s["train"])  # an arm may have its own
             flops, disk = cost.training_flops(settings.model, train), cost.disk_bytes(settings.model, train)
             return Cost(train.tokens, flops, disk, STARTED)
+        case "baselines":
+            counted = min(tokens, s["bytes"] / BYTES_PER_TOKEN)
+            return Cost(counted, 0, 1e6, STARTED + counted / WORDS_COUNTED)
         case "evaluate":
             return _evaluation(stage, settings, domains)
     return Cost()

@@ -27,6 +27,7 @@ SIZES = {
     "arc_challenge": Size(1172, 45),
     "arc_easy": Size(2376, 38),
     "bbh": Size(6511, 250, 1, 1024, 27),  # its worked examples hold chains of thought
+    "blimp": Size(67_000, 12, 2, subtasks=67),
     "boolq": Size(3270, 130, 2),
     "ceval-valid": Size(1346, 150, 1, subtasks=52),  # Chinese in English tokens
     "commonsense_qa": Size(1221, 39, 1),
@@ -65,7 +66,8 @@ def work(s: Eval, domains: int) -> Work:
     items, read, written = 0, (1 + domains) * s.text_bytes / BYTES_PER_TOKEN, 0.0
     for task in s.tasks:
         size, own = SIZES.get(task, UNKNOWN), s.overrides.get(task, {})
-        number = size.items if s.limit is None else min(size.items, s.limit * size.subtasks)
+        limit = s.limits.get(task, s.limit)
+        number = size.items if limit is None else min(size.items, limit * size.subtasks)
         asked = number * own.get("repeats", 1)
         answer = own.get("generation_kwargs", {}).get("max_gen_toks", size.written) if size.written else 0
         items += number

@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 
 from repro import parquet
 from repro.config import Eval, SettingError, require
-from repro.evaluate import harness, per_item, tasks, texts
+from repro.evaluate import baselines, harness, minimal_pairs, per_item, tasks, texts
 from repro.evaluate import summary as summaries
 from repro.store import atomic, read_json, sha256_file, write_json
 
@@ -52,7 +53,8 @@ def evaluate(
     for number, plan in enumerate(plans, 1):
         if not (parts / f"{plan.name}.json").is_file():
             with tempfile.TemporaryDirectory() as folder:
-                _task(lm, plan, s, out, (definitions or Path(folder)) / plan.name, f"{number}/{len(plans)} {plan.name}")
+                place = (definitions or Path(folder)) / plan.name
+                _task(lm, model, plan, s, items, out, place, f"{number}/{len(plans)} {plan.name}")
     bits = texts.measure(lm, sources, parts)
     summary = _merge(lm, plans, s, items, bits, out)
     shutil.rmtree(parts, ignore_errors=True)
@@ -78,16 +80,33 @@ def _parts(
     return parts
 
 
-def _task(lm: harness.QuietLM, plan: tasks.Plan, s: Eval, out: Path, folder: Path, label: str) -> None:
+def _task(
+    lm: harness.QuietLM,
+    model: Path | tuple[Any, Any],
+    plan: tasks.Plan,
+    s: Eval,
+    items: Path,
+    out: Path,
+    folder: Path,
+    label: str,
+) -> None:
     """Evaluate one entry and leave ``parts/<name>.parquet``, then ``parts/<name>.json``, which says that it is done."""
     part: dict[str, Any] = {"name": plan.name, "missing": plan.missing, "notes": plan.notes}
     rows: list[dict[str, Any]] = []
     if not plan.leaves:
         part["why"] = next(iter(plan.missing.values()), "it has no tasks")
+        if baselines.is_blimp(plan.name):
+            part["why"] = minimal_pairs.absent(plan, items)
     else:
         tasks.write(plan, folder)
         try:
-            results, rows = harness.run(lm, plan, folder, s.shots.get(plan.name), s.limit, s.allow_code_execution, label)
+            limit = s.limits.get(plan.name, s.limit)
+            if minimal_pairs.recognises(plan):
+                with _in_float32(lm, model) as exact:
+                    results, rows = minimal_pairs.run(exact, plan, limit, label)
+                part["pairs"] = True
+            else:
+                results, rows = harness.run(lm, plan, folder, s.shots.get(plan.name), limit, s.allow_code_execution, label)
             part |= {"results": results, "items": _checksums(plan)}
         except (MemoryError, torch.OutOfMemoryError, SettingError):
             raise
@@ -98,6 +117,13 @@ def _task(lm: harness.QuietLM, plan: tasks.Plan, s: Eval, out: Path, folder: Pat
     with atomic(out / "parts" / f"{plan.name}.parquet") as temporary:
         per_item.frame(rows).write_parquet(temporary)
     write_json(out / "parts" / f"{plan.name}.json", part)
+
+
+def _in_float32(lm: harness.QuietLM, model: Path | tuple[Any, Any]) -> AbstractContextManager[harness.QuietLM]:
+    """The model in float32: as its files hold it, or, of a model that was given loaded, its own weights."""
+    if lm.model.dtype == torch.float32 or not isinstance(model, Path):
+        return minimal_pairs.float32(lm)
+    return nullcontext(harness.load(model, lm.batch_size, "float32", lm.device.type, lm.max_length))
 
 
 def _checksums(plan: tasks.Plan) -> dict[str, dict[str, str]]:
@@ -132,7 +158,9 @@ def _merge(lm: harness.QuietLM, plans: list[tasks.Plan], s: Eval, items: Path, b
             native.setdefault(key, {}).update(value) if isinstance(value, dict) else native.setdefault(key, value)
         native.setdefault("items", {}).update(part["items"])
         shown = [plan.name] if plan.name in results["results"] else plan.leaves
-        metrics |= summaries.task_metrics(results, shown, rows.filter(pl.col("entry") == plan.name))
+        own = rows.filter(pl.col("entry") == plan.name)
+        pairs = part.get("pairs", False)
+        metrics |= minimal_pairs.metrics(plan.name, own) if pairs else summaries.task_metrics(results, shown, own)
     cuts = per_item.cuts(rows)
     for name, cell in cuts.items():
         told = f"{cell['items_cut']} of {cell['items']} prompts lost their first tokens, {cell['tokens_cut']} in all"
@@ -147,6 +175,7 @@ def _merge(lm: harness.QuietLM, plans: list[tasks.Plan], s: Eval, items: Path, b
         "context": lm.max_length,
         "text_window": min(lm.max_length, texts.WINDOW),
         "limit": s.limit,
+        "limits": s.limits,
         "text_starts_with": lm.encoder.prefix,  # token ids, of models trained so
         "seeds": harness.SEEDS,
         "bootstrap_iters": harness.BOOTSTRAP,
@@ -158,9 +187,7 @@ def _merge(lm: harness.QuietLM, plans: list[tasks.Plan], s: Eval, items: Path, b
     summary = {
         "metrics": metrics,
         "gold_bits_per_byte": gold,
-        "gold_margin": {
-            name: {"value": cell["margin"], "n": cell["n"]} for name, cell in gold.items() if cell["margin"] is not None
-        },
+        "gold_probability": per_item.gold_probability(rows),
         "text_bits_per_byte": text,
         "heldout_bits_per_byte": summaries.text_metrics(bits, "heldout"),
         "bits_per_byte": summaries.endpoint(text, gold),

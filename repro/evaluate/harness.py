@@ -28,7 +28,7 @@ from lm_eval.utils import handle_non_serializable
 from safetensors import SafetensorError
 
 from repro.config import SettingError
-from repro.evaluate import per_item, reading, targets
+from repro.evaluate import likelihood, per_item, reading, targets
 from repro.evaluate import shots as worked
 from repro.evaluate.code import sandbox
 from repro.evaluate.tasks import OFFICIAL, Plan
@@ -145,8 +145,13 @@ class QuietLM(HFLM):
         fits = [len(answer) <= self.max_length for _, _, answer in requests]
         self.too_long += fits.count(False)
         fitting = [request for request, fit in zip(requests, fits, strict=True) if fit]
-        found = iter(super()._loglikelihood_tokens(fitting, *args, **kwargs))
+        found = iter(self._read(fitting))
         return [next(found) if fit else (math.nan, False) for fit in fits]
+
+    def _read(self, requests: list[Any]) -> list[tuple[float, bool]]:
+        """Log-likelihoods without padding, each shared context once; contexts cut on the left to fit, as lm-eval does."""
+        fitting = [(context[-(self.max_length + 1 - len(answer)) :], answer) for _, context, answer in requests]
+        return likelihood.loglikelihoods(self.model, fitting, self.bar)
 
     def _announce(self, requests: int) -> None:
         if self.bar is not None:

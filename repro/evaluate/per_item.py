@@ -23,13 +23,16 @@ SCHEMA = {
     "gold_loglikelihood": pl.Float64,  # nats, of the continuation as lm-eval scores it (with its leading space)
     "gold_bytes": pl.Int64,  # UTF-8 bytes of that continuation
     "gold_bits_per_byte": pl.Float64,
-    "margin": pl.Float64,  # probability of the gold answer minus that of the best other, probabilities over the choices
+    "other_loglikelihood": pl.Float64,  # nats, of the likeliest wrong choice; of a minimal pair's ungrammatical sentence
+    "gold_probability": pl.Float64,  # likelihood of the gold answer over the sum of those of all choices
     "n_choices": pl.Int64,
     "cut_tokens": pl.Int64,  # of the prompt, from its beginning: they did not fit the context
     "finite": pl.Boolean,  # every log-likelihood of the item is a number; others enter no mean
+    "cluster": pl.String,  # what the item was drawn with, where items are no sample by themselves: a BLiMP paradigm
+    "phenomenon": pl.String,  # of a minimal pair (BLiMP's linguistics_term)
 }
 
-GOLD = ("gold_loglikelihood", "gold_bytes", "gold_bits_per_byte", "margin")
+GOLD = ("gold_loglikelihood", "gold_bytes", "gold_bits_per_byte", "gold_probability", "other_loglikelihood")
 
 
 def rows(entry: str, task: Any, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -112,8 +115,8 @@ def _choices(task: Any, sample: dict[str, Any]) -> dict[str, Any]:
     row |= _gold(float(loglikelihoods[best]), sample["arguments"][best][1])
     others = [index for index in range(len(choices)) if index not in gold]
     if others:
-        probabilities = np.exp(loglikelihoods - np.logaddexp.reduce(loglikelihoods))
-        row["margin"] = float(probabilities[gold].sum() - probabilities[others].max())
+        row["other_loglikelihood"] = float(loglikelihoods[others].max())
+        row["gold_probability"] = float(np.exp(loglikelihoods - np.logaddexp.reduce(loglikelihoods))[gold].sum())
     if "acc" in sample["metrics"] and sample["filter"] == "none":
         row["agrees"] = float(sample["acc"]) == float(int(loglikelihoods.argmax()) in gold)
     return row
@@ -127,9 +130,22 @@ def gold_bits_per_byte(items: pl.DataFrame) -> dict[str, dict[str, Any]]:
         (pl.col("gold_bits_per_byte").std() / pl.len().sqrt()).alias("stderr"),
         pl.len().alias("n"),
         pl.col("gold_bytes").sum().alias("bytes"),
-        pl.col("margin").mean().alias("margin"),
     )
     return {row.pop("entry"): row for row in means.to_dicts()}
+
+
+def gold_probability(items: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """Mean over items of the gold answer's normalised probability, for each entry with choices, with its standard error and
+    what guessing gives; where items come in clusters both are those of the clusters' means."""
+    from repro.analysis.statistics import clustered
+
+    found = {}
+    scored = items.drop_nulls("gold_probability").unique(["task", "doc_id"], keep="first", maintain_order=True)
+    for (entry,), part in scored.group_by("entry", maintain_order=True):
+        clusters = part["cluster"].to_list() if part["cluster"].null_count() == 0 else list(range(len(part)))
+        value, stderr, _ = clustered(part["gold_probability"].to_numpy(), clusters)
+        found[str(entry)] = {"value": value, "stderr": stderr, "n": len(part), "guess": chance(part)}
+    return found
 
 
 def cuts(items: pl.DataFrame) -> dict[str, dict[str, int]]:

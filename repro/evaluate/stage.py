@@ -38,7 +38,8 @@ def stage(s: Eval, seed: int, items: Stage, corpus: Stage | None, model: Stage) 
             write_json(ctx.out / "summary.json", summary | {"checkpoints": checkpoints})
         ctx.facts |= facts(summary) | {"checkpoints": list(checkpoints)}
 
-    return Stage("evaluate", label, identity(s), run, inputs, version=3)
+    # 4: BLiMP, unpadded likelihoods, probability of the right answer
+    return Stage("evaluate", label, identity(s), run, inputs, version=4)
 
 
 def masked_stage(s: Eval, proxy_settings: Proxy, items: Stage, corpus: Stage, proxy: Stage, heads: Stage | None) -> Stage:
@@ -64,7 +65,7 @@ def masked_stage(s: Eval, proxy_settings: Proxy, items: Stage, corpus: Stage, pr
             summary = evaluate(pair, s, *data, ctx.device, masked=selected)
         ctx.facts |= facts(summary) | {"heads_masked": len(selected)}
 
-    return Stage("evaluate", f"masked-{heads.label if heads else 'none'}", settings, run, inputs, version=2)
+    return Stage("evaluate", f"masked-{heads.label if heads else 'none'}", settings, run, inputs, version=3)
 
 
 def facts(summary: dict[str, Any]) -> dict[str, Any]:
@@ -84,5 +85,5 @@ def identity(s: Eval) -> dict[str, Any]:
     tasks = [sources.identity(e, s.overrides) if e.endswith((".yaml", ".yml")) else e for e in s.tasks]
     data = sources.data_files(s.overrides)
     read = {"lm_eval": version("lm-eval")} | ({"data": sorted(content_digests(data))} if data else {})
-    kept = ("shots", "overrides", "limit", "batch_size", "dtype", "max_length", "text_tasks", "text_bytes")
+    kept = ("shots", "overrides", "limit", "limits", "batch_size", "dtype", "max_length", "text_tasks", "text_bytes")
     return {"tasks": tasks, **{name: getattr(s, name) for name in kept}, "allow_code_execution": s.allow_code_execution, **read}

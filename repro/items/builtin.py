@@ -9,11 +9,28 @@ from typing import Any
 NAMES = "Ada Boris Clara Daniel Elena Felix Greta Hugo Irene Jonas Katia Leon".split()
 THINGS = "lantern compass ladder kettle notebook basket hammer blanket whistle mirror candle bucket".split()
 PLACES = "attic garden kitchen station harbour library workshop cellar market meadow tower stable".split()
+VERBS = "clean lift carry paint hide sell find touch".split()
+# paradigm: (phenomenon, grammatical, ungrammatical)
+PAIRS = {
+    "anaphor_gender_agreement": ("anaphor_agreement", "{she} {verb}s herself.", "{she} {verb}s himself."),
+    "determiner_noun_agreement_1": ("determiner_noun_agreement", "{he} {verb}s this {thing}.", "{he} {verb}s these {thing}."),
+    "regular_plural_subject_verb_agreement_1": (
+        "subject_verb_agreement",
+        "The {thing}s {verb} it.",
+        "The {thing}s {verb}s it.",
+    ),
+    "adjunct_island": (
+        "island_effects",
+        "What did {he} {verb} after leaving the {place}?",
+        "What did {he} {verb} the {thing} after leaving?",
+    ),
+}
 COLOURS = "green yellow silver brown purple white copper blue orange black".split()
 
 
 def read(asked: Callable[[str], bool]) -> Iterator[tuple[str, str, Iterable[dict[str, Any]]]]:
-    """(task, split, rows): ``arc_easy``, ``lambada_openai`` and ``wikitext``, always the same."""
+    """(task, split, rows): ``arc_easy``, ``lambada_openai``, ``wikitext`` and four paradigms in the form of BLiMP's, always the
+    same."""
     made = {
         "arc_easy": {
             "train": _questions("train", 12),
@@ -22,7 +39,7 @@ def read(asked: Callable[[str], bool]) -> Iterator[tuple[str, str, Iterable[dict
         },
         "lambada_openai": {"test": [{"text": _story(i)} for i in range(48)]},
         "wikitext": {"test": [{"page": _page(i)} for i in range(12)]},
-    }
+    } | {f"blimp/{paradigm}": {"train": [_pair(paradigm, i) for i in range(24)]} for paradigm in PAIRS}
     for task, by_split in made.items():
         if asked(task):
             for split, rows in by_split.items():
@@ -54,6 +71,16 @@ def _story(i: int) -> str:
         f"At noon {other} came back from town, heard the story twice, and laughed. It had been under the stairs since spring, "
         f"said {other}, and everybody but {who} knew it. So {who} went to the stairs, bent down, and picked up the {thing}"
     )
+
+
+def _pair(paradigm: str, i: int) -> dict[str, Any]:
+    """Two sentences of which one breaks a rule."""
+    draw = random.Random(f"{paradigm} {i}")
+    filled = {"she": draw.choice(NAMES[::2]), "he": draw.choice(NAMES[1::2]), "verb": draw.choice(VERBS)}
+    filled |= {"thing": draw.choice(THINGS), "place": draw.choice(PLACES)}
+    phenomenon, good, bad = PAIRS[paradigm]
+    sentences = {"sentence_good": good.format(**filled), "sentence_bad": bad.format(**filled)}
+    return {**sentences, "field": "syntax", "linguistics_term": phenomenon, "UID": paradigm, "pairID": str(i)}
 
 
 def _page(i: int) -> str:

@@ -15,6 +15,7 @@ TASKS: dict[str, tuple[str, str | None]] = {
     "arc_challenge": ("allenai/ai2_arc", "ARC-Challenge"),
     "arc_easy": ("allenai/ai2_arc", "ARC-Easy"),
     "bbh": ("SaylorTwift/bbh", "*"),
+    "blimp": ("nyu-mll/blimp", "*"),
     "boolq": ("aps/super_glue", "boolq"),
     "cb": ("aps/super_glue", "cb"),
     "ceval": ("ceval/ceval-exam", "*"),

@@ -14,7 +14,7 @@ from repro.store import Stage, Store, digest, finite, provenance, read_json
 if TYPE_CHECKING:
     import polars
 
-STAGES = ("items", "corpus", "proxy", "heads", "score", "tokens")
+STAGES = ("items", "corpus", "proxy", "heads", "score", "tokens", "baselines")
 COMPARISONS = {  # key of the summary: (stage, its file)
     "pairs": ("analyse", "pair.json"),
     "agreement": ("agreement", "agreement.json"),
@@ -67,9 +67,26 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> dict
     for key, (name, file) in COMPARISONS.items():
         found = {pair: stage for pair, stage in stages.get("pairs", {}).items() if stage.name == name}
         summary[key] = {pair: read_json(store.path(stage) / file) for pair, stage in found.items()}
+    if "baselines" in shared:
+        summary["baselines"] = _baselines(store, shared["baselines"], stages.get("arms", {}))
     if "items" in shared:
         summary["items"] = read_json(store.path(shared["items"]) / "items.json")
     return summary
+
+
+def _baselines(store: Store, stage: Stage, arms: Mapping[str, Mapping[int, Mapping[str, Stage]]]) -> dict[str, Any]:
+    """What the baselines score, and by how much the models of each arm are ahead of them (``over``)."""
+    from repro.report.items import over_baseline
+
+    folder = store.path(stage)
+    found = read_json(folder / "baselines.json")
+    evaluated = {
+        arm: list({stages["evaluate"].fingerprint: store.path(stages["evaluate"]) for stages in by_seed.values()}.values())
+        for arm, by_seed in arms.items()
+    }
+    for name, row in found["baselines"].items():
+        row["over"] = {arm: over_baseline(models, folder / f"{name}.parquet") for arm, models in evaluated.items() if models}
+    return found
 
 
 def _portable(settings: Settings) -> dict[str, Any]:
@@ -182,8 +199,9 @@ def flatten_metrics(result: Mapping[str, Any]) -> dict[str, dict[str, float | in
 
     def add(name: str, value: Any) -> None:
         cell = dict(value) if isinstance(value, Mapping) else {"value": value}
-        kept = {key: cell[key] for key in ("value", "stderr", "n", "chance") if cell.get(key) is not None}
-        flat[name] = {key: finite(float(v)) if key != "n" else int(v) for key, v in kept.items()}
+        numbers = {key: cell[key] for key in ("value", "stderr", "chance", "guess") if cell.get(key) is not None}
+        counts = {key: int(cell[key]) for key in ("n", "clusters", "ties") if cell.get(key) is not None}
+        flat[name] = {key: finite(float(value)) for key, value in numbers.items()} | counts
 
     for group, value in sorted(result.items(), key=lambda pair: pair[0] != "bits_per_byte"):  # the endpoint first
         if group == "metrics":
@@ -191,7 +209,7 @@ def flatten_metrics(result: Mapping[str, Any]) -> dict[str, dict[str, float | in
                 add(name, cell)
         elif group == "bits_per_byte":
             add(group, value)
-        elif group.endswith(("_bits_per_byte", "_margin")):
+        elif group.endswith(("_bits_per_byte", "_probability")):
             for name, cell in value.items():
                 add(f"{group}/{name}", cell)
     return {name: cell for name, cell in flat.items() if cell.get("value") is not None}

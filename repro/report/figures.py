@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from repro.report import agreement, evolution, planted, selected
+from repro.report import benchmarks as benchmark_plots
 from repro.report.outcomes import seed_values
 from repro.report.plots import Heat, Panel, Plot, Series
 
@@ -15,6 +16,7 @@ def figures(summary: dict[str, Any]) -> list[Plot]:
     makers = (contrasts, benchmarks, by_share, learning, performance, heads, scores, sources, cost)
     return (
         [plot for maker in makers if (plot := maker(summary)) is not None]
+        + benchmark_plots.figures(summary)
         + selected.figures(summary)
         + planted.figures(summary)
         + agreement.figures(summary)
@@ -47,7 +49,8 @@ def contrasts(summary: dict[str, Any]) -> Plot | None:
 
 def benchmarks(summary: dict[str, Any]) -> Plot | None:
     """The primary contrast on every metric: losses and accuracies in panels of their own."""
-    chosen = [r for r in _rows(summary, primary=True) if not r["at_chance"] and "perplexity" not in r["metric"]]
+    chosen = [r for r in _rows(summary, primary=True) if not r["at_chance"] and not r.get("exploratory")]
+    chosen = [r for r in chosen if "perplexity" not in r["metric"]]
     panels = []
     for title, lower in (("bits per byte: left is better", True), ("accuracy: right is better", False)):
         rows = [r for r in chosen if r["lower_is_better"] == lower]

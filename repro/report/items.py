@@ -25,17 +25,44 @@ def item_variances(pairs: Sequence[tuple[Path, Path]]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, read in (("items.parquet", _items), ("texts.parquet", _texts)):
         if pairs and all((folder / name).is_file() for pair in pairs for folder in pair):
-            for metric, differences in _differences(pairs, name, read).items():
-                found[metric] = paired_item_variance(differences)
+            for metric, (differences, clusters) in _differences(pairs, name, read).items():
+                found[metric] = paired_item_variance(differences, clusters)
     return found | _endpoint(found)
 
 
-def _differences(pairs: Sequence[tuple[Path, Path]], name: str, read: Any) -> dict[str, numpy.ndarray]:
-    """{metric: (seeds, items) treatment minus control}; items that some model lacks are left out."""
+def over_baseline(models: Sequence[Path], baseline: Path) -> dict[str, dict[str, float | int | None]]:
+    """{metric: {difference, low, high, seeds}}: the models of an arm (one folder a seed) minus a baseline on the same items.
+
+    95 % intervals over seeds and items (or their clusters); of one seed the interval takes in the items only.
+    """
+    from repro.analysis.statistics import cluster_means, half_width, paired_item_variance
+    from repro.store import finite
+
+    found = {}
+    pairs = [(model / "items.parquet", baseline) for model in models]
+    for metric, (differences, clusters) in _differences_of([(_items(a), _items(b)) for a, b in pairs]).items():
+        means = differences.mean(axis=1) if clusters is None else cluster_means(differences, clusters).mean(axis=1)
+        seeds = len(means)
+        deviation = float(means.std(ddof=1)) if seeds > 1 else 0.0
+        half = half_width(deviation, max(seeds, 2), paired_item_variance(differences, clusters))
+        ends = {"low": finite(float(means.mean()) - half), "high": finite(float(means.mean()) + half)}
+        found[metric] = {"difference": float(means.mean()), **ends, "seeds": seeds}
+    return found
+
+
+Differences = dict[str, tuple["numpy.ndarray", list[str] | None]]
+
+
+def _differences(pairs: Sequence[tuple[Path, Path]], name: str, read: Any) -> Differences:
+    return _differences_of([(read(treatment / name), read(control / name)) for treatment, control in pairs])
+
+
+def _differences_of(seeds: Sequence[tuple[Any, Any]]) -> Differences:
+    """{metric: ((seeds, items) treatment minus control, the items' clusters if they have any)}; items that some model lacks
+    are left out."""
     import numpy
 
-    seeds = [(read(treatment / name), read(control / name)) for treatment, control in pairs]
-    found = {}
+    found: Differences = {}
     for metric in seeds[0][0]:
         tables = [side.get(metric, {}) for pair in seeds for side in pair]
         shared = sorted(set.intersection(*map(set, tables)))
@@ -46,36 +73,41 @@ def _differences(pairs: Sequence[tuple[Path, Path]], name: str, read: Any) -> di
             gaps = numpy.array(rows, dtype=float)
             # a ratio of sums (bits over bytes) as a mean over texts, linearised: each text's share of the error of the ratio
             ratio = gaps.sum(axis=1, keepdims=True) / weights.sum()
-            found[metric] = (gaps - ratio * weights) / weights.mean() + ratio
+            clusters = [tables[0][key][2] for key in shared]
+            clustered = None if None in clusters else clusters
+            found[metric] = (gaps - ratio * weights) / weights.mean() + ratio, clustered
     return found
 
 
-def _items(path: Path) -> dict[str, dict[tuple[str, int], tuple[float, float]]]:
-    """{metric: {(task, index): (value, weight 1)}} under the names of the evaluation's summary."""
+def _items(path: Path) -> dict[str, dict[tuple[str, int], tuple[float, float, str | None]]]:
+    """{metric: {(task, index): (value, weight 1, cluster)}} under the names of the evaluation's summary."""
     import polars
 
     rows = parquet.read(path).filter(polars.col("finite"))
-    found: dict[str, dict[tuple[str, int], tuple[float, float]]] = {}
+    found: dict[str, dict[tuple[str, int], tuple[float, float, str | None]]] = {}
     for row in rows.iter_rows(named=True):
         key = (row["task"], row["doc_id"])
         suffix = "" if row["filter"] == "none" else f",{row['filter']}"
         for metric, value in json.loads(row["metrics"]).items():
-            for name in dict.fromkeys((row["entry"], row["task"])):
-                found.setdefault(f"{name}/{metric}{suffix}", {})[key] = (value, 1.0)
-        for column, group in (("gold_bits_per_byte", "gold_bits_per_byte"), ("margin", "gold_margin")):
-            if row[column] is not None:
-                found.setdefault(f"{group}/{row['entry']}", {})[key] = (row[column], 1.0)
+            names = [f"{name}/{metric}{suffix}" for name in dict.fromkeys((row["entry"], row["task"]))]
+            if row.get("cluster") is not None:  # a minimal pair: shown over all, and by phenomenon
+                names = [names[0], f"{row['entry']}_{metric}/{row['phenomenon']}"]
+            for name in names:
+                found.setdefault(name, {})[key] = (value, 1.0, row.get("cluster"))
+        for column in ("gold_bits_per_byte", "gold_probability"):
+            if row.get(column) is not None:
+                found.setdefault(f"{column}/{row['entry']}", {})[key] = (row[column], 1.0, row.get("cluster"))
     return found
 
 
-def _texts(path: Path) -> dict[str, dict[tuple[str, str], tuple[float, float]]]:
-    """{metric: {(source, index): (bits, bytes)}}."""
+def _texts(path: Path) -> dict[str, dict[tuple[str, str], tuple[float, float, str | None]]]:
+    """{metric: {(source, index): (bits, bytes, no cluster)}}."""
     import polars
 
-    found: dict[str, dict[tuple[str, str], tuple[float, float]]] = {}
+    found: dict[str, dict[tuple[str, str], tuple[float, float, str | None]]] = {}
     for row in parquet.read(path).filter(polars.col("bits").is_finite()).iter_rows(named=True):
         group = "heldout_bits_per_byte" if row["kind"] == "heldout" else "text_bits_per_byte"
-        found.setdefault(f"{group}/{row['source']}", {})[row["source"], row["doc_id"]] = (row["bits"], row["n_bytes"])
+        found.setdefault(f"{group}/{row['source']}", {})[row["source"], row["doc_id"]] = (row["bits"], row["n_bytes"], None)
     return found
 
 

@@ -64,22 +64,40 @@ def seed_values(arm: dict[str, Any], metric: str) -> dict[int, float]:
 
 
 def covers_chance(arm: dict[str, Any], metric: str) -> bool:
-    """Whether an arm's accuracy is not shown to be above chance: the 95 % interval of its mean reaches down to that level.
-
-    The interval takes in the items (mean of the models' own standard errors, which share the items) and the spread over
-    seeds, as those of differences do. Accuracies without a chance level (generated answers) have one of zero.
+    """Whether an arm's accuracy is not shown to be above chance: the 95 % interval of its mean (:func:`interval`) reaches down
+    to that level. Accuracies without a chance level (generated answers) have one of zero.
     """
-    from repro.analysis.statistics import half_width
-
     cells = [row["metrics"][metric] for row in evaluated(arm).values()]
     chance = cells[0].get("chance", 0.0 if metric.rpartition("/")[2].split(",")[0] in ACCURACIES else None)
     if chance is None:
         return False
+    found = interval(arm, metric)
+    return found is None or found[1] <= chance
+
+
+def interval(arm: dict[str, Any], metric: str) -> tuple[float, float, float] | None:
+    """Mean of a metric over an arm's models and its 95 % limits; ``None`` where nothing says how far it may be off.
+
+    It takes in the items (mean of the models' own standard errors, which share the items; of BLiMP the paradigms) and the
+    spread over seeds, as those of differences do.
+    """
+    from repro.analysis.statistics import few, half_width
+
+    cells = [row["metrics"][metric] for row in evaluated(arm).values()]
     values = [cell["value"] for cell in cells]
-    centre = mean(values)
-    items = mean(cell.get("stderr") or math.sqrt(centre * (1 - centre) / max(cell.get("n") or 1, 1)) for cell in cells)
-    deviation = stdev(values) if len(values) > 1 else 0.0
-    return centre - half_width(deviation, max(len(values), 2), items**2) <= chance
+    centre, clusters = mean(values), min(cell.get("clusters", 0) for cell in cells)
+    share = 0 <= centre <= 1 and "bits_per_byte" not in metric
+    errors = [cell.get("stderr") or (_of_share(centre, cell.get("n")) if share else None) for cell in cells]
+    if clusters == 1 or None in errors:
+        return None
+    variance = mean(errors) ** 2 * (few(clusters) if clusters else 1.0)
+    half = half_width(stdev(values) if len(values) > 1 else 0.0, max(len(values), 2), variance)
+    return centre, centre - half, centre + half
+
+
+def _of_share(value: float, n: int | None) -> float:
+    """Standard error of a share of ``n`` items; where every item is right, or wrong, it has none of its own."""
+    return math.sqrt(value * (1 - value) / max(n or 1, 1))
 
 
 def add_average(summary: dict[str, Any]) -> None:
@@ -131,9 +149,10 @@ def compare_arms(summary: dict[str, Any], contrast: Contrast, variances: Mapping
             "primary": contrast.primary,
             "metric": metric,
             "lower_is_better": lower_is_better(metric),
+            "exploratory": "_acc/" in metric,  # a part of a benchmark: an interval, no test and no word
             "at_chance": metric in treatment["at_chance"] and metric in control["at_chance"],
             "seeds": _compared(treatment, control, set(ours) & set(theirs)),
-            "item_variance": variances.get(metric),
+            "item_variance": finite(variances.get(metric, 0.0)) if metric in variances else None,
             **{key: finite(getattr(found, key)) for key in ("difference", "low", "high", "p", "detectable")},
             "test": found.test,
             "p_holm": None,
@@ -158,11 +177,11 @@ def one_kind_of_device(contrast: Contrast, treatment: dict[str, Any], control: d
 
 def holm(rows: list[dict[str, Any]], endpoint: str) -> None:
     """Holm's correction over everything secondary that is shown: the primary contrast's other metrics, and the other contrasts
-    on the endpoint. Metrics at chance take no part. In place.
+    on the endpoint. Metrics at chance and parts of a benchmark take no part. In place.
     """
     from repro.analysis import statistics
 
-    shown = [r for r in rows if r["primary"] != (r["metric"] == endpoint) and not r["at_chance"]]
+    shown = [r for r in rows if r["primary"] != (r["metric"] == endpoint) and not r["at_chance"] and not r.get("exploratory")]
     family = {f"{r['treatment']}/{r['control']}/{r['metric']}": r for r in shown}
     corrected = statistics.holm({name: row["p"] for name, row in family.items() if row["p"] is not None})
     for name, p in corrected.items():
@@ -191,6 +210,8 @@ def in_words(summary: dict[str, Any], row: dict[str, Any], reasons: Sequence[str
 
     if row["at_chance"]:
         return "at chance"
+    if row.get("exploratory"):
+        return "exploratory"
     if reasons is None:
         reasons = ["a demonstration"] if summary["verdict"]["demonstration"] else []
     given = [row[key] for key in ("difference", "low", "high", "lower_is_better", "p_holm")]

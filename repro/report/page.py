@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from repro.report import endpoint
 from repro.report.interactive import plotly_script, to_plotly
 from repro.report.plots import Plot
 from repro.report.table import Table, cell_text
@@ -33,6 +34,7 @@ def render(
 
     return environment.get_template("page.html.j2").render(
         summary=summary,
+        endpoint=endpoint.sentence(summary),
         sections=sections,
         contents=[*contents, ("again", "Run it again")],
         cell_text=cell_text,
@@ -96,8 +98,13 @@ def _sections(
                 "table outcome",
                 "table missing",
                 "table prompts_cut",
+                "table blimp",
+                "table over_baselines",
+                "table likelihoods",
+                "figure accuracies",
                 "figure benchmarks",
                 "figure by_share",
+                "figure benchmarks_share",
                 "folded seeds",
             ],
         ),
@@ -107,7 +114,7 @@ def _sections(
             "Heads over checkpoints",
             [*(f"figure {p}" for p in plots if p.startswith("evolution")), "table evolution"],
         ),
-        ("training", "Training", ["figure learning", "figure performance"]),
+        ("training", "Training", ["figure learning", "figure performance", "figure benchmarks_training"]),
         ("heads", "Heads", ["figure heads", "text heads", "folded heads", "table masked"]),
         ("scores", "Scores", ["figure scores", "table documents_cut", "table correlations"]),
         ("selection", "What was selected", ["table selection", "figure sources", "folded sources"]),

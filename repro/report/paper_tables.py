@@ -13,7 +13,7 @@ from typing import Any
 from repro.report import mirror, paper, selected, summary
 from repro.report.outcomes import seed_values
 from repro.report.run_tables import CHANCE_NOTE, POWER
-from repro.report.table import NOT_RUN, Cell, Interval, Number, Table
+from repro.report.table import CHANCE, NOT_RUN, Cell, Interval, Number, Table
 from repro.store import finite
 
 BASELINE, TREATED, RANDOM = "full", "full_plus_attention_influence", "full_plus_random"  # arms of exp=paper_mixture
@@ -132,12 +132,12 @@ def _has(result: Result, metric: str) -> bool:
 
 
 def percent(result: Result, arm: str, metrics: list[str]) -> Cell:
-    """Mean over seeds in percent, starred at chance, or why there is none."""
+    """Mean over seeds in percent, marked at chance, or why there is none."""
     found = values(result, arm, metrics) if metrics else {}
     if not found:
         return NOT_RUN
     at_chance = all(m in result.summary["arms"][arm]["at_chance"] for m in metrics)
-    return Number(100 * mean(found.values()), 2, "*" if at_chance else "")
+    return Number(100 * mean(found.values()), 2, CHANCE if at_chance else "")
 
 
 def table1(results: list[Result]) -> Table:
@@ -177,12 +177,14 @@ def own_table(name: str, title: str, results: list[Result], contrasts: list[tupl
         for treatment, control in contrasts:
             arm = result.summary["arms"].get(treatment)
             first = next(iter(arm["seeds"].values()), {}).get("metrics", {}) if arm else {}
-            for metric in (m for m in first if "perplexity" not in m):  # bits per byte say the same
+            for metric in (m for m in first if "perplexity" not in m and "_acc/" not in m):  # bits per byte say the same
                 gap = difference(result, treatment, control, [metric], digits=4)
-                means = [values(result, a, [metric]) for a in (treatment, control)]
-                shown = [Number(mean(v.values()), 4) if v else NOT_RUN for v in means]
+                means = {a: values(result, a, [metric]) for a in (treatment, control)}
+                marks = {a: CHANCE if v and metric in result.summary["arms"][a]["at_chance"] else "" for a, v in means.items()}
+                shown = [Number(mean(v.values()), 4, marks[a]) if v else NOT_RUN for a, v in means.items()]
                 rows.append([result.label, f"{treatment} − {control}", metric, *shown, *gap.cells])
     notes = [POWER, "Bits per byte: lower is better. Paired by seed; 95 % t-intervals, not corrected for the number of rows."]
+    notes += [CHANCE_NOTE] if any(getattr(cell, "mark", "") for row in rows for cell in row) else []
     notes += _left_out(results)
     return Table(name, title, columns, rows or [[NOT_RUN, *[None] * 7]], notes)
 

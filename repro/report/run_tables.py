@@ -5,13 +5,13 @@ from __future__ import annotations
 from statistics import mean
 from typing import Any
 
-from repro.report import agreement, compute, cuts, evolution, mirror, planted, selected
+from repro.report import agreement, benchmarks, compute, cuts, endpoint, evolution, mirror, planted, selected
 from repro.report.figures import artifacts, selected_shares
 from repro.report.outcomes import evaluated, out_of_reach, unit
-from repro.report.table import Cell, Interval, Number, Table
+from repro.report.table import CHANCE, Cell, Interval, Number, Table
 
 POWER = "could see: the smallest true difference that this many seeds with this spread see with 80 % power."
-CHANCE_NOTE = "\\* not shown to be above chance: in no average, in no verdict."
+CHANCE_NOTE = f"{CHANCE.strip()}: not shown to be above chance; in no average, in no verdict."
 
 
 def tables(summary: dict[str, Any]) -> list[Table]:
@@ -19,6 +19,7 @@ def tables(summary: dict[str, Any]) -> list[Table]:
     makers = (outcome, contrasts, per_seed, missing, correlations, selection, sources, corpus, heads, cost)
     return (
         [table for maker in makers if (table := maker(summary)) is not None]
+        + benchmarks.tables(summary)
         + cuts.tables(summary)
         + selected.tables(summary)
         + planted.tables(summary)
@@ -30,8 +31,9 @@ def tables(summary: dict[str, Any]) -> list[Table]:
 
 
 def primary_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """Comparisons of the primary contrast that have an interval."""
-    return [row for row in summary.get("comparisons", []) if row["primary"] and row["low"] is not None]
+    """Comparisons of the primary contrast that have an interval, without parts of benchmarks (their tables show those)."""
+    rows = summary.get("comparisons", [])
+    return [row for row in rows if row["primary"] and row["low"] is not None and not row.get("exploratory")]
 
 
 def _interval(row: dict[str, Any], digits: int = 4) -> Interval:
@@ -51,7 +53,7 @@ def outcome(summary: dict[str, Any]) -> Table | None:
         cells: list[Cell] = []
         for arm in arms:
             values = arm_values(summary, arm, metric)
-            mark = "*" if metric in summary["arms"][arm].get("at_chance", []) else ""
+            mark = CHANCE if metric in summary["arms"][arm].get("at_chance", []) else ""
             cells.append(Number(mean(values), 4, mark) if values else "not run")
         secondary = "at chance" if row["at_chance"] else _number(row["p_holm"], 3)
         p = "primary" if metric == summary["endpoint"] else secondary
@@ -61,7 +63,7 @@ def outcome(summary: dict[str, Any]) -> Table | None:
     notes = [
         f"Means and differences over {unit(summary)}, two-sided 95 % t-intervals. ↓ lower is better, ↑ higher is better.",
         *mirror.notes(summary),
-        f"Primary endpoint: {summary['endpoint']}. All other rows are secondary; their p values are Holm-corrected "
+        f"Primary endpoint, {endpoint.sentence(summary)} All other rows are secondary; their p values are Holm-corrected "
         "together with those of the other contrasts on the endpoint.",
         *out_of_reach(summary),
         POWER,

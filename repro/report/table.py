@@ -11,6 +11,7 @@ from pathlib import Path
 from repro.store import atomic
 
 NOT_RUN = "not run"
+CHANCE = " (chance)"  # behind an accuracy whose interval covers chance; a star would read as a finding
 
 
 @dataclass(frozen=True)
@@ -22,16 +23,17 @@ class Interval:
     high: float
     digits: int = 3
     signed: bool = True  # a difference; shares have no sign
+    mark: str = ""
 
     def __str__(self) -> str:
         sign = "+" if self.signed else ""
         value, low, high = (_digits(x, self.digits, sign) for x in (self.value, self.low, self.high))
-        return f"{value} [{low}, {high}]"
+        return f"{value} [{low}, {high}]{self.mark}"
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number with its printed digits and a mark (``*`` for chance level)."""
+    """A number with its printed digits and a mark (:data:`CHANCE`)."""
 
     value: float
     digits: int = 3

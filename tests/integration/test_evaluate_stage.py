@@ -172,7 +172,7 @@ def test_items_with_non_finite_log_likelihoods_are_named_and_left_out(folders):
     poisoned = pl.read_parquet(folders / "poisoned" / "items.parquet").filter(pl.col("task") == "piqa")
     left_out = poisoned.filter(~pl.col("finite"))
     assert sorted(left_out["doc_id"]) == sorted(named)
-    assert left_out.select("acc", "acc_norm", "gold_bits_per_byte", "margin").null_count().row(0) == (len(named),) * 4
+    assert left_out.select("acc", "acc_norm", "gold_bits_per_byte", "gold_probability").null_count().row(0) == (len(named),) * 4
 
 
 def test_a_users_own_task_by_the_path_of_its_yaml(folders, tmp_path):

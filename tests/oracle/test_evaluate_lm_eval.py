@@ -125,7 +125,8 @@ def test_per_item_columns_equal_the_models_own_probabilities(here):
         assert row["gold_loglikelihood"] == pytest.approx(scores[gold], rel=1e-4)
         assert row["gold_bytes"] == n_bytes
         assert row["gold_bits_per_byte"] == pytest.approx(-scores[gold] / math.log(2) / n_bytes, rel=1e-4)
-        assert row["margin"] == pytest.approx(weights[gold] - max(np.delete(weights, gold)), abs=1e-4)
+        assert row["gold_probability"] == pytest.approx(weights[gold], abs=1e-4)
+        assert row["other_loglikelihood"] == pytest.approx(max(np.delete(scores, gold)), rel=1e-4)
         assert row["n_choices"] == 4
         assert row["acc"] == float(np.argmax(scores) == gold)
     for row, line in zip(
@@ -137,7 +138,7 @@ def test_per_item_columns_equal_the_models_own_probabilities(here):
         expected = loglikelihood(model, tokenizer, context, f" {last}")
         assert row["gold_loglikelihood"] == pytest.approx(expected, rel=1e-4)
         assert row["gold_bytes"] == len(f" {last}".encode())
-        assert row["margin"] is None
+        assert row["gold_probability"] is None
 
 
 def test_summary_follows_from_the_items(here):

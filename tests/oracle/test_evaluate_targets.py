@@ -141,10 +141,8 @@ def test_gold_is_what_the_author_means_and_what_lm_eval_counts(here, name, with_
         found = np.array([response[0][0] for response in sample["resps"]])
         assert row["acc"] == sample["acc"] == float(int(found.argmax()) in gold)
         assert row["gold_loglikelihood"] == max(found[gold])
-        assert row["margin"] == pytest.approx(
-            sum(p for i, p in enumerate(np.exp(found) / np.exp(found).sum()) if i in gold)
-            - max(p for i, p in enumerate(np.exp(found) / np.exp(found).sum()) if i not in gold)
-        )
+        shares = np.exp(found) / np.exp(found).sum()
+        assert row["gold_probability"] == pytest.approx(sum(shares[i] for i in gold))
         if with_shots and not name.startswith("prompts"):
             assert any(f" {word}\n\n" in sample["arguments"][0][0] for word in [*WORDS, "7", "8", "9", "1", "2", "3"])
 

@@ -173,10 +173,10 @@ def _evaluate(context: Context, seed: int, shift: float, arm: str) -> None:
         right = numpy.arange(500) < round(500 * share) + generator.integers(-5, 6)
         metrics[name] = {"value": float(right.mean()), "stderr": 0.02, "n": 500, "chance": chance or None}
         rows += [{"entry": task, "task": task, "filter": "none", "doc_id": i, "metrics": json.dumps({metric: float(r)}), "finite": True,
-                  "gold_bits_per_byte": None, "margin": None} for i, r in enumerate(right)]  # fmt: skip
-    polars.DataFrame(rows, schema_overrides={"gold_bits_per_byte": polars.Float64, "margin": polars.Float64}).write_parquet(
-        context.out / "items.parquet"
-    )
+                  "gold_bits_per_byte": None, "gold_probability": None} for i, r in enumerate(right)]  # fmt: skip
+    polars.DataFrame(
+        rows, schema_overrides={"gold_bits_per_byte": polars.Float64, "gold_probability": polars.Float64}
+    ).write_parquet(context.out / "items.parquet")
     texts = [{"kind": "out_of_corpus", "source": "wikitext", "doc_id": str(i), "bits": (base + shift + 0.1) * n, "n_bytes": n, "n_tokens": n}
              for i, n in enumerate(range(50, 70))]  # fmt: skip
     polars.DataFrame(texts).write_parquet(context.out / "texts.parquet")

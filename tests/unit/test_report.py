@@ -93,7 +93,7 @@ def test_metrics_at_chance_are_marked_and_enter_no_average(run):
     assert seed["accuracy_average"]["value"] == pytest.approx(numpy.mean([seed[m]["value"] for m in sealed["averaged"]]))
     table = run_tables.outcome(sealed)
     row = next(r for r in table.rows if str(r[0]).startswith("piqa"))
-    assert str(row[table.columns.index("random")]).endswith("*")
+    assert str(row[table.columns.index("random")]).endswith(" (chance)")
 
 
 def test_a_task_at_chance_in_every_arm_leaves_average_and_holm(tmp_path):
@@ -229,7 +229,7 @@ def test_the_page_asks_no_network_and_escapes_documents(run):
 def test_every_plot_has_words_for_those_who_cannot_see_it(run):
     html = (run[0] / "report.html").read_text()
     drawn = figures.figures(run[1])
-    assert len(drawn) == 7
+    assert len(drawn) == 8
     for plot in drawn:
         assert len(plot.alt) > 20 and f'data-plot="{plot.name}"' in html
         assert json.loads(json.dumps(interactive.to_plotly(plot)))["data"]
@@ -325,7 +325,7 @@ def test_variance_from_texts_equals_the_jackknife_of_the_ratio(tmp_path):
         polars.DataFrame({"kind": "out_of_corpus", "source": "w", "doc_id": [str(i) for i in range(60)], "bits": rows[side], "n_bytes": n_bytes,
                           "n_tokens": n_bytes}).write_parquet(tmp_path / side / "texts.parquet")  # fmt: skip
         polars.DataFrame(schema={"task": polars.String, "entry": polars.String, "filter": polars.String, "doc_id": polars.Int64, "metrics": polars.String,
-                                 "finite": polars.Boolean, "gold_bits_per_byte": polars.Float64, "margin": polars.Float64}).write_parquet(tmp_path / side / "items.parquet")  # fmt: skip
+                                 "finite": polars.Boolean, "gold_bits_per_byte": polars.Float64, "gold_probability": polars.Float64}).write_parquet(tmp_path / side / "items.parquet")  # fmt: skip
     found = items.item_variances([(tmp_path / "treatment", tmp_path / "control")])
     gaps = rows["treatment"] - rows["control"]
     left_out = numpy.array([(gaps.sum() - gaps[i]) / (n_bytes.sum() - n_bytes[i]) for i in range(60)])

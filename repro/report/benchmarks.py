@@ -1,0 +1,285 @@
+"""Benchmarks of a run: accuracy with its chance level, beside it the likelihood of the right answer, which leaves the floor
+first; BLiMP by phenomenon with what word frequencies and n-grams alone would score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import mean
+from typing import Any
+
+from repro.report.outcomes import ACCURACIES, interval, metrics
+from repro.report.plots import Panel, Plot, Series
+from repro.report.table import CHANCE, Cell, Interval, Number, Table
+
+GREY = 6  # of plots.COLOURS
+LIKELIHOODS = {
+    "gold_probability": "probability of the right answer ↑",
+    "gold_bits_per_byte": "bits per byte of the right answer ↓",
+}
+MEASURES = (
+    "Probability of the right answer: its likelihood over the sum of those of all choices. Bits per byte of the right answer: "
+    "its likelihood alone, over its UTF-8 bytes; defined for tasks without choices too."
+)
+
+
+def tables(summary: dict[str, Any]) -> list[Table]:
+    """The tables there is data for."""
+    return [table for maker in (likelihoods, blimp, over_baselines) if (table := maker(summary)) is not None]
+
+
+def figures(summary: dict[str, Any]) -> list[Plot]:
+    """The plots there is data for."""
+    return [plot for maker in (accuracies, during_training, by_share) if (plot := maker(summary)) is not None]
+
+
+def tasks(summary: dict[str, Any]) -> dict[str, list[str]]:
+    """{task: its headline accuracy, probability and bits per byte of the right answer, as far as every arm has them}."""
+    arms = list(summary["arms"].values())
+    shared = [m for m in metrics(arms[0]) if all(m in metrics(arm) for arm in arms)] if arms else []
+    found: dict[str, list[str]] = {}
+    for task in dict.fromkeys(m.partition("/")[2] for m in shared if m.partition("/")[0] in LIKELIHOODS):
+        headline = [m for name in ACCURACIES for m in shared if m.rpartition("/") == (task, "/", name)][:1]
+        found[task] = headline + [f"{group}/{task}" for group in LIKELIHOODS if f"{group}/{task}" in shared]
+    return found
+
+
+def _guess(summary: dict[str, Any], metric: str) -> float | None:
+    """What guessing gives: the chance level of an accuracy, or that of a probability."""
+    for arm in summary["arms"].values():
+        for seed in arm["seeds"].values():
+            if cell := seed.get("metrics", {}).get(metric):
+                return cell.get("chance", cell.get("guess"))
+    return None
+
+
+def _cell(arm: dict[str, Any], metric: str) -> Cell:
+    found = interval(arm, metric)
+    mark = CHANCE if metric in arm.get("at_chance", []) else ""
+    return Interval(*found, signed=False, mark=mark) if found else Number(_mean(arm, metric), 3, mark)
+
+
+def _mean(arm: dict[str, Any], metric: str) -> float:
+    return mean(seed["metrics"][metric]["value"] for seed in arm["seeds"].values())
+
+
+def _primary(summary: dict[str, Any]) -> tuple[list[str], Callable[[str], Cell]]:
+    """Column of the primary contrast, and its difference on a metric; no column without one."""
+    rows = {row["metric"]: row for row in summary.get("comparisons", []) if row["primary"]}
+    if not rows:
+        return [], lambda metric: None
+    first = next(iter(rows.values()))
+
+    def difference(metric: str) -> Cell:
+        row = rows.get(metric)
+        whole = row is not None and row["low"] is not None
+        return Interval(row["difference"], row["low"], row["high"]) if row is not None and whole else None
+
+    return [f"{first['treatment']} − {first['control']} [95 %]"], difference
+
+
+def likelihoods(summary: dict[str, Any]) -> Table | None:
+    """One row a task and measure: what guessing gives, every arm, and the primary contrast."""
+    column, difference = _primary(summary)
+    rows: list[list[Cell]] = []
+    for task, measured in tasks(summary).items():
+        for metric in measured:
+            group = metric.partition("/")[0]
+            name = LIKELIHOODS.get(group, f"{metric.rpartition('/')[2]} ↑")
+            cells = [_cell(arm, metric) for arm in summary["arms"].values()]
+            guess = _guess(summary, metric)
+            row: list[Cell] = [task, name, None if guess is None else Number(guess, 3), *cells]
+            rows.append([*row, difference(metric)] if column else row)
+    if not rows:
+        return None
+    notes = [MEASURES, f"95 % intervals over seeds and items.{chance_note(rows)}"]
+    if column:
+        notes.append("Differences are shown for reading; words stand in the outcome table alone.")
+    return Table("likelihoods", "Benchmarks: accuracy and likelihood of the right answer",
+                 ["task", "measure", "guessing", *summary["arms"], *column], rows, notes)  # fmt: skip
+
+
+def chance_note(rows: list[list[Cell]]) -> str:
+    """What the mark means, where it stands."""
+    marked = any(getattr(cell, "mark", "") for row in rows for cell in row)
+    return f"{CHANCE}: not shown to be above chance, so in no average and no verdict." if marked else ""
+
+
+def _blimp_metrics(summary: dict[str, Any]) -> dict[str, str]:
+    """{metric: what it is called} of every entry of minimal pairs: over all, then by phenomenon."""
+    arms = list(summary["arms"].values())
+    found: dict[str, str] = {}
+    for metric in metrics(arms[0]) if arms else []:
+        entry, _, name = metric.partition("/")
+        if "clusters" in next(iter(arms[0]["seeds"].values()))["metrics"][metric] and all(metric in metrics(a) for a in arms):
+            found[metric] = f"{entry}, all" if name == "acc" else name.replace("_", " ")
+    return found
+
+
+def blimp(summary: dict[str, Any]) -> Table | None:
+    """Accuracy on minimal pairs, over all paradigms and by phenomenon: arms, baselines, the primary contrast."""
+    found = _blimp_metrics(summary)
+    if not found:
+        return None
+    column, difference = _primary(summary)
+    arms, baselines = summary["arms"], summary.get("baselines", {}).get("baselines", {})
+    rows: list[list[Cell]] = []
+    for metric, name in found.items():
+        cell = next(iter(next(iter(arms.values()))["seeds"].values()))["metrics"][metric]
+        row: list[Cell] = [name, cell["clusters"], cell["n"], *(_cell(arm, metric) for arm in arms.values())]
+        row += [_baseline(base["metrics"].get(metric)) for base in baselines.values()]
+        rows.append([*row, difference(metric)] if column else row)
+    names = [row["name"] for row in baselines.values()]
+    notes = [
+        "Share of pairs whose grammatical sentence is the likelier one, in float32; equal likelihoods count half. Mean over "
+        "paradigms; 95 % intervals over seeds and paradigms (pairs of a paradigm come from one template and are no "
+        f"independent items). Guessing gives 0.5.{chance_note(rows)}",
+        "Phenomena are shown for reading: they are not tested.",
+        f"Ties: {_ties(summary, found)}.",
+    ]
+    if baselines:
+        text = summary["baselines"]["trained_on"]
+        notes.append(
+            f"{' and '.join(names)}: counted on {text['bytes'] / 1e6:.1f} MB of the unselected training corpus "
+            f"({text['documents']:,} documents, {text['words']:,} words and sentence starts)."
+        )
+    columns = ["phenomenon", "paradigms", "pairs", *arms, *names, *column]
+    return Table("blimp", "BLiMP: grammatical against ungrammatical", columns, rows, notes)
+
+
+def _baseline(cell: dict[str, Any] | None) -> Cell:
+    from repro.evaluate.minimal_pairs import wide
+
+    if cell is None:
+        return "not run"
+    if cell["stderr"] is None:
+        return Number(cell["value"], 3, CHANCE)
+    half = wide(cell["clusters"]) * cell["stderr"]
+    mark = CHANCE if cell["value"] - half <= cell["chance"] else ""
+    return Interval(cell["value"], cell["value"] - half, cell["value"] + half, signed=False, mark=mark)
+
+
+def _ties(summary: dict[str, Any], found: dict[str, str]) -> str:
+    """How many pairs had equal likelihoods, in words."""
+    said = []
+    for metric in (m for m in found if m.endswith("/acc")):
+        for name, arm in summary["arms"].items():
+            counts = [seed["metrics"][metric].get("ties", 0) for seed in arm["seeds"].values()]
+            span = f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
+            said.append(f"{name} {span}")
+        for row in summary.get("baselines", {}).get("baselines", {}).values():
+            if metric in row["metrics"]:
+                said.append(f"{row['name']} {row['metrics'][metric]['ties']:,}")
+    return ", ".join(said)
+
+
+def over_baselines(summary: dict[str, Any]) -> Table | None:
+    """By how much every arm is ahead of word frequencies and n-grams on the same pairs."""
+    rows: list[list[Cell]] = []
+    for base in summary.get("baselines", {}).get("baselines", {}).values():
+        for arm, by_metric in base["over"].items():
+            for metric in (m for m in by_metric if m.endswith("/acc")):
+                found = by_metric[metric]
+                if found["low"] is None:
+                    cell: Cell = Number(found["difference"], 3)
+                else:
+                    cell = Interval(found["difference"], found["low"], found["high"])
+                rows.append([metric.partition("/")[0], arm, base["name"], cell, found["seeds"]])
+    if not rows:
+        return None
+    notes = ["Paired by pair; 95 % intervals over seeds and paradigms, uncorrected; of one seed over paradigms alone."]
+    columns = ["task", "arm", "baseline", "accuracy over it [95 %]", "seeds"]
+    return Table("over_baselines", "Minimal pairs: models over baselines", columns, rows, notes)
+
+
+def accuracies(summary: dict[str, Any]) -> Plot | None:
+    """Headline accuracy of every task and arm with its interval, the chance level beside it."""
+    named = {task: found[0] for task, found in tasks(summary).items() if not found[0].startswith(tuple(LIKELIHOODS))}
+    if not named:
+        return None
+    series = []
+    for name, arm in summary["arms"].items():
+        means = [_mean(arm, metric) for metric in named.values()]
+        ends = [interval(arm, m) or (v, v, v) for m, v in zip(named.values(), means, strict=True)]
+        series.append(Series(name, means, list(named), "interval", [e[1] for e in ends], [e[2] for e in ends]))
+    for base in summary.get("baselines", {}).get("baselines", {}).values():
+        there = {task: base["metrics"][m]["value"] for task, m in named.items() if m in base["metrics"]}
+        if there:
+            values = list(there.values())
+            series.append(Series(base["name"], values, list(there), "interval", values, values))
+    levels = {task: level for task, m in named.items() if (level := _guess(summary, m)) is not None}
+    values = list(levels.values())
+    series.append(Series("chance", values, list(levels), "interval", values, values, colour=GREY))
+    at = [f"{task} ({arm})" for arm, row in summary["arms"].items() for task, m in named.items() if m in row["at_chance"]]
+    alt = f"Accuracy by task and arm with 95 % intervals and the level of guessing. At chance: {', '.join(at) or 'none'}."
+    return Plot("accuracies", "Accuracy and chance, 95 % intervals", alt, [Panel("", "accuracy", "", series)])
+
+
+def during_training(summary: dict[str, Any]) -> Plot | None:
+    """Accuracy, probability and bits per byte of the right answer of every task against the tokens read."""
+
+    def points(arm: dict[str, Any], metric: str) -> dict[float, list[float]]:
+        found: dict[float, list[float]] = {}
+        for seed in arm["seeds"].values():
+            end = {seed["loss"][-1][0]: seed.get("metrics", {})} if seed.get("loss") else {}
+            for tokens, cells in {**seed.get("checkpoints", {}), **end}.items():
+                if metric in cells:
+                    found.setdefault(float(tokens), []).append(cells[metric]["value"])
+        return found
+
+    lines = {name: (lambda metric, arm=arm: points(arm, metric)) for name, arm in summary["arms"].items()}
+    return _drawn(summary, "benchmarks_training", "Benchmarks during training", "training tokens", lines)
+
+
+def by_share(summary: dict[str, Any]) -> Plot | None:
+    """The same against the share of the corpus kept: one line a selector."""
+    selectors: dict[str, list[str]] = {}
+    for name, arm in summary["arms"].items():
+        strata = "".join(f", {key} {value}" for key, value in arm.get("strata", {}).items())
+        line = arm["select"]["selector"] + strata + (", equal passes" if arm["equal_passes"] else "")
+        selectors.setdefault(line, []).append(name)
+    whole = selectors.pop("all", [])[:1]
+
+    def points(names: list[str], metric: str) -> dict[float, list[float]]:
+        arms = [summary["arms"][name] for name in names + whole]
+        found = {100.0 * a["share"]: [s["metrics"][metric]["value"] for s in a["seeds"].values()] for a in arms}
+        return found if len({summary["arms"][name]["share"] for name in names}) > 1 else {}
+
+    lines = {line: (lambda metric, names=names: points(names, metric)) for line, names in selectors.items()}
+    return _drawn(summary, "benchmarks_share", "Benchmarks by how much is kept", "% of the corpus kept", lines)
+
+
+def _drawn(
+    summary: dict[str, Any], name: str, title: str, axis: str, lines: dict[str, Callable[[str], dict[float, list[float]]]]
+) -> Plot | None:
+    """A panel a task and measure: means over seeds in bands of t-intervals; what guessing and baselines give is dashed."""
+    from repro.report.figures import _with_intervals
+
+    panels = []
+    for task, measured in tasks(summary).items():
+        for metric in measured:
+            series = []
+            for line, points in lines.items():
+                found = dict(sorted(points(metric).items()))
+                if len(found) > 1:
+                    series.append(_with_intervals(line, list(found), list(found.values())))
+            if not series:
+                continue
+            ends = [min(s.x[0] for s in series), max(s.x[-1] for s in series)]
+            for label, level, colour in _levels(summary, metric):
+                series.append(Series(label, ends, [level, level], "line", dashed=True, colour=colour))
+            measure = {"gold_probability": "probability", "gold_bits_per_byte": "bits per byte"}.get(metric.partition("/")[0])
+            panels.append(Panel(task, axis, measure or "accuracy", series))
+    if not panels:
+        return None
+    said = [f"{p.title} {p.ylabel}: " + ", ".join(f"{s.name} {s.y[-1]:.3f}" for s in p.series) for p in panels]
+    return Plot(name, title, f"Means over seeds with 95 % intervals; at the end {'; '.join(said)}.", panels)
+
+
+def _levels(summary: dict[str, Any], metric: str) -> list[tuple[str, float, int]]:
+    """(name, level, colour) of the flat lines of a panel."""
+    guess = _guess(summary, metric)
+    found = [] if guess is None else [("chance", guess, GREY)]
+    for number, base in enumerate(summary.get("baselines", {}).get("baselines", {}).values()):
+        if metric in base["metrics"]:
+            found.append((base["name"], base["metrics"][metric]["value"], GREY + 1 - 3 * number))
+    return found
