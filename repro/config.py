@@ -79,6 +79,8 @@ class Corpus:
 
     kind: str = "installed"  # installed | files | hub
     paths: list[str] = field(default_factory=list)  # files: files, folders or globs
+    folder: str | None = None  # files: one folder, instead of paths
+    checksums: dict[str, str] = field(default_factory=dict)  # files: sha256 by name of all that corpus.folder may hold
     text_field: str = "text"
     id_field: str = "id"
     group_field: str = "group"
@@ -92,6 +94,7 @@ class Corpus:
     blob_url: str = "https://softwareheritage.s3.amazonaws.com/content/{}"  # hub: where texts of blob ids are
     max_tokens_per_domain: int | None = None  # estimated as bytes / 4; a deterministic sample by hash(seed, id)
     max_documents_per_domain: int | None = None
+    sample: str = "first"  # first (draw, then clean what was drawn) | last (clean everything, then draw: limits are reached)
     min_characters: int = 200
     max_bytes: int = 1_000_000  # longer documents are dropped and counted
     near_duplicates: str = "cluster"  # cluster (kept, but never split) | drop (keep one per cluster) | off
@@ -109,13 +112,20 @@ class Corpus:
         self.near_duplicates = "off" if self.near_duplicates == "False" else self.near_duplicates  # YAML reads a bare off so
         one_of("corpus.near_duplicates", self.near_duplicates, ("cluster", "drop", "off"))
         one_of("corpus.minhash", self.minhash, ("datasketch", "datatrove"))
+        one_of("corpus.sample", self.sample, ("first", "last"))
         require(0 <= self.heldout_share < 1, f"corpus.heldout_share={self.heldout_share} must be in [0, 1)")
         require(0 < self.minhash_threshold <= 1, f"corpus.minhash_threshold={self.minhash_threshold} must be in (0, 1]")
         at_least(0, "corpus", self, "min_characters")
         at_least(1, "corpus", self, "max_bytes", "max_tokens_per_domain", "max_documents_per_domain", "shard_documents")
         at_least(2, "corpus", self, "minhash_permutations")
+        require(not (self.folder and self.paths), "corpus.folder and corpus.paths exclude each other: give one of them")
         require(
-            self.kind != "files" or bool(self.paths),
+            not self.checksums or bool(self.folder),
+            f"these files come with checksums and need corpus.folder=DIR: a folder of {next(iter(self.checksums), '')} and "
+            f"{len(self.checksums) - 1} more",
+        )
+        require(
+            self.kind != "files" or bool(self.paths or self.folder),
             "corpus=files needs corpus.paths=[file or folder, ...]: .jsonl, .jsonl.gz, .jsonl.zst, .parquet or .txt",
         )
         require(

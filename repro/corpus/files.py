@@ -10,6 +10,7 @@ import codecs
 import glob
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from repro.store import RepeatedKey, unique
 
 LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst", ".json.gz", ".json.zst")
 TEXT = (".txt", ".md", ".rst", ".tex", ".html", ".py", ".c", ".cpp", ".h", ".java", ".js", ".ts", ".go", ".rs")
+SHARD = re.compile(r"(?:.*/)?([^/]+)-\d{5}\.[^/]+")
 KNOWN = (*LINES, ".parquet", *TEXT)
 
 
@@ -30,6 +32,8 @@ def identity(settings: Corpus) -> dict[str, Any]:
     """Digests of the files' content and the settings that read them; neither folder nor order of files counts."""
     found = files(settings)
     digests = assets.content_digests([path for path, _ in found])
+    if settings.checksums:
+        _check(settings, {name: digest for (_, name), digest in zip(found, digests, strict=True)})
     # A name matters only where the text lies bare (it becomes the id) or where the folder is the domain.
     named = [
         (name if _kind(path) == "text" or settings.domain_from == "folder" else "", digest)
@@ -39,11 +43,26 @@ def identity(settings: Corpus) -> dict[str, Any]:
     return {"files": sorted(named), **fields}
 
 
+def _check(settings: Corpus, found: dict[str, str]) -> None:
+    """Refuse a folder that is not, file by file, what ``corpus.checksums`` says."""
+    wanted = settings.checksums
+    missing, foreign = sorted(wanted.keys() - found), sorted(found.keys() - wanted)
+    damaged = sorted(name for name in wanted.keys() & found if wanted[name] != found[name])
+    for names, fault, mend in (
+        (missing, "is missing", "copy it there"),
+        (foreign, "does not belong there", "move it elsewhere, or read the folder with corpus=files"),
+        (damaged, "has another sha256 than corpus.checksums says", "it is damaged or of another version: copy it anew"),
+    ):
+        more = f" (and so for {len(names) - 1} more)" if len(names) > 1 else ""
+        require(not names, f"corpus.folder={settings.folder}: {names[0] if names else ''} {fault}; {mend}{more}")
+
+
 def expected_tokens(settings: Corpus) -> tuple[float, int]:
-    """(tokens in all, domains): files hold four bytes a token, packed ones four times as many."""
-    packed = (".gz", ".zst", ".parquet")
-    n_bytes = sum(path.stat().st_size * (4 if path.name.endswith(packed) else 1) for path, _ in files(settings))
-    return n_bytes / 4, len(settings.domains) or 4
+    """(tokens in all, domains): files hold four bytes a token, packed ones four times as many; shards name their domain."""
+    packed, found = (".gz", ".zst", ".parquet"), files(settings)
+    n_bytes = sum(path.stat().st_size * (4 if path.name.endswith(packed) else 1) for path, _ in found)
+    named = {shard[1] for _, name in found if (shard := SHARD.fullmatch(name))}
+    return n_bytes / 4, len(settings.domains or named) or 4
 
 
 _FIELDS = ("text_field", "id_field", "group_field", "source_field", "license_field", "domain_from", "domain_field", "domain")
@@ -68,7 +87,7 @@ def _look(settings: Corpus) -> tuple[list[tuple[Path, str]], list[Path]]:
     """What can be read, and what in the folders cannot: files of other kinds and links to nothing; hidden ones do not count."""
     found: dict[Path, str] = {}
     skipped: list[Path] = []
-    for given in settings.paths:
+    for given in [settings.folder] if settings.folder else settings.paths:
         paths = parquet.matches(given, recursive=True)
         if not paths and not glob.has_magic(given):
             paths = [Path(given).expanduser()]

@@ -163,15 +163,14 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def choose(settings: Corpus, candidates: list[Candidate], tally: Tally) -> list[Candidate]:
-    """What is neither a copy nor beyond the size asked for, in the order of the spool; no order of files matters.
+def unique(candidates: list[Candidate], tally: Tally) -> list[Candidate]:
+    """What is no copy, in the order of the spool; no order of files matters.
 
-    Of documents with the same text the smallest id stays, of those with one id the smallest digest. The sample takes
-    documents in the order of hash(seed, id) while they fit ``max_tokens_per_domain`` and ``max_documents_per_domain``.
+    Of documents with the same text the smallest id stays, of those with one id the smallest digest.
     """
     digests: set[str] = set()
     ids: set[str] = set()
-    unique = []
+    taken = []
     twins = 0
     for found in sorted(candidates, key=lambda c: (c.id, c.digest, c.domain)):
         if found.digest in digests:
@@ -182,19 +181,28 @@ def choose(settings: Corpus, candidates: list[Candidate], tally: Tally) -> list[
         else:
             digests.add(found.digest)
             ids.add(found.id)
-            unique.append(found)
+            taken.append(found)
     if twins > max(50, len(candidates) // 10):
         raise SettingError(
             f"corpus: {twins} of {len(candidates)} documents share their id with another text (such as "
             f"{tally.examples['duplicate_id'][0]!r}); set corpus.id_field=NAME; with a field that does not exist "
             "ids are made from the text"
         )
+    return sorted(taken, key=lambda c: (c.file, c.row))
+
+
+def sample(settings: Corpus, candidates: list[Candidate], tally: Tally) -> list[Candidate]:
+    """What is not beyond the size asked for, in the order of the spool.
+
+    Documents are taken in the order of hash(seed, id) while they fit ``max_tokens_per_domain`` and
+    ``max_documents_per_domain``.
+    """
     taken = []
     documents: Counter[str] = Counter()
     n_bytes: Counter[str] = Counter()
     most_documents = settings.max_documents_per_domain or len(candidates)
     most_bytes = settings.max_tokens_per_domain * BYTES_PER_TOKEN if settings.max_tokens_per_domain else float("inf")
-    for found in sorted(unique, key=lambda c: sampling_key(settings.seed, c.id)):
+    for found in sorted(candidates, key=lambda c: sampling_key(settings.seed, c.id)):
         domain = found.domain
         if documents[domain] >= most_documents or n_bytes[domain] + found.n_bytes > most_bytes:
             tally.drop("beyond_the_size_asked_for", domain, found.id)

@@ -29,6 +29,8 @@ def stage(settings: Corpus, items: Stage | None) -> Stage:
     identity: dict[str, Any] = {key: getattr(settings, key) for key in SETTINGS}
     identity["domains"] = sorted(settings.domains)
     identity["source"] = sources.identity(settings)
+    if settings.sample != "first":
+        identity["sample"] = settings.sample
     inputs = {"items": items} if items is not None and settings.decontaminate else {}
     return Stage("corpus", settings.kind, identity, lambda context: run(context, settings), inputs, 2, summary)
 
@@ -86,8 +88,14 @@ def run(context: Context, settings: Corpus) -> None:
         shutil.rmtree(context.out / leftover, ignore_errors=True)
     spool, tally = context.out / "spool", select.Tally()
     candidates = select.spool(settings, spool, tally)
-    chosen = select.choose(settings, candidates, tally)
+    chosen = select.unique(candidates, tally)
+    if settings.sample == "first":
+        chosen = select.sample(settings, chosen, tally)
     kept, clusters = clean(settings, context, spool, chosen, tally)
+    if settings.sample == "last":
+        of = {candidate.id: cluster for candidate, cluster in zip(kept, clusters, strict=True)}
+        kept = select.sample(settings, kept, tally)
+        clusters = [of[candidate.id] for candidate in kept]
     tally.check(len(kept))
     if not kept:
         raise SettingError(f"corpus: no document is left of {tally.seen}: {tally.summary()}{_mend(tally)}")

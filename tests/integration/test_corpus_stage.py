@@ -9,7 +9,7 @@ import pytest
 from repro import items
 from repro.config import Corpus, Items
 from repro.corpus import installed
-from repro.corpus.documents import Document, read, shards
+from repro.corpus.documents import Document, read, sampling_key, shards
 from repro.corpus.stage import stage
 from repro.store import Store, read_json
 
@@ -79,6 +79,26 @@ def test_shards_hold_the_documented_columns_and_at_most_the_rows_asked_for(tmp_p
     train, held = read(folder), read(folder, "heldout")
     assert not set(train["group"]) & set(held["group"]) and not set(train["cluster"]) & set(held["cluster"])
     assert held.height > 0 and not (folder / "spool").exists()
+
+
+def test_a_sample_drawn_last_has_the_size_asked_for_and_is_the_head_of_the_cleaned_order(tmp_path):
+    """Drawn first, some of the sample are near-duplicates and go; drawn last, the limit is reached exactly."""
+    settings = save(tmp_path / "in", make_documents(400), 2)
+    settings.near_duplicates, settings.max_documents_per_domain = "drop", 100
+    first = read_json(Store(tmp_path / "w").ensure(stage(settings, None)) / "counts.json")["domains"]
+    settings.sample = "last"
+    limited = Store(tmp_path / "w").ensure(stage(settings, None))
+    settings.max_documents_per_domain = None
+    whole = Store(tmp_path / "w").ensure(stage(settings, None))
+    size = {d: c["documents"] + c["heldout_documents"] for d, c in read_json(limited / "counts.json")["domains"].items()}
+    assert size == {"a": 100, "b": 100} and any(c["documents"] + c["heldout_documents"] < 100 for c in first.values())
+    ids = {folder: {i for split in ("documents", "heldout") for i in read(folder, split)["doc_id"]} for folder in (limited, whole)}
+    for domain in "ab":
+        frames = [read(whole, split).filter(read(whole, split)["domain"] == domain) for split in ("documents", "heldout")]
+        order = sorted((i for frame in frames for i in frame["doc_id"]), key=lambda i: sampling_key(0, i))
+        assert ids[limited] & set(order) == set(order[:100])
+    train, held = read(limited), read(limited, "heldout")
+    assert held.height and not set(train["group"]) & set(held["group"])
 
 
 def test_near_duplicates_can_be_dropped_and_are_counted(tmp_path):

@@ -76,6 +76,8 @@ def test_a_new_arm_begins_with_what_it_selects():
         ("exp.arms.random.mixture.weight=many", "exp.arms.random.mixture.weight"),
         ("exp.arms.random.mixture=3", "must name an option"),
         ("corpus=files", "corpus.paths"),
+        ("corpus=wide", "need corpus.folder=DIR: a folder of books-00000.jsonl.zst and 21 more"),
+        ("corpus.sample=end", "corpus.sample='end' is not known; did you mean 'last'"),
         ("exp=", "name an experiment: exp=NAME with one of accuracy_vs_data"),
         ("scale=../scale/smoke", "is not known"),
         ("budget=0.3", "did you mean budget.<key>=0.3?"),
@@ -156,6 +158,7 @@ def test_every_shipped_yaml_composes(path, tmp_path):
     elif group not in ("exp", "scale"):
         needs = {
             "corpus/files": ["corpus.paths=[x.jsonl]"],
+            "corpus/wide": ["corpus.folder=x"],
             "items/folder": ["items.folder=x"],
             "proxy/folder": ["proxy.path=x"],
             "proxy/hub": ["proxy.repo=owner/name"],

@@ -1,6 +1,7 @@
 """A user's own files: what becomes a document, what is dropped and counted, what stops the run in one line."""
 
 import gzip
+import hashlib
 import json
 import os
 import re
@@ -356,3 +357,39 @@ def test_chinese_is_not_too_short(tmp_path):
     body = "".join(chr(0x4E00 + (i * 37) % 5000) for i in range(400))
     path = save(tmp_path / "a.jsonl", json.dumps({"id": "zh", "domain": "d", "text": body}))
     assert build(tmp_path, settings(path))[1]["kept"] == 1
+
+
+def pinned(folder, **fields):
+    """Settings that say what the folder holds now."""
+    found = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.glob("*.jsonl")}
+    return Corpus(kind="files", folder=str(folder), checksums=found, **fields)
+
+
+def test_a_folder_that_is_as_its_checksums_say_is_read_like_any_other(tmp_path):
+    for name in ("web-00000", "math-00000"):
+        save(tmp_path / "in" / f"{name}.jsonl", *(line(i, id=f"{name}{i}", text=name + text(i)) for i in range(20)))
+    save(tmp_path / "in/MANIFEST.json", "{}")  # of no kind that is read
+    given = pinned(tmp_path / "in")
+    assert build(tmp_path, given)[1]["kept"] == 40
+    assert files.identity(given) == files.identity(settings(tmp_path / "in"))
+    assert files.expected_tokens(given)[1] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda folder: save(folder / "b.jsonl", line(9)), "b.jsonl has another sha256"),
+        (lambda folder: (folder / "a.jsonl").unlink(), "a.jsonl is missing"),
+        (lambda folder: save(folder / "c.jsonl", line(9)), "c.jsonl does not belong there"),
+        (lambda folder: (folder / "a.jsonl").rename(folder / "c.jsonl"), "a.jsonl is missing"),
+        (lambda folder: [save(folder / name, line(9)) for name in ("a.jsonl", "b.jsonl")], "a.jsonl .* 1 more"),
+    ],
+)
+def test_a_damaged_missing_or_foreign_shard_is_one_line(tmp_path, change, told):
+    for i, name in enumerate("ab"):
+        save(tmp_path / "in" / f"{name}.jsonl", line(i))
+    given = pinned(tmp_path / "in")
+    change(tmp_path / "in")
+    with pytest.raises(SettingError, match=told) as error:
+        stage(given, None)
+    assert "\n" not in str(error.value)
