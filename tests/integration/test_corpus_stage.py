@@ -92,7 +92,9 @@ def test_a_sample_drawn_last_has_the_size_asked_for_and_is_the_head_of_the_clean
     whole = Store(tmp_path / "w").ensure(stage(settings, None))
     size = {d: c["documents"] + c["heldout_documents"] for d, c in read_json(limited / "counts.json")["domains"].items()}
     assert size == {"a": 100, "b": 100} and any(c["documents"] + c["heldout_documents"] < 100 for c in first.values())
-    ids = {folder: {i for split in ("documents", "heldout") for i in read(folder, split)["doc_id"]} for folder in (limited, whole)}
+    ids = {
+        folder: {i for split in ("documents", "heldout") for i in read(folder, split)["doc_id"]} for folder in (limited, whole)
+    }
     for domain in "ab":
         frames = [read(whole, split).filter(read(whole, split)["domain"] == domain) for split in ("documents", "heldout")]
         order = sorted((i for frame in frames for i in frame["doc_id"]), key=lambda i: sampling_key(0, i))
