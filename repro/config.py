@@ -74,10 +74,53 @@ class HubData:
 
 
 @dataclass
+class GitTexts:
+    """Repositories whose files are read alike (``repro/corpus/repositories.py``, docs/corpus_git.md)."""
+
+    repositories: dict[str, str] = field(default_factory=dict)  # owner/name: commit, all its hexadecimal digits
+    domain: str = ""
+    format: str = "markdown"  # a name of repro/corpus/extract
+    paths: list[str] = field(default_factory=list)  # globs, ** crosses folders; empty = the format's own, such as **/*.md
+    skip: list[str] = field(default_factory=list)  # globs of paths that are left out
+    license: str = "not stated"
+    license_pattern: str | None = None  # files state their own: a regular expression whose group is its name
+    licenses: list[str] = field(default_factory=list)  # with license_pattern: the only ones that are read
+    group_pattern: str | None = None  # regular expression on the path: its group makes groups within a repository
+    shortest: int = 1000  # characters of a passage
+    longest: int | None = 6000  # null = a file is one document
+    max_characters: int | None = None  # of a repository: what comes after is not read
+    max_group_bytes: int | None = None  # of a group: a random sample of its passages
+
+    def __post_init__(self) -> None:
+        for name, commit in self.repositories.items():
+            require(bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name, re.ASCII)), f"corpus.git: {name!r} must be owner/name")
+            require(
+                bool(re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", str(commit))),
+                f"corpus.git: {name} needs a commit, all 40 digits and not {commit!r}: git rev-parse HEAD in a clone prints it",
+            )
+        require(not self.repositories or bool(self.domain), f"corpus.git: {', '.join(self.repositories)}: needs domain: NAME")
+        for key in ("license_pattern", "group_pattern"):
+            _one_group(f"corpus.git {key}", getattr(self, key))
+        at_least(1, "corpus.git", self, "shortest", "max_characters", "max_group_bytes")
+        require(
+            self.longest is None or self.longest >= 2 * self.shortest,
+            f"corpus.git: longest={self.longest} must be at least twice shortest={self.shortest}, or null",
+        )
+
+
+def _one_group(name: str, pattern: str | None) -> None:
+    try:
+        usable = pattern is None or re.compile(pattern).groups >= 1
+    except re.error as error:
+        raise SettingError(f"{name}={pattern!r} is no regular expression: {error}") from None
+    require(usable, f"{name}={pattern!r} needs a group in brackets: what is taken from the match")
+
+
+@dataclass
 class Corpus:
     """Where documents come from and how they are cleaned (``repro/corpus``)."""
 
-    kind: str = "installed"  # installed | files | hub
+    kind: str = "installed"  # installed | files | hub | git
     paths: list[str] = field(default_factory=list)  # files: files, folders or globs
     folder: str | None = None  # files: one folder, instead of paths
     checksums: dict[str, str] = field(default_factory=dict)  # files: sha256 by name of all that corpus.folder may hold
@@ -92,6 +135,9 @@ class Corpus:
     domains: list[str] = field(default_factory=list)  # keep these only; empty = all
     hub: list[HubData] = field(default_factory=list)  # hub: the data sets
     blob_url: str = "https://softwareheritage.s3.amazonaws.com/content/{}"  # hub: where texts of blob ids are
+    git: list[GitTexts] = field(default_factory=list)  # git: the repositories
+    mirror: str | None = None  # git: a folder of clones, owner+name/repo; what it lacks is fetched into the cache
+    git_url: str = "https://github.com/{}.git"  # git: where owner/name is
     max_tokens_per_domain: int | None = None  # estimated as bytes / 4; a deterministic sample by hash(seed, id)
     max_documents_per_domain: int | None = None
     sample: str = "first"  # first (draw, then clean what was drawn) | last (clean everything, then draw: limits are reached)
@@ -107,7 +153,7 @@ class Corpus:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        one_of("corpus.kind", self.kind, ("installed", "files", "hub"))
+        one_of("corpus.kind", self.kind, ("installed", "files", "hub", "git"))
         one_of("corpus.domain_from", self.domain_from, ("field", "folder", "constant"))
         self.near_duplicates = "off" if self.near_duplicates == "False" else self.near_duplicates  # YAML reads a bare off so
         one_of("corpus.near_duplicates", self.near_duplicates, ("cluster", "drop", "off"))
@@ -131,6 +177,14 @@ class Corpus:
         require(
             self.kind != "hub" or bool(self.hub),
             "corpus.kind=hub needs corpus.hub=[{repo: owner/name, domain: NAME}, ...]; see configs/corpus/hub.yaml",
+        )
+        require(
+            self.kind != "git" or any(texts.repositories for texts in self.git),
+            "corpus.kind=git needs corpus.git=[{repositories: {owner/name: COMMIT}, domain: NAME}]; see docs/corpus_git.md",
+        )
+        require(
+            bool(re.match(r"(https|ssh|file)://[^-]", self.git_url)) and self.git_url.count("{}") == 1,
+            f"corpus.git_url={self.git_url!r} must start with https://, ssh:// or file:// and have one {{}} for owner/name",
         )
 
 

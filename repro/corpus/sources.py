@@ -48,6 +48,10 @@ def _module(settings: Corpus) -> Any:
         from repro.corpus import files
 
         return files
+    if settings.kind == "git":
+        from repro.corpus import repositories
+
+        return repositories
     from repro.corpus import hub
 
     return hub

@@ -69,6 +69,8 @@ MENDS = {
     "too_short": "lower corpus.min_characters",
     "too_long": "raise corpus.max_bytes",
     "line_too_long": "raise corpus.max_bytes",
+    "broken_xml": "the files are of another format: look at corpus.git's format and paths",
+    "other_license": "look at corpus.git's license_pattern and licenses",
     "other_domain": "look at corpus.domains",
     "beyond_the_size_asked_for": "raise corpus.max_tokens_per_domain, or lower corpus.max_bytes",
     "shares_text_with_a_benchmark": "the source holds benchmark items; use another",

@@ -1,0 +1,158 @@
+"""Bare git repositories: found in a mirror or the cache, else fetched; their files read at a commit, never checked out.
+
+git runs with no protocol but the one of the URL, no hooks, no submodules, no filters, no replaced objects and no prompt.
+What a repository configures cannot change that, so that a hostile one is only read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from repro import assets
+from repro.config import SettingError
+
+PIECE = 1 << 20
+FETCH = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-maintenance")
+EVERYTHING = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+# Of the environment only what reaches a host: GIT_DIR and its like would lead elsewhere.
+KEPT = ("GIT_SSH", "GIT_SSL", "GIT_PROXY", "GIT_HTTP")
+
+
+def locate(repository: str, commit: str, mirror: str | None, url: str) -> Path:
+    """The git directory that holds ``commit`` of ``repository`` (owner/name).
+
+    Looked for below ``mirror`` as ``owner+name/<any name>``, ``owner+name``, ``owner/name`` (each with or without ``.git``),
+    then in the cache, then fetched from ``url`` (``{}`` is owner/name) into the cache. Raises :class:`SettingError` naming the
+    repository, the commit and what to do.
+    """
+    cached = assets.cache() / "git"
+    for root in (Path(mirror).expanduser(), cached) if mirror else (cached,):
+        for folder in _places(root, repository):
+            if _git(folder, "cat-file", "-e", f"{commit}^{{commit}}").returncode == 0:
+                return folder
+    return _fetched(repository, commit, url.format(repository), cached, mirror)
+
+
+def _places(root: Path, repository: str) -> list[Path]:
+    """Git directories that may be the repository's, bare ones and those of a work tree."""
+    flat = root / repository.replace("/", "+", 1)
+    tries = [*(sorted(flat.iterdir()) if flat.is_dir() else []), flat, root / repository]
+    tries += [path.with_name(f"{path.name}.git") for path in (flat, root / repository)]
+    tries += [path / ".git" for path in tries]
+    return [path for path in tries if (path / "HEAD").is_file() and (path / "objects").is_dir()]
+
+
+def _fetched(repository: str, commit: str, url: str, cached: Path, mirror: str | None) -> Path:
+    from filelock import FileLock
+
+    final = cached / repository.replace("/", "+", 1) / f"{commit}.git"
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{final}.lock"), tempfile.TemporaryDirectory(dir=final.parent, prefix=".fetching-") as temporary:
+            if not final.is_dir():
+                folder = Path(temporary) / "bare"
+                subprocess.run(["git", "init", "--quiet", "--bare", "--template=", str(folder)], env=_environment(), check=True)
+                # Hosts that hand out no single commit are asked for all branches and tags.
+                for wanted in ([url, commit], [url, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]):
+                    options = (
+                        "--quiet",
+                        "--no-tags",
+                        "--no-recurse-submodules",
+                        "--no-write-fetch-head",
+                        "--no-auto-maintenance",
+                    )
+                    told = _git(folder, "fetch", *options, "--", *wanted, protocol=url.partition("://")[0])
+                    if _git(folder, "cat-file", "-e", f"{commit}^{{commit}}").returncode == 0:
+                        os.replace(folder, final)
+                        return final
+                raise _gone(repository, commit, url, mirror, told.stderr.decode("utf-8", "replace"))
+    except PermissionError as error:
+        raise SettingError(f"cannot write to the cache {cached} ({error.strerror}); set REPRO_CACHE=DIR") from None
+    return final
+
+
+def _gone(repository: str, commit: str, url: str, mirror: str | None, told: str) -> SettingError:
+    reason = (told.strip().splitlines() or ["it has no such commit"])[0].removeprefix("fatal: ")[:120]
+    looked = f"neither below corpus.mirror={mirror} nor" if mirror else "not"
+    place = f"FOLDER/{repository.replace('/', '+', 1)}/repo"
+    return SettingError(
+        f"corpus.git: commit {commit} of {repository} is {looked} at {url} ({reason}); check the name, the commit and the "
+        f"network, or put a clone that has the commit at {place} and set corpus.mirror=FOLDER"
+    )
+
+
+def files(folder: Path, commit: str) -> Iterator[tuple[str, str]]:
+    """(path, blob id) of every regular file of a commit, in git's order; links and submodules are none."""
+    listed = _git(folder, "ls-tree", "-r", "-z", "--full-tree", commit)
+    if listed.returncode:
+        raise SettingError(f"corpus.git: cannot list commit {commit} in {folder}: the repository is damaged; fetch it anew")
+    for entry in listed.stdout.split(b"\0")[:-1]:
+        about, _, path = entry.partition(b"\t")
+        mode, _, blob = about.split(b" ")
+        if mode.startswith(b"100"):
+            yield path.decode("utf-8", "backslashreplace"), blob.decode()
+
+
+def contents(folder: Path, blobs: Iterator[str], most: int) -> Iterator[bytes | str]:
+    """The bytes of each blob, or why they cannot be had: ``file_too_large`` above ``most`` bytes, ``missing_in_the_clone``.
+
+    One process answers all; a large file is skipped piece by piece.
+    """
+    command = _command(folder, "cat-file", "--batch")
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment()
+    ) as reader:
+        assert reader.stdin and reader.stdout
+        for blob in blobs:
+            reader.stdin.write(f"{blob}\n".encode())
+            reader.stdin.flush()
+            about = reader.stdout.readline().split()
+            if len(about) != 3:
+                if not about:
+                    raise SettingError(f"corpus.git: git stopped reading {folder}: the repository is damaged; fetch it anew")
+                yield "missing_in_the_clone"
+                continue
+            size = int(about[2])
+            if size <= most:
+                yield reader.stdout.read(size)
+            else:
+                for start in range(0, size, PIECE):
+                    reader.stdout.read(min(PIECE, size - start))
+                yield "file_too_large"
+            reader.stdout.read(1)
+
+
+def _git(folder: Path, *arguments: str, protocol: str = "none") -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(_command(folder, *arguments), capture_output=True, env=_environment(protocol))
+    except FileNotFoundError:
+        raise SettingError("corpus.kind=git reads repositories with git, which is not on the PATH; install it") from None
+
+
+def _command(folder: Path, *arguments: str) -> list[str]:
+    settings = ("core.hooksPath=/dev/null", "safe.directory=*", "http.lowSpeedLimit=1000", "http.lowSpeedTime=60")
+    return ["git", *(part for setting in settings for part in ("-c", setting)), f"--git-dir={folder}", *arguments]
+
+
+def _environment(protocol: str = "none") -> dict[str, str]:
+    """For a git process that may use one protocol, and none to read: a clone may name a place for what it lacks."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith("GIT_") or key.startswith(KEPT)}
+    safe = {"GIT_ALLOW_PROTOCOL": protocol, "GIT_NO_REPLACE_OBJECTS": "1", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0"}
+    return own | safe | {"GIT_LFS_SKIP_SMUDGE": "1", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+
+
+def glob(pattern: str) -> re.Pattern[str]:
+    """A path pattern as a regular expression for the whole path: ``*`` stays in a folder, ``**`` crosses them."""
+    return re.compile(re.sub(r"\*\*/|\*\*|\*|\?|\[!?[^]/]+\]|.", _part, pattern, flags=re.DOTALL), re.DOTALL)
+
+
+def _part(match: re.Match[str]) -> str:
+    found = match[0]
+    if found.startswith("[") and len(found) > 1:
+        return f"[^{found[2:]}" if found[1] == "!" else found
+    return {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(found) or re.escape(found)
