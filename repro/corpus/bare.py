@@ -90,7 +90,9 @@ def files(folder: Path, commit: str) -> Iterator[tuple[str, str]]:
     """(path, blob id) of every regular file of a commit, in git's order; links and submodules are none."""
     listed = _git(folder, "ls-tree", "-r", "-z", "--full-tree", commit)
     if listed.returncode:
-        raise SettingError(f"corpus.git: cannot list commit {commit} in {folder}: the repository is damaged; fetch it anew")
+        raise SettingError(
+            f"corpus.git: cannot list commit {commit} in {folder}: it lacks folders or is damaged; clone it whole"
+        )
     for entry in listed.stdout.split(b"\0")[:-1]:
         about, _, path = entry.partition(b"\t")
         mode, _, blob = about.split(b" ")
@@ -114,7 +116,9 @@ def contents(folder: Path, blobs: Iterator[str], most: int) -> Iterator[bytes | 
             about = reader.stdout.readline().split()
             if len(about) != 3:
                 if not about:
-                    raise SettingError(f"corpus.git: git stopped reading {folder}: the repository is damaged; fetch it anew")
+                    raise SettingError(
+                        f"corpus.git: git stopped reading {folder}: it lacks files or is damaged; clone it whole"
+                    )
                 yield "missing_in_the_clone"
                 continue
             size = int(about[2])

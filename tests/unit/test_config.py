@@ -159,6 +159,7 @@ def test_every_shipped_yaml_composes(path, tmp_path):
         needs = {
             "corpus/files": ["corpus.paths=[x.jsonl]"],
             "corpus/wide": ["corpus.folder=x"],
+            "corpus/git": ["corpus.git=[{repositories: {a/b: " + "1" * 40 + "}, domain: d}]"],
             "items/folder": ["items.folder=x"],
             "proxy/folder": ["proxy.path=x"],
             "proxy/hub": ["proxy.repo=owner/name"],
