@@ -56,17 +56,11 @@ def _fetched(repository: str, commit: str, url: str, cached: Path, mirror: str |
         with FileLock(f"{final}.lock"), tempfile.TemporaryDirectory(dir=final.parent, prefix=".fetching-") as temporary:
             if not final.is_dir():
                 folder = Path(temporary) / "bare"
-                subprocess.run(["git", "init", "--quiet", "--bare", "--template=", str(folder)], env=_environment(), check=True)
+                folder.mkdir()
+                _git(folder, "init", "--quiet", "--bare", "--template=")
                 # Hosts that hand out no single commit are asked for all branches and tags.
-                for wanted in ([url, commit], [url, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]):
-                    options = (
-                        "--quiet",
-                        "--no-tags",
-                        "--no-recurse-submodules",
-                        "--no-write-fetch-head",
-                        "--no-auto-maintenance",
-                    )
-                    told = _git(folder, "fetch", *options, "--", *wanted, protocol=url.partition("://")[0])
+                for wanted in (["--depth=1", "--", url, commit], ["--", url, *EVERYTHING]):
+                    told = _git(folder, "fetch", *FETCH, *wanted, protocol=url.partition("://")[0])
                     if _git(folder, "cat-file", "-e", f"{commit}^{{commit}}").returncode == 0:
                         os.replace(folder, final)
                         return final

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from repro.config import Corpus, GitTexts, one_of
+from repro.config import Corpus, GitTexts, one_of, require
 from repro.corpus import bare
 from repro.corpus.documents import Document, Drop
 from repro.corpus.extract import FORMATS, VERSION, Unreadable
@@ -50,6 +50,7 @@ def stream(settings: Corpus) -> Iterator[Document | Drop]:
     from repro.tracking import progress
 
     wanted = [(name, commit, texts) for texts in _wanted(settings) for name, commit in texts.repositories.items()]
+    require(not settings.mirror or Path(settings.mirror).expanduser().is_dir(), f"corpus.mirror={settings.mirror} is no folder")
     places = {}
     with progress(len(wanted), "repositories", "finding") as bar:
         for name, commit, _ in wanted:

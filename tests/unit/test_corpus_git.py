@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import subprocess
 from collections import Counter
@@ -177,6 +178,7 @@ def test_what_the_mirror_lacks_is_fetched_once_into_the_cache(mirror, tmp_path):
     shutil.copytree(folder / "owner+book/repo", tmp_path / "host/owner/book.git")
     given.git_url = f"file://{tmp_path}/host/{{}}.git"
     assert len(found(given)[0]) == 2
+    assert (tmp_path / "cache/git/owner+book" / f"{commit}.git/shallow").is_file()  # that commit alone
     shutil.rmtree(tmp_path / "host")
     assert len(found(given)[0]) == 2
     cached = tmp_path / "cache/git"
@@ -184,13 +186,14 @@ def test_what_the_mirror_lacks_is_fetched_once_into_the_cache(mirror, tmp_path):
     assert len(found(settings(cached, commit))[0]) == 2  # the cache, carried elsewhere, is a mirror
 
 
-def test_a_commit_that_no_branch_ends_at_is_found_in_the_whole_history(tmp_path):
-    """A host that hands out only the ends of branches, as git does by default."""
+def test_a_commit_that_no_branch_ends_at_is_found_in_the_whole_history(tmp_path, monkeypatch):
+    """A host that hands out only the ends of branches: git itself, in the older form of its protocol."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".gitconfig").write_text("[protocol]\n version = 0\n")
     host = tmp_path / "host/owner/book"
     first = commit_of(host, {"en/one.md": prose(1)})
     (host / "en/one.md").write_text(prose(2))
     git(host, "commit", "-qam", "second")
-    git(host, "config", "uploadpack.allowAnySHA1InWant", "false")
     given = settings(None, first)
     given.git_url = f"file://{tmp_path}/host/{{}}"
     assert [d.text for d in found(given)[0]] == [prose(1)]
@@ -210,6 +213,17 @@ def test_a_repository_or_commit_that_is_gone_is_one_line_before_anything_is_read
         "\n" not in str(told.value) and str(folder) in str(told.value) and "zz+top/repo" in str(told.value) or gone == "commit"
     )
     assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_dir() and "fetching" in p.name]
+
+
+def test_a_mirror_that_is_no_folder_is_refused(tmp_path):
+    with pytest.raises(SettingError, match="typo is no folder"):
+        next(repositories.stream(settings(tmp_path / "typo", "1" * 40)))
+
+
+def test_without_git_it_is_said_in_one_line(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SettingError, match="git, which is not on the PATH"):
+        next(repositories.stream(settings(None, "1" * 40)))
 
 
 def test_the_commit_and_how_it_is_read_make_the_fingerprint_and_the_place_does_not(mirror, tmp_path):
@@ -302,3 +316,18 @@ def test_a_groups_limit_keeps_the_smallest_ids_as_sorting_them_would():
 def test_path_patterns(pattern, yes, no):
     matches = bare.glob(pattern).fullmatch
     assert all(matches(path) for path in yes) and not any(matches(path) for path in no)
+
+
+def test_what_the_documentation_shows_is_understood():
+    from omegaconf import OmegaConf
+
+    from repro.corpus.extract import FORMATS
+
+    page = (Path(__file__).resolve().parents[2] / "docs/corpus_git.md").read_text()
+    (shown,) = re.findall(r"'(corpus\.git=.*?)'\n", page)
+    assert compose(["exp=score_corpus", "corpus=git", shown]).corpus.git[0].format == "markdown"
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    given = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Corpus), OmegaConf.create(example)))
+    assert repositories.expected_tokens(given)[1] == 2
+    (row,) = re.findall(r"\| `format` \|(.*)\|", page)
+    assert set(re.findall(r"`(\w+)`", row)) == FORMATS.keys()
