@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from repro.config import compose
-from repro.corpus.extract import FORMATS
+from repro.corpus.extract import FORMATS, Unreadable
 from repro.corpus.passages import GAP, passage_id, passages
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared/data/corpus"
@@ -97,6 +97,28 @@ def test_xml_gives_blocks_in_order_rows_as_lines_and_no_notes():
     ]
     assert blocks("law_xml", "<s><num>1</num><para><text>Be it</text></para></s>") == ["1 Be it"]
     assert len(blocks("law_xml", f"<s><num>1</num><text>{'x ' * 3000}</text></s>")) == 2
+
+
+@pytest.mark.parametrize(
+    ("format", "text"),
+    [
+        ("markdown", "[" * 200_000),
+        ("markdown", "[<!--]-->" * 50_000),  # what one pattern takes away closed the brackets
+        ("markdown", "[a](" * 60_000),
+        ("markdown", "{% " * 60_000),
+        ("markdown", "<!-- " * 60_000),
+        ("tex", "\\cite[" * 60_000),
+        ("code", "x" + "\n" * 60_000 + " y"),
+        ("xhtml", "<!DOCTYPE " * 60_000),
+        ("factbook", '{"a": {"text": "' + "<" * 60_000 + '"}}'),
+    ],
+)
+def test_a_file_made_to_take_for_ever_is_refused(format, text):
+    with pytest.raises(Unreadable, match="too_tangled"):
+        blocks(format, text)
+    usual = text[:60] + " word\n\n" * 30_000 if format == "markdown" else text[:60]
+    if format in ("markdown", "tex", "code"):
+        assert blocks(format, usual)  # a little of it is nothing to mind
 
 
 def test_the_factbook_gives_a_line_a_fact():

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from repro.corpus.extract.spacing import squeeze
-from repro.corpus.extract.unreadable import Unreadable
+from repro.corpus.extract.unreadable import Unreadable, bounded
 
 
 def facts(text: str) -> list[str]:
@@ -22,5 +22,5 @@ def _facts(value: Any, name: str) -> list[str]:
     if not isinstance(value, dict):
         return []
     if isinstance(value.get("text"), str):
-        return [f"{name.strip()}: {squeeze(re.sub('<[^>]+>', ' ', value['text']))}"]
+        return [f"{name.strip()}: {squeeze(re.sub('<[^>]+>', ' ', bounded(value['text'], ('<', '>'))))}"]
     return [fact for key, inner in value.items() for fact in _facts(inner, key)]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 
 from repro.corpus.extract import spacing
+from repro.corpus.extract.unreadable import bounded
 
 COMMENT = re.compile(r"(?<!\\)%.*")
-REFERENCE = re.compile(r"\\(label|index|input|include|cite|oleref|olfileid)\b(\[[^\]]*\])?\{[^}]*\}(\{[^}]*\})?")
+NAMES = ("label", "index", "input", "include", "cite", "oleref", "olfileid")
+REFERENCE = re.compile(rf"\\({'|'.join(NAMES)})\b(\[[^\]]*\])?\{{[^}}]*\}}(\{{[^}}]*\}})?")
+ENDS = tuple((f"\\{name}{opening}", closing) for name in NAMES for opening, closing in ("[]", "{}"))
 
 
 def paragraphs(text: str) -> list[str]:
     """Paragraphs, statements and proofs, commands left in: mathematics is written in them."""
-    return plain(REFERENCE.sub("", COMMENT.sub("", text)))
+    return plain(REFERENCE.sub("", bounded(COMMENT.sub("", text), *ENDS)))
 
 
 def plain(text: str) -> list[str]:

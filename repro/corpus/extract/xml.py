@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from repro.corpus.extract import mathml
 from repro.corpus.extract.spacing import squeeze
-from repro.corpus.extract.unreadable import Unreadable
+from repro.corpus.extract.unreadable import Unreadable, bounded
 
 # Entities declared in a document are not expanded, whatever they say: what stands inside the brackets breaks the parse.
 DOCTYPE = re.compile(r"<!DOCTYPE[^>]*>")
@@ -35,7 +35,7 @@ def law(text: str) -> list[str]:
 
 def _blocks(text: str, names: set[str]) -> list[str]:
     try:
-        root = ElementTree.fromstring(DOCTYPE.sub("", text))
+        root = ElementTree.fromstring(DOCTYPE.sub("", bounded(text, ("<!DOCTYPE", ">"))))
     except (ElementTree.ParseError, ValueError):  # the latter for an encoding that Python has not
         raise Unreadable("broken_xml") from None
     found: list[str] = []
