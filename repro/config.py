@@ -436,7 +436,10 @@ class Train:
     context: int = 256
     batch_sequences: int = 8  # sequences a step over all ranks
     micro_batch: int = 8  # sequences a rank computes at once
-    learning_rate: float = 3e-3
+    optimizer: str = "adamw"  # adamw | muon (of the weight matrices; embeddings, head and norms by AdamW)
+    learning_rate: float = 3e-3  # peak, of AdamW
+    muon_learning_rate: float = 0.02  # peak, of the matrices with optimizer=muon
+    muon_momentum: float = 0.95
     weight_decay: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.95
@@ -465,12 +468,21 @@ class Train:
 
     def __post_init__(self) -> None:
         one_of("train.dtype", self.dtype, DTYPES)
+        one_of("train.optimizer", self.optimizer, ("adamw", "muon"))
         one_of("train.decay_shape", self.decay_shape, ("linear", "cosine", "1-sqrt"))
         one_of("train.launcher", self.launcher, ("inprocess", "torchrun", "deepspeed", "slurm", "manual"))
         require(self.zero_stage in (0, 1, 2, 3), f"train.zero_stage={self.zero_stage} must be 0, 1, 2 or 3")
         at_least(1, "train", self, "batch_sequences", "micro_batch", "context", "processes", "ranks_per_node")
         at_least(0, "train", self, "weight_decay", "warmup", "decay", "final_lr", "validate_every_steps")
-        require(self.learning_rate > 0, f"train.learning_rate={self.learning_rate} must be above 0")
+        for name in ("learning_rate", "muon_learning_rate"):
+            require(getattr(self, name) > 0, f"train.{name}={getattr(self, name)} must be above 0")
+        require(0 <= self.muon_momentum < 1, f"train.muon_momentum={self.muon_momentum} must be in [0, 1)")
+        split = self.zero_stage == 3 or self.processes > 1 and (self.zero_stage > 0 or self.dtype == "bfloat16")
+        require(
+            self.optimizer != "muon" or not split,
+            f"train.optimizer=muon needs whole matrices, and train.zero_stage={self.zero_stage} with train.dtype={self.dtype} "
+            f"on {self.processes} ranks splits them; set train.zero_stage=0 train.dtype=float32, or train.optimizer=adamw",
+        )
         require(self.clip > 0, f"train.clip={self.clip} must be above 0: a large one clips nothing")
         step = self.batch_sequences * self.context
         require(

@@ -66,6 +66,7 @@ def deepspeed_config(train: Train) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": train.micro_batch,
         "gradient_clipping": train.clip,
         "zero_optimization": {"stage": zero_stage(train)},
+        "zero_allow_untested_optimizer": True,  # Muon, tested here
         # A non-finite gradient must stop the run; DeepSpeed would skip the step without a word.
         "bf16": {"enabled": half, "check_grad_overflow": False},
         "data_types": {"grad_accum_dtype": "fp32"},
@@ -74,22 +75,31 @@ def deepspeed_config(train: Train) -> dict[str, Any]:
     }
 
 
-def parameter_groups(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay, norms do not."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    dimensions = [len(getattr(p, "ds_shape", p.shape)) for p in parameters]
-    return [
-        {"params": [p for p, d in zip(parameters, dimensions, strict=True) if d >= 2], "weight_decay": weight_decay},
-        {"params": [p for p, d in zip(parameters, dimensions, strict=True) if d < 2], "weight_decay": 0.0},
-    ]
+def parameter_groups(network: torch.nn.Module, train: Train) -> list[dict[str, Any]]:
+    """Matrices decay, norms do not. With ``train.optimizer=muon`` its matrices come first, a group for each shape."""
+    named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    shapes = {name: tuple(getattr(p, "ds_shape", p.shape)) for name, p in named}
+    tables = {id(m.weight) for m in (network.get_input_embeddings(), network.get_output_embeddings()) if m is not None}
+    muon = [name for name, p in named if train.optimizer == "muon" and len(shapes[name]) == 2 and id(p) not in tables]
+    groups: list[dict[str, Any]] = []
+    for shape in sorted({shapes[name] for name in muon}):
+        matrices = [p for name, p in named if name in muon and shapes[name] == shape]
+        groups.append({"params": matrices, "shape": shape, "momentum": train.muon_momentum, "weight_decay": train.weight_decay})
+    others = [(p, len(shapes[name])) for name, p in named if name not in muon]
+    groups.append({"params": [p for p, d in others if d >= 2], "weight_decay": train.weight_decay})
+    groups.append({"params": [p for p, d in others if d < 2], "weight_decay": 0.0})
+    return groups
 
 
 def start(network: torch.nn.Module, train: Train, device: str) -> Any:
-    """A DeepSpeed engine over ``network`` with AdamW, clipping and accumulation; the caller sets the learning rate."""
+    """A DeepSpeed engine over ``network`` with its optimizer, clipping and accumulation; the caller sets the learning rates."""
     import deepspeed
 
-    optimizer = torch.optim.AdamW(
-        parameter_groups(network, train.weight_decay),
+    from repro.pretrain.muon import Muon
+
+    kind = Muon if train.optimizer == "muon" else torch.optim.AdamW
+    optimizer = kind(
+        parameter_groups(network, train),
         lr=train.learning_rate,
         betas=(train.beta1, train.beta2),
         fused=True,

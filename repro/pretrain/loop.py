@@ -115,7 +115,7 @@ def run_steps(
             began, waited = time.perf_counter(), 0.0
             rate = learning_rate(s, step)
             for group in engine.optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * s.muon_learning_rate / s.learning_rate if "shape" in group else rate
             loss = torch.zeros((), device=job.device)
             for micro in range(accumulation):
                 asked = time.perf_counter()
@@ -161,6 +161,7 @@ def setup(job: Job, stream: TokenStream, ranks: int) -> dict[str, Any]:
         "train.dtype": s.dtype,
         "train.context": s.context,
         "train.batch_sequences": s.batch_sequences,
+        "train.optimizer": s.optimizer,
         "train.learning_rate": s.learning_rate,
         "warm-up steps": warmup_steps(s),
         "model": digest(model)[:12],

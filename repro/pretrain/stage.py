@@ -29,6 +29,7 @@ HOW = (
     "activation_checkpointing",
     "compile",
 )
+OF_MUON = ("optimizer", "muon_learning_rate", "muon_momentum")  # change nothing with AdamW, and do not enter then
 
 
 def tokens_stage(model: Model, corpus: Stage, proxy: Stage | None = None) -> Stage:
@@ -73,9 +74,10 @@ def stage(
     ``tracking``, ``group`` (the experiment) and ``arm`` name the run in the logs and change nothing else.
     """
     model = shape(model)
+    left_out = HOW if train.optimizer == "muon" else HOW + OF_MUON
     settings = {
         "model": {key: value for key, value in asdict(model).items() if key not in ("name", "init_from")},
-        "train": {key: value for key, value in asdict(train).items() if key not in HOW},
+        "train": {key: value for key, value in asdict(train).items() if key not in left_out},
         "seed": seed,
     }
     if train.branch_from is not None:

@@ -1,0 +1,64 @@
+"""Muon (Jordan et al. 2024) for the matrices between the embeddings; AdamW for embeddings, head and norms.
+
+torch.optim.Muon (the same update; a test compares) computes in bfloat16, one matrix at a time: slow on CPUs that only emulate
+it, and it knows nothing of DeepSpeed's flat partitions. DeepSpeed's own compiles kernels at import, and at ZeRO 0 has another
+decay.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration: steepest at zero, singular values end within 0.7 to 1.2
+ITERATIONS = 5
+
+
+def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
+    """U V' of each matrix U S V' of [..., rows, columns], nearly: its singular values end between about 0.7 and 1.2.
+
+    Five Newton-Schulz steps in the dtype of the matrices; a matrix of zeros stays one.
+    """
+    a, b, c = COEFFICIENTS
+    wide = matrices if matrices.shape[-2] <= matrices.shape[-1] else matrices.mT
+    x = wide / wide.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    for _ in range(ITERATIONS):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x if wide is matrices else x.mT
+
+
+class Muon(torch.optim.AdamW):
+    """AdamW, but groups with a ``shape`` (rows, columns) hold matrices of that shape only and are updated by Muon.
+
+    Their learning rate is times sqrt(max(1, rows / columns)), their decay not. One shape a group, so that the matrices are
+    orthogonalised in one batch, and so that they are found again where ZeRO on one device laid them flat one after the other.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        """One update, of the matrices first."""
+        assert closure is None, "DeepSpeed gives none"
+        for group in self.param_groups:
+            if "shape" in group:
+                self._update_matrices(group)
+        super().step()  # passes over parameters without a gradient
+
+    def _update_matrices(self, group: dict[str, Any]) -> None:
+        rows, columns = group["shape"]
+        parameters = [p for p in group["params"] if p.grad is not None]
+        if not parameters:
+            return
+        directions = []
+        for p in parameters:
+            momentum = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
+            momentum.lerp_(p.grad, 1 - group["momentum"])
+            direction = p.grad.lerp(momentum, group["momentum"])  # Nesterov
+            directions.append(direction.flatten()[: p.numel() // (rows * columns) * rows * columns])  # ZeRO pads the end
+            p.grad = None
+        updates = orthogonalise(torch.cat(directions).view(-1, rows, columns)).flatten()
+        for p, update in zip(parameters, updates.split([len(d) for d in directions]), strict=True):
+            p.mul_(1 - group["lr"] * group["weight_decay"])
+            p.view(-1)[: len(update)].add_(update, alpha=-group["lr"] * math.sqrt(max(1.0, rows / columns)))
