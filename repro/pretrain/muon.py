@@ -53,7 +53,10 @@ class Muon(torch.optim.AdamW):
             return
         directions = []
         for p in parameters:
-            momentum = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
+            state = self.state[p]
+            if not state:
+                state |= {"step": torch.zeros(()), "momentum_buffer": torch.zeros_like(p)}  # AdamW's loading wants a step
+            momentum = state["momentum_buffer"]
             momentum.lerp_(p.grad, 1 - group["momentum"])
             direction = p.grad.lerp(momentum, group["momentum"])  # Nesterov
             directions.append(direction.flatten()[: p.numel() // (rows * columns) * rows * columns])  # ZeRO pads the end

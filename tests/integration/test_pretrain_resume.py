@@ -29,15 +29,19 @@ forks.set_forkserver_preload(["pretraining", "deepspeed"])
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """Settings and files of a run nobody killed, by dtype: float32 is ZeRO 0, bfloat16 ZeRO 1 with its own optimizer."""
+    """Settings and files of a run nobody killed, by dtype: float32 is ZeRO 0, bfloat16 ZeRO 1 with its own optimizer.
+
+    A second word is the optimizer.
+    """
     root = tmp_path_factory.mktemp("undisturbed")
     paths = workspace(root)
 
     @cache
-    def run(dtype):
-        this = job(paths, root / dtype, dtype=dtype)
+    def run(kind):
+        dtype, _, optimizer = kind.partition(" ")
+        this = job(paths, root / kind, dtype=dtype, optimizer=optimizer or "adamw")
         loop.train(this)
-        return this, {name: sha256_file(root / dtype / name) for name in RESULT}
+        return this, {name: sha256_file(root / kind / name) for name in RESULT}
 
     return run
 
@@ -109,10 +113,13 @@ KILLS = {
 
 
 @pytest.mark.parametrize(
-    "dtype,kill", [("bfloat16", kill) for kill in KILLS] + [("float32", "between checkpoints"), ("float32", "in the export")]
+    "kind,kill",
+    [("bfloat16", kill) for kill in KILLS]
+    + [("float32", "between checkpoints"), ("float32", "in the export")]
+    + [("float32 muon", "between checkpoints"), ("bfloat16 muon", "between checkpoints")],
 )
-def test_a_killed_run_ends_as_if_nothing_had_been(undisturbed, tmp_path, monkeypatch, dtype, kill):
-    settings, expected = undisturbed(dtype)
+def test_a_killed_run_ends_as_if_nothing_had_been(undisturbed, tmp_path, monkeypatch, kind, kill):
+    settings, expected = undisturbed(kind)
     this = replace(settings, out=str(tmp_path / "out"))
     (tmp_path / "out").mkdir()
     hook, restored = KILLS[kill]
