@@ -120,9 +120,21 @@ def start(network: torch.nn.Module, train: Train, device: str) -> Any:
     # Older DeepSpeed casts buffers with the weights; rotary frequencies must stay float32, as in the exported model.
     for name, buffer in network.named_buffers():
         buffer.data = buffers[name].to(buffer.device)
-    if train.compile:
-        network.compile()
+    if train.compile and can_compile(device):
+        network.compile(dynamic=False)
     return engine
+
+
+def can_compile(device: str) -> bool:
+    """Whether torch.compile finds the compiler it needs on a CPU; where it does not the training stays eager, and says so."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        return device != "cpu" or bool(get_cpp_compiler())
+    except InvalidCxxCompiler:
+        print("warning: train.compile=true needs a C++ compiler (g++) and there is none: training without", file=sys.stderr)
+        return False
 
 
 def _show_what_is_not_finite(optimizer: Any) -> None:
@@ -150,3 +162,5 @@ def _show_what_is_not_finite(optimizer: Any) -> None:
 def stop(engine: Any) -> None:
     """Free what an engine holds; DeepSpeed's hooks otherwise keep the model alive for the life of the process."""
     engine.destroy()
+    # What was compiled for this model is of no use to the next, and after eight the next would silently run without.
+    torch.compiler.reset()

@@ -134,7 +134,8 @@ def run_steps(
                 bar.update(s.batch_tokens)
 
             if finished == s.steps or (s.validate_every_steps and finished % s.validate_every_steps == 0):
-                bits = validate(engine, heldout, s.micro_batch, documents_end, job.device)
+                with torch.compiler.set_stance("force_eager"):  # compiling it takes longer than it does
+                    bits = validate(engine, heldout, s.micro_batch, documents_end, job.device)
                 if log is not None:
                     log.tracker.log(bits, finished)
             if finished in exports:

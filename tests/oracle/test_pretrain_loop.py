@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, get_wsd_schedule
 
 from repro.config import SettingError, Train
 from repro.pretrain import loop
+from repro.pretrain.engine import can_compile
 from repro.pretrain.health import Spikes, stop_if_not_finite
 from repro.pretrain.model import build, next_token_loss
 from repro.pretrain.order import open_stream
@@ -234,6 +235,24 @@ def test_checkpointed_activations_change_nothing(paths, tmp_path):
     loop.train(job(paths, tmp_path / "kept"))
     loop.train(job(paths, tmp_path / "again", activation_checkpointing=True))
     np.testing.assert_allclose(losses(tmp_path / "again"), losses(tmp_path / "kept"), atol=SAME, rtol=0)
+
+
+def test_compiling_changes_nothing_but_rounding_and_is_done_without_where_there_is_no_compiler(
+    paths, tmp_path, monkeypatch, capsys
+):
+    loop.train(job(paths, tmp_path / "eager"))
+    compiled, original = [], torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda network, **how: compiled.append(how) or original(network, backend="aot_eager", **how)
+    )  # the graph as the compiler gets it, without half a minute of C++
+    if can_compile("cpu"):
+        loop.train(job(paths, tmp_path / "compiled", compile=True))
+        np.testing.assert_allclose(losses(tmp_path / "compiled"), losses(tmp_path / "eager"), atol=SAME, rtol=0)
+        assert compiled == [{"dynamic": False}]
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    loop.train(job(paths, tmp_path / "without", compile=True))
+    assert losses(tmp_path / "without") == losses(tmp_path / "eager") and len(compiled) <= 1
+    assert "train.compile=true needs a C++ compiler" in capsys.readouterr().err
 
 
 def test_a_training_with_attention_inside_documents(paths, tmp_path):

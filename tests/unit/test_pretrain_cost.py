@@ -36,7 +36,7 @@ def test_parameters_are_those_of_the_network(name):
 
 
 def test_the_sizes_carry_their_names():
-    millions = {"1m": 1.3, "10m": 11, "30m": 33, "60m": 65, "135m": 134.5, "360m": 361.8, "1.7b": 1711}
+    millions = {"1m": 1.3, "4m": 4.0, "10m": 11, "30m": 33, "60m": 65, "135m": 134.5, "360m": 361.8, "1.7b": 1711}
     for name, expected in millions.items():
         assert cost.parameters(shipped(name)) / 1e6 == pytest.approx(expected, rel=0.05), name
     paper, literal = shipped("7b"), shipped("7b_ffn8192")

@@ -5,12 +5,13 @@ import shutil
 import numpy as np
 import polars as pl
 import pytest
-from pretraining import write_documents, write_tokens
+from pretraining import TINY, write_documents, write_tokens
 from transformers import AutoTokenizer
 
 from repro.config import SettingError
 from repro.pretrain import tokens
-from repro.store import read_json, sha256_file
+from repro.pretrain.stage import tokens_stage
+from repro.store import Context, Stage, read_json, sha256_file
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,22 @@ def test_the_tokenizer_is_the_same_every_time(made, tmp_path):
     again = write_tokens(tmp_path / "again", files)
     for name in ("tokenizer/tokenizer.json", "documents.bin", "heldout.bin", "index.parquet", "tokens.json"):
         assert sha256_file(folder / name) == sha256_file(again / name), name
+
+
+def test_the_tokenizer_has_seen_no_heldout_text(made, tmp_path):
+    """The stage's: held-out text in place of other held-out text changes nothing, in place of training text it does."""
+    files, folder = made
+    stage = tokens_stage(TINY, Stage("corpus", "made", {}, lambda _: None))
+    told = pl.DataFrame({"doc_id": ["x"], "domain": ["code"], "n_bytes": [12000], "text": ["zyzzyva " * 1500]})
+    found = {}
+    for split in tokens.SPLITS:
+        corpus = shutil.copytree(folder.parent / "corpus", tmp_path / split)
+        told.write_parquet(corpus / split / "code-00001.parquet")
+        (out := tmp_path / f"{split}-out").mkdir()
+        stage.run(Context(out, {"corpus": corpus}, "cpu"))
+        found[split] = (out / "tokenizer" / "tokenizer.json").read_text()
+    assert found["heldout"] == (folder / "tokenizer" / "tokenizer.json").read_text()
+    assert "zyzzyva" in found["documents"] and "zyzzyva" not in found["heldout"]
 
 
 @pytest.mark.parametrize("finished", [0, 1, 3])
