@@ -84,7 +84,8 @@ def parameter_groups(network: torch.nn.Module, train: Train) -> list[dict[str, A
     groups: list[dict[str, Any]] = []
     for shape in sorted({shapes[name] for name in muon}):
         matrices = [p for name, p in named if name in muon and shapes[name] == shape]
-        groups.append({"params": matrices, "shape": shape, "momentum": train.muon_momentum, "weight_decay": train.weight_decay})
+        own = {"shape": shape, "dtype": train.dtype, "momentum": train.muon_momentum}
+        groups.append({"params": matrices, "weight_decay": train.weight_decay, **own})
     others = [(p, len(shapes[name])) for name, p in named if name not in muon]
     groups.append({"params": [p for p, d in others if d >= 2], "weight_decay": train.weight_decay})
     groups.append({"params": [p for p, d in others if d < 2], "weight_decay": 0.0})

@@ -1,8 +1,7 @@
 """Muon (Jordan et al. 2024) for the matrices between the embeddings; AdamW for embeddings, head and norms.
 
-torch.optim.Muon (the same update; a test compares) computes in bfloat16, one matrix at a time: slow on CPUs that only emulate
-it, and it knows nothing of DeepSpeed's flat partitions. DeepSpeed's own compiles kernels at import, and at ZeRO 0 has another
-decay.
+torch.optim.Muon (the same update; a test compares) computes in bfloat16, slow on CPUs that only emulate it, and knows nothing
+of the flat partitions of ZeRO. DeepSpeed's own takes bfloat16 wherever it is supported, fast or not, and needs a compiler.
 """
 
 from __future__ import annotations
@@ -16,25 +15,27 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration: steepest a
 ITERATIONS = 5
 
 
-def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
-    """U V' of each matrix U S V' of [..., rows, columns], nearly: its singular values end between about 0.7 and 1.2.
+def orthogonalise(matrices: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """U V' of each matrix U S V' of [n, rows, columns], nearly: its singular values end between about 0.7 and 1.2.
 
-    Five Newton-Schulz steps in the dtype of the matrices; a matrix of zeros stays one.
+    Five Newton-Schulz steps in ``dtype``; a matrix of zeros stays one.
     """
     a, b, c = COEFFICIENTS
-    wide = matrices if matrices.shape[-2] <= matrices.shape[-1] else matrices.mT
-    x = wide / wide.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = (matrices.mT if tall else matrices).contiguous()
+    x = (x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)).to(dtype)
     for _ in range(ITERATIONS):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x if wide is matrices else x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).to(matrices.dtype)
 
 
 class Muon(torch.optim.AdamW):
     """AdamW, but groups with a ``shape`` (rows, columns) hold matrices of that shape only and are updated by Muon.
 
-    Their learning rate is times sqrt(max(1, rows / columns)), their decay not. One shape a group, so that the matrices are
-    orthogonalised in one batch, and so that they are found again where ZeRO on one device laid them flat one after the other.
+    ``dtype`` is the one to orthogonalise in: the training's, which the device is fast in. The learning rate is times
+    sqrt(max(1, rows / columns)), the decay not. One shape a group, so that the matrices are orthogonalised in one batch, and
+    found again where ZeRO on one device laid them flat one after the other.
     """
 
     @torch.no_grad()
@@ -61,7 +62,8 @@ class Muon(torch.optim.AdamW):
             direction = p.grad.lerp(momentum, group["momentum"])  # Nesterov
             directions.append(direction.flatten()[: p.numel() // (rows * columns) * rows * columns])  # ZeRO pads the end
             p.grad = None
-        updates = orthogonalise(torch.cat(directions).view(-1, rows, columns)).flatten()
+        matrices = torch.cat(directions).view(-1, rows, columns)
+        updates = orthogonalise(matrices, getattr(torch, group["dtype"])).flatten()
         for p, update in zip(parameters, updates.split([len(d) for d in directions]), strict=True):
             p.mul_(1 - group["lr"] * group["weight_decay"])
             p.view(-1)[: len(update)].add_(update, alpha=-group["lr"] * math.sqrt(max(1.0, rows / columns)))

@@ -43,16 +43,19 @@ def textbook(weight, gradient, momentum, rate, decay, beta):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_singular_values_follow_the_polynomial(shape):
     matrices = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
-    found = orthogonalise(matrices)
+    found = orthogonalise(matrices, torch.float32)
     for matrix, got in zip(matrices, found, strict=True):
         torch.testing.assert_close(got.double(), by_svd(matrix), atol=2e-5, rtol=0)
         values = torch.linalg.svdvals(got)
         assert 0.6 < values.min() and values.max() < 1.3
-    assert torch.equal(orthogonalise(torch.zeros(1, *shape)), torch.zeros(1, *shape))
+    half = orthogonalise(matrices, torch.bfloat16)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, found, atol=5e-2, rtol=0)
+    assert torch.equal(orthogonalise(torch.zeros(1, *shape), torch.float32), torch.zeros(1, *shape))
 
 
 def own(parameters, shape, rate=0.1):
-    group = {"params": parameters, "shape": shape, "momentum": 0.9, "weight_decay": 0.2}
+    group = {"params": parameters, "shape": shape, "dtype": "float32", "momentum": 0.9, "weight_decay": 0.2}
     return Muon([group], lr=rate, betas=(0.9, 0.95), fused=True)
 
 
