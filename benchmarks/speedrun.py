@@ -121,7 +121,7 @@ def cpu_name() -> str:
 def page(rows: list[dict[str, Any]]) -> str:
     """The history as Markdown, by rung; the record of each in bold."""
     lines = [
-        "# Speedrun: the recipe of each rung",
+        "**Speedrun** (`python benchmarks/speedrun.py`)",
         "",
         "Held-out bits per byte (mean over domains; lower is better) of one training, from `benchmarks/speedrun.py`, which",
         "alone writes this page. Passages and seeds are none that a comparison uses. Core seconds are the time of the process",

@@ -29,11 +29,13 @@ def losses(out):
     return [row["loss"] for row in read_rows(Path(out) / "loss.jsonl")]
 
 
-def test_two_ranks_train_what_one_trains(paths, tmp_path, capfd):
-    """gloo through torchrun, ZeRO 2, accumulation; float32, so only the order of sums differs."""
-    one = job(paths, tmp_path / "one")
+@pytest.mark.parametrize("optimizer,zero_stage", [("adamw", 2), ("muon", 0)])
+def test_two_ranks_train_what_one_trains(paths, tmp_path, capfd, optimizer, zero_stage):
+    """gloo through torchrun, accumulation; float32, so only the order of sums differs."""
+    one = job(paths, tmp_path / "one", optimizer=optimizer)
     loop.train(one)
-    two = job(paths, tmp_path / "two", launcher="torchrun", processes=2, micro_batch=2, zero_stage=2, log_every_steps=4)
+    many = dict(launcher="torchrun", processes=2, micro_batch=2, zero_stage=zero_stage, log_every_steps=4)
+    two = job(paths, tmp_path / "two", optimizer=optimizer, **many)
     facts = launch.launch(two)
     assert facts["ranks"] == 2 and facts["logits_difference"] <= 1e-5
     np.testing.assert_allclose(losses(two.out), losses(one.out), atol=1e-5, rtol=0)
