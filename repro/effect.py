@@ -45,6 +45,7 @@ NEEDS: dict[str, list[tuple[Condition, tuple[str, ...]]]] = {
     "model": [(_none("init_from"), ("layers", "hidden", "heads", "kv_heads", "ffn", "tie_embeddings", "tokenizer"))],
     "train": [
         (_is("launcher", "deepspeed"), ("hostfile",)),
+        (_is("optimizer", "muon"), ("muon_learning_rate", "muon_momentum")),
         (_is("launcher", "slurm", "manual"), ("ranks_per_node",)),
         (("decay", lambda share: share > 0, "decay above 0"), ("decay_shape", "final_lr")),
     ],

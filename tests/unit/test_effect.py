@@ -23,6 +23,7 @@ BASE = ["exp=selection_30pct", "scale=smoke"]
         ("judge.documents=3", ["judge.url=http://127.0.0.1/v1", "judge.model=m"]),
         ("train.hostfile=hosts", ["train.launcher=deepspeed"]),
         ("train.ranks_per_node=2", ["train.launcher=slurm"]),
+        ("train.muon_learning_rate=0.01", ["train=muon"]),
         ("train.final_lr=0.2", ["train.decay=0.5"]),
         ("heads.draws=3", ["exp.arms.random.heads.detector=random_matched_damage"]),
         ("model.layers=2", []),
