@@ -28,10 +28,11 @@ def test_passages_are_behind_those_that_comparisons_draw(tmp_path, monkeypatch):
     taken = [json.loads(line) for line in speedrun.passages(tmp_path, tmp_path).read_text().split("\n") if line]
     assert all(row in rows for row in taken)
     settings = Corpus(kind="files", paths=[str(tmp_path / "a-0.jsonl.zst")], max_documents_per_domain=5)
-    compared = select.choose(settings, select.spool(settings, tmp_path / "spool", tally := select.Tally()), tally)
+    found = select.unique(select.spool(settings, tmp_path / "spool", tally := select.Tally()), tally)
+    compared = select.sample(settings, found, tally)
     for domain in ("a", "b"):
         own = {row["id"] for row in taken if row["domain"] == domain}
-        assert len(own) == 3 and not own & {found.id for found in compared}
+        assert len(own) == 3 and not own & {document.id for document in compared}
     with pytest.raises(SettingError, match="holds no"):
         speedrun.passages(tmp_path / "spool", tmp_path)
 
