@@ -230,7 +230,9 @@ def test_only_the_items_with_an_answer_longer_than_the_context_are_left_out(fold
     short = evaluate(folders / "model", settings, tmp_path / "items", tmp_path / "short")
     others = evaluate(folders / "model", settings, folders / "items", tmp_path / "others")
     assert not short["missing"] and not others["notes"]
-    assert short["notes"] == {"piqa": ["without 1 of piqa: 1 answers are longer than the context of 64 tokens"]}
+    left_out, cut = short["notes"]["piqa"]
+    assert left_out == "without 1 of piqa: 1 answers are longer than the context of 64 tokens"
+    assert cut.startswith("1 of ") and "lost their first tokens" in cut
     assert short["non_finite"] == {"piqa": [4]}
     kept = pl.read_parquet(tmp_path / "others" / "items.parquet").filter((pl.col("task") == "piqa") & (pl.col("doc_id") != 4))
     for name in ("acc", "acc_norm"):
@@ -380,7 +382,7 @@ def test_the_command_evaluates_any_folder_and_refuses_in_one_line(folders, tmp_p
     assert Path(tmp_path / "summary.json").is_file()
     for extra, message in (
         (["--tasks", "hellaswagg"], "did you mean 'hellaswag'"),
-        (["--set", "limits=4"], "limits"),
+        (["--set", "limitt=4"], "limit"),
         (["--suite", "larg"], "did you mean"),
         (["--items", str(tmp_path / "nowhere")], "is not a folder"),
         (["--set", "dtype=float8"], "did you mean"),

@@ -73,13 +73,14 @@ def by_hand(root, task):
 
 
 @pytest.mark.parametrize("task", BY_HAND)
-def test_metrics_equal_lm_eval_by_hand_to_the_last_digit(here, task):
+def test_metrics_equal_lm_eval_by_hand(here, task):
     root, summary = here
     expected = {key: value for key, value in by_hand(root, task).items() if "," in key and "_stderr" not in key}
     found = {
         key.removeprefix(f"{task}/"): cell["value"] for key, cell in summary["metrics"].items() if key.startswith(f"{task}/")
     }
-    assert found == {key.removesuffix(",none"): value for key, value in expected.items()}
+    # likelihoods are computed without padding: equal but for float32 rounding, and perplexities are exponentials of them
+    assert found == pytest.approx({key.removesuffix(",none"): value for key, value in expected.items()}, rel=1e-5)
 
 
 def test_the_generated_definitions_work_with_lm_eval_alone(here):

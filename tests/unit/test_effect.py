@@ -55,8 +55,8 @@ def test_an_option_chosen_by_hand_wins_over_scale_and_experiment():
     for scale in ("laptop",):
         for group in GROUPS:
             for option in options(group):
-                if (group, option) in {("corpus", "files"), ("proxy", "folder"), ("proxy", "hub")}:
-                    continue  # they need a path beside them
+                if (group, option) in {("corpus", "files"), ("corpus", "git"), ("proxy", "folder"), ("proxy", "hub")}:
+                    continue  # they need a path or a list beside them
                 wanted = yaml.safe_load((CONFIGS / group / f"{option}.yaml").read_text()) or {}
                 found = getattr(compose(["exp=selection_30pct", f"scale={scale}", f"{group}={option}"]), group)
                 for key, value in wanted.items():
