@@ -28,6 +28,7 @@ HOW = (
     "zero_stage",
     "activation_checkpointing",
     "compile",
+    "keep_at",  # as keep_at_tokens
 )
 
 
@@ -72,7 +73,7 @@ def stage(
 
     ``tracking``, ``group`` (the experiment) and ``arm`` name the run in the logs and change nothing else.
     """
-    model = shape(model)
+    model, train = shape(model), train.resolved()
     settings = {
         "model": {key: value for key, value in asdict(model).items() if key not in ("name", "init_from")},
         "train": {key: value for key, value in asdict(train).items() if key not in HOW},
