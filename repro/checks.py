@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from repro.config import SettingError, Settings, one_of, require
 
 if TYPE_CHECKING:
+    from repro.experiment import Experiment
     from repro.store import Stage, Store
 
 
@@ -63,15 +64,18 @@ def machine(settings: Settings) -> None:
     warn_if_emulated(in_use(settings), settings.device)
 
 
-def domains(settings: Settings, corpus: Path) -> None:
-    """Refuse to score for models that cannot be trained: those whose share of a domain is less than one document.
+def domains(settings: Settings, corpus: Path) -> list[str]:
+    """Domains of a finished corpus that some arm's share is less than one document of: no model is trained without a domain
+    unasked.
 
-    Raises :class:`SettingError`. Other kinds of experiments do without such a domain, and say so.
+    With ``exp.empty_domains: leave_out`` they are returned, to be left out of every arm (:func:`without`); otherwise they raise
+    :class:`SettingError`. Other kinds of experiments do without such a domain, and say so.
     """
     from repro.store import read_json
 
     if settings.exp.kind not in ("train", "evolve"):
-        return
+        return []
+    lacking: dict[str, None] = {}
     counts = {domain: found["documents"] for domain, found in read_json(corpus / "counts.json")["domains"].items()}
     for name, arm in settings.exp.arms.items():
         budget = replace(settings.budget, **arm.budget | arm.select.budget)
@@ -79,6 +83,10 @@ def domains(settings: Settings, corpus: Path) -> None:
             continue  # not trained, trained on all documents too, or given the size of another arm
         share = Fraction(repr(budget.share)) if budget.scope == "domain" else 1
         small = [domain for domain, documents in counts.items() if 0 < documents * share < 1]
+        small = [domain for domain in small if domain not in budget.leave_out]
+        if settings.exp.kind == "train" and settings.exp.empty_domains == "leave_out":
+            lacking |= dict.fromkeys(small)
+            continue
         others = [domain for domain in counts if domain not in small]
         named = ", ".join(f"{domain!r} ({counts[domain]} documents)" for domain in small)
         require(
@@ -86,8 +94,40 @@ def domains(settings: Settings, corpus: Path) -> None:
             f"domain {named}: arm {name!r} selects {budget.share:.0%} of it, less than one document, and a model is not "
             "trained without a domain; "
             + (f"leave it out with corpus.domains=[{','.join(others)}], or " if others else "")
-            + "bring more documents, or raise budget.share",
+            + "bring more documents, or raise budget.share"
+            + (", or leave it out of every arm with exp.empty_domains=leave_out" if settings.exp.kind == "train" else ""),
         )
+    return list(lacking)
+
+
+def selections(settings: Settings, experiment: Experiment, store: Store) -> list[str]:
+    """The same of finished selections, before the first training: domains whose first document is longer than the share."""
+    if settings.exp.kind != "train":
+        return []
+    lacking: dict[str, list[str]] = {}
+    for name, by_seed in experiment.arms.items():
+        for seed, stages in by_seed.items():
+            for domain in store.facts(stages["selection"]).get("empty_domains", []):
+                lacking.setdefault(domain, []).append(f"{name} seed {seed}")
+    if settings.exp.empty_domains != "leave_out":
+        where = "; ".join(f"{domain!r} in {', '.join(arms[:4])}" for domain, arms in lacking.items())
+        require(
+            not lacking,
+            f"selections without a document of a domain: {where}: the first document is longer than the share, and a model is "
+            "not trained without a domain; lower corpus.max_bytes, raise the share, leave the domain out with corpus.domains, "
+            "or out of every arm with exp.empty_domains=leave_out",
+        )
+    return list(lacking)
+
+
+def without(settings: Settings, empty: list[str]) -> Settings:
+    """The settings with these domains left out of every arm's selection."""
+    found = sorted({*settings.budget.leave_out, *empty})
+    arms = {
+        name: replace(arm, budget=arm.budget | ({"leave_out": found} if "leave_out" in arm.budget else {}))
+        for name, arm in settings.exp.arms.items()
+    }
+    return replace(settings, budget=replace(settings.budget, leave_out=found), exp=replace(settings.exp, arms=arms))
 
 
 def sizes(settings: Settings, stages: list[Stage], store: Store, device: str) -> None:

@@ -4,6 +4,9 @@ Precedence, low to high: dataclass defaults, the YAML of each group option (``co
 scale's values, the experiment's values, dotted overrides of the command line. Options are chosen by ``defaults:`` of
 the scale, then of the experiment, then by ``group=option`` on the command line.
 
+An experiment's YAML may write many arms as a ``grid:`` (``repro/arms.py``) and hold values of its own for one scale under
+``scales: {NAME: {...}}``, which come last of the YAML.
+
 An *arm* names an option of ``configs/select`` and one of ``configs/mixture``. On the command line such a name comes before
 dotted values below it, wherever it stands: ``exp.arms.treatment.select.params.path=FILE exp.arms.treatment.select=imported``.
 """
@@ -14,7 +17,7 @@ import difflib
 import math
 import os
 import re
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +294,7 @@ class Budget:
     one_per_cluster: bool = False  # of near-duplicates only the one of highest priority may be selected
     unranked: str = "skip"  # skip (documents without a finite priority are never selected, and counted) | refuse
     frozen: str | None = None  # selection.json of an earlier run: its cuts are applied instead of the share
+    leave_out: list[str] = field(default_factory=list)  # domains that no document is taken of; see exp.empty_domains
 
     def __post_init__(self) -> None:
         require(
@@ -349,8 +353,10 @@ class Arm:
     heads: dict[str, Any] = field(default_factory=dict)
     score: dict[str, Any] = field(default_factory=dict)
     equal_passes: bool = False
+    seeds: list[int] = field(default_factory=list)  # of this arm; empty = exp.seeds. Contrasts pair the seeds both arms have
 
     def __post_init__(self) -> None:
+        require(len(set(self.seeds)) == len(self.seeds), f"an arm's seeds={self.seeds} name a seed twice")
         for name, schema in OVERRIDES.items():
             for key in getattr(self, name):
                 known = [f.name for f in fields(schema)]
@@ -364,7 +370,14 @@ class Contrast:
     treatment: str = ""
     control: str = ""
     primary: bool = False
+    noise: bool = False  # both arms are drawn alike: the spread of their difference is the noise power is computed from
 
+    def __post_init__(self) -> None:
+        require(not (self.primary and self.noise), "a contrast of exp.contrasts is primary or noise, not both")
+
+
+# Of the primary contrast; "described" is for experiments that compare nothing.
+OUTCOMES = ("better", "worse", "equivalent", "undecided", "described")
 
 KINDS = {
     "train": "arms x seeds are trained and evaluated",
@@ -379,7 +392,7 @@ KINDS = {
 
 @dataclass
 class Experiment:
-    """What is compared. The primary endpoint stands here before the runs."""
+    """What is compared. Endpoint, primary contrast, smallest effect and conclusions stand here before the runs."""
 
     name: str = ""
     kind: str = "train"  # one of KINDS
@@ -389,14 +402,28 @@ class Experiment:
     contrasts: list[Contrast] = field(default_factory=list)
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     params: dict[str, Any] = field(default_factory=dict)
+    only: list[str] = field(default_factory=list)  # names or patterns (random_*) of the arms to run; empty = all
+    empty_domains: str = "refuse"  # a domain that a share is nothing of: refuse | leave_out (of all arms alike)
+    smallest_effect: float | None = None  # of interest, in the endpoint's unit
+    conclusions: dict[str, str] = field(default_factory=dict)  # what follows from each outcome of the primary contrast
+    pilot: str | None = None  # run folder of a pilot of this setting; without one it is looked for (repro.registration)
+    registered: dict[str, Any] = field(default_factory=dict)  # what the YAML files say, filled in by compose()
 
     def __post_init__(self) -> None:
         one_of("exp.kind", self.kind, tuple(KINDS))
+        one_of("exp.empty_domains", self.empty_domains, ("refuse", "leave_out"))
+        require(
+            self.smallest_effect is None or self.smallest_effect > 0,
+            f"exp.smallest_effect={self.smallest_effect} must be above 0: a difference in {self.endpoint}, whatever its sign",
+        )
+        for outcome in self.conclusions:
+            one_of("exp.conclusions", outcome, OUTCOMES)
         require(bool(self.seeds), "exp.seeds=[] names no seed; one is enough: exp.seeds=[0]")
         require(len(set(self.seeds)) == len(self.seeds), f"exp.seeds={self.seeds} names a seed twice")
         for contrast in self.contrasts:
             for arm in (contrast.treatment, contrast.control):
-                require(arm in self.arms, f"exp.contrasts names the arm {arm!r}; did you mean {nearest(arm, self.arms)}?")
+                if arm not in self.arms:  # of a hundred contrasts the nearest names are not looked up for nothing
+                    raise SettingError(f"exp.contrasts names the arm {arm!r}; did you mean {nearest(arm, self.arms)}?")
         require(sum(c.primary for c in self.contrasts) <= 1, "exp.contrasts may hold one primary contrast only")
 
 
@@ -456,6 +483,7 @@ class Train:
     checkpoint_every_steps: int = 100
     keep_checkpoints: int = 2
     keep_at_tokens: list[int] = field(default_factory=list)  # exported models for performance curves
+    keep_at: list[float] = field(default_factory=list)  # the same as shares of the arm's tokens; the end is kept anyway
     branch_at_decay: bool = False  # keep the checkpoint before the decay, and the model of that step
     branch_from: str | None = None  # start from such a checkpoint (a pretrain artifact) with another decay
     validate_every_steps: int = 0  # 0 = at the end only
@@ -500,7 +528,18 @@ class Train:
             all(0 < tokens <= self.tokens for tokens in self.keep_at_tokens),
             f"train.keep_at_tokens={self.keep_at_tokens} must lie between 1 and train.tokens={self.tokens}",
         )
+        require(
+            all(0 < share <= 1 for share in self.keep_at),
+            f"train.keep_at={self.keep_at} are shares of train.tokens in (0, 1]; numbers of tokens are train.keep_at_tokens",
+        )
         at_least(1, "train", self, "checkpoint_every_steps", "keep_checkpoints", "log_every_steps", "validate_tokens")
+
+    def resolved(self) -> Train:
+        """The same training with ``keep_at`` in tokens, under ``keep_at_tokens``."""
+        if not self.keep_at:
+            return self
+        at = {round(share * self.tokens) for share in self.keep_at if share < 1} - {0}
+        return replace(self, keep_at_tokens=sorted({*self.keep_at_tokens, *at}), keep_at=[])
 
     @property
     def batch_tokens(self) -> int:
@@ -762,7 +801,7 @@ def compose(arguments: list[str], planning: bool = False) -> Settings:
     """
     from omegaconf import OmegaConf
 
-    from repro import effect
+    from repro import arms, effect, registration
     from repro.device import resolve
 
     chosen: dict[str, str] = {}
@@ -795,11 +834,23 @@ def compose(arguments: list[str], planning: bool = False) -> Settings:
         if option is not None:
             conf = _overlay(conf, f"configs/{group}/{option}.yaml", {group: read_option(group, option)})
     conf = _overlay(conf, f"configs/scale/{scale_name}.yaml", scale | {"scale": scale_name})
-    own = {"exp": {"name": chosen["exp"], **exp.pop("exp", {})}, **exp}
-    conf = _with_options(_overlay(conf, f"configs/exp/{chosen['exp']}.yaml", own))
+    exp_file = f"configs/exp/{chosen['exp']}.yaml"
+    at_scales = exp.pop("scales", {})
+    for name in at_scales:
+        one_of(f"{exp_file}: scales", name, tuple(options("scale")))
+    own = {"exp": {"name": chosen["exp"], **arms.expand(exp.pop("exp", {}), exp_file)}, **exp}
+    conf = _with_options(_overlay(conf, exp_file, own))
+    here = at_scales.get(scale_name, {})
+    for name in here.get("exp", {}).get("arms", {}):
+        require(
+            name in conf.exp.arms,
+            f"{exp_file}, scales.{scale_name}: no arm {name!r}; did you mean {nearest(name, conf.exp.arms)}?",
+        )
+    conf = _with_options(_overlay(conf, f"{exp_file}, scales.{scale_name}", here))
     for group in GROUPS:  # once more: what is chosen by hand wins over what scale and experiment set
         if group in chosen:
             conf = _overlay(conf, f"{group}={chosen[group]}", {group: read_option(group, chosen[group])})
+    written, registered = list(conf.exp.arms), registration.stated(OmegaConf.to_container(conf))
     for argument in sorted(dotted, key=_turn):
         require(
             not re.fullmatch(r"exp\.arms=\s*(\{\s*\}|null)?\s*", argument),
@@ -826,6 +877,8 @@ def compose(arguments: list[str], planning: bool = False) -> Settings:
         for group, schema in OVERRIDES.items():
             setattr(arm, group, _override(schema, getattr(arm, group), f"exp.arms.{name}.{group}"))
     _check_finite(asdict(settings))
+    arms.pick(settings.exp, written, dotted)
+    settings.exp.registered = registered
     effect.check(settings, dotted)
     from repro.question import filled
 
@@ -847,6 +900,8 @@ def _override(schema: type, given: dict[str, Any], path: str) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    if not given:
+        return {}
     try:
         typed: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(schema), given))
     except OmegaConfBaseException as error:

@@ -27,7 +27,8 @@ class Experiment:
     pairs: dict[str, Stage] = field(default_factory=dict)
 
     def order(self) -> list[Stage]:
-        """Every stage once, inputs before what reads them, all arms of a seed before the next seed."""
+        """Every stage once, inputs before what reads them; all selections before the first training, then all arms of a seed
+        before the next seed."""
         seen: dict[str, Stage] = {}
         for target in self._targets():
             for stage in target.ancestors():
@@ -52,11 +53,16 @@ class Experiment:
 
     def _targets(self) -> Iterator[Stage]:
         yield from self.shared.values()
+        yield from self.selections()
         seeds = dict.fromkeys(seed for by_seed in self.arms.values() for seed in by_seed)
         for seed in seeds:
             for by_seed in self.arms.values():
                 yield from by_seed.get(seed, {}).values()
         yield from self.pairs.values()
+
+    def selections(self) -> list[Stage]:
+        """The selection of every arm and seed."""
+        return [s["selection"] for by_seed in self.arms.values() for s in by_seed.values() if "selection" in s]
 
     def as_dict(self) -> dict[str, Any]:
         """The shape the report reads: the shared stages by name, the arms, and comparisons of selections by name."""
@@ -168,7 +174,7 @@ def _evolved(settings: Settings, shared: dict[str, Stage]) -> Experiment:
             arms[name] = {seed: {"proxy": model}}
             sources.setdefault("published", []).append(evolution.Checkpoint(name, params.tokens.get(name), model, own))
             continue
-        train = evolution.kept(_train(settings, name), params)
+        train = evolution.kept(train_of(settings, name), params)
         whole = (arm.select.selector, arm.mixture) == ("all", Mixture())
         selection = evolution.everything(corpus) if whole else _selection(settings, shared, name, seed)
         model = _pretrained(settings, shared, name, seed, train, selection)
@@ -192,22 +198,22 @@ def _trained_arms(settings: Settings, shared: dict[str, Stage]) -> dict[str, dic
     arms: dict[str, dict[int, dict[str, Stage]]] = {}
     for name in settings.exp.arms:
         arms[name] = {}
-        for seed in settings.exp.seeds:
+        for seed in settings.exp.arms[name].seeds or settings.exp.seeds:
             selection = _selection(settings, shared, name, seed)
-            model = _pretrained(settings, shared, name, seed, _train(settings, name), selection)
+            model = _pretrained(settings, shared, name, seed, train_of(settings, name), selection)
             result = evaluate.stage(settings.eval, seed, shared["items"], shared["corpus"], model)
             arms[name][seed] = {"selection": selection, "pretrain": model, "evaluate": result}
     return arms
 
 
-def _train(settings: Settings, name: str) -> Train:
+def train_of(settings: Settings, name: str) -> Train:
     """An arm's training settings; one that ends sooner keeps the models up to its end."""
     arm = settings.exp.arms[name]
     own: dict[str, Any] = {"tokens": settings.train.tokens, "keep_at_tokens": settings.train.keep_at_tokens} | arm.train
     if arm.equal_passes:
-        own["tokens"] = round(own["tokens"] * _budget(settings, name).share)
+        own["tokens"] = round(own["tokens"] * budget_of(settings, name).share)
     own["keep_at_tokens"] = [at for at in own["keep_at_tokens"] if at <= own["tokens"]]
-    return replace(settings.train, **own)
+    return replace(settings.train, **own).resolved()
 
 
 def _pretrained(settings: Settings, shared: dict[str, Stage], name: str, seed: int, train: Train, selection: Stage) -> Stage:
@@ -233,7 +239,7 @@ def _masked_arms(settings: Settings, shared: dict[str, Stage]) -> dict[str, dict
         own, how = replace(settings.proxy, **arm.proxy), replace(settings.heads, **arm.heads)
         model = proxy.stage(own)
         arms[name] = {}
-        for seed in settings.exp.seeds:
+        for seed in arm.seeds or settings.exp.seeds:
             stages = {}
             if how.detector != "none":
                 stages["heads"] = heads.stage(replace(how, control_seed=seed), own, model, shared["corpus"])
@@ -253,7 +259,7 @@ def _selection(settings: Settings, shared: dict[str, Stage], name: str, seed: in
             f"arm {name!r} matches {other!r}; did you mean {nearest(other, set(settings.exp.arms) - {name})}?",
         )
         reference = _selection(settings, shared, other, seed)
-    budget = _budget(settings, name)
+    budget = budget_of(settings, name)
     return selection.stage(arm.select, arm.mixture, budget, seed, shared["corpus"], _scores(settings, shared, name), reference)
 
 
@@ -273,7 +279,7 @@ def _scores(settings: Settings, shared: dict[str, Stage], name: str, scored: Sta
     return influence.stage(replace(settings.score, **arm.score), how, own, model, scored or shared["corpus"], important)
 
 
-def _budget(settings: Settings, name: str) -> Budget:
+def budget_of(settings: Settings, name: str) -> Budget:
     """What an arm may select: the experiment's budget, the arm's and its selector's own values over it."""
     arm = settings.exp.arms[name]
     return replace(settings.budget, **arm.budget | arm.select.budget)

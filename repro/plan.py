@@ -12,12 +12,12 @@ from dataclasses import dataclass, fields, replace
 from math import prod
 from pathlib import Path
 
-from repro import device
+from repro import checks, device, passes, registration
 from repro.analysis.planted import KINDS
 from repro.config import Proxy, Settings
 from repro.corpus.sources import expected_domains, expected_tokens
 from repro.evaluate.cost import work
-from repro.experiment import build
+from repro.experiment import Experiment, build
 from repro.plan_cuts import unread
 from repro.pretrain import cost
 from repro.store import Stage, Store, read_json
@@ -57,6 +57,11 @@ class Cost:
 def describe(settings: Settings) -> str:
     """The plan as text: one line a stage, then the totals and what cannot fit."""
     store, experiment = Store(Path(settings.work)), build(settings)
+    left_out = []
+    for known in ("corpus", "selections"):
+        if empty := _empty_domains(settings, experiment, store, known):
+            settings = checks.without(settings, empty)
+            experiment, left_out = build(settings), settings.budget.leave_out
     stages = experiment.order()
     tokens = corpus_tokens(settings, store, stages)
     rates, rates_from = matrix_rates(settings, {dtype_of(stage) for stage in stages})
@@ -91,7 +96,23 @@ def describe(settings: Settings) -> str:
         memory = settings.hardware.memory_gb
         lines += cost.report(settings.model, settings.train, memory * 1e9 if memory else None)
     lines += unread(settings, store, stages)
+    if settings.exp.kind == "train":
+        lines += passes.lines(settings, experiment, store, tokens)
+    if left_out:
+        lines += ["", f"left out of every arm: {', '.join(left_out)}; some share is less than its first document"]
+    if said := registration.lines(settings):
+        lines += ["", *said]
     return "\n".join(lines)
+
+
+def _empty_domains(settings: Settings, experiment: Experiment, store: Store, known: str) -> list[str]:
+    """Domains to leave out, as far as the store knows; refused as the run would refuse them."""
+    if known == "corpus" and "corpus" in experiment.shared and store.has(experiment.shared["corpus"]):
+        return checks.domains(settings, store.path(experiment.shared["corpus"]))
+    made = experiment.selections()
+    if known == "selections" and made and all(store.has(stage) for stage in made):
+        return checks.selections(settings, experiment, store)
+    return []
 
 
 def corpus_tokens(settings: Settings, store: Store, stages: list[Stage]) -> float:

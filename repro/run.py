@@ -7,11 +7,16 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from repro import environment
 from repro.config import GROUPS, SettingError, Settings, compose, options, to_yaml
 
 DEMONSTRATIONS = ("smoke", "laptop")  # scales too small for evidence
+
+if TYPE_CHECKING:
+    from repro.experiment import Experiment
+    from repro.store import Stage, Store
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,7 +69,7 @@ def run(settings: Settings) -> Path:
 
 
 def _run(settings: Settings) -> Path:
-    from repro import checks
+    from repro import checks, registration
     from repro.device import device_of
     from repro.experiment import build
     from repro.store import Store, digest
@@ -79,8 +84,13 @@ def _run(settings: Settings) -> Path:
     _say_where_from(settings)
     checks.sizes(settings, stages, store, device)
     run_now = {stage.fingerprint for stage in store.demanded(stages, experiment.read_by_report(settings))}
-    for number, stage in enumerate(stages, 1):
-        place = f"[{number:>{len(str(len(stages)))}}/{len(stages)}] {stage.name:9} {experiment.title(stage)}"
+    for line in registration.lines(settings):
+        print(line, flush=True)
+    seen: set[str] = set()
+    while (number := next((i for i, stage in enumerate(stages) if stage.fingerprint not in seen), None)) is not None:
+        stage = stages[number]
+        seen.add(stage.fingerprint)
+        place = f"[{number + 1:>{len(str(len(stages)))}}/{len(stages)}] {stage.name:9} {experiment.title(stage)}"
         if stage.fingerprint not in run_now:
             print(f"{place}  cached{'' if store.whole(stage) else ', from a pack'}", flush=True)
             for warning in store.facts(stage).get("warnings", []):  # a running stage says them itself
@@ -95,8 +105,13 @@ def _run(settings: Settings) -> Path:
             print(f"{place}  done in {_duration(time.monotonic() - begun)}", flush=True)
         if stage.summary:
             print(f"    {stage.summary(store.facts(stage))}", flush=True)
-        if stage is experiment.shared.get("corpus"):
-            checks.domains(settings, store.path(stage))
+        if empty := empty_domains(settings, experiment, store, stage):
+            settings = checks.without(settings, empty)
+            print(f"left out of every arm: {', '.join(settings.budget.leave_out)}; {LEFT_OUT}", flush=True)
+            experiment = build(settings)
+            stages = experiment.order()
+            run_now = {stage.fingerprint for stage in store.demanded(stages, experiment.read_by_report(settings))}
+            seen -= run_now
 
     key = digest([stage.fingerprint for stage in stages])
     folder = Path(settings.work) / "runs" / f"{settings.exp.name}-{settings.scale}-{key[:8]}"
@@ -125,6 +140,21 @@ def _say_where_from(settings: Settings) -> None:
             file=sys.stderr,
             flush=True,
         )
+
+
+LEFT_OUT = "some share is less than its first document (exp.empty_domains)"
+
+
+def empty_domains(settings: Settings, experiment: Experiment, store: Store, finished: Stage) -> list[str]:
+    """Domains to be left out of every arm, as known behind the ``finished`` stage: by the counts of the corpus, and behind the
+    last selection. Refused unless ``exp.empty_domains`` allows it."""
+    from repro import checks
+
+    if finished is experiment.shared.get("corpus"):
+        return checks.domains(settings, store.path(finished))
+    if finished.name == "selection" and finished is [s for s in experiment.order() if s.name == "selection"][-1]:
+        return checks.selections(settings, experiment, store)
+    return []
 
 
 def _quiet(device: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -40,8 +41,9 @@ def members(name: str, overrides: list[str]) -> dict[str, list[str]]:
     require(bool(sweep.grid) and all(sweep.grid.values()), f"configs/sweep/{name}.yaml: the grid is empty")
     _apart(name, sweep, overrides)
     points = {}
-    for values in itertools.product(*sweep.grid.values()):
-        chosen = [f"{key}={_text(value)}" for key, value in zip(sweep.grid, values, strict=True)]
+    grid = _resolved(sweep, overrides)
+    for values in itertools.product(*grid.values()):
+        chosen = [f"{key}={_text(value)}" for key, value in zip(grid, values, strict=True)]
         label = " ".join(chosen)
         require(label not in points, f"configs/sweep/{name}.yaml names {label} twice")
         points[label] = [f"exp={sweep.exp}", *sweep.overrides, *chosen, *overrides]
@@ -80,6 +82,20 @@ def _read_back(name: str, grid: dict[str, list[Any]], settings: dict[str, Settin
         require(known == label, f"sweep={name}: the members {known} and {label} have the same settings; name one of them")
 
 
+def _resolved(sweep: Sweep, overrides: list[str]) -> dict[str, list[Any]]:
+    """The grid with values like ``x0.5`` as that multiple of what the members would have without the grid."""
+    grid = {}
+    for key, values in sweep.grid.items():
+        factors = [value for value in values if isinstance(value, str) and re.fullmatch(r"x\d+(\.\d+)?", value)]
+        if factors:
+            present: Any = compose([f"exp={sweep.exp}", *sweep.overrides, *overrides])
+            for name in key.split("."):
+                present = getattr(present, name)
+            values = [float(f"{present * float(v[1:]):.6g}") if v in factors else v for v in values]
+        grid[key] = values
+    return grid
+
+
 def _text(value: Any) -> str:
     return f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value)
 
@@ -90,7 +106,9 @@ def wandb_sweep(name: str, overrides: list[str]) -> str:
 
     sweep = Sweep(**read_option("sweep", name))
     command = ["${env}", "python", "-m", "repro.run", f"exp={sweep.exp}", *sweep.overrides, *overrides, "${args_no_hyphens}"]
-    parameters = {key: {"values": [_text(v) if isinstance(v, list) else v for v in vs]} for key, vs in sweep.grid.items()}
+    parameters = {
+        key: {"values": [_text(v) if isinstance(v, list) else v for v in vs]} for key, vs in _resolved(sweep, overrides).items()
+    }
     content = {"name": name, "method": "grid", "program": "repro.run", "command": command, "parameters": parameters}
     return yaml.safe_dump(content, sort_keys=False)
 
@@ -99,7 +117,7 @@ def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]
     """Run every member; returns the sweep's folder and the labels that failed."""
     points = members(name, overrides)
     settings = {label: compose(arguments) for label, arguments in points.items()}  # refuse all mistakes before any work
-    _read_back(name, Sweep(**read_option("sweep", name)).grid, settings)
+    _read_back(name, _resolved(Sweep(**read_option("sweep", name)), overrides), settings)
     work = Path(next(iter(settings.values())).work)
     folder = work / "sweeps" / f"{name}-{digest(points)[:8]}"
     folder.mkdir(parents=True, exist_ok=True)

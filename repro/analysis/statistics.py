@@ -165,6 +165,38 @@ def detectable(deviation: float, seeds: int, level: float = 0.95, power: float =
     return deviation * _unit_effect(seeds, level, power)
 
 
+def power(effect: float, deviation: float, seeds: int, level: float = 0.95) -> float:
+    """Probability that a paired t-test over ``seeds`` finds a true mean difference of ``effect``, whatever its sign.
+
+    ``deviation`` is the standard deviation of one seed's difference. From the noncentral t distribution; NaN below two seeds.
+    """
+    if seeds < 2 or not deviation > 0:
+        return math.nan
+    df, shift = seeds - 1, abs(effect) / deviation * math.sqrt(seeds)
+    critical = float(stats.t.ppf(0.5 + level / 2, df))
+    if shift > 5 + 5 * critical:  # certain; far out the noncentral t overflows
+        return 1.0
+    return float(stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift))
+
+
+def upper_limit(deviation: float, df: int, confidence: float = 0.8) -> float:
+    """One-sided upper confidence limit of a normal sample's standard deviation with ``df`` degrees of freedom."""
+    return deviation * math.sqrt(df / float(stats.chi2.ppf(1 - confidence, df)))
+
+
+def conclusion(low: float | None, high: float | None, lower_is_better: bool, margin: float | None) -> str:
+    """Which outcome of those an experiment registers: better, worse, equivalent or undecided.
+
+    Better and worse leave zero outside the interval, whatever the size; equivalent holds zero and lies within ``margin``, the
+    smallest effect of interest, on both sides (at 95 % stricter than two one-sided tests at 5 %).
+    """
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return "undecided"
+    if low > 0 or high < 0:
+        return "better" if (high < 0) == lower_is_better else "worse"
+    return "equivalent" if margin is not None and max(-low, high) < margin else "undecided"
+
+
 @lru_cache
 def _unit_effect(seeds: int, level: float, power: float) -> float:
     """:func:`detectable` for a standard deviation of one."""

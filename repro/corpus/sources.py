@@ -8,6 +8,8 @@ from typing import Any
 from repro.config import Corpus
 from repro.corpus.documents import Document, Drop
 
+TOKENS_OF_DOCUMENT = 1000  # of a document or passage, for plans
+
 
 def identity(settings: Corpus) -> dict[str, Any]:
     """What decides the content of the source: package versions, digests of files, commits. Cheap enough for a plan."""
@@ -29,9 +31,12 @@ def facts(settings: Corpus) -> dict[str, Any]:
 
 
 def expected_tokens(settings: Corpus) -> float:
-    """A rough size for plans: the limit where there is one, else what the source is known to hold."""
+    """A rough size for plans: the limits where there are any, else what the source is known to hold."""
     whole, domains = _module(settings).expected_tokens(settings)
-    return whole if settings.max_tokens_per_domain is None else min(whole, domains * settings.max_tokens_per_domain)
+    limits = [settings.max_tokens_per_domain or whole]
+    if settings.max_documents_per_domain is not None:
+        limits.append(settings.max_documents_per_domain * min(TOKENS_OF_DOCUMENT, settings.max_bytes / 4))
+    return min(whole, *(domains * limit for limit in limits))
 
 
 def expected_domains(settings: Corpus) -> int:

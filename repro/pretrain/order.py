@@ -19,6 +19,7 @@ import polars as pl
 from repro import parquet
 from repro.config import require
 from repro.pretrain.tokens import open_ids, read_index
+from repro.store import read_json
 
 
 def mix(keys: np.ndarray, seed: int, epoch: int, copy: int) -> np.ndarray:
@@ -111,7 +112,7 @@ class TokenStream:
 def repeats_of(tokens: Path, selection: Path) -> np.ndarray:
     """The selection's repeats for each training document of the token index, in its order.
 
-    Raises :class:`SettingError` for a selection of other documents, or one that leaves a domain empty.
+    Raises :class:`SettingError` for a selection of other documents, or one that leaves a domain empty unasked.
     """
     index = read_index(tokens, "documents", ["doc_id", "domain"])
     chosen = parquet.read(selection / "selection.parquet", columns=["doc_id", "repeats"])
@@ -123,10 +124,13 @@ def repeats_of(tokens: Path, selection: Path) -> np.ndarray:
         f"{index.height}, {missing} of them not in the selection; select again from the same corpus",
     )
     empty = joined.group_by("domain").agg(pl.col("repeats").sum()).filter(pl.col("repeats") == 0)["domain"].sort().to_list()
+    record = selection / "selection.json"
+    asked = read_json(record).get("left_out", []) if empty and record.is_file() else []
+    empty = [domain for domain in empty if domain not in asked]
     require(
         not empty,
         f"the selection holds no document of domain {', '.join(empty)}; raise budget.share, or leave the domain out with "
-        "corpus.domains",
+        "corpus.domains or, out of every arm, exp.empty_domains=leave_out",
     )
     return joined["repeats"].to_numpy().astype(np.int64)
 

@@ -28,6 +28,7 @@ HOW = (
     "zero_stage",
     "activation_checkpointing",
     "compile",
+    "keep_at",  # as keep_at_tokens
 )
 OF_MUON = ("optimizer", "muon_learning_rate", "muon_momentum")  # change nothing with AdamW, and do not enter then
 
@@ -73,7 +74,7 @@ def stage(
 
     ``tracking``, ``group`` (the experiment) and ``arm`` name the run in the logs and change nothing else.
     """
-    model = shape(model)
+    model, train = shape(model), train.resolved()
     left_out = HOW if train.optimizer == "muon" else HOW + OF_MUON
     settings = {
         "model": {key: value for key, value in asdict(model).items() if key not in ("name", "init_from")},

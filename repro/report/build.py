@@ -16,12 +16,13 @@ def build(run_dir: Path, settings: Settings, store: Store, stages: Mapping[str, 
     ``stages``: "corpus", "proxy", "heads", "score", "items", "tokens" and ``arms[arm][seed]`` with "selection", "pretrain" and
     "evaluate"; any may be absent. Returns the sealed summary.
     """
-    from repro.report import documents, outcomes, summary
+    from repro.report import documents, outcomes, registered, summary
     from repro.report.collect import collect
 
     found = collect(settings, store, stages)
     variances = {(c.treatment, c.control): _item_variances(store, stages, found, c) for c in settings.exp.contrasts}
-    collected = outcomes.judge(found, settings.exp.contrasts, variances)
+    collected = outcomes.judge(found, settings.exp.contrasts, variances) | {"registration": registered.record(settings)}
+    collected["registration"]["conclusion"] = registered.concluded(collected)
     if "score" in stages and "corpus" in stages:
         folders = store.path(stages["corpus"]), store.path(stages["score"])
         if store.whole(stages["corpus"]):  # a pack carries no text

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro import parquet
-from repro.config import Settings, as_dict
+from repro.config import Budget, Settings, as_dict
 from repro.store import Stage, Store, digest, finite, provenance, read_json
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> dict
         arm: {
             "select": as_dict(settings.exp.arms[arm].select),
             "mixture": as_dict(settings.exp.arms[arm].mixture),
+            "strata": _strata(settings, arm),
             "share": _share(settings, arm),
             "equal_passes": settings.exp.arms[arm].equal_passes,
             "heads": settings.exp.arms[arm].heads,
@@ -90,8 +91,10 @@ def _baselines(store: Store, stage: Stage, arms: Mapping[str, Mapping[int, Mappi
 
 
 def _portable(settings: Settings) -> dict[str, Any]:
-    """Settings without what says where, not what: the work folder and the device."""
-    return {key: value for key, value in as_dict(settings).items() if key not in ("work", "device")}
+    """Settings without what says where, not what: the work folder, the device, and the place of a pilot."""
+    values = {key: value for key, value in as_dict(settings).items() if key not in ("work", "device")}
+    values["exp"]["pilot"] = values["exp"]["pilot"] and Path(values["exp"]["pilot"]).name
+    return values
 
 
 def _share(settings: Settings, arm: str) -> float:
@@ -100,6 +103,14 @@ def _share(settings: Settings, arm: str) -> float:
     if chosen.select.selector == "all":
         return 1.0
     return {"share": settings.budget.share, **chosen.budget, **chosen.select.budget}["share"]
+
+
+def _strata(settings: Settings, arm: str) -> dict[str, Any]:
+    """What the arm ranks within, beyond its domain; empty for nothing."""
+    chosen, plain = settings.exp.arms[arm], Budget()
+    own = {**as_dict(settings.budget), **chosen.budget, **chosen.select.budget}
+    names = ("scope", "length_bins", "within_group", "one_per_cluster")
+    return {name: own[name] for name in names if own[name] != getattr(plain, name)}
 
 
 def _artifacts(store: Store, stages: Iterable[Stage]) -> dict[str, dict[str, Any]]:

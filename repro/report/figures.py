@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from repro.report import agreement, evolution, planted, selected
 from repro.report import benchmarks as benchmark_plots
-from repro.report.outcomes import seed_values
+from repro.report.curve import by_share, performance
 from repro.report.plots import Heat, Panel, Plot, Series
 
 
@@ -82,81 +81,6 @@ def learning(summary: dict[str, Any]) -> Plot | None:
     alt = f"Training loss against tokens; at the end: {', '.join(ends)} nats. Each arm reads its own text: this ranks no arm."
     panel = Panel("", "training tokens", "training loss (nats)", series)
     return Plot("learning", "Training loss (each arm on its own text)", alt, [panel])
-
-
-def performance(summary: dict[str, Any], metrics: Sequence[str] = ()) -> Plot | None:
-    """Metrics of the evaluated checkpoints against training tokens, the finished model last: means over seeds.
-
-    Without ``metrics``: the endpoint and the average accuracy.
-    """
-    panels = []
-    for metric in metrics or (summary["endpoint"], "accuracy_average"):
-        series = []
-        for arm, row in summary["arms"].items():
-            by_tokens: dict[int, list[float]] = {}
-            for seed in row["seeds"].values():
-                ends = {str(int(seed["loss"][-1][0])): seed.get("metrics", {})} if seed.get("loss") else {}
-                for tokens, cells in {**seed.get("checkpoints", {}), **ends}.items():
-                    if metric in cells:
-                        by_tokens.setdefault(int(tokens), []).append(cells[metric]["value"])
-            if len(by_tokens) > 1:
-                points = sorted(by_tokens.items())
-                series.append(_with_intervals(arm, [tokens for tokens, _ in points], [values for _, values in points]))
-        if series:
-            panels.append(Panel("", "training tokens", metric.replace("_", " "), series))
-    if not panels:
-        return None
-    ends = [f"{p.ylabel}: " + ", ".join(f"{s.name} {s.y[-1]:.3f}" for s in p.series) for p in panels]
-    alt = f"Checkpoints against training tokens, means over seeds with 95 % intervals; at the end {'; '.join(ends)}."
-    return Plot("performance", "Performance during training", alt, panels)
-
-
-def by_share(summary: dict[str, Any]) -> Plot | None:
-    """The endpoint against the share of the corpus that is kept, and against the training tokens where these differ: one line a
-    selector, means over seeds with 95 % t-intervals."""
-    lines: dict[str, dict[float, tuple[float, list[float]]]] = {}  # name -> share -> (training tokens, values)
-    whole: dict[float, tuple[float, list[float]]] = {}
-    for arm, row in summary["arms"].items():
-        values = list(seed_values(row, summary["endpoint"]).values())
-        params = "".join(f" {value}" for value in row["select"]["params"].values())
-        name = row["select"]["selector"] + params + (", equal passes" if row["equal_passes"] else "")
-        if values and row["select"]["selector"] == "all":
-            whole = {1.0: (_training_tokens(summary, arm), values)}
-        elif values:
-            lines.setdefault(name, {})[row["share"]] = (_training_tokens(summary, arm), values)
-    lines = {name: dict(sorted({**by, **whole}.items())) for name, by in lines.items() if len(by) > 1}
-    if not lines:
-        return None
-    endpoint = summary["endpoint"].replace("_", " ")
-    shares = [_with_intervals(name, [100 * s for s in by], [v for _, v in by.values()]) for name, by in lines.items()]
-    panels = [Panel("", "% of the corpus kept", endpoint, shares)]
-    shorter = {name: by for name, by in lines.items() if len({tokens for tokens, _ in by.values()}) > 1}
-    if shorter:
-        tokens = [
-            _with_intervals(name, [t for t, _ in by.values()], [v for _, v in by.values()]) for name, by in shorter.items()
-        ]
-        panels.append(Panel("", "training tokens", endpoint, tokens))
-    alt = "Means over seeds with 95 % intervals: " + "; ".join(
-        f"{s.name}: " + ", ".join(f"{x:.0f} % {y:.4f}" for x, y in zip(s.x, s.y, strict=True)) for s in shares
-    )
-    return Plot("by_share", "Endpoint by how much is kept", alt, panels)
-
-
-def _training_tokens(summary: dict[str, Any], arm: str) -> float:
-    seeds = summary["arms"][arm]["seeds"].values()
-    return max((seed["loss"][-1][0] for seed in seeds if seed.get("loss")), default=0.0)
-
-
-def _with_intervals(name: str, x: list[float], values: list[list[float]]) -> Series:
-    """A line of means over seeds in a band of t-intervals; of one seed the band has no width."""
-    from statistics import mean, stdev
-
-    from repro.analysis.statistics import half_width
-
-    half = [half_width(stdev(v), len(v), 0.0) if len(v) > 1 else 0.0 for v in values]
-    means = [mean(v) for v in values]
-    low, high = ([m + sign * h for m, h in zip(means, half, strict=True)] for sign in (-1, 1))
-    return Series(name, x, means, "line", low, high)
 
 
 def heads(summary: dict[str, Any]) -> Plot | None:

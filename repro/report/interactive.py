@@ -56,6 +56,9 @@ def to_plotly(plot: Plot) -> dict[str, Any]:
             if trace["showlegend"]:
                 shown.add(label)
             data.append(trace)
+        if panel.level is not None:
+            across_all = {"type": "line", "xref": f"{x_axis} domain", "yref": y_axis, "x0": 0, "x1": 1}
+            layout["shapes"].append(across_all | {"y0": panel.level, "y1": panel.level, "line": {"dash": "dot", "width": 1}})
         if isinstance(panel.content, Heat):
             frames = [{"x0": c - 0.5, "x1": c + 0.5, "y0": r - 0.5, "y1": r + 0.5} for r, c in panel.content.marked]
             common = {"type": "rect", "xref": x_axis, "yref": y_axis, "line": {"color": COLOURS[1], "width": 2}}
@@ -132,15 +135,19 @@ def _traces(panel: Panel, names: list[str]) -> list[dict[str, Any]]:
             traces.append({"type": "scatter", "mode": "markers", "name": series.name, "x": series.x, "y": series.y,
                            "marker": {"color": colour, "size": 6, "opacity": 0.6}})  # fmt: skip
         else:
-            traces += _line(series, colour)
+            traces += _line(series, colour, SYMBOLS[(index + index // len(COLOURS)) % len(SYMBOLS)])
     return traces
 
 
-def _line(series: Series, colour: str) -> list[dict[str, Any]]:
+def _line(series: Series, colour: str, symbol: str) -> list[dict[str, Any]]:
     line = {"type": "scatter", "mode": "lines", "name": series.name, "x": series.x, "y": series.y,
             "line": {"color": colour, "dash": "dash" if series.dashed else "solid"}}  # fmt: skip
     if not series.low:
         return [line]
+    if series.marks:
+        whiskers = {"type": "data", "symmetric": False, "array": _minus(series.high, series.y),
+                    "arrayminus": _minus(series.y, series.low)}  # fmt: skip
+        return [line | {"mode": "lines+markers", "error_y": whiskers, "marker": {"symbol": symbol}}]
     band = {"type": "scatter", "mode": "lines", "name": series.name, "x": series.x + series.x[::-1],
             "y": series.high + series.low[::-1], "fill": "toself", "fillcolor": colour + "26", "line": {"width": 0},
             "hoverinfo": "skip", "showlegend": False}  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
-from repro.config import Contrast, require
+from repro.config import Contrast, as_dict, require
 from repro.report.collect import lower_is_better, misses
 from repro.store import finite
 
@@ -20,10 +20,16 @@ Variances = Mapping[tuple[str, str], Mapping[str, float]]  # (treatment, control
 
 
 def judge(summary: dict[str, Any], contrasts: Sequence[Contrast], variances: Variances | None = None) -> dict[str, Any]:
-    """The summary with ``comparisons``, each arm's ``at_chance`` metrics and the ``verdict``."""
+    """The summary with ``comparisons``, each arm's ``at_chance`` metrics, the ``verdict``, and the ``noise`` of a pilot."""
+    from repro.report.noise import noise
+
+    drawn_alike = next((as_dict(c) for c in contrasts if c.noise), None)
+    contrasts = [contrast for contrast in contrasts if not contrast.noise]
     for arm in summary["arms"].values():
         arm["at_chance"] = [m for m in metrics(arm) if covers_chance(arm, m)]
     add_average(summary)
+    if drawn_alike is not None:
+        summary = {**summary, "noise": noise(summary, drawn_alike)}
     comparisons = []
     for contrast in contrasts:
         comparisons += compare_arms(summary, contrast, (variances or {}).get((contrast.treatment, contrast.control), {}))
@@ -268,14 +274,16 @@ def _unmatched(summary: dict[str, Any], primary: dict[str, Any]) -> list[str]:
 
 
 def _smallest(summary: dict[str, Any], row: dict[str, Any]) -> dict[str, tuple[int, int]]:
-    """{domain: (selected documents, sources of the domain)}: the least over both arms and all their seeds."""
+    """{domain: (selected documents, sources of the domain)}: the least over both arms and all their seeds. Domains left out of
+    every arm do not count."""
     found: dict[str, tuple[int, int]] = {}
+    left_out = summary["settings"]["budget"].get("leave_out", [])
     for arm in (row["treatment"], row["control"]):
         for seed in summary["arms"][arm]["seeds"].values():
             for domain, made in seed.get("make_up", {}).items():
                 documents, sources = found.get(domain, (made["selected"], made["groups"]))
                 found[domain] = min(documents, made["selected"]), min(sources, made["groups"])
-    return found
+    return {domain: least for domain, least in found.items() if domain not in left_out}
 
 
 def _measured(row: dict[str, Any]) -> str:
@@ -315,4 +323,8 @@ def _described(summary: dict[str, Any]) -> str:
         from repro.report import agreement, evolution, planted
 
         return {"agree": agreement, "evolve": evolution, "planted": planted}[summary["kind"]].sentence(summary)
+    if "noise" in summary:
+        from repro.report import noise
+
+        return noise.sentence(summary)
     return "No primary contrast was named, so nothing is concluded."

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from repro.report import endpoint
+from repro.report import endpoint, registered
 from repro.report.interactive import plotly_script, to_plotly
 from repro.report.plots import Plot
 from repro.report.table import Table, cell_text
@@ -40,6 +40,7 @@ def render(
         cell_text=cell_text,
         stills={p.name: _data_uri(stills / f"{p.name}.svg") for p in plots},
         examples={domain: [_coloured(row) for row in rows] for domain, rows in examples.items()},
+        said=registered.lines(summary),
         has_tokens=any(row.get("tokens") for rows in examples.values() for row in rows),
         plots=Markup(json.dumps({p.name: to_plotly(p) for p in plots}).replace("<", "\\u003c")),
         library=Markup(plotly_script().replace("</script", "<\\/script")),
@@ -94,6 +95,7 @@ def _sections(
             "Outcome",
             [
                 "figure contrasts",
+                "table noise",
                 "table contrasts",
                 "table outcome",
                 "table missing",
@@ -108,6 +110,7 @@ def _sections(
                 "folded seeds",
             ],
         ),
+        ("registered", "Stated before the run", ["table registered"]),
         ("agreement", "How far scores agree", ["figure agreement", "table agreement"]),
         (
             "evolution",
@@ -139,7 +142,8 @@ def _sections(
     result = []
     for identity, title, wanted in plan:
         blocks: list[tuple[str, Any]] = []
-        if identity == "outcome" and summary["kind"] == "train" and "outcome" not in tables:
+        compares = summary["kind"] == "train" and not summary.get("noise")
+        if identity == "outcome" and compares and "outcome" not in tables:
             blocks.append(("text", NO_INTERVAL))
         for entry in wanted:
             kind, name = entry.split()

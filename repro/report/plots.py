@@ -30,6 +30,7 @@ class Series:
     high: list[float] = field(default_factory=list)
     dashed: bool = False
     colour: int | None = None  # index of COLOURS; default: position in the panel
+    marks: bool = False  # of a line: a mark and whiskers at each point instead of a band
 
 
 @dataclass
@@ -76,6 +77,7 @@ class Panel:
     content: Heat | Words | None = None
     zero_line: bool = False
     log_x: bool = False
+    level: float | None = None  # a dotted line across, at chance
 
 
 @dataclass
@@ -121,8 +123,10 @@ def write(plot: Plot, folder: Path) -> None:
         rows = math.ceil(len(plot.panels) / plot.columns)
         width = {1: 7.0, 2: 8.5, 3: 10.0}[plot.columns]
         heights = [max(_height(p) for p in plot.panels[r * plot.columns : (r + 1) * plot.columns]) for r in range(rows)]
+        columns = _legend_columns(plot.labelled, width)
+        room = max(0.0, 0.18 * (math.ceil(len(plot.labelled) / columns) - 3))  # a long legend must not squeeze the axes
         figure, axes = pyplot.subplots(
-            rows, plot.columns, figsize=(width, sum(heights)), squeeze=False, layout="constrained", height_ratios=heights
+            rows, plot.columns, figsize=(width, sum(heights) + room), squeeze=False, layout="constrained", height_ratios=heights
         )
         flat = list(axes.flat)
         for axis, panel in zip(flat, plot.panels, strict=False):
@@ -131,7 +135,7 @@ def write(plot: Plot, folder: Path) -> None:
             axis.set_visible(False)
         handles = {l: h for a in flat for h, l in zip(*a.get_legend_handles_labels(), strict=True) if not l.startswith("_")}
         if len(handles) > 1:
-            place = {"loc": "outside lower center", "ncols": min(4, len(handles)), "frameon": False}
+            place = {"loc": "outside lower center", "ncols": columns, "frameon": False}
             figure.legend(handles.values(), handles.keys(), **place)
         if plot.title:
             figure.suptitle(plot.title, fontsize=10)
@@ -139,6 +143,16 @@ def write(plot: Plot, folder: Path) -> None:
             with atomic(folder / f"{plot.name}.{suffix}") as temporary:
                 figure.savefig(temporary, format=suffix, metadata=metadata, dpi=150)
         pyplot.close(figure)
+
+
+def _legend_columns(names: list[str], width: float) -> int:
+    """As many columns, four at most, as fit ``width`` inches; a column is as wide as its longest name."""
+    for columns in range(min(4, len(names)), 1, -1):
+        size = math.ceil(len(names) / columns)
+        longest = [max(map(len, names[start : start + size])) for start in range(0, len(names), size)]
+        if sum(0.6 + 0.075 * length for length in longest) <= width:
+            return columns
+    return 1
 
 
 def _height(panel: Panel) -> float:
@@ -174,6 +188,8 @@ def _draw(axis: Axes, panel: Panel, names: list[str]) -> None:
             axis.bar(series.x, series.y, width=series.x[1] - series.x[0] if len(series.x) > 1 else 1.0, color=colour)
         elif series.mode == "points":
             axis.plot(series.x, series.y, ".", color=colour, label=series.name, markersize=3, alpha=0.6)
+        elif series.marks:
+            _draw_marks(axis, series, colour, index, [s for s in panel.series if s.marks])
         else:
             axis.plot(series.x, series.y, "--" if series.dashed else "-", color=colour, label=series.name, linewidth=1.4)
             if series.low:
@@ -184,11 +200,33 @@ def _draw(axis: Axes, panel: Panel, names: list[str]) -> None:
         axis.grid(False, axis="y")
     if panel.zero_line:
         axis.axvline(0, color="black", linewidth=0.8)  # also brings zero into view
+    if panel.level is not None:
+        axis.axhline(panel.level, color="black", linewidth=0.9, linestyle=":")
     if panel.log_x:
         axis.set_xscale("log")
     axis.set_title(panel.title, fontsize=9)
     axis.set_xlabel(panel.xlabel)
     axis.set_ylabel(panel.ylabel)
+
+
+def _draw_marks(axis: Axes, series: Series, colour: str, index: int, marked: list[Series]) -> None:
+    """A line with a mark and whiskers at each point; ``marked`` series stand some points aside where they share an x."""
+    from matplotlib.transforms import ScaledTranslation
+
+    place = next(i for i, other in enumerate(marked) if other is series)
+    step = min(4.0, 24 / len(marked)) / 72  # inches; all of them within a third of one
+    aside = ScaledTranslation((place - (len(marked) - 1) / 2) * step, 0, axis.figure.dpi_scale_trans)
+    around = [
+        [abs(y - end) for y, end in zip(series.y, ends, strict=True)]
+        for ends in (series.low or series.y, series.high or series.y)
+    ]
+    marker = MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]  # another one where the colours begin again
+    style = {"linestyle": "--" if series.dashed else "-", "linewidth": 1.0, "markersize": 4.5, "elinewidth": 0.9}
+    moved = axis.transData + aside
+    axis.errorbar(series.x, series.y, around, color=colour, marker=marker, label=series.name, transform=moved, **style)
+    axis.update_datalim([(x, y) for ends in (series.y, series.low, series.high) for x, y in zip(series.x, ends, strict=False)])
+    axis.margins(x=0.08)
+    axis.autoscale_view()
 
 
 def _draw_heat(axis: Axes, heat: Heat) -> None:

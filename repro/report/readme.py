@@ -158,7 +158,7 @@ def _compared(result: Result) -> str | None:
 
 
 def _said(result: Result) -> str:
-    """A result's sentence; of a pilot, the noise."""
+    """A result's sentence; of a pilot of one arm, the noise."""
     return f"- **[{result.name}](results/{result.name})**: {_noise(result) or result.summary['verdict']['sentence']}"
 
 
@@ -172,6 +172,8 @@ def _noise(result: Result) -> str | None:
     """Of a pilot: the spread over seeds, and what 3, 5 and 8 paired seeds of two such arms would see with 80 % power."""
     summary = result.summary
     if summary["experiment"] != "pilot":
+        return None
+    if "noise" in summary:  # a pilot of two arms says it itself
         return None
     (arm,) = summary["arms"].values()
     values = [seed["metrics"][summary["endpoint"]]["value"] for seed in arm["seeds"].values()]

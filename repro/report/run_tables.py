@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import mean
 from typing import Any
 
-from repro.report import agreement, benchmarks, compute, cuts, endpoint, evolution, mirror, planted, selected
+from repro.report import agreement, benchmarks, compute, cuts, endpoint, evolution, mirror, noise, planted, registered, selected
 from repro.report.figures import artifacts, selected_shares
 from repro.report.outcomes import evaluated, out_of_reach, unit
 from repro.report.table import CHANCE, Cell, Interval, Number, Table
@@ -16,7 +16,20 @@ CHANCE_NOTE = f"{CHANCE.strip()}: not shown to be above chance; in no average, i
 
 def tables(summary: dict[str, Any]) -> list[Table]:
     """Every table the summary has the data for, the outcome first."""
-    makers = (outcome, contrasts, per_seed, missing, correlations, selection, sources, corpus, heads, cost)
+    makers = (
+        outcome,
+        contrasts,
+        registered.table,
+        noise.table,
+        per_seed,
+        missing,
+        correlations,
+        selection,
+        sources,
+        corpus,
+        heads,
+        cost,
+    )
     return (
         [table for maker in makers if (table := maker(summary)) is not None]
         + benchmarks.tables(summary)
@@ -60,7 +73,14 @@ def outcome(summary: dict[str, Any]) -> Table | None:
         better = "↓" if row["lower_is_better"] else "↑"
         sees = _number(row["detectable"], 4)
         body.append([f"{metric} {better}", _interval(row), sees, p, row["verdict"], *cells, row["seeds"]])
+    numbers = {arm: len(evaluated(row)) for arm, row in summary["arms"].items()}
+    own = ", ".join(f"{arm} {number}" for arm, number in numbers.items()) if len(set(numbers.values())) > 1 else ""
     notes = [
+        *(
+            [f"The mean of an arm is over all seeds of its own ({own}); differences are over those that both arms have."]
+            if own
+            else []
+        ),
         f"Means and differences over {unit(summary)}, two-sided 95 % t-intervals. ↓ lower is better, ↑ higher is better.",
         *mirror.notes(summary),
         f"Primary endpoint, {endpoint.sentence(summary)} All other rows are secondary; their p values are Holm-corrected "
@@ -120,13 +140,23 @@ def selection(summary: dict[str, Any]) -> Table | None:
             rows.append([
                 arm, domain, Number(documents, 0), Number(100 * documents / (here[0]["documents"] or 1), 1),
                 Number(100 * size / (here[0]["bytes"] or 1), 1), Number(size / documents if documents else 0.0, 0),
-                Number(mean(h["selected_groups"] for h in here), 1), here[0]["groups"],
+                Number(mean(h["selected_groups"] for h in here), 1), here[0]["groups"], _times_read(row, domain),
             ])  # fmt: skip
     if not rows:
         return None
-    columns = ["arm", "domain", "documents", "% of documents", "% of bytes", "bytes a document", "sources selected", "sources"]
-    notes = ["Means over seeds; each document once, however often it is read."]
+    columns = ["arm", "domain", "documents", "% of documents", "% of bytes", "bytes a document", "sources selected", "sources",
+               "times read"]  # fmt: skip
+    notes = ["Means over seeds; each document once, however often it is read. Times read: in training, of the documents read."]
+    if left_out := summary["settings"]["budget"].get("leave_out"):
+        notes.append(f"Left out of every arm, because some share is less than the first document: {', '.join(left_out)}.")
     return Table("selection", "What was selected", columns, rows, notes)
+
+
+def _times_read(arm: dict[str, Any], domain: str) -> Number | None:
+    """How often training read the documents of a domain that it read at all, mean over them and over seeds."""
+    facts = [seed["artifacts"].get("pretrain", {}).get("facts", {}) for seed in arm["seeds"].values()]
+    often = [fact["reads"][domain]["mean"] for fact in facts if domain in fact.get("reads", {})]
+    return Number(mean(often), 2) if often else None
 
 
 def sources(summary: dict[str, Any]) -> Table | None:

@@ -23,6 +23,20 @@ def _alone(member: dict[str, Any]) -> str:
     return "; ".join(said) or member["verdict"]["sentence"]
 
 
+def _best(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Which member is best by the control arm alone (what is tuned must not look at the treatment), and whether the order of
+    the two arms depends on the member. Nothing where members compare other arms or endpoints."""
+    rows = {label: next((r for r in m["comparisons"] if r["primary"] and r["metric"] == m["endpoint"]), None)
+            for label, m in found.items()}  # fmt: skip
+    if len(rows) < 2 or None in rows.values() or len({(r["treatment"], r["control"], r["metric"]) for r in rows.values()}) > 1:
+        return []
+    first = next(iter(rows.values()))
+    means = {label: mean(arm_values(found[label], first["control"], first["metric"])) for label in rows}
+    best = (min if first["lower_is_better"] else max)(means, key=lambda label: means[label])
+    order = "is the same in every member" if len({r["difference"] > 0 for r in rows.values()}) == 1 else "depends on the member"
+    return [f"By {first['control']} alone the best member is {best}; the order of the two arms {order} (differences of means)."]
+
+
 def collate(folder: Path, name: str, runs: dict[str, Path]) -> str:
     """``tables/sweep.*`` and ``figures/sweep.*`` in the sweep's folder; returns the table as text.
 
@@ -46,7 +60,11 @@ def collate(folder: Path, name: str, runs: dict[str, Path]) -> str:
         sees = None if row["detectable"] is None else Number(row["detectable"], 4)
         rows.append([label, f"{row['treatment']} − {row['control']}", *means, gap, sees, row["seeds"], row["verdict"]])
     columns = ["member", "primary contrast", "treatment", "control", "difference [95 %]", "could see", "seeds", "verdict"]
-    notes = [POWER, "Each member's own primary contrast and endpoint; intervals are not corrected for the number of members."]
+    notes = [
+        *_best(found),
+        POWER,
+        "Each member's own primary contrast and endpoint; intervals are not corrected for the number of members.",
+    ]
     table = Table("sweep", f"Sweep {name}", columns, rows, notes)
     table.write(folder / "tables")
     if series.y:

@@ -37,6 +37,23 @@ def open_inputs(connection: duckdb.DuckDBPyConnection, corpus: Path, scores: Pat
     return connection.execute("SELECT count(*) FROM documents ANTI JOIN given_scores USING (doc_id)").fetchall()[0][0]
 
 
+def leave_out(connection: duckdb.DuckDBPyConnection, domains: list[str]) -> None:
+    """Narrow ``scores`` to the other domains. Raises :class:`SettingError` for a domain that has no documents."""
+    if not domains:
+        return
+    there = {name for (name,) in connection.execute("SELECT DISTINCT domain FROM documents").fetchall()}
+    strange = [name for name in domains if name not in there]
+    require(not strange, f"budget.leave_out names {', '.join(strange)}; the corpus has {', '.join(sorted(there))}")
+    table = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'scores'").fetchall()[0][0]
+    connection.execute(f"ALTER {'TABLE' if table else 'VIEW'} scores RENAME TO scores_of_all")
+    connection.execute(f"CREATE VIEW scores AS SELECT * FROM scores_of_all WHERE domain NOT IN ({quoted(domains)})")
+
+
+def quoted(names: list[str]) -> str:
+    """An SQL list of texts."""
+    return ", ".join(map(parquet.quoted, names))
+
+
 def open_documents(connection: duckdb.DuckDBPyConnection, corpus: Path) -> None:
     """Create the view ``documents``: the training documents without their text."""
     connection.execute(

@@ -10,6 +10,7 @@ import duckdb
 
 from repro import parquet
 from repro.config import Mixture
+from repro.selection.inputs import quoted
 from repro.selection.rank import Cut, taken
 from repro.store import atomic
 
@@ -29,11 +30,23 @@ def added(mixture: Mixture) -> int:
     return mixture.full if mixture.kind == "add" else 0
 
 
-def write_selection(connection: duckdb.DuckDBPyConnection, path: Path, cuts: dict[str, Cut], mixture: Mixture) -> None:
-    """``selection.parquet``: doc_id, domain, repeats for every training document, in the order of the scores."""
+def write_selection(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    cuts: dict[str, Cut],
+    mixture: Mixture,
+    left_out: list[str] | None = None,
+) -> None:
+    """``selection.parquet``: doc_id, domain, repeats for every training document, in the order of the scores.
+
+    Documents of the domains ``left_out``, which ``pool`` does not hold, follow with none.
+    """
+    others = ""
+    if left_out:
+        others = f" UNION ALL SELECT doc_id, domain, 0::INTEGER FROM documents WHERE domain IN ({quoted(left_out)})"
     with atomic(path) as temporary:
         connection.execute(
-            f"COPY (SELECT doc_id, domain, {repeats(mixture, taken(cuts))} AS repeats FROM pool) "
+            f"COPY (SELECT doc_id, domain, {repeats(mixture, taken(cuts))} AS repeats FROM pool{others}) "
             f"TO {parquet.quoted(temporary)} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
         )
 

@@ -69,8 +69,11 @@ def stage(
 
 
 def identity(budget: Budget) -> dict[str, Any]:
-    """The budget as it enters the fingerprint: of frozen cuts their content, without them no word."""
+    """The budget as it enters the fingerprint: of frozen cuts their content; no word of what is not asked for."""
     values = asdict(budget)
+    values["leave_out"] = sorted(values["leave_out"])
+    if not values["leave_out"]:
+        del values["leave_out"]
     if values.pop("frozen") is not None:
         record = frozen_record(budget)
         cuts = {domain: found["cut"] for domain, found in record["domains"].items()}
@@ -146,11 +149,12 @@ def _run(context: Context, selector: str, params: dict[str, Any], mixture: Mixtu
     corpus, scores = context.inputs["corpus"], context.inputs["scores"]
     with rank.connect(spill=context.out / "spill") as connection:
         missing = inputs.open_inputs(connection, corpus, scores)
+        inputs.leave_out(connection, budget.leave_out)
         found = selectors.call(selector, priority.asked(context, connection, seed), params)
         rank.build_pool(connection, found, budget)
         cuts = _frozen(context, connection, budget, found) if budget.frozen else rank.cuts(connection, budget, limits)
         domains = outcome.describe(connection, cuts, mixture, budget.unit)
-        outcome.write_selection(connection, context.out / "selection.parquet", cuts, mixture)
+        outcome.write_selection(connection, context.out / "selection.parquet", cuts, mixture, budget.leave_out)
     shutil.rmtree(context.out / "spill", ignore_errors=True)
 
     whole = {key: sum(d[key] for d in domains.values()) for key in ("documents", "selected_documents", "selected_tokens")}
@@ -160,6 +164,8 @@ def _run(context: Context, selector: str, params: dict[str, Any], mixture: Mixtu
     record = {"selector": selector, "params": params, "budget": identity(budget), "mixture": asdict(mixture), "seed": seed}
     record |= {"matched_tokens": limits, "formula": found if freezes else None}  # the budget's share counts without a match
     record |= {"missing_scores": missing, "unranked": unranked, **whole} | empty
+    if budget.leave_out:
+        record["left_out"] = sorted(budget.leave_out)
     write_json(context.out / "selection.json", {**record, "domains": domains})
     context.facts.update(**whole, unranked=unranked, missing_scores=missing, **empty)
 

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from repro.analysis.statistics import compare, detectable, holm, paired_item_variance, sign_flip_p, verdict
+from repro.analysis.statistics import (
+    compare,
+    conclusion,
+    detectable,
+    holm,
+    paired_item_variance,
+    power,
+    sign_flip_p,
+    upper_limit,
+    verdict,
+)
 
 
 def as_seeds(values):
@@ -151,3 +161,43 @@ def test_p_at_the_edges_is_a_probability(mean):
     noise = np.array([1e-3, -1e-3, 0.0])
     c = compare(as_seeds(mean + noise), as_seeds(np.zeros(3)), item_variance=1e-4)
     assert c.p == (1.0 if abs(mean) < 1 else pytest.approx(0.0, abs=1e-3))
+
+
+@pytest.mark.parametrize(("seeds", "effect"), [(3, 1.5), (5, 1.0), (8, 0.7), (8, 0.0)])
+def test_power_is_how_often_simulated_t_tests_see_the_effect(seeds, effect):
+    from statsmodels.stats.power import TTestPower
+
+    rng = np.random.default_rng(0)
+    d = rng.normal(effect, 1.0, (20_000, seeds))
+    t = d.mean(axis=1) / d.std(axis=1, ddof=1) * np.sqrt(seeds)
+    seen = (np.abs(t) > stats.t.ppf(0.975, seeds - 1)).mean()
+    assert power(2 * effect, 2.0, seeds) == pytest.approx(seen, abs=0.012)
+    assert power(-effect, 1.0, seeds) == pytest.approx(TTestPower().power(effect, seeds, 0.05), abs=1e-6)
+    assert power(detectable(0.3, seeds), 0.3, seeds) == pytest.approx(0.8, abs=1e-3)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 8])
+def test_power_of_large_effects_is_certain_and_without_spread_unknown(seeds):
+    grid = [power(effect, 1.0, seeds) for effect in (0.1, 1.0, 10.0, 100.0, 1e4, 1e9)]
+    assert grid == sorted(grid) and grid[-1] == 1.0 and np.isfinite(grid).all()
+    assert np.isnan([power(1.0, 0.0, seeds), power(1.0, 1.0, 1)]).all()
+
+
+@pytest.mark.parametrize("n", [3, 6, 12])
+def test_the_upper_limit_lies_above_the_true_deviation_four_times_in_five(n):
+    deviations = np.random.default_rng(1).normal(0.0, 3.0, (20_000, n)).std(axis=1, ddof=1)
+    above = np.mean([upper_limit(s, n - 1) > 3.0 for s in deviations])
+    assert above == pytest.approx(0.8, abs=0.01)
+
+
+def test_no_conclusion_contradicts_its_interval():
+    rng = np.random.default_rng(2)
+    for low, high in np.sort(rng.normal(0, 1, (2000, 2)), axis=1):
+        for lower in (True, False):
+            word = conclusion(low, high, lower, 0.7)
+            zero = low <= 0 <= high
+            assert zero == (word in ("equivalent", "undecided"))
+            assert (word == "better") == ((high < 0) if lower else (low > 0))
+            assert word != "equivalent" or (-0.7 < low and high < 0.7)
+            assert conclusion(low, high, lower, None) != "equivalent"
+    assert conclusion(None, None, True, 1.0) == conclusion(float("nan"), 1.0, True, 5.0) == "undecided"

@@ -7,13 +7,14 @@ from repro.experiment import build
 
 
 def test_a_shorter_arm_keeps_the_models_up_to_its_end():
-    settings = compose(["exp=accuracy_vs_data", "scale=smoke", "train.keep_at_tokens=[4096,12288,40960]"])
+    every = ["exp=accuracy_vs_data", "scale=smoke", "exp.only=['*']", "train.tokens=40960", "train.keep_at=[]"]
+    settings = compose([*every, "train.keep_at_tokens=[4096,12288,40960]"])
     arms = build(settings).arms
     kept = {name: arms[name][0]["pretrain"].settings["train"]["keep_at_tokens"] for name in arms}
     assert kept["random_30"] == [4096, 12288, 40960] and kept["random_30_passes"] == [4096, 12288]
     assert kept["random_20_passes"] == [4096]
     with pytest.raises(SettingError, match="keep_at_tokens"):
-        compose(["exp=accuracy_vs_data", "scale=smoke", "train.keep_at_tokens=[40961]"])
+        compose([*every, "train.keep_at_tokens=[40961]"])
 
 
 def test_a_model_kept_at_the_end_is_that_of_the_last_step():

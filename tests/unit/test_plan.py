@@ -27,7 +27,7 @@ def test_the_paper_scale_costs_what_six_n_d_says():
 
 
 def test_an_arm_with_its_own_budget_of_tokens_is_planned_with_it():
-    settings = compose(["exp=accuracy_vs_data", "scale=smoke"])
+    settings = compose(["exp=accuracy_vs_data", "scale=smoke", "exp.only=['*']"])
     arms = build(settings).arms
     whole = estimate_stage(arms["random_10"][0]["pretrain"], settings, 1e5).tokens
     passes = estimate_stage(arms["random_10_passes"][0]["pretrain"], settings, 1e5).tokens

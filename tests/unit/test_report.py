@@ -430,6 +430,10 @@ def test_a_sweep_sets_its_members_side_by_side(run, tmp_path):
     text = collate(tmp_path / "sweep", "shares", {"share=0.1": run[0], "share=0.2": tmp_path / "one"})
     row = next(r for r in run[1]["comparisons"] if r["primary"] and r["metric"] == "bits_per_byte")
     assert f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]" in text and "no interval (1 seed)" in text
+    ends = {"share=0.1": run[1], "share=0.2": summary.read(tmp_path / "one")}
+    means = {label: numpy.mean(run_tables.arm_values(one, "random", "bits_per_byte")) for label, one in ends.items()}
+    best = min(means, key=means.get)
+    assert f"By random alone the best member is {best}; the order of the two arms is the same in every member" in text
     assert (tmp_path / "sweep" / "tables" / "sweep.csv").is_file() and (tmp_path / "sweep" / "figures" / "sweep.svg").is_file()
 
 
@@ -444,7 +448,8 @@ def test_curves_over_checkpoints_and_shares(run):
     [panel] = figures.performance(found).panels
     ends = found["arms"]["full"]["seeds"]["0"]["loss"][-1][0]
     assert panel.series[0].x == [9000, 90000, ends] and panel.series[0].y[:2] == [3.0, 2.5]
-    [line] = figures.by_share(found).panels[0].series
+    line, *points = figures.by_share(found).panels[0].series
+    assert [p.x for p in points] == [[30]] and all(s.marks for s in (line, *points))  # a selector of one share is a point
     values = [s["metrics"]["bits_per_byte"]["value"] for s in found["arms"]["full"]["seeds"].values()]
     assert line.name == "random" and line.x == [10, 30, 100] and line.y[-1] == pytest.approx(sum(values) / 3)
     interval = stats.t.interval(0.95, 2, numpy.mean(values), stats.sem(values))

@@ -5,6 +5,7 @@ from repro.selection.selectors import Context
 SEEDED = True
 
 
-def priority(context: Context) -> str:
-    """A hash of (seed, id), uniform in [0, 1)."""
-    return f"md5_number_lower('{int(context.seed)}:' || doc_id) / 18446744073709551616.0"
+def priority(context: Context, draw: int = 0) -> str:
+    """A hash of (seed, draw, id), uniform in [0, 1). Another ``draw`` is another sample for the same seed (``exp=pilot``)."""
+    salt = f"{int(context.seed)}:{f'{int(draw)}:' if draw else ''}"
+    return f"md5_number_lower('{salt}' || doc_id) / 18446744073709551616.0"

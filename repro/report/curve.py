@@ -1,0 +1,144 @@
+"""The curve: endpoint, likelihood and accuracy against the share of the corpus kept, and against the tokens read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from statistics import mean, stdev
+from typing import Any
+
+from repro.report.outcomes import metrics as common_metrics
+from repro.report.outcomes import seed_values
+from repro.report.plots import Panel, Plot, Series
+
+BLIMP = "blimp/acc"
+CROWDED = 14  # arms, above which only those of the primary contrast's share are drawn over the tokens read
+BANDS = 5  # lines whose bands can still be told apart; of more the intervals are whiskers
+
+Points = dict[float, tuple[float, list[float]]]  # share -> (training tokens, the value of each seed)
+
+
+def default_metrics(summary: dict[str, Any]) -> list[str]:
+    """The endpoint, the average accuracy, and BLiMP's where it was measured."""
+    first = next(iter(summary["arms"].values()), None)
+    blimp = [BLIMP] if first is not None and BLIMP in common_metrics(first) else []
+    return [summary["endpoint"], "accuracy_average", *blimp]
+
+
+def chance(summary: dict[str, Any], metric: str) -> float | None:
+    """The level of guessing of an accuracy, of the average the mean over its tasks; ``None`` where there is none."""
+    counted = summary.get("averaged", []) if metric == "accuracy_average" else [metric]
+    cells = next((s.get("metrics", {}) for row in summary["arms"].values() for s in row["seeds"].values()), {})
+    levels = [cells.get(m, {}).get("chance") for m in counted]
+    return mean(levels) if levels and None not in levels else None
+
+
+def line_of(arm: str, row: dict[str, Any]) -> tuple[str, str]:
+    """(what the arms of one line of the curve have in common, its name): everything but the share. The name is that of the arm
+    without its share (``repro.arms.named``)."""
+    same = [row["select"]["selector"], row["select"]["params"], row.get("strata"), row.get("mixture"), row["equal_passes"]]
+    name = re.sub(r"(_\d\d)?(_passes)?$", "", arm).replace("_", " ")
+    return repr(same), name + (", equal passes" if row["equal_passes"] else "")
+
+
+def by_share(summary: dict[str, Any]) -> Plot | None:
+    """Metrics against the share of the corpus that is kept, and the endpoint against the training tokens where these differ:
+    one line a selector, means over seeds with 95 % t-intervals. A selector of one share is a point."""
+    panels, said = [], []
+    for metric in default_metrics(summary):
+        lines = _lines(summary, metric)
+        if not lines:
+            continue
+        series = [_line(name, [100 * share for share in by], [v for _, v in by.values()]) for name, by in lines.items()]
+        panels.append(Panel("", "% of the corpus kept", metric.replace("_", " "), series, level=chance(summary, metric)))
+        if metric != summary["endpoint"]:
+            continue
+        said = [f"{s.name}: " + ", ".join(f"{x:.0f} % {y:.4f}" for x, y in zip(s.x, s.y, strict=True)) for s in series]
+        shorter = {name: by for name, by in lines.items() if len({tokens for tokens, _ in by.values()}) > 1}
+        if shorter:
+            tokens = [_line(name, [t for t, _ in by.values()], [v for _, v in by.values()]) for name, by in shorter.items()]
+            panels.append(Panel("", "training tokens, whole trainings", metric.replace("_", " "), tokens))
+    if not panels:
+        return None
+    alt = f"Means over seeds with 95 % intervals; a dotted line is chance. {'; '.join(said)}."
+    return Plot("by_share", "By how much is kept", alt, panels)
+
+
+def _lines(summary: dict[str, Any], metric: str) -> dict[str, Points]:
+    """Shares and values by line; empty where no selector has two shares. The whole corpus ends every line of several."""
+    lines: dict[str, Points] = {}
+    names: dict[str, str] = {}
+    whole: Points = {}
+    for arm, row in summary["arms"].items():
+        values = list(seed_values(row, metric).values())
+        if values and row["select"]["selector"] == "all":
+            whole = {1.0: (_training_tokens(summary, arm), values)}
+        elif values:
+            line, name = line_of(arm, row)
+            name = names.setdefault(line, name if name not in names.values() else arm)
+            lines.setdefault(name, {})[row["share"]] = (_training_tokens(summary, arm), values)
+    if not any(len(by) > 1 for by in lines.values()):
+        return {}
+    joined = {name: dict(sorted({**by, **(whole if len(by) > 1 else {})}.items())) for name, by in lines.items()}
+    return dict(sorted(joined.items(), key=lambda item: len(item[1]) == 1))
+
+
+def performance(summary: dict[str, Any], metrics: Sequence[str] = ()) -> Plot | None:
+    """Metrics of the evaluated checkpoints against training tokens, the finished model last: means over seeds.
+
+    Without ``metrics``: the endpoint, the average accuracy and BLiMP.
+    """
+    panels = []
+    arms = _uncrowded(summary)
+    for metric in metrics or default_metrics(summary):
+        series = []
+        for arm, row in arms.items():
+            by_tokens: dict[int, list[float]] = {}
+            for seed in row["seeds"].values():
+                ends = {str(int(seed["loss"][-1][0])): seed.get("metrics", {})} if seed.get("loss") else {}
+                for tokens, cells in {**seed.get("checkpoints", {}), **ends}.items():
+                    if metric in cells:
+                        by_tokens.setdefault(int(tokens), []).append(cells[metric]["value"])
+            if len(by_tokens) > 1:
+                points = sorted(by_tokens.items())
+                series.append(with_intervals(arm, [tokens for tokens, _ in points], [values for _, values in points]))
+        for line in series:
+            line.marks = len(series) > BANDS
+        if series:
+            panels.append(Panel("", "training tokens", metric.replace("_", " "), series, level=chance(summary, metric)))
+    if not panels:
+        return None
+    ends = [f"{p.ylabel}: " + ", ".join(f"{s.name} {s.y[-1]:.3f}" for s in p.series) for p in panels]
+    alt = f"Checkpoints against training tokens, means over seeds with 95 % intervals; at the end {'; '.join(ends)}."
+    return Plot("performance", "Performance during training", alt, panels)
+
+
+def _uncrowded(summary: dict[str, Any]) -> dict[str, Any]:
+    """The arms; of too many for one picture those that keep everything or as much as the primary contrast's first arm."""
+    arms, settings = summary["arms"], summary.get("settings", {}).get("exp", {})
+    primary = next((c for c in settings.get("contrasts", []) if c["primary"]), None)
+    if len(arms) <= CROWDED or primary is None:
+        return arms
+    share = arms[primary["treatment"]]["share"]
+    return {name: row for name, row in arms.items() if row["share"] in (share, 1.0)}
+
+
+def _training_tokens(summary: dict[str, Any], arm: str) -> float:
+    seeds = summary["arms"][arm]["seeds"].values()
+    return max((seed["loss"][-1][0] for seed in seeds if seed.get("loss")), default=0.0)
+
+
+def _line(name: str, x: list[float], values: list[list[float]]) -> Series:
+    series = with_intervals(name, x, values)
+    series.marks = True
+    return series
+
+
+def with_intervals(name: str, x: list[float], values: list[list[float]]) -> Series:
+    """A line of means over seeds in a band of t-intervals; of one seed the band has no width."""
+    from repro.analysis.statistics import half_width
+
+    half = [half_width(stdev(v), len(v), 0.0) if len(v) > 1 else 0.0 for v in values]
+    means = [mean(v) for v in values]
+    low, high = ([m + sign * h for m, h in zip(means, half, strict=True)] for sign in (-1, 1))
+    return Series(name, x, means, "line", low, high)

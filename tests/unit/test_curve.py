@@ -1,0 +1,125 @@
+"""The curve: one line for what differs in its share only, points for single shares, chance drawn, whiskers whole."""
+
+import math
+
+import pytest
+from scipy import stats
+
+from repro.report import curve, interactive, plots
+
+
+def arm(selector, share, values, passes=False, **strata):
+    """Two checkpoints and the end of each seed; accuracy stays at .3."""
+    cells = lambda x: {"bits_per_byte": {"value": x}, "blimp/acc": {"value": 0.6, "chance": 0.5}}  # noqa: E731
+    seeds = {
+        str(n): {
+            "metrics": cells(x),
+            "checkpoints": {"10": cells(x + 1), "20": cells(x + 0.5)},
+            "loss": [[40 * share if passes else 40, 1.0]],
+        }
+        for n, x in enumerate(values)
+    }
+    return {
+        "select": {"selector": selector, "params": {}},
+        "share": share,
+        "equal_passes": passes,
+        "strata": strata,
+        "seeds": seeds,
+    }
+
+
+@pytest.fixture
+def summary():
+    arms = {
+        "full": arm("all", 1.0, [2.0, 2.2, 2.1]),
+        "random_05": arm("random", 0.05, [3.0, 3.1, 3.3]),
+        "random_20": arm("random", 0.2, [2.5, 2.6, 2.4]),
+        "random_20_passes": arm("random", 0.2, [2.9, 3.0, 2.8], passes=True),
+        "attention_influence_20": arm("attention_influence", 0.2, [2.3, 2.4]),
+        "attention_influence_within_source_20": arm("attention_influence", 0.2, [2.2, 2.3], within_group=True),
+        "length_20": arm("column", 0.2, [4.0, 4.2]),
+    }
+    contrasts = [{"treatment": "attention_influence_20", "control": "random_20", "primary": True}]
+    return {"endpoint": "bits_per_byte", "averaged": [], "arms": arms, "settings": {"exp": {"contrasts": contrasts}}}
+
+
+def test_one_line_a_selector_and_budget_with_intervals_of_its_seeds(summary):
+    panels = curve.by_share(summary).panels
+    by_name = {s.name: s for s in panels[0].series}
+    assert list(by_name) == [
+        "random",
+        "random, equal passes",
+        "attention influence",
+        "attention influence within source",
+        "length",
+    ]
+    line = by_name["random"]
+    assert line.x == [5, 20, 100] and line.y == pytest.approx([3.133333, 2.5, 2.1])
+    assert (line.low[1], line.high[1]) == pytest.approx(stats.t.interval(0.95, 2, 2.5, 0.1 / math.sqrt(3)))
+    assert by_name["length"].x == [20] and all(s.marks for s in by_name.values())
+    assert panels[0].level is None and panels[-1].level == 0.5 and panels[-1].ylabel == "blimp/acc"
+
+
+def test_without_two_shares_of_one_selector_there_is_no_curve(summary):
+    del summary["arms"]["random_05"]
+    assert curve.by_share(summary) is None
+
+
+def test_the_other_axis_is_the_tokens_read(summary):
+    bits, blimp = curve.performance(summary).panels
+    ends = {s.name: s.x for s in bits.series}
+    assert ends["random_20"] == [10, 20, 40] and ends["random_20_passes"] == [8, 10, 20]
+    assert blimp.level == 0.5 and all(s.marks for s in bits.series)  # seven bands would cover each other
+    for name in list(summary["arms"])[5:]:
+        del summary["arms"][name]
+    assert not any(s.marks for s in curve.performance(summary).panels[0].series)
+
+
+def test_of_too_many_arms_those_of_the_primary_share_are_drawn_over_the_tokens(summary):
+    summary["arms"] |= {f"random_{n}": arm("random", n / 100, [2.0, 2.1]) for n in range(30, 40)}
+    assert {s.name for s in curve.performance(summary).panels[0].series} == {
+        "full", "random_20", "random_20_passes", "attention_influence_20", "attention_influence_within_source_20", "length_20"
+    }  # fmt: skip
+
+
+def test_the_average_accuracy_has_the_mean_chance_of_its_tasks(summary):
+    for row in summary["arms"].values():
+        for seed in row["seeds"].values():
+            seed["metrics"] |= {
+                "a/acc": {"value": 0.5, "chance": 0.25},
+                "b/acc": {"value": 0.5, "chance": 0.5},
+                "c/em": {"value": 1.0},
+            }
+    summary["averaged"] = ["a/acc", "b/acc"]
+    assert curve.chance(summary, "accuracy_average") == 0.375
+    summary["averaged"] = ["a/acc", "c/em"]
+    assert curve.chance(summary, "accuracy_average") is None
+
+
+def test_points_and_chance_are_inside_the_drawn_axes_and_on_the_page(summary, tmp_path, monkeypatch):
+    import matplotlib.figure
+
+    seen = []
+    save = matplotlib.figure.Figure.savefig
+    monkeypatch.setattr(
+        matplotlib.figure.Figure, "savefig", lambda figure, *a, **k: (seen.append(figure), save(figure, *a, **k))
+    )
+    plot = curve.by_share(summary)
+    plots.write(plot, tmp_path)
+    figure = seen[0]
+    for axis, panel in zip(figure.axes, plot.panels, strict=False):
+        (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
+        assert all(left < x < right for s in panel.series for x in s.x)
+        assert all(bottom <= y <= top for s in panel.series for y in (*s.low, *s.high))
+    drawn = interactive.to_plotly(plot)
+    assert [shape["y0"] for shape in drawn["layout"]["shapes"]] == [0.5]
+    whiskers = next(t for t in drawn["data"] if t["name"] == "random")["error_y"]
+    assert whiskers["array"][1] == pytest.approx(plot.panels[0].series[0].high[1] - 2.5)
+
+
+@pytest.mark.parametrize("names", [["a", "b", "c"], ["x" * 40] * 5, ["a"] * 9 + ["y" * 60]])
+def test_a_legend_is_as_wide_as_the_figure_allows(names):
+    columns = plots._legend_columns(names, 7.0)
+    size = math.ceil(len(names) / columns)
+    widths = [max(map(len, names[i : i + size])) for i in range(0, len(names), size)]
+    assert 1 <= columns <= 4 and (columns == 1 or sum(widths) * 0.075 < 7.0)

@@ -1,0 +1,61 @@
+"""How often each arm reads its documents, said before it does."""
+
+import pytest
+
+from repro import passes
+from repro.config import compose
+from repro.corpus.sources import expected_tokens
+from repro.experiment import build
+from repro.store import Store, write_json
+
+
+def planned(tmp_path, *arguments, proxy_tokens=1e6):
+    settings = compose(["scale=smoke", "exp=selection_30pct", "train.tokens=40960", *arguments])
+    return settings, build(settings), Store(tmp_path)
+
+
+def publish(store, stage, name, content):
+    folder = store.path(stage)
+    folder.mkdir(parents=True)
+    write_json(folder / name, content)
+    write_json(folder / "manifest.json", {"facts": {}})
+
+
+def test_passes_are_training_tokens_over_the_tokens_of_a_pass(tmp_path):
+    found = passes.passes(*planned(tmp_path), 15360)  # 61,440 bytes, 20,480 tokens of our own
+    assert found["full"].passes == 2 and found["random"].passes == pytest.approx(2 / 0.3)
+    assert not found["full"].counted
+    added = compose(["scale=smoke", "exp=paper_mixture", "budget.unit=tokens", "train.tokens=40960"])
+    found = passes.passes(added, build(added), Store(tmp_path), 15360)
+    assert found["full_plus_attention_influence"].passes == pytest.approx(2 / 1.2)
+
+
+def test_what_is_in_the_store_is_counted(tmp_path):
+    settings, experiment, store = planned(tmp_path)
+    publish(store, experiment.shared["tokens"], "tokens.json", {"tokens": {"documents": {"a": 60_000, "b": 40_000}}})
+    found = passes.passes(settings, experiment, store, 1.0)
+    assert found["full"].reading == 100_000 and found["random"].reading == 30_000 and found["full"].counted
+    domains = {"a": {"tokens": 5000, "read_tokens": 500}, "b": {"tokens": 5000, "read_tokens": 2000}}
+    publish(store, experiment.arms["random"][0]["selection"], "selection.json", {"domains": domains})
+    assert passes.passes(settings, experiment, store, 1.0)["random"].reading == 25_000
+
+
+def test_repetition_and_contrasts_of_unequal_passes_are_warned_of(tmp_path):
+    once, twice = ("\n".join(passes.lines(*planned(tmp_path), tokens)) for tokens in (30720, 15360))
+    assert "reads every document 2.0 times by this estimate" in twice and "reads every document" not in once
+    assert "random (3.3) − full (1.0)" in once and "attention_influence (3.3) − random" not in once
+    alone = ["exp.arms.full.budget.share=1", "exp.contrasts=[{treatment: attention_influence, control: random, primary: true}]"]
+    assert "equal tokens, other passes" not in "\n".join(passes.lines(*planned(tmp_path, *alone), 30720))
+
+
+def test_a_limit_of_documents_bounds_the_size_that_is_expected():
+    """Of a thousand tokens each, or as long as the longest allowed."""
+    whole, few, short = (
+        expected_tokens(compose(["exp=selection_30pct", *more]).corpus)
+        for more in (
+            ["corpus.max_tokens_per_domain=null", "corpus.max_documents_per_domain=null"],
+            ["corpus.max_documents_per_domain=10"],
+            ["corpus.max_documents_per_domain=10", "corpus.max_bytes=400"],
+        )
+    )
+    assert whole > few == 10 * short and few % 10_000 == 0
