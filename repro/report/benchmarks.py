@@ -252,7 +252,7 @@ def _drawn(
     summary: dict[str, Any], name: str, title: str, axis: str, lines: dict[str, Callable[[str], dict[float, list[float]]]]
 ) -> Plot | None:
     """A panel a task and measure: means over seeds in bands of t-intervals; what guessing and baselines give is dashed."""
-    from repro.report.figures import _with_intervals
+    from repro.report.curve import with_intervals
 
     panels = []
     for task, measured in tasks(summary).items():
@@ -261,7 +261,7 @@ def _drawn(
             for line, points in lines.items():
                 found = dict(sorted(points(metric).items()))
                 if len(found) > 1:
-                    series.append(_with_intervals(line, list(found), list(found.values())))
+                    series.append(with_intervals(line, list(found), list(found.values())))
             if not series:
                 continue
             ends = [min(s.x[0] for s in series), max(s.x[-1] for s in series)]
