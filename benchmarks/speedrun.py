@@ -6,7 +6,7 @@ Further words are settings of ``train`` and ``model`` as ``python -m repro.run``
 touched: passages beyond the first 2,000 a domain in the order that corpus.seed=0 draws them, and training seeds from 1,000.
 Held out are whole source groups. The measure is the mean over domains of their bits per byte, behind the last step. Time is
 that of the process on its cores (validation included), so that a busy machine does not count against a recipe; the record of
-a rung is the lowest within 20 minutes of two cores. Every run is appended to results/benchmarks/speedrun.json; the page
+a rung is the lowest within 20 minutes of two cores. Every run is appended to results/speedrun/speedrun.json; the page
 beside it is written anew from there.
 """
 
@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, required=True, help="folder of *.jsonl.zst with id, domain, group, text")
     parser.add_argument("--work", type=Path, default=Path("work/speedrun"))
     parser.add_argument("--seed", type=int, default=0, help=f"counted from {FIRST_SEED}")
-    parser.add_argument("--record", type=Path, default=ROOT / "results" / "benchmarks")
+    parser.add_argument("--record", type=Path, default=ROOT / "results" / "speedrun")
     given = parser.parse_intermixed_args()
     made = provenance()
     chosen = [word for word in given.settings if word.partition("=")[0] not in DEFAULTS]
