@@ -23,13 +23,13 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from repro.analysis.evolution import everything
 from repro.config import Corpus, Settings, Tracking, compose, require
 from repro.corpus.documents import sampling_key
 from repro.corpus.stage import stage as corpus_stage
 from repro.pretrain import loop
 from repro.pretrain.job import Job
 from repro.pretrain.stage import tokens_stage
+from repro.selection.stage import everything
 from repro.store import Store, atomic, digest, provenance, read_json, sha256_file, write_json
 from repro.tracking import read_rows
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from repro.config import SettingError, Settings, one_of, require
 
 if TYPE_CHECKING:
-    from repro.experiment import Experiment
+    from repro.experiments import Experiment
     from repro.store import Stage, Store
 
 
-def names(settings: Settings) -> None:
+def names(settings: Settings, experiment: Experiment) -> None:
     """Look up the benchmarks that the last stages will ask for; raises :class:`SettingError` naming the nearest."""
-    if settings.exp.kind in ("train", "mirror"):
+    if experiment.has("evaluate"):
         from repro.evaluate.tasks import check_names
         from repro.items import TEXT_COLUMNS
 
@@ -44,9 +44,9 @@ def endpoint(settings: Settings) -> None:
     )
 
 
-def machine(settings: Settings) -> None:
+def machine(settings: Settings, experiment: Experiment) -> None:
     """Refuse a device that is not there and a work folder that cannot be made or written; warn of an emulated dtype."""
-    from repro.device import in_use, warn_if_emulated
+    from repro.device import warn_if_emulated
     from repro.store import is_full
 
     if settings.device.startswith("cuda"):
@@ -61,30 +61,44 @@ def machine(settings: Settings) -> None:
             raise
         raise SettingError(f"work={settings.work}: cannot make the folder ({error.strerror}); name another") from None
     require(os.access(settings.work, os.W_OK | os.X_OK), f"work={settings.work}: the folder is not writable; name another")
-    warn_if_emulated(in_use(settings), settings.device)
+    warn_if_emulated(dtypes(settings, experiment), settings.device)
 
 
-def domains(settings: Settings, corpus: Path) -> list[str]:
+def dtypes(settings: Settings, experiment: Experiment) -> dict[str, str]:
+    """Every dtype that some stage computes in, by the name of its setting."""
+    trains, evaluates = experiment.has("pretrain"), experiment.has("evaluate")
+    shared = {"proxy.dtype": settings.proxy.dtype}
+    shared |= {"train.dtype": settings.train.dtype} if trains else {}
+    shared |= {"eval.dtype": settings.eval.dtype} if trains and evaluates else {}
+    return shared | {
+        f"exp.arms.{name}.{group}.dtype": override["dtype"]
+        for name, arm in settings.exp.arms.items()
+        for group, override in (("proxy", arm.proxy), ("train", arm.train))
+        if "dtype" in override
+    }
+
+
+def domains(settings: Settings, experiment: Experiment, corpus: Path) -> list[str]:
     """Domains of a finished corpus that some arm's share is less than one document of: no model is trained without a domain
     unasked.
 
     With ``exp.empty_domains: leave_out`` they are returned, to be left out of every arm (:func:`without`); otherwise they raise
-    :class:`SettingError`. Other kinds of experiments do without such a domain, and say so.
+    :class:`SettingError`. Experiments that train nothing do without such a domain, and say so.
     """
     from repro.store import read_json
 
-    if settings.exp.kind not in ("train", "evolve"):
-        return []
     lacking: dict[str, None] = {}
     counts = {domain: found["documents"] for domain, found in read_json(corpus / "counts.json")["domains"].items()}
-    for name, arm in settings.exp.arms.items():
+    for name, by_seed in experiment.trained().items():
+        arm = settings.exp.arms[name]
         budget = replace(settings.budget, **arm.budget | arm.select.budget)
-        if arm.proxy and settings.exp.kind == "evolve" or arm.mixture.kind == "add" or "match" in arm.select.params:
-            continue  # not trained, trained on all documents too, or given the size of another arm
+        if arm.mixture.kind == "add" or "match" in arm.select.params:
+            continue  # trained on all documents too, or given the size of another arm
+        dispensable = all("selection" in stages for stages in by_seed.values())
         share = Fraction(repr(budget.share)) if budget.scope == "domain" else 1
         small = [domain for domain, documents in counts.items() if 0 < documents * share < 1]
         small = [domain for domain in small if domain not in budget.leave_out]
-        if settings.exp.kind == "train" and settings.exp.empty_domains == "leave_out":
+        if dispensable and settings.exp.empty_domains == "leave_out":
             lacking |= dict.fromkeys(small)
             continue
         others = [domain for domain in counts if domain not in small]
@@ -95,19 +109,18 @@ def domains(settings: Settings, corpus: Path) -> list[str]:
             "trained without a domain; "
             + (f"leave it out with corpus.domains=[{','.join(others)}], or " if others else "")
             + "bring more documents, or raise budget.share"
-            + (", or leave it out of every arm with exp.empty_domains=leave_out" if settings.exp.kind == "train" else ""),
+            + (", or leave it out of every arm with exp.empty_domains=leave_out" if dispensable else ""),
         )
     return list(lacking)
 
 
 def selections(settings: Settings, experiment: Experiment, store: Store) -> list[str]:
     """The same of finished selections, before the first training: domains whose first document is longer than the share."""
-    if settings.exp.kind != "train":
-        return []
     lacking: dict[str, list[str]] = {}
-    for name, by_seed in experiment.arms.items():
+    for name, by_seed in experiment.trained().items():
         for seed, stages in by_seed.items():
-            for domain in store.facts(stages["selection"]).get("empty_domains", []):
+            selection = stages.get("selection")
+            for domain in store.facts(selection).get("empty_domains", []) if selection else []:
                 lacking.setdefault(domain, []).append(f"{name} seed {seed}")
     if settings.exp.empty_domains != "leave_out":
         where = "; ".join(f"{domain!r} in {', '.join(arms[:4])}" for domain, arms in lacking.items())

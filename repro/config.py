@@ -21,6 +21,8 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from repro import kinds
+
 DTYPES = ("auto", "bfloat16", "float32")  # auto: what the device is fast in, resolved by repro.device before any fingerprint
 CONFIGS = Path(os.environ.get("REPRO_CONFIGS", Path(__file__).resolve().parent.parent / "configs"))
 
@@ -379,23 +381,13 @@ class Contrast:
 # Of the primary contrast; "described" is for experiments that compare nothing.
 OUTCOMES = ("better", "worse", "equivalent", "undecided", "described")
 
-KINDS = {
-    "train": "arms x seeds are trained and evaluated",
-    "score": "scores and the kept documents",
-    "analyse": "selections described and compared",
-    "planted": "documents of known kinds, found or not by each selector",
-    "mirror": "the proxy itself evaluated, heads of each arm masked; seeds are draws",
-    "evolve": "head scores of checkpoints",
-    "agree": "scores of each arm's proxy, heads and mask compared",
-}
-
 
 @dataclass
 class Experiment:
     """What is compared. Endpoint, primary contrast, smallest effect and conclusions stand here before the runs."""
 
     name: str = ""
-    kind: str = "train"  # one of KINDS
+    kind: str = "train"  # a folder of repro/experiments
     question: str = ""  # names in braces follow the settings (repro.question)
     endpoint: str = "bits_per_byte"  # mean over out-of-corpus text and gold answers
     arms: dict[str, Arm] = field(default_factory=dict)
@@ -410,7 +402,7 @@ class Experiment:
     registered: dict[str, Any] = field(default_factory=dict)  # what the YAML files say, filled in by compose()
 
     def __post_init__(self) -> None:
-        one_of("exp.kind", self.kind, tuple(KINDS))
+        one_of("exp.kind", self.kind, kinds.NAMES)
         one_of("exp.empty_domains", self.empty_domains, ("refuse", "leave_out"))
         require(
             self.smallest_effect is None or self.smallest_effect > 0,
@@ -586,7 +578,7 @@ class Eval:
 
 @dataclass
 class Analysis:
-    """What was selected (section 6): selections against each other (``repro/analysis``)."""
+    """What was selected (section 6): selections against each other (``repro/experiments/analyse``)."""
 
     word_documents: int = 20_000  # of each domain, drawn by hash, whose words are counted
     top_words: int = 1000  # words that count as high-frequency (table 4, figure 18)

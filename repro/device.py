@@ -109,22 +109,6 @@ def resolved(dtype: str, device: str, setting: str = "dtype") -> str:
     return dtype
 
 
-def in_use(settings: Settings) -> dict[str, str]:
-    """Every dtype of an experiment, by the name of its setting."""
-    own = {
-        f"exp.arms.{name}.{group}.dtype": override["dtype"]
-        for name, arm in settings.exp.arms.items()
-        for group, override in (("proxy", arm.proxy), ("train", arm.train))
-        if "dtype" in override
-    }
-    shared = {"proxy.dtype": settings.proxy.dtype}
-    if settings.exp.kind in ("train", "evolve"):
-        shared["train.dtype"] = settings.train.dtype
-    if settings.exp.kind == "train":
-        shared["eval.dtype"] = settings.eval.dtype
-    return shared | own
-
-
 def warn_if_emulated(dtypes: dict[str, str], device: str) -> None:
     """Say once, with the measured factor, which settings ask a CPU for what it only emulates. The run goes on."""
     asking = [name for name, dtype in dtypes.items() if dtype == "bfloat16"]

@@ -223,7 +223,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _packed(parsed: argparse.Namespace) -> str:
-    from repro.experiment import build
+    from repro.experiments import build
 
     settings = settings_of(parsed.settings)
     target = (parsed.to or Path("results") / f"{settings.exp.name}_{settings.scale}") / NAME

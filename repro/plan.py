@@ -13,11 +13,11 @@ from math import prod
 from pathlib import Path
 
 from repro import checks, device, passes, registration
-from repro.analysis.planted import KINDS
 from repro.config import Proxy, Settings
 from repro.corpus.sources import expected_domains, expected_tokens
 from repro.evaluate.cost import work
-from repro.experiment import Experiment, build
+from repro.experiments import Experiment, build
+from repro.experiments.planted.texts import KINDS
 from repro.plan_cuts import unread
 from repro.pretrain import cost
 from repro.store import Stage, Store, read_json
@@ -57,6 +57,7 @@ class Cost:
 def describe(settings: Settings) -> str:
     """The plan as text: one line a stage, then the totals and what cannot fit."""
     store, experiment = Store(Path(settings.work)), build(settings)
+    checks.names(settings, experiment)
     left_out = []
     for known in ("corpus", "selections"):
         if empty := _empty_domains(settings, experiment, store, known):
@@ -68,7 +69,7 @@ def describe(settings: Settings) -> str:
     unit = "GPU-hours" if _gpu(settings) else "hours"
     lines = [f"{'stage':10} {'of':44} {'state':7} {'tokens':>9} {'FLOPs':>9} {unit:>9} {'text':>8} {'disk':>8}"]
     total, hours = Cost(), 0.0
-    run_now = {stage.fingerprint for stage in store.demanded(stages, experiment.read_by_report(settings))}
+    run_now = {stage.fingerprint for stage in store.demanded(stages, experiment.exported)}
     for stage in stages:
         cached = stage.fingerprint not in run_now
         estimate = Cost() if cached else estimate_stage(stage, settings, tokens)
@@ -86,7 +87,7 @@ def describe(settings: Settings) -> str:
         + (f" = {_hours(hours / devices)} hours on {devices} x {settings.hardware.name}" if devices > 1 else "")
         + f", and {_hours(text)} hours of one CPU core for text; {_amount(total.disk_bytes)}B of disk",
         f"rate: {rates_from}",
-        dtypes(settings),
+        dtypes(settings, experiment),
     ]
     if devices > MACHINE_GPUS and any(stage.name == "score" and stage.fingerprint in run_now for stage in stages):
         lines.append(
@@ -96,7 +97,7 @@ def describe(settings: Settings) -> str:
         memory = settings.hardware.memory_gb
         lines += cost.report(settings.model, settings.train, memory * 1e9 if memory else None)
     lines += unread(settings, store, stages)
-    if settings.exp.kind == "train":
+    if any("selection" in s for by_seed in experiment.trained().values() for s in by_seed.values()):
         lines += passes.lines(settings, experiment, store, tokens)
     if left_out:
         lines += ["", f"left out of every arm: {', '.join(left_out)}; some share is less than its first document"]
@@ -108,7 +109,7 @@ def describe(settings: Settings) -> str:
 def _empty_domains(settings: Settings, experiment: Experiment, store: Store, known: str) -> list[str]:
     """Domains to leave out, as far as the store knows; refused as the run would refuse them."""
     if known == "corpus" and "corpus" in experiment.shared and store.has(experiment.shared["corpus"]):
-        return checks.domains(settings, store.path(experiment.shared["corpus"]))
+        return checks.domains(settings, experiment, store.path(experiment.shared["corpus"]))
     made = experiment.selections()
     if known == "selections" and made and all(store.has(stage) for stage in made):
         return checks.selections(settings, experiment, store)
@@ -243,10 +244,10 @@ def matrix_rates(settings: Settings, wanted: set[str]) -> tuple[dict[str, float]
     )
 
 
-def dtypes(settings: Settings) -> str:
+def dtypes(settings: Settings, experiment: Experiment) -> str:
     """One line: the dtypes in use, what ``auto`` is where the run is meant for, and what is slow."""
     auto = device.choose(settings.device, settings.hardware)
-    used = ", ".join(f"{name.removesuffix('.dtype')} {dtype}" for name, dtype in device.in_use(settings).items())
+    used = ", ".join(f"{name.removesuffix('.dtype')} {dtype}" for name, dtype in checks.dtypes(settings, experiment).items())
     return f"dtype: {used} (auto is {auto.dtype}: {auto.why})"
 
 

@@ -57,7 +57,8 @@ def _prompts(settings: Settings, store: Store, stages: list[Stage]) -> list[str]
     """Items whose text, times one more than the shots, is longer than the context that they are read in."""
     if not any(stage.name == "evaluate" for stage in stages):
         return []
-    context = settings.eval.max_length or (settings.train.context if settings.exp.kind == "train" else None)
+    trains = any(stage.name == "pretrain" for stage in stages)
+    context = settings.eval.max_length or (settings.train.context if trains else None)
     if context is None:
         return ["cut: prompts longer than the proxy's context lose their first tokens; the report counts them"]
     items = next((stage for stage in stages if stage.name == "items"), None)

@@ -5,18 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from repro import kinds
+
 if TYPE_CHECKING:
     from repro.config import Arm, Settings
 
-HEADS = {
-    "retrieval": "its retrieval heads",
-    "induction": "its induction heads",
-    "random": "as many other heads",
-    "random_same_layers": "as many other heads of the same layers",
-    "random_matched_damage": "as many other heads that hurt ordinary text as much",
-    "bottom": "the heads that copy least",
-    "none": "no heads",
-}
 RANKED = {"attention_influence": "AttentionInfluence ranks highest"}
 
 
@@ -41,10 +34,9 @@ def filled(settings: Settings) -> str:
 
 
 def _arm(settings: Settings, arm: Arm) -> str:
-    """What an arm is made of: documents, or masked heads."""
-    if settings.exp.kind == "mirror":
-        detector = arm.heads.get("detector", settings.heads.detector)
-        return HEADS.get(detector, f"heads of {detector}")
+    """What an arm is made of: what its kind of experiment says (``made_of``), or else documents."""
+    if (made_of := getattr(kinds.load(settings.exp.kind), "made_of", None)) is not None:
+        return made_of(settings, arm)
     what = _documents(settings, arm)
     if arm.mixture.kind == "alone" or arm.select.selector == "all":
         return what

@@ -114,9 +114,9 @@ def power(settings: Settings) -> dict[str, Any] | None:
     number = pairs(settings)
     if not number:
         return None
-    if settings.exp.kind != "train":
-        return {"unknown": "a pilot of trained models says nothing of draws of heads"}
     found, why = _pilot(settings)
+    if found is not None and found["settings"]["exp"].get("kind", "train") != settings.exp.kind:
+        return {"unknown": f"the noise of {found['run']}, another kind of experiment, says nothing of this one"}
     noise = (found or {}).get("noise", {}).get(settings.exp.endpoint)
     if found is None or noise is None or not noise["paired_limit"] > 0:
         return {"unknown": why or f"the pilot has no noise of {settings.exp.endpoint}"}

@@ -15,7 +15,7 @@ from repro.config import GROUPS, SettingError, Settings, compose, options, to_ya
 DEMONSTRATIONS = ("smoke", "laptop")  # scales too small for evidence
 
 if TYPE_CHECKING:
-    from repro.experiment import Experiment
+    from repro.experiments import Experiment
     from repro.store import Stage, Store
 
 
@@ -37,10 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = compose(parsed.settings, parsed.plan)
         if parsed.plan:
-            from repro import checks
             from repro.plan import describe
 
-            checks.names(settings)
             print(describe(settings))
         else:
             print(f"run: {run(settings)}")
@@ -71,19 +69,19 @@ def run(settings: Settings) -> Path:
 def _run(settings: Settings) -> Path:
     from repro import checks, registration
     from repro.device import device_of
-    from repro.experiment import build
+    from repro.experiments import build
     from repro.store import Store, digest
 
     started = time.monotonic()
-    checks.names(settings)
-    checks.machine(settings)
     store, experiment = Store(Path(settings.work)), build(settings)
+    checks.names(settings, experiment)
+    checks.machine(settings, experiment)
     stages = experiment.order()
     device = device_of(settings.device)
     _quiet(device)
     _say_where_from(settings)
     checks.sizes(settings, stages, store, device)
-    run_now = {stage.fingerprint for stage in store.demanded(stages, experiment.read_by_report(settings))}
+    run_now = {stage.fingerprint for stage in store.demanded(stages, experiment.exported)}
     for line in registration.lines(settings):
         print(line, flush=True)
     seen: set[str] = set()
@@ -110,7 +108,7 @@ def _run(settings: Settings) -> Path:
             print(f"left out of every arm: {', '.join(settings.budget.leave_out)}; {LEFT_OUT}", flush=True)
             experiment = build(settings)
             stages = experiment.order()
-            run_now = {stage.fingerprint for stage in store.demanded(stages, experiment.read_by_report(settings))}
+            run_now = {stage.fingerprint for stage in store.demanded(stages, experiment.exported)}
             seen -= run_now
 
     key = digest([stage.fingerprint for stage in stages])
@@ -151,7 +149,7 @@ def empty_domains(settings: Settings, experiment: Experiment, store: Store, fini
     from repro import checks
 
     if finished is experiment.shared.get("corpus"):
-        return checks.domains(settings, store.path(finished))
+        return checks.domains(settings, experiment, store.path(finished))
     if finished.name == "selection" and finished is [s for s in experiment.order() if s.name == "selection"][-1]:
         return checks.selections(settings, experiment, store)
     return []

@@ -18,7 +18,7 @@ from repro.config import SettingError, Settings, compose, require
 
 def score_part(settings: Settings, rank: int, machines: int, device: str) -> int:
     """Score shards ``rank``, ``rank + machines``, ... of every scoring that the run lacks; returns how many there were."""
-    from repro.experiment import build
+    from repro.experiments import build
     from repro.store import Context, Store
 
     store = Store(Path(settings.work))

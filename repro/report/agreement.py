@@ -1,4 +1,4 @@
-"""Table, plot and words of a comparison of scores (``repro.analysis.agreement``)."""
+"""Table, plot and words of a comparison of scores (``repro.experiments.agree``)."""
 
 from __future__ import annotations
 

@@ -250,7 +250,7 @@ def score_statistics(scores: polars.DataFrame) -> dict[str, Any]:
     import numpy
     import polars
 
-    from repro.analysis.agreement import rank_correlation
+    from repro.analysis.ranks import rank_correlation
 
     found = {}
     for (domain,), part in scores.sort("domain", "doc_id").group_by("domain", maintain_order=True):

@@ -1,11 +1,11 @@
-"""Table, plots and words of head scores over checkpoints (``repro.analysis.evolution``; figure 2 of the paper)."""
+"""Table, plots and words of head scores over checkpoints (``repro.experiments.evolve``; figure 2 of the paper)."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from repro.analysis.evolution import ABOVE
+from repro.experiments.evolve.series import ABOVE
 from repro.report.plots import Heat, Panel, Plot
 from repro.report.table import Cell, Number, Table
 

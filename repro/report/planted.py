@@ -1,4 +1,4 @@
-"""Table and plot of a planted-truth run (``repro.analysis.planted``)."""
+"""Table and plot of a planted-truth run (``repro.experiments.planted``)."""
 
 from __future__ import annotations
 

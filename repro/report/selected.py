@@ -1,4 +1,4 @@
-"""Tables and plots of selections set side by side (``repro.analysis.selected``; the paper's section 6)."""
+"""Tables and plots of selections set side by side (``repro.experiments.analyse``; the paper's section 6)."""
 
 from __future__ import annotations
 

@@ -68,6 +68,26 @@ def stage(
     )
 
 
+def everything(corpus: Stage) -> Stage:
+    """The whole training split as a selection: it needs no scores, so nothing has to be scored for it."""
+    return Stage(
+        "selection", "everything", {"selector": "all, without scores"}, _everything, {"corpus": corpus}, light=("corpus",)
+    )
+
+
+def _everything(context: Context) -> None:
+    import polars
+
+    from repro import parquet
+    from repro.corpus.documents import shards
+    from repro.store import atomic
+
+    documents = parquet.scan(shards(context.inputs["corpus"])).select("doc_id", "domain", repeats=polars.lit(1)).collect()
+    with atomic(context.out / "selection.parquet") as temporary:
+        documents.write_parquet(temporary)
+    context.facts |= {"documents": len(documents)}
+
+
 def identity(budget: Budget) -> dict[str, Any]:
     """The budget as it enters the fingerprint: of frozen cuts their content; no word of what is not asked for."""
     values = asdict(budget)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from repro.config import SettingError, compose
-from repro.experiment import build
+from repro.experiments import build
 from repro.plan import describe, estimate_stage
 from repro.run import run
 

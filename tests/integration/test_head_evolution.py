@@ -5,9 +5,9 @@ import pytest
 import scoring_corpus as given
 import torch
 
-from repro.analysis import evolution
-from repro.analysis.evolution import Checkpoint, Evolution, evolve
 from repro.config import Heads, Proxy, SettingError, Train
+from repro.experiments.evolve import series as evolution
+from repro.experiments.evolve.series import Checkpoint, Evolution, evolve
 from repro.proxy import stage as proxy_stage
 from repro.proxy.built import INDUCTION, build
 from repro.report import evolution as report

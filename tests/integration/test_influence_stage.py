@@ -291,7 +291,7 @@ def test_a_changed_shard_between_kill_and_resume_loses_nothing(tmp_path):
 def test_machines_score_parts_and_the_run_takes_them(tmp_path, capsys):
     """Two parts in any order, one of them twice; then nothing is left to score, and the scores are those of one machine."""
     from repro.config import compose
-    from repro.experiment import build
+    from repro.experiments import build
     from repro.influence.__main__ import main
 
     settings = [

@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from repro.analysis import judge
 from repro.config import Judge, SettingError
+from repro.experiments.analyse import judge
 
 KEY = "sk-a-key-that-nobody-may-see"
 

@@ -15,7 +15,7 @@ from repro.config import Eval, Proxy, SettingError, compose
 from repro.evaluate import harness
 from repro.evaluate.evaluate import evaluate
 from repro.evaluate.stage import masked_stage
-from repro.experiment import build
+from repro.experiments import build
 from repro.proxy import masking
 from repro.proxy import stage as proxy_stage
 from repro.proxy.built import INDUCTION

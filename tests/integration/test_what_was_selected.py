@@ -9,9 +9,9 @@ import polars
 import pytest
 from scipy.stats import spearmanr
 
-from repro.analysis import judge, selected
-from repro.analysis.pairs import SHARES
 from repro.config import Analysis, Judge, Mixture, Select, SettingError, Settings, compose
+from repro.experiments.analyse import describe, judge, stages
+from repro.experiments.analyse.pairs import SHARES
 from repro.selection import stage as selection_stage
 from repro.store import Stage, Store, read_json
 
@@ -65,7 +65,7 @@ def experiment(work, arms, analysis=NO_EMBEDDER, judge_settings=None, mixture=No
         name: selection_stage.stage(select, mixture or Mixture(), settings.budget, 0, CORPUS, SCORES)
         for name, select in chosen.items()
     }
-    described, pairs = selected.stages(settings, selections)
+    described, pairs = stages.of_selections(settings, selections)
     store = Store(work)
     for target in [*(s for of in described.values() for s in of.values()), *pairs.values()]:
         for stage in target.ancestors():
@@ -99,7 +99,7 @@ def test_every_two_arms_are_compared_unless_contrasts_say_otherwise(run):
     selections = {
         n: selection_stage.stage(a.select, a.mixture, settings.budget, 0, CORPUS, SCORES) for n, a in settings.exp.arms.items()
     }
-    assert list(selected.stages(settings, selections)[1]) == [
+    assert list(stages.of_selections(settings, selections)[1]) == [
         f"attention_influence | {x}" for x in ("ngram_classifier", "perplexity_low", "length", "random")
     ]
 
@@ -173,7 +173,7 @@ def test_of_the_full_corpus_plus_a_selection_the_selection_is_described(tmp_path
 def test_bands_split_the_ranking(run):
     store, _, described, _ = run
     profile = read_json(store.path(described["long"]["describe"]) / "profile.json")
-    assert list(profile["a"]["words"]) == list(selected.BANDS)
+    assert list(profile["a"]["words"]) == list(describe.BANDS)
     longest = corpus_rows().filter(polars.col("domain") == "a").sort("n_bytes", descending=True)["text"][0]
     assert set(profile["a"]["words"]["0-1 %"]) <= set(longest.split()) and "the" not in profile["a"]["words"]["0-1 %"]
     words = polars.read_parquet(store.path(described["long"]["describe"]) / "words.parquet")
@@ -190,7 +190,7 @@ def test_samples_are_bounded_selected_and_overlap_as_the_selections_do(run):
 
 
 def test_topics_and_map_from_embeddings(tmp_path, monkeypatch):
-    from repro.analysis import embeddings
+    from repro.experiments.analyse import embeddings
 
     def encode(texts, max_tokens):  # stands for a model: the topic's direction and a little of the length
         base = numpy.eye(4)[[next(i for i, t in enumerate(TOPICS) if text.startswith(t)) for text in texts]]
@@ -234,13 +234,13 @@ def test_what_changes_a_fingerprint_and_what_does_not():
     selection = selection_stage.stage(Select("attention_influence"), Mixture(), Settings().budget, 0, CORPUS, SCORES)
 
     def asked(**kwargs):
-        return selected.judge_stage(Judge(url="http://host/v1", model="m", **kwargs), 0, selection).fingerprint
+        return stages.judge_stage(Judge(url="http://host/v1", model="m", **kwargs), 0, selection).fingerprint
 
     assert asked(workers=9, timeout=1.0, tries=2, key_variable="X", price_prompt=1.0) == asked()
     assert asked(attempt=1) != asked() != asked(documents=3)
-    describe = selected.describe_stage(NO_EMBEDDER, Select("attention_influence"), 0, selection)
-    assert selected.describe_stage(NO_EMBEDDER, Select("attention_influence"), 5, selection).fingerprint == describe.fingerprint
-    assert selected.describe_stage(NO_EMBEDDER, Select("random"), 5, selection).fingerprint != describe.fingerprint
+    describe = stages.describe_stage(NO_EMBEDDER, Select("attention_influence"), 0, selection)
+    assert stages.describe_stage(NO_EMBEDDER, Select("attention_influence"), 5, selection).fingerprint == describe.fingerprint
+    assert stages.describe_stage(NO_EMBEDDER, Select("random"), 5, selection).fingerprint != describe.fingerprint
     assert "sk-" not in json.dumps(describe.settings)
 
 
@@ -249,11 +249,11 @@ def test_one_arm_cannot_be_compared():
     settings.exp.contrasts = []
     selection = selection_stage.stage(Select("random"), Mixture(), settings.budget, 0, CORPUS, SCORES)
     with pytest.raises(SettingError, match="two arms"):
-        selected.stages(settings, {"random": selection})
+        stages.of_selections(settings, {"random": selection})
 
 
 def test_an_arm_may_be_ranked_by_another_proxy():
-    from repro.experiment import build
+    from repro.experiments import build
 
     own = "exp.arms.attention_influence_large.proxy={kind: built, dtype: bfloat16}"
     built = build(compose(["exp=proxy_selections", "scale=smoke", "proxy.dtype=float32", own]))

@@ -7,8 +7,10 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from repro.analysis import agreement
-from repro.analysis.agreement import Agreement, Ranks, measure
+from repro.analysis import ranks
+from repro.analysis.ranks import Ranks
+from repro.experiments.agree.measure import measure
+from repro.experiments.agree.stages import Agreement
 
 
 @pytest.fixture
@@ -26,9 +28,9 @@ def test_spearman_is_scipys_also_of_documents_that_occur_often(generator, values
     for _ in range(20):
         x, y = pair(generator, 40, values)
         times = generator.integers(0, 4, size=40)
-        found = agreement.spearman(Ranks.of(x), Ranks.of(y), times.astype(float))
+        found = ranks.spearman(Ranks.of(x), Ranks.of(y), times.astype(float))
         assert found == pytest.approx(stats.spearmanr(np.repeat(x, times), np.repeat(y, times)).statistic, abs=1e-12)
-    assert math.isnan(agreement.spearman(Ranks.of(np.ones(5)), Ranks.of(np.arange(5.0)), np.ones(5)))
+    assert math.isnan(ranks.spearman(Ranks.of(np.ones(5)), Ranks.of(np.arange(5.0)), np.ones(5)))
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
@@ -43,14 +45,14 @@ def test_overlap_is_that_of_two_sorted_lists(generator, share):
             copies = [(-priority[i], i, copy) for i in range(37) for copy in range(times[i])]
             return {(i, copy) for _, i, copy in sorted(copies)[:number]}
 
-        found = agreement.overlap(Ranks.of(x), Ranks.of(y), times.astype(float), share)
+        found = ranks.overlap(Ranks.of(x), Ranks.of(y), times.astype(float), share)
         assert found == pytest.approx(len(top(x) & top(y)) / number)
 
 
 def test_rankings_that_know_nothing_of_each_other_share_what_chance_says(generator):
     for share in (0.1, 0.5):
         overlaps = [
-            agreement.overlap(Ranks.of(generator.random(200)), Ranks.of(generator.random(200)), np.ones(200), share)
+            ranks.overlap(Ranks.of(generator.random(200)), Ranks.of(generator.random(200)), np.ones(200), share)
             for _ in range(300)
         ]
         assert np.mean(overlaps) == pytest.approx(share, abs=0.02)

@@ -81,7 +81,7 @@ def test_documents_are_scored_whole_unless_told_otherwise_and_what_is_left_is_co
 
 
 def test_the_plan_says_what_will_not_be_read(here, tmp_path):
-    from repro.experiment import build
+    from repro.experiments import build
 
     root, lambada, *_ = here
     arguments = ["exp=selection_30pct", f"work={tmp_path}", "items=folder", f"items.folder={root / 'items'}"]

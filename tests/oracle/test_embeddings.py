@@ -8,8 +8,8 @@ import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from repro import assets
-from repro.analysis import embeddings
 from repro.config import SettingError
+from repro.experiments.analyse import embeddings
 
 TEXTS = ["a cat sat", "the dog ran over the hill to the cat", "dog", "a " * 40]
 PAIRS = [

@@ -11,10 +11,10 @@ import pytest
 from scipy import stats as scipy_stats
 from selecting import artifacts, documents
 
-from repro.analysis import planted
-from repro.analysis.auroc import auroc
-from repro.config import Corpus, Select, SettingError
+from repro.config import Corpus, Select, SettingError, typed_params
 from repro.corpus import documents as docs
+from repro.experiments.planted import stages, texts
+from repro.experiments.planted.auroc import auroc
 from repro.store import Stage, Store, read_json, write_json
 
 TEXT = " ".join(
@@ -108,7 +108,7 @@ def test_too_few_documents_have_no_area():
 
 def test_answers_stand_earlier_in_facts_and_nowhere_in_the_shuffled_ones():
     for seed in range(5):
-        kept, lost = (planted.facts(TEXT, random.Random(seed), kept=kept) for kept in (True, False))
+        kept, lost = (texts.facts(TEXT, random.Random(seed), kept=kept) for kept in (True, False))
         answers = [re.findall(r"\? ([\w ]+)\.", text) for text in (kept, lost)]
         assert len(answers[0]) == len(answers[1]) >= 2
         assert all(kept.index(a) < kept.rindex(a) for a in answers[0])
@@ -120,7 +120,7 @@ def test_answers_stand_earlier_in_facts_and_nowhere_in_the_shuffled_ones():
 
 def test_kinds_are_what_they_say_and_about_as_long():
     draw = random.Random(0)
-    made = {kind: make(TEXT, draw) for kind, make in planted.KINDS.items()}
+    made = {kind: make(TEXT, draw) for kind, make in texts.KINDS.items()}
     for kind, text in made.items():
         assert 0.75 < len(text) / len(TEXT) < 1.25, kind
     assert sorted(made["shuffled_words"].split()) == sorted(TEXT.split()) and made["shuffled_words"] != TEXT
@@ -130,12 +130,12 @@ def test_kinds_are_what_they_say_and_about_as_long():
 
 
 def test_deduplication_leaves_each_passage_once_and_other_text_alone():
-    assert planted.deduplicated(TEXT) == TEXT
-    once = planted.cut(TEXT, 200)
-    assert planted.deduplicated("\n\n".join([once] * 4)) == once
-    assert planted.deduplicated("yes.\nyes.\nyes.") == "yes.\nyes.\nyes."  # short lines may stand twice
+    assert texts.deduplicated(TEXT) == TEXT
+    once = texts.cut(TEXT, 200)
+    assert texts.deduplicated("\n\n".join([once] * 4)) == once
+    assert texts.deduplicated("yes.\nyes.\nyes.") == "yes.\nyes.\nyes."  # short lines may stand twice
     code = "def f(x):\n    return compute_the_value(x)\n\ndef g(x):\n    return compute_the_value(x)\n"
-    assert planted.deduplicated(code).count("compute_the_value") == 1
+    assert texts.deduplicated(code).count("compute_the_value") == 1
 
 
 def scored(tmp_path, score, hosts=60):
@@ -151,7 +151,7 @@ def scored(tmp_path, score, hosts=60):
         (context.out / "heldout").mkdir(exist_ok=True)
         write_json(context.out / "counts.json", {"domains": {"web": {}, "code": {}}})
 
-    corpus = planted.stage(Corpus(), {"documents": 12, "real": 30}, 200, Stage("corpus", "made", made.settings, write))
+    corpus = stages.planted_stage(Corpus(), {"documents": 12, "real": 30}, 200, Stage("corpus", "made", made.settings, write))
 
     def give(context):
         about = docs.read(context.inputs["corpus"])
@@ -164,7 +164,7 @@ def scored(tmp_path, score, hosts=60):
 
     scores = Stage("score", "given", {}, give, {"corpus": corpus})
     store = Store(tmp_path)
-    found = planted.found_stage(Select("attention_influence"), 0, corpus, scores)
+    found = stages.found_stage(Select("attention_influence"), 0, corpus, scores)
     for stage in found.ancestors():
         store.ensure(stage)
     return read_json(store.path(found) / "found.json"), docs.read(store.path(corpus)), store
@@ -206,4 +206,4 @@ def test_a_domain_without_long_documents_and_an_unknown_parameter_are_refused(tm
     with pytest.raises(SettingError, match="15 are needed"):
         scored(tmp_path, lambda *_: 0.0, hosts=4)
     with pytest.raises(SettingError, match="'documents'"):
-        planted.params({"document": 3})
+        typed_params(stages.Planted, {"document": 3})

@@ -4,7 +4,7 @@ import pytest
 
 from repro import arms, config
 from repro.config import Budget, SettingError, Train, compose
-from repro.experiment import build
+from repro.experiments import build
 from repro.sweep import members
 
 GRID = {

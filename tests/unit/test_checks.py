@@ -8,23 +8,29 @@ import pytest
 from repro import assets, checks
 from repro.config import SettingError, compose
 from repro.evaluate import tasks
-from repro.experiment import build
+from repro.experiments import build
 from repro.pretrain import cost
 from repro.store import Store
+
+
+def planned(arguments):
+    """Settings, and the stages that they mean."""
+    settings = compose(arguments)
+    return settings, build(settings)
 
 
 @pytest.mark.parametrize("exp", ["selection_30pct", "mirror_effect"])
 def test_a_misspelt_benchmark_is_found_before_the_first_stage(exp):
     with pytest.raises(SettingError, match="no task 'arc_esy'; did you mean 'arc_easy'"):
-        checks.names(compose([f"exp={exp}", "scale=smoke", "eval.tasks=[arc_easy,arc_esy]"]))
+        checks.names(*planned([f"exp={exp}", "scale=smoke", "eval.tasks=[arc_easy,arc_esy]"]))
     with pytest.raises(SettingError, match="eval.text_tasks='drp' is not known; did you mean 'drop'"):
-        checks.names(compose([f"exp={exp}", "scale=smoke", "eval.text_tasks=[drp]"]))
+        checks.names(*planned([f"exp={exp}", "scale=smoke", "eval.text_tasks=[drp]"]))
 
 
 def test_names_are_right_in_every_experiment_that_evaluates_and_of_no_matter_elsewhere():
     for scale in ("smoke", "laptop", "paper"):
-        checks.names(compose(["exp=selection_30pct", f"scale={scale}"]))
-    checks.names(compose(["exp=score_corpus", "scale=smoke", "eval.tasks=[arc_esy]"]))
+        checks.names(*planned(["exp=selection_30pct", f"scale={scale}"]))
+    checks.names(*planned(["exp=score_corpus", "scale=smoke", "eval.tasks=[arc_esy]"]))
 
 
 def test_names_that_are_not_looked_for_in_lm_eval_are_there():
@@ -37,10 +43,10 @@ def test_a_work_folder_that_cannot_be_made_and_a_device_that_is_not_there(tmp_pa
 
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingError, match="work=.*file/below: cannot make the folder .Not a directory.; name another"):
-        checks.machine(compose(["exp=score_corpus", f"work={tmp_path}/file/below"]))
+        checks.machine(*planned(["exp=score_corpus", f"work={tmp_path}/file/below"]))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(SettingError, match="device=cuda: PyTorch finds 0 CUDA devices here; use device=auto"):
-        checks.machine(compose(["exp=score_corpus", f"work={tmp_path}", "device=cuda"]))
+        checks.machine(*planned(["exp=score_corpus", f"work={tmp_path}", "device=cuda"]))
 
 
 def corpus(folder, **documents):
@@ -52,10 +58,10 @@ def corpus(folder, **documents):
 def test_a_domain_too_small_to_train_on_a_share_of_is_refused_behind_the_corpus(tmp_path):
     folder = corpus(tmp_path, web=500, tiny=2, none=0)
     with pytest.raises(SettingError, match=r"'tiny' \(2 documents\): arm 'random' .*corpus.domains=\[web,none\]"):
-        checks.domains(compose(["exp=selection_30pct", "scale=smoke"]), folder)
-    checks.domains(compose(["exp=selection_30pct", "scale=smoke", "budget.share=0.5"]), folder)
-    checks.domains(compose(["exp=paper_mixture", "scale=smoke"]), folder)  # trained on every document, and some twice
-    checks.domains(compose(["exp=score_corpus", "scale=smoke"]), folder)
+        checks.domains(*planned(["exp=selection_30pct", "scale=smoke"]), folder)
+    checks.domains(*planned(["exp=selection_30pct", "scale=smoke", "budget.share=0.5"]), folder)
+    checks.domains(*planned(["exp=paper_mixture", "scale=smoke"]), folder)  # trained on every document, and some twice
+    checks.domains(*planned(["exp=score_corpus", "scale=smoke"]), folder)
 
 
 def sized(arguments, tmp_path, device="cpu"):

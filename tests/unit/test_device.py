@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from repro import device, pack, run
+from repro import checks, device, pack, run
 from repro.config import CONFIGS, Proxy, SettingError, compose, read_option, to_yaml
-from repro.experiment import build
+from repro.experiments import build
 from repro.influence.api import AttentionInfluence
 from repro.plan import describe
 from repro.proxy import stage as proxy_stage
@@ -18,6 +18,12 @@ EMULATED = {"float32": 9e10, "bfloat16": 2e9, "measured": "2026-01-01"}
 FAST = {"float32": 9e10, "bfloat16": 2e11, "measured": "2026-01-01"}
 EVENING = ["exp=selection_30pct", "scale=evening"]
 MODERN = frozenset({"avx2", "avx512f", "avx512_bf16"})
+
+
+def checked(arguments):
+    """What a run refuses or warns of before it begins."""
+    settings = compose(arguments)
+    checks.machine(settings, build(settings))
 
 
 @pytest.fixture
@@ -64,7 +70,7 @@ def test_auto_has_the_fingerprints_of_the_value_spelled_out(machine, tmp_path):
     for rates, dtype in ((EMULATED, "float32"), (FAST, "bfloat16")):
         machine(rates)
         auto, said = (compose([*EVENING, *(s % value for s in spelled)]) for value in ("auto", dtype))
-        assert to_yaml(auto) == to_yaml(said) and "auto" not in {d for d in device.in_use(auto).values()}
+        assert to_yaml(auto) == to_yaml(said) and "auto" not in {d for d in checks.dtypes(auto, build(auto)).values()}
         assert auto.exp.arms["random"].train == {"dtype": dtype}
         found[dtype] = [stage.fingerprint for stage in build(auto).order()]
         assert found[dtype] == [stage.fingerprint for stage in build(said).order()]
@@ -102,7 +108,7 @@ def test_smoke_and_laptop_are_float32_everywhere_and_measure_nothing(monkeypatch
     monkeypatch.setattr(device, "choose", lambda *_: pytest.fail("asked the machine"))
     for scale in ("smoke", "laptop"):
         settings = compose(["exp=selection_30pct", f"scale={scale}"])
-        assert set(device.in_use(settings).values()) == {"float32"}
+        assert set(checks.dtypes(settings, build(settings)).values()) == {"float32"}
 
 
 def test_every_scale_says_its_dtypes():
@@ -112,7 +118,7 @@ def test_every_scale_says_its_dtypes():
         expected = "float32" if path.stem in ("smoke", "laptop") else "auto"
         assert scale["proxy"]["dtype"] == scale["train"]["dtype"] == expected, path
     by_hand = compose(["exp=selection_30pct", "scale=laptop", "proxy=smollm2-135m", "train=default"])
-    assert set(device.in_use(by_hand).values()) == {"float32"}
+    assert set(checks.dtypes(by_hand, build(by_hand)).values()) == {"float32"}
     with pytest.raises(SettingError, match="valid: auto, bfloat16, float32"):
         Proxy(dtype="bf16")
 
@@ -144,23 +150,22 @@ def test_the_plan_says_what_auto_is(machine, tmp_path, capsys):
 def test_asking_an_emulating_cpu_for_bfloat16_warns_once_and_goes_on(machine, tmp_path, capsys):
     machine(EMULATED, frozenset({"avx2"}))
     arguments = ["exp=score_corpus", "scale=smoke", f"work={tmp_path / 'w'}"]
-    from repro import checks
 
-    checks.machine(compose([*arguments, "proxy.dtype=bfloat16", "train.dtype=bfloat16"]))
+    checked([*arguments, "proxy.dtype=bfloat16", "train.dtype=bfloat16"])
     warned = capsys.readouterr().err
     assert warned.count("warning") == 1
     assert warned.startswith(
         "warning: proxy.dtype: this CPU emulates bfloat16, its matrix product takes 45x as long as in float32"
     )
-    checks.machine(compose([*arguments, "proxy.dtype=auto"]))
+    checked([*arguments, "proxy.dtype=auto"])
     machine(FAST)
-    checks.machine(compose([*arguments, "proxy.dtype=bfloat16"]))
+    checked([*arguments, "proxy.dtype=bfloat16"])
     machine(EMULATED, frozenset({"avx2"}), gpu="ampere")
-    checks.machine(compose([*arguments, "proxy.dtype=bfloat16"]))
+    checked([*arguments, "proxy.dtype=bfloat16"])
     assert not capsys.readouterr().err
     arm = "exp.arms.random.train={dtype: bfloat16}"
     machine(EMULATED)
-    checks.machine(compose(["exp=selection_30pct", "scale=smoke", f"work={tmp_path / 'w'}", arm]))
+    checked(["exp=selection_30pct", "scale=smoke", f"work={tmp_path / 'w'}", arm])
     assert capsys.readouterr().err.startswith("warning: exp.arms.random.train.dtype: ")
 
 

@@ -4,9 +4,9 @@ import polars as pl
 import pytest
 from selecting import artifacts, documents, select
 
-from repro import checks, experiment, run
+from repro import checks, experiments, run
 from repro.config import Mixture, SettingError, compose
-from repro.experiment import Experiment
+from repro.experiments import Experiment
 from repro.plan import _empty_domains
 from repro.pretrain.order import repeats_of
 from repro.report import build, terminal
@@ -43,8 +43,8 @@ def world(tmp_path, monkeypatch):
 
     def start(counts, empty, *arguments):
         settings = compose([*RUN, f"work={tmp_path}", *arguments])
-        monkeypatch.setattr(experiment, "build", lambda s: stages(tmp_path, s, counts, empty, trained))
-        monkeypatch.setattr(checks, "names", lambda s: None)
+        monkeypatch.setattr(experiments, "build", lambda s: stages(tmp_path, s, counts, empty, trained))
+        monkeypatch.setattr(checks, "names", lambda s, experiment: None)
         monkeypatch.setattr(build, "build", lambda folder, s, *rest: seen.update(settings=s))
         monkeypatch.setattr(terminal, "render", lambda summary: "")
         run.run(settings)

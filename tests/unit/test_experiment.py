@@ -3,7 +3,7 @@
 import pytest
 
 from repro.config import SettingError, Train, compose
-from repro.experiment import build
+from repro.experiments import build
 
 
 def test_a_shorter_arm_keeps_the_models_up_to_its_end():

@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 
 from repro.config import compose, options
-from repro.experiment import build
+from repro.experiments import build
 
 PINS = Path(__file__).parent.parent / "fingerprints.json"
 SCALES = ("smoke", "laptop")

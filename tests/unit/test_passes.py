@@ -5,7 +5,7 @@ import pytest
 from repro import passes
 from repro.config import compose
 from repro.corpus.sources import expected_tokens
-from repro.experiment import build
+from repro.experiments import build
 from repro.store import Store, write_json
 
 

@@ -8,7 +8,7 @@ import pytest
 from repro import assets, device, run, sweep
 from repro.config import Eval, compose
 from repro.evaluate.cost import work
-from repro.experiment import build
+from repro.experiments import build
 from repro.plan import Cost, describe, estimate_stage, proxy_parameters
 
 

@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from repro import items
-from repro.analysis import embeddings
 from repro.config import Eval, Items
 from repro.evaluate import sources
 from repro.evaluate import stage as evaluate
+from repro.experiments.analyse import embeddings
 from repro.pretrain import source
 from repro.proxy.stage import TOKENIZER_FILES
 from repro.selection import selectors

@@ -8,7 +8,7 @@ import polars
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from repro.analysis import words
+from repro.experiments.analyse import words
 
 TEXTS = [
     "The proof uses the lemma; the lemma uses induction.",

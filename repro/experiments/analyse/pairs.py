@@ -8,13 +8,34 @@ import numpy
 import polars
 from scipy.stats import spearmanr
 
-from repro.analysis import embeddings, words
+from repro import parquet
 from repro.config import Analysis
-from repro.store import finite
+from repro.experiments.analyse import embeddings, words
+from repro.store import Context, finite, read_json, write_json
 
 SHARES = (0.1, 0.2, 0.5)  # table 4
 WORDS_OF_A_CLOUD = 60
 POINTS = 150  # of each selection on a map
+
+
+def compare(context: Context, s: Analysis) -> None:
+    """Run the stage "analyse"."""
+    left, right = context.inputs["left"], context.inputs["right"]
+    ranks = [parquet.read(p / "ranking.parquet", columns=["doc_id", "domain", "priority", "selected", "n_tokens_doc"])
+             for p in (left, right)]  # fmt: skip
+    counts = [parquet.read(p / "words.parquet") for p in (left, right)]
+    samples = [parquet.read(p / "sample.parquet") for p in (left, right)]
+    profile = read_json(left / "profile.json")
+    pair = {}
+    for domain, row in profile.items():
+        here = [[frame.filter(polars.col("domain") == domain) for frame in frames] for frames in (ranks, counts, samples)]
+        pair[domain] = {
+            "documents": shared_documents(*here[0]),
+            **shared_words(*here[1], s.top_words, row["counted_documents"]),
+            **shared_topics(*here[2], s),
+        }
+    write_json(context.out / "pair.json", pair)
+    context.facts |= {"domains": len(pair)}
 
 
 def shared_documents(left: polars.DataFrame, right: polars.DataFrame) -> dict[str, Any]:

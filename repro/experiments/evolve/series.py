@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from repro import parquet
 from repro.config import Heads, Proxy, Train, nearest, require
-from repro.store import Context, Stage
+from repro.heads import stage as heads
+from repro.proxy import stage as proxy
+from repro.store import Context, Stage, write_json
 
 ABOVE = 0.1  # score from which Wu et al. (arXiv 2404.15574) call a head a retrieval head
 DIGITS = 4
@@ -62,8 +63,6 @@ def kept(train: Train, s: Evolution) -> Train:
 
 def trained(train: Train, pretrain: Stage, s: Proxy) -> list[Checkpoint]:
     """The kept checkpoints of a training, the finished model last."""
-    from repro.proxy import stage as proxy
-
     before = [step * train.batch_tokens for step in train.kept_steps if step < train.steps]
     folders = {tokens: f"models/{tokens}" for tokens in before} | {train.steps * train.batch_tokens: "model"}
     return [
@@ -72,29 +71,8 @@ def trained(train: Train, pretrain: Stage, s: Proxy) -> list[Checkpoint]:
     ]
 
 
-def everything(corpus: Stage) -> Stage:
-    """The whole training split as a selection: it needs no scores, so nothing has to be scored for it."""
-    return Stage(
-        "selection", "everything", {"selector": "all, without scores"}, _everything, {"corpus": corpus}, light=("corpus",)
-    )
-
-
-def _everything(context: Context) -> None:
-    import polars
-
-    from repro.corpus.documents import shards
-    from repro.store import atomic
-
-    documents = parquet.scan(shards(context.inputs["corpus"])).select("doc_id", "domain", repeats=polars.lit(1)).collect()
-    with atomic(context.out / "selection.parquet") as temporary:
-        documents.write_parquet(temporary)
-    context.facts |= {"documents": len(documents)}
-
-
 def series(heads_settings: Heads, s: Evolution, checkpoints: list[Checkpoint], corpus: Stage) -> dict[str, Stage]:
     """{measure: its stage "evolution"} over checkpoints, the last one last."""
-    from repro.heads import stage as heads
-
     found = {}
     for measure, given in s.measures.items():
         how = replace(heads_settings, **given)
@@ -112,18 +90,15 @@ def series(heads_settings: Heads, s: Evolution, checkpoints: list[Checkpoint], c
 
 
 def _collect(context: Context, checkpoints: list[list[Any]]) -> None:
-    from repro.heads.stage import read
-    from repro.store import write_json
-
-    heads = {name: read(context.inputs[name]) for name, _ in checkpoints}
-    shapes = {name: (h["num_layers"], h["num_heads"]) for name, h in heads.items()}
+    found = {name: heads.read(context.inputs[name]) for name, _ in checkpoints}
+    shapes = {name: (h["num_layers"], h["num_heads"]) for name, h in found.items()}
     require(
         len(set(shapes.values())) == 1,
         f"checkpoints of one series must be of one model; layers and heads here: "
         f"{', '.join(f'{name} {l} x {h}' for name, (l, h) in shapes.items())}",
     )
-    write_json(context.out / "evolution.json", evolve(heads, dict(checkpoints)))
-    context.facts |= {"checkpoints": len(heads)}
+    write_json(context.out / "evolution.json", evolve(found, dict(checkpoints)))
+    context.facts |= {"checkpoints": len(found)}
 
 
 def evolve(heads: Mapping[str, dict[str, Any]], tokens: Mapping[str, int | None]) -> dict[str, Any]:

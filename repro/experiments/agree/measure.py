@@ -1,0 +1,57 @@
+"""How far two rankings of the same documents agree, in each domain. Scores are only comparable within one.
+
+Spearman's correlation looks at all documents; the overlap of the highest 10, 20, 30 and 50 % at those that a selection
+would keep. Two rankings that know nothing of each other share as much of their top as the top is of the domain.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars
+
+from repro.analysis.ranks import (
+    Ranks,
+    correlation_interval,
+    number_of,
+    overlap,
+    resampled,
+    share_interval,
+    spearman,
+    units_of,
+)
+
+if TYPE_CHECKING:
+    from repro.experiments.agree.stages import Agreement
+
+FEWEST = 10  # documents of a domain, below which nothing is said
+
+
+def measure(documents: polars.DataFrame, s: Agreement) -> dict[str, Any]:
+    """Agreement within one domain; ``documents`` has group, priority and other, in the order that breaks ties.
+
+    ``dropped`` documents have no priority in one ranking or in both. ``drawn`` says what the bootstrap draws, and of how many
+    ``units``; ``reason`` why there is no estimate.
+    """
+    ranked = documents.filter(polars.col("priority").is_finite() & polars.col("other").is_finite())
+    n = len(ranked)
+    found: dict[str, Any] = {"documents": n, "dropped": len(documents) - n, "spearman": None, "overlap": {}}
+    if n < FEWEST:
+        return found | {"reason": "too few documents"}
+    if min(ranked["priority"].n_unique(), ranked["other"].n_unique()) < 2:
+        return found | {"reason": "all scores equal"}
+    x, y = (Ranks.of(ranked[column].to_numpy()) for column in ("priority", "other"))
+    unit, units, drawn_of = units_of(ranked["group"])
+
+    def statistics(weight: np.ndarray) -> list[float]:
+        return [spearman(x, y, weight), *(overlap(x, y, weight, share) for share in s.shares)]
+
+    drawn = np.array([statistics(weight) for weight in resampled(unit, units, s.draws, s.seed)]).T
+    values = statistics(np.ones(n))
+    found |= {"drawn": drawn_of, "units": units}
+    found["spearman"] = correlation_interval(values[0], drawn[0], units)
+    for share, value, of_share in zip(s.shares, values[1:], drawn[1:], strict=True):
+        estimate = share_interval(value, of_share, units)
+        found["overlap"][str(share)] = estimate | {"chance": round(number_of(share, n) / n, 6)}
+    return found

@@ -1,0 +1,89 @@
+"""Selections described one by one, judged by a model where there is one, and set side by side in pairs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from itertools import combinations
+
+from repro.config import Analysis, Judge, Select, Settings, require
+from repro.experiments import Experiment, arms
+from repro.selection import selectors
+from repro.store import Context, Stage
+
+
+def stages(settings: Settings) -> Experiment:
+    """``arms[name][seed]``: "selection", "describe" and, with a judge, "judge"; ``pairs``: the comparisons."""
+    shared = arms.with_scores(settings)
+    seed = settings.exp.seeds[0]
+    selections = {name: arms.selected(settings, shared, name, seed) for name in settings.exp.arms}
+    described, pairs = of_selections(settings, selections)
+    found = {name: {seed: {"selection": selections[name], **described[name]}} for name in selections}
+    return Experiment(shared, found, pairs)
+
+
+def of_selections(settings: Settings, selections: dict[str, Stage]) -> tuple[dict[str, dict[str, Stage]], dict[str, Stage]]:
+    """Per arm "describe" and, with a judge, "judge"; and the comparisons by name, of ``exp.contrasts`` or of every two arms."""
+    found: dict[str, dict[str, Stage]] = {}
+    seed = settings.exp.seeds[0]
+    for name, selection in selections.items():
+        select = settings.exp.arms[name].select
+        found[name] = {"describe": describe_stage(settings.analysis, select, seed, selection)}
+        if settings.judge.url:
+            found[name]["judge"] = judge_stage(settings.judge, settings.analysis.seed, selection)
+    wanted = [(c.treatment, c.control) for c in settings.exp.contrasts] or list(combinations(found, 2))
+    require(bool(wanted), f"exp={settings.exp.name} compares selections: it needs two arms")
+    described = {name: of["describe"] for name, of in found.items()}
+    pairs = {f"{a} | {b}": compare_stage(settings.analysis, described[a], described[b]) for a, b in wanted}
+    return found, pairs
+
+
+def describe_stage(s: Analysis, select: Select, seed: int, selection: Stage) -> Stage:
+    """``profile.json``, ``ranking.parquet``, ``words.parquet`` and ``sample.parquet`` (embedded documents) of one selection."""
+    from repro.experiments.analyse import embeddings
+
+    params = {key: value for key, value in select.params.items() if key != "match"}
+    seed = seed if getattr(selectors.load(select.selector), "SEEDED", False) else 0
+    settings = {key: value for key, value in asdict(s).items() if key not in ("clusters", "embedder", "revision")}
+    settings |= {
+        "selector": select.selector,
+        "params": selectors.identity(select.selector, params),
+        "selector_seed": seed,
+        "embedder": None if s.embedder == "none" else embeddings.identity(s.embedder, s.revision),
+    }
+    inputs = {"selection": selection, **{name: stage for name, stage in selection.inputs.items() if name != "reference"}}
+
+    def run(context: Context) -> None:
+        from repro.experiments.analyse.describe import describe
+
+        describe(context, s, select.selector, params, seed)
+
+    return Stage("describe", selection.label, settings, run, inputs)
+
+
+def judge_stage(s: Judge, seed: int, selection: Stage) -> Stage:
+    """``judged.json``: shares judged educational and reasoning-intensive by domain; ``answers.parquet``."""
+    from repro.experiments.analyse import judge
+
+    settings = {key: getattr(s, key) for key in ("url", "model", "documents", "characters", "answer_tokens", "attempt")}
+    settings |= {"questions": judge.QUESTIONS, "system": judge.SYSTEM, "seed": seed}
+    inputs = {"selection": selection, **{name: selection.inputs[name] for name in ("corpus", "scores")}}
+
+    def run(context: Context) -> None:
+        from repro.experiments.analyse.judged import judged
+
+        judged(context, s, seed)
+
+    return Stage("judge", selection.label, settings, run, inputs)
+
+
+def compare_stage(s: Analysis, left: Stage, right: Stage) -> Stage:
+    """``pair.json``: shared documents and words, clusters and a map of the two selections, per domain."""
+    settings = {"clusters": s.clusters, "top_words": s.top_words, "seed": s.seed}
+    label = f"{left.label}-{right.label}"
+
+    def run(context: Context) -> None:
+        from repro.experiments.analyse.pairs import compare
+
+        compare(context, s)
+
+    return Stage("analyse", label, settings, run, {"left": left, "right": right})
