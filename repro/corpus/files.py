@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from repro import assets, parquet
 from repro.config import Corpus, SettingError, require
 from repro.corpus.documents import Document, Drop, id_of
-from repro.store import RepeatedKey, unique
+from repro.store import RepeatedKey, is_full, unique
 
 LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst", ".json.gz", ".json.zst")
 TEXT = (".txt", ".md", ".rst", ".tex", ".html", ".py", ".c", ".cpp", ".h", ".java", ".js", ".ts", ".go", ".rs")
@@ -154,7 +154,7 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, pyarrow.ArrowException) as error:
-        if isinstance(error, OSError) and error.errno == 28:
+        if is_full(error):
             raise
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0] or type(error).__name__
         raise SettingError(f"corpus.paths: cannot read {path} ({reason[:120]}); mend it or leave it out") from None

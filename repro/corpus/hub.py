@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from repro import assets
 from repro.config import Corpus, HubData, SettingError, one_of
 from repro.corpus.documents import Document, Drop, id_of
+from repro.store import is_full
 
 SHUFFLE_ROWS = 10_000  # of the buffer; the order of the data set's files is shuffled as well
 ENOUGH = 1.2  # times the size asked for: what cleaning may take away
@@ -70,7 +71,7 @@ def _rows(data: HubData, seed: int | None) -> Iterator[dict[str, Any]]:
         rows = datasets.load_dataset(data.repo, data.name, split=data.split, streaming=True, **revision)
         yield from rows if seed is None else rows.shuffle(seed=seed, buffer_size=SHUFFLE_ROWS)
     except Exception as error:  # the hub fails in a dozen types; all mean the same to the user
-        if getattr(error, "errno", None) == 28:
+        if is_full(error):
             raise
         reason = (str(error).strip().splitlines() or [""])[0][:120]
         raise SettingError(

@@ -18,7 +18,7 @@ from repro import parquet
 from repro.config import Eval, SettingError, require
 from repro.evaluate import baselines, harness, minimal_pairs, per_item, tasks, texts
 from repro.evaluate import summary as summaries
-from repro.store import atomic, read_json, sha256_file, write_json
+from repro.store import atomic, is_full, read_json, sha256_file, write_json
 
 
 def evaluate(
@@ -111,7 +111,7 @@ def _task(
         except (MemoryError, torch.OutOfMemoryError, SettingError):
             raise
         except Exception as error:  # a task's own code fails in any way it likes; the other cells must not suffer
-            if getattr(error, "errno", None) == 28:  # a full disk is not the task's fault
+            if is_full(error):  # a full disk is not the task's fault
                 raise
             part["why"] = harness.first_line(error)
     with atomic(out / "parts" / f"{plan.name}.parquet") as temporary:
