@@ -30,7 +30,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from repro.config import DTYPES, Heads, Proxy
 from repro.device import matrix_rate, resolved
-from repro.heads import detectors, probes
+from repro.heads import importance, probes
+from repro.heads.detectors import retrieval
 from repro.influence import reference, statistics
 from repro.influence.scorer import Scorer, batches, right_padded
 from repro.proxy import masking
@@ -118,14 +119,14 @@ def detection(proxy: ProxyModel, texts: list[str], options: argparse.Namespace, 
     samples = [probes.build(i, values, proxy.encode, s, proxy.prefix) for i in range(s.probes)]
     say(f"detection: {s.probes} probes")
     started = time.perf_counter()
-    scores = np.array([detectors.retrieval(proxy, sample, s).scores for sample in samples])
+    scores = np.array([retrieval.detect(proxy, sample, s).scores for sample in samples])
     synchronise(proxy)
-    heads = detectors.top(scores.mean(0), s.share)
+    heads = importance.top(scores.mean(0), s.share)
     report["detection"] = {
         "probes": s.probes,
         "tokens": sum(len(sample.ids) for sample in samples),
         "seconds": time.perf_counter() - started,
-        "halves_overlap": detectors.halves_overlap(scores, s.share) if s.probes > 1 else None,
+        "halves_overlap": importance.halves_overlap(scores, s.share) if s.probes > 1 else None,
         "lowest_layer": min(layer for layer, _ in heads),
         "heads": heads,
     }

@@ -230,7 +230,8 @@ class Proxy:
 class Heads:
     """Which heads are important (section 4.1, appendix A)."""
 
-    # retrieval | induction | random | random_same_layers | random_matched_damage | bottom; exp=mirror_effect also: none
+    # a file of repro/heads/detectors, or a control: random | random_same_layers | random_matched_damage | bottom;
+    # exp=mirror_effect also: none
     detector: str = "retrieval"
     share: float = 0.05
     probes: int = 800
@@ -247,11 +248,6 @@ class Heads:
     control_seed: int = 0  # of the random heads of a control; the probes stay the same
 
     def __post_init__(self) -> None:
-        one_of(
-            "heads.detector",
-            self.detector,
-            ("retrieval", "induction", "random", "random_same_layers", "random_matched_damage", "bottom", "none"),
-        )
         one_of("heads.match", self.match, ("needle", "any"))
         one_of("heads.decoding", self.decoding, ("teacher_forcing", "greedy"))
         require(0 < self.share <= 1, f"heads.share={self.share} must be in (0, 1]: a share of all heads, 0.05 in the paper")

@@ -5,13 +5,15 @@ They are apart so that another head share, or a control, does not detect again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro import parquet
-from repro.config import Heads, Proxy, SettingError, require
+from repro.config import Heads, Proxy, SettingError, nearest, require
+from repro.heads import detectors
 from repro.store import Context, Stage, atomic, read_json, write_json
 
 if TYPE_CHECKING:
@@ -20,34 +22,28 @@ if TYPE_CHECKING:
     from repro.heads.probes import Probe
     from repro.proxy.load import ProxyModel
 
+CONTROLS = ("random", "random_same_layers", "random_matched_damage", "bottom")  # as many heads, chosen otherwise (controls.py)
 CALIBRATION = "domains in turn"  # held-out text that damage and mean outputs are measured on; part of those fingerprints
 EXAMPLES = 8  # probes kept whole, to show what masking does to them
 
 
 def detection(s: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage) -> Stage:
     """Scores of every head on every probe."""
-    detector = "induction" if s.detector == "induction" else "retrieval"
+    s = replace(s, detector=measured_by(s))
     settings: dict[str, Any] = {
-        "detector": detector,
+        "detector": s.detector,
         "probes": s.probes,
         "probe_tokens": s.probe_tokens,
         "seed": s.seed,
         "dtype": proxy_settings.dtype,
         "stop_at_share": s.share if s.stop_when_stable else None,
+        **detectors.identity(s),
     }
-    if detector == "retrieval":
-        settings |= {
-            "shots": s.shots,
-            "key_characters": s.key_characters,
-            "value_tokens": s.value_tokens,
-            "match": s.match,
-            "decoding": s.decoding,
-        }
     return Stage(
         "detection",
-        detector,
+        s.detector,
         settings,
-        lambda context: _detect(replace(s, detector=detector), proxy_settings, context),
+        lambda context: _detect(s, proxy_settings, context),
         {"proxy": proxy, "corpus": corpus},
         version=2,
     )
@@ -71,8 +67,18 @@ def stage(s: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage) -> Stage
 
 
 def is_drawn(s: Heads) -> bool:
-    """Whether the heads depend on ``control_seed``."""
-    return s.detector.startswith("random") or s.detector == "bottom"
+    """Whether the heads are those of a control, and depend on ``control_seed``."""
+    return s.detector in CONTROLS
+
+
+def measured_by(s: Heads) -> str:
+    """The detector whose scores decide: its own, or of a control the one that it is a control of."""
+    known = (*detectors.names(), *CONTROLS)
+    require(
+        s.detector in known,
+        f"heads.detector={s.detector!r} is not known; did you mean {nearest(s.detector, known)}? valid: {', '.join(known)}",
+    )
+    return "retrieval" if is_drawn(s) else s.detector
 
 
 def _first_texts(corpus: Path, split: str) -> list[list[str]]:
@@ -89,15 +95,10 @@ def heldout_texts(corpus: Path) -> list[str]:
     return [text for row in zip_longest(*_first_texts(corpus, "heldout")) for text in row if text is not None]
 
 
-def _probes(s: Heads, proxy: ProxyModel, context: Context) -> Any:
-    """A function from the index of a probe to the probe."""
+def key_value_probes(s: Heads, proxy: ProxyModel, context: Context) -> Callable[[int], Probe]:
+    """A function from the index of a probe to the probe: the value of a key asked for, a sentence of the corpus."""
     from repro.heads import probes
-    from repro.heads.detectors import repeated
 
-    if s.detector == "induction":
-        special = set(proxy.tokenizer.all_special_ids)
-        vocabulary = [i for i in range(len(proxy.tokenizer)) if i not in special]
-        return lambda index: repeated(index, vocabulary, s, proxy.prefix)
     texts = [text for shard in _first_texts(context.inputs["corpus"], "documents") for text in shard]
     values, how = probes.values_from(texts, proxy.encode, s)
     context.facts |= {"values": len(values), "values_cut": bool(how), "values_from": how or "sentences"}
@@ -115,7 +116,7 @@ def _detect(s: Heads, proxy_settings: Proxy, context: Context) -> None:
 
     import numpy as np
 
-    from repro.heads import detectors
+    from repro.heads import importance
     from repro.proxy.load import load
     from repro.tracking import progress, read_rows
 
@@ -126,7 +127,8 @@ def _detect(s: Heads, proxy_settings: Proxy, context: Context) -> None:
             f"set heads.probe_tokens={proxy.context}"
         )
     _check_vocabulary(proxy, context)
-    build = _probes(s, proxy, context)
+    detector = detectors.load(s.detector)
+    build = getattr(detector, "samples", key_value_probes)(s, proxy, context)
     path = context.out / "probes.jsonl"
     rows = read_rows(path)
     rows = [row for i, row in enumerate(rows) if row["probe"] == i]
@@ -134,7 +136,6 @@ def _detect(s: Heads, proxy_settings: Proxy, context: Context) -> None:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
     context.facts["probes_resumed"] = len(rows)
     examples: list[Probe] = [build(i) for i in range(min(EXAMPLES, s.probes))]
-    detect = detectors.DETECTORS[s.detector]
 
     def scores() -> np.ndarray:
         return np.array([dense(row["scores"], proxy.num_layers, proxy.num_heads) for row in rows])
@@ -142,11 +143,11 @@ def _detect(s: Heads, proxy_settings: Proxy, context: Context) -> None:
     with open(path, "a") as handle, progress(s.probes, "probes", "detecting heads") as bar:
         bar.update(len(rows))
         while len(rows) < s.probes:
-            if s.stop_when_stable and len(rows) % 8 == 0 and rows and detectors.is_stable(scores(), s.share):
+            if s.stop_when_stable and len(rows) % 8 == 0 and rows and importance.is_stable(scores(), s.share):
                 break
             index = len(rows)
             probe = build(index)
-            found = detect(proxy, probe, s)
+            found = detector.detect(proxy, probe, s)
             nonzero = [[int(l), int(h), float(found.scores[l, h])] for l, h in np.argwhere(found.scores)]
             row = {
                 "probe": index,
@@ -209,17 +210,16 @@ def read_scores(folder: Path) -> np.ndarray:
 def _select(s: Heads, proxy_settings: Proxy, context: Context) -> None:
     import numpy as np
 
-    from repro.heads import controls, detectors
+    from repro.heads import controls, importance
     from repro.proxy.load import load
 
     detected = read_json(context.inputs["detection"] / "detection.json")
     per_probe = read_scores(context.inputs["detection"])
     scores = per_probe.mean(0)
-    important = detectors.top(scores, s.share)
+    important = importance.top(scores, s.share)
     proxy = load(context.inputs["proxy"] / "model", proxy_settings.dtype, context.device)
-    if s.detector in detectors.DETECTORS:
-        selected, control = important, None
-    else:
+    selected, control = important, None
+    if is_drawn(s):
         texts = heldout_texts(context.inputs["corpus"]) if s.detector == "random_matched_damage" else []
         selected, control = controls.draw(s, scores, important, proxy, texts)
     lowest = float(min(scores[layer, head] for layer, head in selected))
@@ -252,8 +252,8 @@ def _select(s: Heads, proxy_settings: Proxy, context: Context) -> None:
             "tied_at_lowest": tied,
             "tie_among_zeros": lowest == 0.0,
             "stability": {
-                "halves_overlap": detectors.halves_overlap(per_probe, s.share) if enough else None,
-                "probes_needed": detectors.probes_needed(per_probe, s.share) if enough else None,
+                "halves_overlap": importance.halves_overlap(per_probe, s.share) if enough else None,
+                "probes_needed": importance.probes_needed(per_probe, s.share) if enough else None,
             },
             "effect_on_probes": controls.effect(proxy, detected["examples"], selected),
             "control": control,

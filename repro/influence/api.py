@@ -18,7 +18,8 @@ import numpy as np
 
 from repro.config import DTYPES, Heads, SettingError, one_of
 from repro.device import resolved
-from repro.heads import detectors, probes
+from repro.heads import importance, probes
+from repro.heads.detectors import retrieval
 from repro.influence import statistics
 from repro.influence.examples import token_losses
 from repro.influence.scorer import Scorer
@@ -61,10 +62,10 @@ class AttentionInfluence:
         with progress(probe_count, "probes", "detecting heads") as bar:
             for index in range(probe_count):
                 probe = probes.build(index, values, self.proxy.encode, s, self.proxy.prefix)
-                scores.append(detectors.retrieval(self.proxy, probe, s).scores)
+                scores.append(retrieval.detect(self.proxy, probe, s).scores)
                 bar.update(1)
         self.head_scores = np.mean(scores, axis=0)
-        self.heads = detectors.top(self.head_scores, share)
+        self.heads = importance.top(self.head_scores, share)
         return self.heads
 
     def score(self, texts: Sequence[str], window: int = 1024, max_tokens: int | None = None) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 import json
 import pydoc_data.topics
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,8 @@ import scoring_corpus as given
 
 from repro.config import Heads, Score, SettingError
 from repro.heads import detectors
+from repro.heads.detectors import retrieval
+from repro.heads.stage import CONTROLS
 from repro.influence.api import AttentionInfluence
 from repro.store import Store, read_json
 
@@ -95,6 +98,49 @@ def test_matched_damage_comes_within_the_tolerance(tail):
     assert len(sets) > 10  # draws, not one set found again and again
 
 
+MINE = """
+import numpy as np
+from repro.heads.detectors import Measurement
+
+READS = ("shots",)
+
+
+def detect(proxy, probe, s):
+    scores = np.zeros((proxy.num_layers, proxy.num_heads))
+    scores[0, 2] = 0.5
+    return Measurement(scores, 1.0, 0.0)
+"""
+
+
+def test_a_detector_is_a_file_and_detects_itself(store, tmp_path, monkeypatch):
+    """A third one must not run the first: its own scores, its own name, and its code are what the heads come from."""
+    path = tmp_path / "mine.py"
+    path.write_text(MINE)
+    monkeypatch.setattr(detectors, "__path__", [*detectors.__path__, str(tmp_path)])
+    stage, heads = run(store, replace(HEADS, detector="mine"))
+    assert heads["selected"] == [[0, 2]] and heads["detector"] == "mine" and heads["scores"][0][2] == 0.5
+    detection = stage.inputs["detection"]
+    assert detection.label == detection.settings["detector"] == "mine"
+    again = given.stages(Score(), replace(HEADS, detector="mine", key_characters=9))["heads"]
+    assert again.inputs["detection"].fingerprint == detection.fingerprint  # it reads no key
+    fewer = given.stages(Score(), replace(HEADS, detector="mine", shots=0))["heads"]
+    assert fewer.inputs["detection"].fingerprint != detection.fingerprint
+    path.write_text(MINE.replace("0.5", "0.6"))
+    assert given.stages(Score(), replace(HEADS, detector="mine"))["heads"].fingerprint != stage.fingerprint
+    monkeypatch.delitem(sys.modules, "repro.heads.detectors.mine")
+
+
+@pytest.mark.parametrize("detector", [*detectors.names(), *CONTROLS])
+def test_every_detector_detects_itself_and_controls_are_those_of_retrieval(detector):
+    detection = given.stages(Score(), replace(HEADS, detector=detector))["heads"].inputs["detection"]
+    assert detection.settings["detector"] == ("retrieval" if detector in CONTROLS else detector)
+
+
+def test_a_detector_that_is_none_is_refused_with_the_nearest():
+    with pytest.raises(SettingError, match="heads.detector='retreival' is not known; did you mean 'retrieval'"):
+        given.stages(Score(), replace(HEADS, detector="retreival"))
+
+
 def test_a_killed_detection_goes_on(store, tmp_path, monkeypatch):
     """Stopped after three probes, with half a line of the fourth on disk: the others only are run, the result is the same."""
     stage, expected = run(store, HEADS)
@@ -103,21 +149,21 @@ def test_a_killed_detection_goes_on(store, tmp_path, monkeypatch):
     detection = stage.inputs["detection"]
     for before in detection.ancestors()[:-1]:
         other.ensure(before)
-    calls = []
+    calls, detect = [], retrieval.detect
 
     def counted(proxy, probe, s, stop_after):
         if len(calls) == stop_after:
             raise KeyboardInterrupt
         calls.append(probe)
-        return detectors.retrieval(proxy, probe, s)
+        return detect(proxy, probe, s)
 
-    monkeypatch.setitem(detectors.DETECTORS, "retrieval", lambda p, probe, s: counted(p, probe, s, 3))
+    monkeypatch.setattr(retrieval, "detect", lambda p, probe, s: counted(p, probe, s, 3))
     with pytest.raises(KeyboardInterrupt):
         other.ensure(detection)
     partial = other.path(detection).with_name(other.path(detection).name + ".partial") / "probes.jsonl"
     with open(partial, "a") as handle:
         handle.write(calm.read_text().split("\n")[3][:20])
-    monkeypatch.setitem(detectors.DETECTORS, "retrieval", lambda p, probe, s: counted(p, probe, s, 99))
+    monkeypatch.setattr(retrieval, "detect", lambda p, probe, s: counted(p, probe, s, 99))
     folder = other.ensure(detection)
     assert len(calls) == 6 and (folder / "probes.jsonl").read_bytes() == calm.read_bytes()
     assert read_json(folder / "manifest.json")["facts"]["probes_resumed"] == 3

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from repro.config import Heads
-from repro.heads import detectors, probes
+from repro.heads import attention, importance, probes
+from repro.heads.detectors import induction, retrieval
 from repro.heads.probes import Probe
 from repro.proxy import masking
 from repro.proxy.built import INDUCTION, build
@@ -60,33 +61,33 @@ def test_retrieval_score_against_full_maps(family, match):
         with torch.no_grad():
             maps = eager(torch.tensor([probe.ids]), output_attentions=True).attentions
         expected = brute_force(maps, probe, match)
-        found = detectors.retrieval(proxy, probe, Heads(match=match))
+        found = retrieval.detect(proxy, probe, Heads(match=match))
         np.testing.assert_allclose(found.scores, expected)
         total += expected.sum()
     assert total > 3
 
 
 def test_the_head_known_to_copy_is_the_one_found(constructed, samples):
-    mean = np.mean([detectors.retrieval(constructed, probe, SETTINGS).scores for probe in samples], axis=0)
-    assert detectors.top(mean, 0.05) == [INDUCTION]
+    mean = np.mean([retrieval.detect(constructed, probe, SETTINGS).scores for probe in samples], axis=0)
+    assert importance.top(mean, 0.05) == [INDUCTION]
     assert mean[INDUCTION] > 0.6 and mean.sum() == mean[INDUCTION]
 
 
 def test_its_own_row_would_find_nothing(constructed, samples):
     """Off by one: looking at the row of the answer token itself, the copying head scores next to nothing."""
     probe = samples[0]
-    positions, _ = detectors.attention_rows(
+    positions, _ = attention.attention_rows(
         constructed, probe.ids, list(range(probe.answer_start, len(probe.ids))), lambda scores: scores.argmax(-1)
     )
     tokens = torch.tensor(probe.ids)
     own_row = (tokens[positions[INDUCTION]] == tokens[probe.answer_start :]).float().mean()
-    assert own_row < 0.2 < detectors.retrieval(constructed, probe, SETTINGS).scores[INDUCTION]
+    assert own_row < 0.2 < retrieval.detect(constructed, probe, SETTINGS).scores[INDUCTION]
 
 
 def test_masking_it_makes_copying_fail(constructed, samples):
-    before = detectors.retrieval(constructed, samples[0], SETTINGS)
+    before = retrieval.detect(constructed, samples[0], SETTINGS)
     with masking.masked(constructed.attentions, [INDUCTION]):
-        after = detectors.retrieval(constructed, samples[0], SETTINGS)
+        after = retrieval.detect(constructed, samples[0], SETTINGS)
     assert before.accuracy > 0.7 > 0.1 >= after.accuracy
     assert after.loss > before.loss + 3
 
@@ -96,11 +97,11 @@ def test_greedy_equals_teacher_forcing_where_the_model_answers_right(constructed
     ids = list(range(300, 420))
     probe = Probe([*ids, 700, *ids[40:60]], 40, 121, 2)  # prompt ends in a token the model has not seen
     prompt = Probe([*ids, *ids[37:40], *ids[40:60]], 40, 123, 2)  # prompt ends with the three tokens before the needle
-    forced = detectors.retrieval(constructed, prompt, Heads())
-    greedy = detectors.retrieval(constructed, prompt, Heads(decoding="greedy"))
+    forced = retrieval.detect(constructed, prompt, Heads())
+    greedy = retrieval.detect(constructed, prompt, Heads(decoding="greedy"))
     np.testing.assert_array_equal(forced.scores, greedy.scores)
     assert forced.accuracy == greedy.accuracy == 1.0 and forced.scores[INDUCTION] == 1.0
-    lost = detectors.retrieval(constructed, probe, Heads(decoding="greedy"))
+    lost = retrieval.detect(constructed, probe, Heads(decoding="greedy"))
     assert lost.scores[INDUCTION] < 0.5  # what it writes is not the needle, so it copies nothing of it
 
 
@@ -108,7 +109,7 @@ def test_greedy_equals_teacher_forcing_where_the_model_answers_right(constructed
 def test_induction_against_full_maps(family):
     """Prefix matching from whole attention maps; copying by taking each head's output out of the residual stream alone."""
     proxy, eager = prepare(families.build(family), families.Tokenizer()), families.build(family, "eager")
-    sample = detectors.repeated(1, list(range(3, 96)), Heads(probe_tokens=128), [])
+    sample = induction.repeated(1, list(range(3, 96)), Heads(probe_tokens=128), [])
     period = len(sample.ids) // 2
     assert sample.ids[:period] == sample.ids[period:]
     name = next(n for n, _ in eager.named_modules() if n.endswith(("o_proj", "c_proj", "dense")))
@@ -135,12 +136,12 @@ def test_induction_against_full_maps(family):
                 raised = np.mean([bool(logits[row, sample.ids[row + 1]] > logits[row].mean()) for row in rows])
                 expected[layer, head] = matching * max(0, 2 * raised - 1)
     assert (expected > 0).sum() > 3
-    np.testing.assert_allclose(detectors.induction(proxy, sample, Heads()).scores, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(induction.detect(proxy, sample, Heads()).scores, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_induction_on_the_constructed_model(constructed):
-    sample = detectors.repeated(0, list(range(1000)), Heads(probe_tokens=128), [])
-    found = detectors.induction(constructed, sample, Heads())
+    sample = induction.repeated(0, list(range(1000)), Heads(probe_tokens=128), [])
+    found = induction.detect(constructed, sample, Heads())
     assert found.scores[INDUCTION] > 0.95 and np.delete(found.scores.ravel(), 4).max() < 0.1
 
 
@@ -154,5 +155,5 @@ def test_attention_maps_are_never_whole(constructed, samples):
 
     probe = samples[0]
     rows = list(range(probe.answer_start - 1, len(probe.ids) - 1))
-    detectors.attention_rows(constructed, probe.ids, rows, shape)
+    attention.attention_rows(constructed, probe.ids, rows, shape)
     assert seen == [(4, len(probe.needle), len(probe.ids))] * 2

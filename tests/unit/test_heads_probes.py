@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from repro.config import Heads, SettingError
-from repro.heads import controls, detectors, probes
+from repro.heads import controls, importance, probes
 from repro.heads.stage import heldout_texts
 
 TOPICS = [pydoc_data.topics.topics[key] for key in sorted(pydoc_data.topics.topics)]
@@ -110,9 +110,11 @@ def test_too_little_text_or_room_is_refused_in_one_line(values):
 def test_top_rounds_and_breaks_ties_by_layer_then_head():
     scores = np.zeros((3, 4))
     scores[2, 1] = scores[1, 3] = 0.5
-    assert detectors.top(scores, 0.01) == [(1, 3)]
-    assert detectors.top(scores, 0.3) == [(1, 3), (2, 1), (0, 0), (0, 1)]  # 3.6 heads
-    assert detectors.head_count(270, 0.05) == 14 and detectors.head_count(8, 0.05) == 1 and detectors.head_count(50, 0.05) == 3
+    assert importance.top(scores, 0.01) == [(1, 3)]
+    assert importance.top(scores, 0.3) == [(1, 3), (2, 1), (0, 0), (0, 1)]  # 3.6 heads
+    assert (
+        importance.head_count(270, 0.05) == 14 and importance.head_count(8, 0.05) == 1 and importance.head_count(50, 0.05) == 3
+    )
 
 
 def test_stability_by_hand():
@@ -120,18 +122,18 @@ def test_stability_by_hand():
     scores = np.zeros((4, 1, 4))
     scores[:2, 0, 0] = 1.0
     scores[2:, 0, 1] = 3.0
-    assert detectors.probes_needed(scores, 0.25) == 3
-    assert detectors.halves_overlap(scores, 0.25) == 1.0
+    assert importance.probes_needed(scores, 0.25) == 3
+    assert importance.halves_overlap(scores, 0.25) == 1.0
     scores[1::2] = scores[1::2, :, ::-1]
-    assert detectors.halves_overlap(scores, 0.25) == 0.0
+    assert importance.halves_overlap(scores, 0.25) == 0.0
 
 
 def test_stop_rule():
     rng = np.random.default_rng(0)
     steady = np.zeros((32, 4, 10))
     steady[:, 1, :2] = 1 + rng.normal(0, 0.01, (32, 2))
-    assert detectors.is_stable(steady, 0.05) and not detectors.is_stable(steady[:15], 0.05)
-    assert not detectors.is_stable(rng.random((32, 4, 10)), 0.05)
+    assert importance.is_stable(steady, 0.05) and not importance.is_stable(steady[:15], 0.05)
+    assert not importance.is_stable(rng.random((32, 4, 10)), 0.05)
 
 
 def test_controls_are_as_many_and_others():
@@ -139,7 +141,7 @@ def test_controls_are_as_many_and_others():
 
     scores = np.zeros((4, 6))
     scores[2, :3] = scores[3, 0] = 1
-    important = detectors.top(scores, 4 / 24)
+    important = importance.top(scores, 4 / 24)
     for name in ("random", "random_same_layers", "bottom"):
         drawn, facts = controls.draw(Heads(detector=name, share=4 / 24), scores, important, None, [])
         assert len(set(drawn)) == 4 and not set(drawn) & set(important)

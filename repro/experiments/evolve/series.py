@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from repro.config import Heads, Proxy, Train, nearest, require
+from repro.heads import detectors
 from repro.heads import stage as heads
 from repro.proxy import stage as proxy
 from repro.store import Context, Stage, write_json
@@ -77,8 +78,9 @@ def series(heads_settings: Heads, s: Evolution, checkpoints: list[Checkpoint], c
     for measure, given in s.measures.items():
         how = replace(heads_settings, **given)
         require(
-            how.detector in MEASURES,
-            f"exp.params.measures.{measure}: detector {how.detector!r} measures no heads; valid: {', '.join(MEASURES)}",
+            how.detector in detectors.names(),
+            f"exp.params.measures.{measure}: detector {how.detector!r} measures no heads; "
+            f"valid: {', '.join(detectors.names())}",
         )
         stages = {}
         for one in checkpoints:
