@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.config import SettingError
+from repro.cost import Cost, Known, nothing
 from repro.provenance import provenance
 
 
@@ -113,6 +114,7 @@ class Stage:
     version: int = 1
     summary: Callable[[dict[str, Any]], str] | None = None  # of the facts, in one line for the terminal
     light: tuple[str, ...] = ()  # inputs of which it reads only what a pack keeps (no text, no weights)
+    cost: Callable[[Known], Cost] = nothing  # for plans; never part of the fingerprint
 
     @cached_property
     def fingerprint(self) -> str:

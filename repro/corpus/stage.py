@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from repro.config import Corpus
-from repro.store import Context, Stage
+from repro.cost import BYTES_PER_TOKEN, CLEANED, STORED_BYTES, Cost, Known, Made
+from repro.store import Context, Stage, read_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +34,21 @@ def stage(settings: Corpus, items: Stage | None) -> Stage:
     if settings.sample != "first":
         identity["sample"] = settings.sample
     inputs = {"items": items} if items is not None and settings.decontaminate else {}
-    return Stage("corpus", settings.kind, identity, lambda context: run(context, settings), inputs, 2, summary)
+
+    def cost(known: Known) -> Cost:
+        domains, most = sources.expected_domains(settings), settings.max_documents_per_domain
+        tokens = known.tokens
+        if tokens is None and known.folder is not None:
+            counted = read_json(known.folder / "counts.json")["domains"].values()
+            tokens = sum(domain["bytes"] for domain in counted) / BYTES_PER_TOKEN
+        elif tokens is None:
+            tokens = sources.expected_tokens(settings) * (1 - settings.heldout_share)
+        # The spool and the shards made from it lie side by side; on disk, MinHash adds a kilobyte a document.
+        working = 2 * STORED_BYTES + (settings.minhash == "datatrove")
+        made = Made(tokens, domains, math.inf if most is None else domains * most)
+        return Cost(tokens, 0, tokens * working, 10 + tokens / CLEANED, made=made)
+
+    return Stage("corpus", settings.kind, identity, lambda context: run(context, settings), inputs, 2, summary, cost=cost)
 
 
 def summary(facts: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.config import Eval
+from repro.cost import BYTES_PER_TOKEN, STARTED, WORDS_COUNTED, Cost, Known
 from repro.store import Context, Stage, atomic, write_json
 
 ORDER = 5  # words of the n-gram model
@@ -34,7 +35,13 @@ def stage(s: Eval, items: Stage, corpus: Stage) -> Stage:
     entries = wanted(s)
     limits = {entry: s.limits.get(entry, s.limit) for entry in entries}
     settings = {"entries": limits, "order": ORDER, "bytes": BYTES}
-    return Stage("baselines", "minimal-pairs", settings, lambda ctx: run(ctx, limits), {"items": items, "corpus": corpus})
+    inputs = {"items": items, "corpus": corpus}
+    return Stage("baselines", "minimal-pairs", settings, lambda ctx: run(ctx, limits), inputs, cost=_cost)
+
+
+def _cost(known: Known) -> Cost:
+    counted = min(known.inputs["corpus"].tokens, BYTES / BYTES_PER_TOKEN)
+    return Cost(counted, 0, 1e6, STARTED + counted / WORDS_COUNTED)
 
 
 def run(ctx: Context, limits: dict[str, int | None]) -> None:

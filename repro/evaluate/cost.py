@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from repro.config import Eval
+from repro.cost import BYTES_PER_TOKEN, STARTED, Cost, Known
 
-BYTES_PER_TOKEN = 4
+EVALUATED = 70  # items a second of one CPU core: what lm-eval does besides asking the model
 WRITTEN = 256  # lm-eval's default of tokens that an answer may have
 
 
@@ -74,3 +75,13 @@ def work(s: Eval, domains: int) -> Work:
         read += asked * size.answers * size.tokens * (1 + s.shots.get(task, 0))
         written += asked * answer
     return Work(items, read, written)
+
+
+def suite(s: Eval, known: Known) -> Cost:
+    """An evaluation reads the suite with every model that its training leaves."""
+    model, corpus = known.inputs["model"], known.inputs.get("corpus")
+    once = work(s, corpus.domains if corpus else 0)
+    read, written = model.models * once.read, model.models * once.written
+    seconds = model.models * (STARTED + once.items / EVALUATED)
+    flops = 2 * model.parameters * (read + written)
+    return Cost(read + written, flops, model.models * once.items * 500, seconds, 2 * model.parameters * written)

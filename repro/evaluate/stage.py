@@ -8,6 +8,7 @@ from typing import Any
 from repro.assets import content_digests
 from repro.config import Eval, Proxy
 from repro.evaluate import sources
+from repro.evaluate.cost import suite
 from repro.store import Context, Stage, read_json, write_json
 
 
@@ -39,7 +40,7 @@ def stage(s: Eval, seed: int, items: Stage, corpus: Stage | None, model: Stage) 
         ctx.facts |= facts(summary) | {"checkpoints": list(checkpoints)}
 
     # 4: BLiMP, unpadded likelihoods, probability of the right answer
-    return Stage("evaluate", label, identity(s), run, inputs, version=4)
+    return Stage("evaluate", label, identity(s), run, inputs, version=4, cost=lambda known: suite(s, known))
 
 
 def masked_stage(s: Eval, proxy_settings: Proxy, items: Stage, corpus: Stage, proxy: Stage, heads: Stage | None) -> Stage:
@@ -65,7 +66,8 @@ def masked_stage(s: Eval, proxy_settings: Proxy, items: Stage, corpus: Stage, pr
             summary = evaluate(pair, s, *data, ctx.device, masked=selected)
         ctx.facts |= facts(summary) | {"heads_masked": len(selected)}
 
-    return Stage("evaluate", f"masked-{heads.label if heads else 'none'}", settings, run, inputs, version=3)
+    label = f"masked-{heads.label if heads else 'none'}"
+    return Stage("evaluate", label, settings, run, inputs, version=3, cost=lambda known: suite(s, known))
 
 
 def facts(summary: dict[str, Any]) -> dict[str, Any]:

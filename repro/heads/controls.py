@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from repro.config import Heads, SettingError, require
+from repro.heads.stage import CALIBRATION_TOKENS
 from repro.proxy import masking
 from repro.proxy.load import ProxyModel
 
 Pairs = list[tuple[int, int]]
-CALIBRATION_TOKENS = 4096
 WINDOW = 256
 REPLACEMENTS = 4  # of the last head of a bisection
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro import parquet
 from repro.config import Heads, Proxy, SettingError, nearest, require
+from repro.cost import STARTED, Cost, Known
 from repro.heads import detectors
 from repro.store import Context, Stage, atomic, read_json, write_json
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 CONTROLS = ("random", "random_same_layers", "random_matched_damage", "bottom")  # as many heads, chosen otherwise (controls.py)
 CALIBRATION = "domains in turn"  # held-out text that damage and mean outputs are measured on; part of those fingerprints
+CALIBRATION_TOKENS = 4096  # of that text
 EXAMPLES = 8  # probes kept whole, to show what masking does to them
 
 
@@ -46,7 +48,12 @@ def detection(s: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage) -> S
         lambda context: _detect(s, proxy_settings, context),
         {"proxy": proxy, "corpus": corpus},
         version=2,
+        cost=lambda known: _forward(known, s.probes * s.probe_tokens),
     )
+
+
+def _forward(known: Known, tokens: float) -> Cost:
+    return Cost(tokens, 2 * known.inputs["proxy"].parameters * tokens, 0, STARTED)
 
 
 def stage(s: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage) -> Stage:
@@ -57,12 +64,20 @@ def stage(s: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage) -> Stage
         settings["seed"] = s.control_seed
     if s.detector == "random_matched_damage":
         settings |= {"damage_tolerance": s.damage_tolerance, "draws": s.draws, "search": "bisection", "text": CALIBRATION}
+
+    def cost(known: Known) -> Cost:
+        read = 2 * EXAMPLES * s.probe_tokens
+        if s.detector == "random_matched_damage":
+            read += (s.draws + 2) * CALIBRATION_TOKENS  # at most: a draw that matches ends the search
+        return _forward(known, read)
+
     return Stage(
         "heads",
         s.detector,
         settings,
         lambda context: _select(s, proxy_settings, context),
         {"proxy": proxy, "corpus": corpus, "detection": detection(s, proxy_settings, proxy, corpus)},
+        cost=cost,
     )
 
 

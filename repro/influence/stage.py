@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro import parquet
 from repro.config import Heads, Proxy, Score, SettingError, require
+from repro.cost import STARTED, Cost, Known
 from repro.heads.stage import CALIBRATION
 from repro.store import Context, Stage, read_json, sha256_file, write_json
 
@@ -29,6 +30,12 @@ def stage(s: Score, heads_settings: Heads, proxy_settings: Proxy, proxy: Stage, 
     }
     if s.mask == "mean":
         settings["means"] = CALIBRATION
+
+    def cost(known: Known) -> Cost:  # at most two full passes
+        corpus, model = known.inputs["corpus"], known.inputs["proxy"]
+        read = min(corpus.tokens, corpus.documents * s.max_tokens) if s.max_tokens else corpus.tokens
+        return Cost(read, 4 * model.parameters * read, read / 10, STARTED)
+
     return Stage(
         "score",
         heads_settings.detector,
@@ -36,6 +43,7 @@ def stage(s: Score, heads_settings: Heads, proxy_settings: Proxy, proxy: Stage, 
         lambda context: _run(s, proxy_settings, context),
         {"proxy": proxy, "corpus": corpus, "heads": heads},
         version=2,
+        cost=cost,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.config import Items, SettingError, nearest, require
+from repro.cost import Cost
 from repro.store import Context, Stage, atomic, read_json, sha256_file, unique, write_json
 
 Row = dict[str, Any]
@@ -27,7 +28,13 @@ def stage(settings: Items) -> Stage:
         from repro.items.hub import revisions
 
         identity["revisions"] = revisions(settings)
-    return Stage("items", settings.kind, identity, lambda context: run(context, settings))
+    return Stage(
+        "items",
+        settings.kind,
+        identity,
+        lambda context: run(context, settings),
+        cost=lambda known: Cost(disk_bytes=1e8, seconds=5),
+    )
 
 
 def run(context: Context, settings: Items) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from repro.config import Model, Train, require
+from repro.cost import STARTED, Cost, Made
 from repro.pretrain import source
 
 CHECKPOINT_BYTES = 2 + 12  # a parameter: bfloat16 weight; float32 master and two moments
@@ -57,6 +58,12 @@ def flops_per_token(model: Model, context: int) -> float:
 def training_flops(model: Model, train: Train) -> float:
     """Model FLOPs of the whole training."""
     return flops_per_token(model, train.context) * train.steps * train.batch_tokens
+
+
+def of(model: Model, train: Train) -> Cost:
+    """What a training takes, and the models that it leaves."""
+    made = Made(parameters=parameters(model), models=1 + len(train.keep_at_tokens) + train.branch_at_decay)
+    return Cost(train.tokens, training_flops(model, train), disk_bytes(model, train), STARTED, made=made)
 
 
 def state_bytes(model: Model, ranks: int, stage: int, dtype: str = "bfloat16") -> float:

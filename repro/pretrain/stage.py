@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from repro.config import Model, Tracking, Train
-from repro.pretrain import source
+from repro.cost import TOKENISED, Cost, Known
+from repro.pretrain import cost, source
 from repro.pretrain.cost import shape
 from repro.proxy.stage import TOKENIZER_FILES
 from repro.store import Context, Stage
@@ -57,7 +58,12 @@ def tokens_stage(model: Model, corpus: Stage, proxy: Stage | None = None) -> Sta
             tokens.train_bpe(tokens.texts(files["documents"]), model.vocabulary, folder)
         ctx.facts |= tokens.write_corpus(ctx.out, files, model.vocabulary)
 
-    return Stage("tokens", "continued" if model.init_from is not None else model.tokenizer, settings, run, inputs)
+    def takes(known: Known) -> Cost:
+        read = known.inputs["corpus"].tokens
+        return Cost(read, 0, read * (2 if model.vocabulary < 2**16 else 4), read / TOKENISED)
+
+    label = "continued" if model.init_from is not None else model.tokenizer
+    return Stage("tokens", label, settings, run, inputs, cost=takes)
 
 
 def stage(
@@ -107,4 +113,5 @@ def stage(
 
     # The label must follow from the settings: arms that turn out equal share one artifact, whatever they are called.
     label = f"{model.layers}x{model.hidden}-seed{seed}"
-    return Stage("pretrain", label, settings, run, {"tokens": tokens, "selection": selection})
+    inputs = {"tokens": tokens, "selection": selection}
+    return Stage("pretrain", label, settings, run, inputs, cost=lambda known: cost.of(model, train))

@@ -6,10 +6,12 @@ import json
 import os
 import re
 import shutil
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.config import Proxy, SettingError, require
+from repro.cost import Cost, Known, Made
 from repro.store import Context, Stage
 
 if TYPE_CHECKING:
@@ -40,7 +42,20 @@ def stage(s: Proxy) -> Stage:
         label = str(s.repo).replace("/", "--")
     else:
         label = "built"
-    return Stage("proxy", label, settings, lambda context: _run(s, settings, context))
+
+    def cost(known: Known) -> Cost:
+        found = parameters(s)
+        return Cost(disk_bytes=4 * found, made=Made(parameters=found))
+
+    return Stage("proxy", label, settings, lambda context: _run(s, settings, context), cost=cost)
+
+
+def parameters(s: Proxy) -> float:
+    """Parameters of the proxy: of a folder counted in its safetensors headers, else as its YAML says."""
+    if s.kind != "folder":
+        return s.parameters
+    files = Path(str(s.path)).glob("*.safetensors")
+    return sum(prod(tensor["shape"]) for path in files for tensor in (tensors(path) or {}).values())
 
 
 def within_context(setting: str, length: int, model: Path) -> None:
@@ -65,7 +80,11 @@ def checkpoint(pretrain: Stage, folder: str) -> Stage:
         context.facts |= {"kind": "checkpoint", "source": folder}
 
     label = f"{pretrain.label}-{folder.rpartition('/')[2]}"
-    return Stage("proxy", label, {"kind": "checkpoint", "folder": folder}, run, {"pretrain": pretrain})
+
+    def cost(known: Known) -> Cost:  # its files are linked
+        return Cost(made=Made(parameters=known.inputs["pretrain"].parameters))
+
+    return Stage("proxy", label, {"kind": "checkpoint", "folder": folder}, run, {"pretrain": pretrain}, cost=cost)
 
 
 def checked_folder(folder: Path, setting: str = "proxy.path") -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
+from repro.cost import READ, Cost, Known
 from repro.selection import selectors
 from repro.store import Context, Stage
 
@@ -21,7 +22,13 @@ def stages(selector: str, params: dict[str, Any], corpus: Stage) -> dict[str, St
 
 def _stage(selector: str, params: dict[str, Any], corpus: Stage) -> Stage:
     settings = {"selector": selector, "params": selectors.identity(selector, params)}
-    return Stage("priority", selector, settings, lambda context: _run(context, selector, params), {"corpus": corpus})
+    parameters = getattr(selectors.load(selector), "PARAMETERS", 0)
+
+    def cost(known: Known) -> Cost:
+        tokens = known.inputs["corpus"].tokens
+        return Cost(tokens, 2 * parameters * tokens, 0, tokens / READ)
+
+    return Stage("priority", selector, settings, lambda context: _run(context, selector, params), {"corpus": corpus}, cost=cost)
 
 
 def _run(context: Context, selector: str, params: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.config import Budget, Mixture, Select, SettingError, require
+from repro.cost import of_rows
 from repro.selection import priority, selectors
 from repro.store import Context, Stage, digest, read_json
 
@@ -65,13 +66,20 @@ def stage(
         inputs,
         version=2,
         light=("corpus",),
+        cost=lambda known: of_rows(known.inputs["corpus"]),
     )
 
 
 def everything(corpus: Stage) -> Stage:
     """The whole training split as a selection: it needs no scores, so nothing has to be scored for it."""
     return Stage(
-        "selection", "everything", {"selector": "all, without scores"}, _everything, {"corpus": corpus}, light=("corpus",)
+        "selection",
+        "everything",
+        {"selector": "all, without scores"},
+        _everything,
+        {"corpus": corpus},
+        light=("corpus",),
+        cost=lambda known: of_rows(known.inputs["corpus"]),
     )
 
 

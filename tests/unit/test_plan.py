@@ -7,9 +7,11 @@ import pytest
 
 from repro import assets, device, run, sweep
 from repro.config import Eval, compose
+from repro.cost import Cost
 from repro.evaluate.cost import work
 from repro.experiments import build
-from repro.plan import Cost, describe, estimate_stage, proxy_parameters
+from repro.plan import describe, estimate_stage
+from repro.proxy.stage import parameters as proxy_parameters
 
 
 @pytest.mark.parametrize("scale", ["smoke", "laptop", "gpu"])
@@ -22,15 +24,15 @@ def test_a_plan_writes_nothing(scale, tmp_path):
 def test_the_paper_scale_costs_what_six_n_d_says():
     settings = compose(["exp=paper_mixture", "scale=paper", "corpus=installed", "items=builtin"])
     stage = next(s for s in build(settings).order() if s.name == "pretrain")
-    flops = estimate_stage(stage, settings, 241e9).flops
+    flops = estimate_stage(stage, 241e9).flops
     assert flops == pytest.approx(6 * 7.18e9 * 1e12, rel=0.2)  # attention to a context of 8,192 is on top
 
 
 def test_an_arm_with_its_own_budget_of_tokens_is_planned_with_it():
     settings = compose(["exp=accuracy_vs_data", "scale=smoke", "exp.only=['*']"])
     arms = build(settings).arms
-    whole = estimate_stage(arms["random_10"][0]["pretrain"], settings, 1e5).tokens
-    passes = estimate_stage(arms["random_10_passes"][0]["pretrain"], settings, 1e5).tokens
+    whole = estimate_stage(arms["random_10"][0]["pretrain"], 1e5).tokens
+    passes = estimate_stage(arms["random_10_passes"][0]["pretrain"], 1e5).tokens
     assert passes == round(whole * 0.1)
 
 
@@ -54,7 +56,7 @@ def test_an_arms_own_proxy_is_planned_at_its_size(tmp_path, monkeypatch):
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path))
     monkeypatch.setattr(assets, "_hub_away", True)
     settings = compose(["exp=proxy_size", "scale=gpu"])
-    scores = {s.inputs["proxy"].label: estimate_stage(s, settings, 1e6) for s in build(settings).order() if s.name == "score"}
+    scores = {s.inputs["proxy"].label: estimate_stage(s, 1e6) for s in build(settings).order() if s.name == "score"}
     small, large = scores["smollm2-135m"], scores["HuggingFaceTB--SmolLM2-1.7B"]
     assert (small.flops, large.flops) == (4 * 135e6 * 1e6, 4 * 1.7e9 * 1e6)
 
@@ -65,7 +67,7 @@ def test_every_stage_takes_something():
     for exp in ("paper_mixture", "planted_truth", "what_was_selected", "score_agreement", "mirror_effect"):
         settings = compose([f"exp={exp}", "scale=smoke", "judge.url=http://x/v1", "judge.model=m"])
         for stage in build(settings).order():
-            assert stage.name in free or estimate_stage(stage, settings, 1e5) != Cost(), stage.name
+            assert stage.name in free or estimate_stage(stage, 1e5) != Cost(), stage.name
 
 
 def test_the_work_of_a_suite_is_that_of_its_shots_answers_and_repeats():
@@ -87,11 +89,11 @@ def test_the_papers_suite_takes_hours_and_every_kept_model_is_evaluated():
     settings = compose([*arguments, "train.branch_at_decay=false", "train.keep_at_tokens=[]"])
     rate = 989e12 * 0.4
     stage = next(s for s in build(settings).order() if s.name == "evaluate")
-    hours = estimate_stage(stage, settings, 1e9).hours(rate)
+    hours = estimate_stage(stage, 1e9).hours(rate)
     assert 2 < hours < 20
     settings = compose([*arguments, "train.keep_at_tokens=[100000000000]"])  # and the branch point
     stage = next(s for s in build(settings).order() if s.name == "evaluate")
-    assert estimate_stage(stage, settings, 1e9).hours(rate) == pytest.approx(3 * hours)
+    assert estimate_stage(stage, 1e9).hours(rate) == pytest.approx(3 * hours)
 
 
 LOADED = """

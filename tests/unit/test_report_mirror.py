@@ -8,8 +8,8 @@ from scipy import stats
 
 from repro import experiments
 from repro.config import compose
-from repro.heads import controls
-from repro.plan import DAMAGE_TOKENS, estimate_stage
+from repro.heads.stage import CALIBRATION_TOKENS
+from repro.plan import estimate_stage
 from repro.report import build, claims, mirror, outcomes, paper_tables, run_tables, summary, terminal
 from repro.report.table import Interval
 
@@ -138,10 +138,9 @@ def test_the_claim_is_that_masking_retrieval_heads_does_worse(tmp_path, hurt, sa
 
 
 def test_the_plan_reckons_with_the_proxy_and_with_the_search_for_matched_heads():
-    assert DAMAGE_TOKENS == controls.CALIBRATION_TOKENS
     settings = compose(["exp=mirror_effect", "scale=laptop"])
     arms = experiments.build(settings).arms
-    evaluated = estimate_stage(arms["retrieval"][0]["evaluate"], settings, 1e5)
+    evaluated = estimate_stage(arms["retrieval"][0]["evaluate"], 1e5)
     assert evaluated.flops == 2 * settings.proxy.parameters * evaluated.tokens > 0
-    matched, drawn = (estimate_stage(arms[arm][0]["heads"], settings, 1e5) for arm in ("random_matched_damage", "random"))
-    assert matched.tokens - drawn.tokens == 66 * DAMAGE_TOKENS
+    matched, drawn = (estimate_stage(arms[arm][0]["heads"], 1e5) for arm in ("random_matched_damage", "random"))
+    assert matched.tokens - drawn.tokens == 66 * CALIBRATION_TOKENS

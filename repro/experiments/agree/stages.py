@@ -7,6 +7,7 @@ from typing import Any
 
 from repro import parquet
 from repro.config import Select, Settings, require, typed_params
+from repro.cost import of_rows
 from repro.experiments import Experiment, arms
 from repro.selection import priority, selectors
 from repro.store import Context, Stage, write_json
@@ -50,7 +51,13 @@ def ranking_stage(select: Select, seed: int, corpus: Stage, scores: Stage) -> St
     settings = {"selector": select.selector, "params": selectors.identity(select.selector, given), "seed": seed}
     inputs = {"corpus": corpus, "scores": scores} | priority.stages(select.selector, given, corpus)
     return Stage(
-        "ranking", select.selector, settings, lambda ctx: _rank(ctx, select.selector, given, seed), inputs, light=("corpus",)
+        "ranking",
+        select.selector,
+        settings,
+        lambda ctx: _rank(ctx, select.selector, given, seed),
+        inputs,
+        light=("corpus",),
+        cost=lambda known: of_rows(known.inputs["corpus"]),
     )
 
 
@@ -67,8 +74,14 @@ def _rank(context: Context, selector: str, given: dict[str, Any], seed: int) -> 
 
 def agreement_stage(s: Agreement, left: Stage, right: Stage) -> Stage:
     """``agreement.json``: for each domain, how far two rankings agree."""
+    inputs = {"left": left, "right": right}
     return Stage(
-        "agreement", f"{left.label}-{right.label}", asdict(s), lambda ctx: _agree(ctx, s), {"left": left, "right": right}
+        "agreement",
+        f"{left.label}-{right.label}",
+        asdict(s),
+        lambda ctx: _agree(ctx, s),
+        inputs,
+        cost=lambda known: of_rows(known.inputs["left"]),
     )
 
 

@@ -6,9 +6,12 @@ from dataclasses import asdict
 from itertools import combinations
 
 from repro.config import Analysis, Judge, Select, Settings, require
+from repro.cost import BYTES_PER_TOKEN, TOKENS_OF_DOCUMENT, WORDS_COUNTED, Cost, Known, of_rows
 from repro.experiments import Experiment, arms
 from repro.selection import selectors
 from repro.store import Context, Stage
+
+EMBEDDER = 22e6  # parameters of MiniLM, for plans
 
 
 def stages(settings: Settings) -> Experiment:
@@ -57,7 +60,13 @@ def describe_stage(s: Analysis, select: Select, seed: int, selection: Stage) -> 
 
         describe(context, s, select.selector, params, seed)
 
-    return Stage("describe", selection.label, settings, run, inputs)
+    def cost(known: Known) -> Cost:
+        corpus = known.inputs["corpus"]
+        embedded = corpus.domains * s.documents * s.embed_tokens if s.embedder != "none" else 0
+        counted = min(corpus.tokens, corpus.domains * s.word_documents * TOKENS_OF_DOCUMENT)
+        return Cost(counted + embedded, 2 * EMBEDDER * embedded, 0, counted / WORDS_COUNTED, made=corpus)
+
+    return Stage("describe", selection.label, settings, run, inputs, cost=cost)
 
 
 def judge_stage(s: Judge, seed: int, selection: Stage) -> Stage:
@@ -73,7 +82,12 @@ def judge_stage(s: Judge, seed: int, selection: Stage) -> Stage:
 
         judged(context, s, seed)
 
-    return Stage("judge", selection.label, settings, run, inputs)
+    def cost(known: Known) -> Cost:
+        asked = known.inputs["corpus"].domains * s.documents * len(judge.QUESTIONS)
+        pace = s.requests_per_minute / 60 or s.workers  # an answer takes about a second
+        return Cost(asked * (s.characters / BYTES_PER_TOKEN + s.answer_tokens), seconds=asked / pace)
+
+    return Stage("judge", selection.label, settings, run, inputs, cost=cost)
 
 
 def compare_stage(s: Analysis, left: Stage, right: Stage) -> Stage:
@@ -86,4 +100,5 @@ def compare_stage(s: Analysis, left: Stage, right: Stage) -> Stage:
 
         compare(context, s)
 
-    return Stage("analyse", label, settings, run, {"left": left, "right": right})
+    inputs = {"left": left, "right": right}
+    return Stage("analyse", label, settings, run, inputs, cost=lambda known: of_rows(known.inputs["left"]))

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from repro.config import Corpus, Select, Settings, require, typed_params
+from repro.cost import BYTES_PER_TOKEN, STORED_BYTES, WORDS_COUNTED, Cost, Known, Made, of_rows
 from repro.experiments import Experiment, arms
+from repro.experiments.planted.texts import KINDS
 from repro.selection import priority, selectors
 from repro.store import Context, Stage, write_json
 
@@ -50,7 +52,13 @@ def planted_stage(corpus_settings: Corpus, given: dict[str, Any], max_tokens: in
 
         write(context, settings)
 
-    return Stage("planted", "planted", settings, run, {"corpus": corpus})
+    def cost(known: Known) -> Cost:
+        domains = known.inputs["corpus"].domains
+        documents = domains * (s.real + 1.5 * s.documents * len(KINDS))  # some stand there deduplicated, too
+        made = Made(documents * settings["characters"] / BYTES_PER_TOKEN, domains)
+        return Cost(made.tokens, 0, made.tokens * STORED_BYTES, made.tokens / WORDS_COUNTED, made=made)
+
+    return Stage("planted", "planted", settings, run, {"corpus": corpus}, cost=cost)
 
 
 def found_stage(select: Select, seed: int, corpus: Stage, scores: Stage) -> Stage:
@@ -59,7 +67,14 @@ def found_stage(select: Select, seed: int, corpus: Stage, scores: Stage) -> Stag
     seed = seed if getattr(selectors.load(select.selector), "SEEDED", False) else 0
     settings = {"selector": select.selector, "params": selectors.identity(select.selector, given), "seed": seed}
     inputs = {"corpus": corpus, "scores": scores} | priority.stages(select.selector, given, corpus)
-    return Stage("found", select.selector, settings, lambda ctx: _found(ctx, select.selector, given, seed), inputs)
+    return Stage(
+        "found",
+        select.selector,
+        settings,
+        lambda ctx: _found(ctx, select.selector, given, seed),
+        inputs,
+        cost=lambda known: of_rows(known.inputs["corpus"]),
+    )
 
 
 def _found(context: Context, selector: str, given: dict[str, Any], seed: int) -> None:

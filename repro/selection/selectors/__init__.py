@@ -8,10 +8,11 @@ Documents with a higher priority are taken first, within their domain; ties fall
 SQL expression (DuckDB) over the columns of the scores, which is enough for anything that is a formula, or a frame of
 ``doc_id`` and ``priority`` when it has to read text or other files. A priority that is null, NaN or infinite is never taken.
 
-Three optional names of a module: ``SEEDED = True`` where the order depends on the seed; ``identity(**params)``, which says
+Optional names of a module: ``SEEDED = True`` where the order depends on the seed; ``identity(**params)``, which says
 what of the parameters enters the fingerprint (the digest of a file instead of its path); and ``READS_TEXT = True`` where
 reading the corpus takes long: what it says is then a stage of its own that sees the corpus only, computed once for all
-budgets, mixtures and scores, and resumed shard by shard (see :meth:`Context.judged`).
+budgets, mixtures and scores, and resumed shard by shard (see :meth:`Context.judged`);
+``PARAMETERS``, how large a model it reads the text with, for plans.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from repro.config import SettingError, require
 from repro.selection.selectors import Context
 
 READS_TEXT = True
+PARAMETERS = 109e6  # of the FineWeb-Edu classifier, for plans
 
 
 def priority(
