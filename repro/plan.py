@@ -154,6 +154,8 @@ def estimate_stage(stage: Stage, settings: Settings, tokens: float) -> Cost:
             most = s["max_tokens"]
             scored = min(whole, documents * domains * most) if documents and most and whole == tokens else whole
             return Cost(scored, 4 * _proxy_of(stage, settings) * scored, scored / 10, STARTED)  # at most two full passes
+        case "measures":
+            return Cost(tokens, 0, tokens / 100, STARTED + tokens / TOKENISED)
         case "priority":
             return Cost(tokens, 2 * CLASSIFIER * tokens if s["selector"] == "educational" else 0, 0, tokens / READ)
         case "selection" | "ranking" | "found" | "agreement" | "analyse" | "evolution":
