@@ -44,6 +44,15 @@ def endpoint(settings: Settings) -> None:
     )
 
 
+def terms(settings: Settings) -> None:
+    """Refuse to download a proxy whose terms of use are not accepted; raises :class:`SettingError` that shows them."""
+    from repro.proxy import pinned
+
+    for proxy in [settings.proxy, *(replace(settings.proxy, **arm.proxy) for arm in settings.exp.arms.values())]:
+        if proxy.kind == "gguf" and proxy.path is None:
+            pinned.permitted(proxy.name, proxy.accept_terms)
+
+
 def machine(settings: Settings) -> None:
     """Refuse a device that is not there and a work folder that cannot be made or written; warn of an emulated dtype."""
     from repro.device import in_use, warn_if_emulated

@@ -215,6 +215,10 @@ def _proxy_of(stage: Stage, settings: Settings) -> float:
 
 def proxy_parameters(proxy: Proxy) -> float:
     """Parameters of the proxy: of a folder counted in its safetensors headers, else as its YAML says."""
+    if proxy.kind == "gguf" and proxy.path:
+        from repro.proxy import gguf
+
+        return gguf.header(Path(proxy.path)).parameters
     if proxy.kind != "folder":
         return proxy.parameters
     from repro.proxy.stage import tensors

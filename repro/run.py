@@ -76,6 +76,7 @@ def _run(settings: Settings) -> Path:
 
     started = time.monotonic()
     checks.names(settings)
+    checks.terms(settings)
     checks.machine(settings)
     store, experiment = Store(Path(settings.work)), build(settings)
     stages = experiment.order()
