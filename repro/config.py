@@ -446,7 +446,7 @@ class Model:
     tie_embeddings: bool = True
     tokenizer: str = "bpe"  # bpe (trained once on the training split) | proxy (the proxy's own tokenizer)
     vocabulary: int = 4096  # of the trained bpe
-    init_from: str | None = None  # continued pretraining: a Hugging Face folder, or owner/name[@revision] of the hub
+    init_from: str | None = None  # continued pretraining: proxy, a Hugging Face folder, or owner/name[@revision] of the hub
 
     def __post_init__(self) -> None:
         at_least(1, "model", self, "layers", "hidden", "heads", "kv_heads", "ffn")

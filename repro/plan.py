@@ -56,6 +56,7 @@ class Cost:
 
 def describe(settings: Settings) -> str:
     """The plan as text: one line a stage, then the totals and what cannot fit."""
+    settings = cost.sized(settings)
     store, experiment = Store(Path(settings.work)), build(settings)
     left_out = []
     for known in ("corpus", "selections"):

@@ -50,6 +50,26 @@ def stage(s: Proxy) -> Stage:
     return Stage("proxy", label, settings, lambda context: _run(s, settings, context))
 
 
+SMOLLM2 = {"num_hidden_layers": 30, "hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3,
+           "intermediate_size": 1536, "max_position_embeddings": 8192, "vocab_size": 49152,
+           "tie_word_embeddings": True}  # fmt: skip
+BUILT = {"num_hidden_layers": 2, "hidden_size": 164, "num_attention_heads": 4, "num_key_value_heads": 4,
+         "intermediate_size": 8, "vocab_size": 1024, "tie_word_embeddings": False}  # fmt: skip
+
+
+def config(s: Proxy) -> dict[str, Any]:
+    """The proxy's sizes, as its config.json names them, before it is made or downloaded."""
+    if s.kind == "gguf":
+        from repro.proxy import gguf, pinned
+
+        return gguf.header(Path(s.path)).config if s.path else pinned.known(s.name).config
+    if s.kind in ("folder", "hub"):
+        from repro.pretrain import source
+
+        return source.config(str(s.path) if s.kind == "folder" else f"{s.repo}@{s.revision}")
+    return SMOLLM2 if s.kind == "wheel" else BUILT
+
+
 def within_context(setting: str, length: int, model: Path) -> None:
     """Refuse a window that is longer than the proxy's context, if its configuration says one. Raises :class:`SettingError`."""
     from transformers import AutoConfig
