@@ -10,7 +10,6 @@ from typing import Any
 
 from repro.config import SettingError, require
 
-
 PROXY = "proxy"  # model.init_from: the model that this run scores with
 
 
@@ -92,11 +91,11 @@ def check(init_from: str) -> None:
     try:
         entries = len(load_tokenizer(place, local_files_only=True))
     except Exception as error:  # whatever a foreign folder provokes in the library is the folder's fault
-        raise SettingError(f"model.init_from={init_from}: its tokenizer cannot be read ({str(error).splitlines()[0]})") from None
+        reason = str(error).strip().split("\n")[0]
+        raise SettingError(f"model.init_from={init_from}: its tokenizer cannot be read ({reason})") from None
     held = {name: about for path in place.glob("*.safetensors") for name, about in (tensors(path) or {}).items()}
     names = [name for name in held if name.endswith(("embed_tokens.weight", "embed_in.weight", "wte.weight"))]
-    about_config = config(init_from)
-    rows = held[names[0]]["shape"][0] if names else about_config.get("vocab_size")
+    rows = held[names[0]]["shape"][0] if names else config(init_from).get("vocab_size")
     require(
         rows is None or entries <= rows,
         f"model.init_from={init_from}: its tokenizer has {entries:,} entries and its model embeds {rows:,}: they do not belong "

@@ -86,7 +86,8 @@ def stage(
 ) -> Stage:
     """One model: ``arm``'s selection, trained from the weights and in the order of ``seed``.
 
-    ``proxy`` is read where the training starts from it. ``tracking``, ``group`` (the experiment) and ``arm`` name the run in the logs and change nothing else.
+    ``proxy`` is read where the training starts from it. ``tracking``, ``group`` (the experiment) and ``arm`` name the run in
+    the logs and change nothing else.
     """
     model, train = shape(model), train.resolved()
     left_out = HOW if train.optimizer == "muon" else HOW + OF_MUON

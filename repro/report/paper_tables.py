@@ -208,7 +208,7 @@ def table2(results: list[Result]) -> Table:
         rows.append(row + ([] if ours else [NOT_RUN, *Gap(NOT_RUN).cells]))
     notes = ["Percent, after training."]
     if ours:
-        notes.append("Unless a run names two proxies of one family, ours differ in family, data and quantisation, not in size alone.")
+        notes.append("Proxies of two families differ in data and quantisation, too, not in size alone.")
     return Table("table2", "Table 2: size of the selecting model", columns, rows, notes)
 
 
