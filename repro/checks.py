@@ -44,6 +44,15 @@ def endpoint(settings: Settings) -> None:
     )
 
 
+def terms(settings: Settings) -> None:
+    """Refuse to download a proxy whose terms of use are not accepted; raises :class:`SettingError` that shows them."""
+    from repro.proxy import pinned
+
+    for proxy in [settings.proxy, *(replace(settings.proxy, **arm.proxy) for arm in settings.exp.arms.values())]:
+        if proxy.kind == "gguf" and proxy.path is None:
+            pinned.permitted(proxy.name, proxy.accept_terms)
+
+
 def machine(settings: Settings) -> None:
     """Refuse a device that is not there and a work folder that cannot be made or written; warn of an emulated dtype."""
     from repro.device import in_use, warn_if_emulated
@@ -157,6 +166,7 @@ def _trainings(settings: Settings, stages: list[Stage], store: Store, device: st
     """Each training with the memory of its ranks; all of them with the disk, where the models of one stay beside the next."""
     from repro.pretrain import cost, source
     from repro.pretrain.launch import held, memory_of_rank, must_start
+    from repro.proxy.stage import config as of_proxy
 
     model = settings.model
     trains = [replace(settings.train, **stage.settings["train"]) for stage in stages]
@@ -170,8 +180,9 @@ def _trainings(settings: Settings, stages: list[Stage], store: Store, device: st
         must_start(train, device)
         cost.must_fit(model, train, memory_of_rank(train, device), None)
     if model.init_from is not None:
-        source.commit(model.init_from)
-        longest, context = source.config(model.init_from).get("max_position_embeddings"), max(t.context for t in trains)
+        source.check(model.init_from)
+        config = of_proxy(settings.proxy) if model.init_from == source.PROXY else source.config(model.init_from)
+        longest, context = config.get("max_position_embeddings"), max(t.context for t in trains)
         require(
             longest is None or context <= longest,
             f"train.context={context} is longer than the {longest} tokens {model.init_from} was made for; lower train.context",
@@ -183,6 +194,6 @@ def _trainings(settings: Settings, stages: list[Stage], store: Store, device: st
     free = shutil.disk_usage(work).free + sum(map(held, partial))
     require(
         needed <= free,
-        f"{len(trains)} trainings of model={model.name} need {needed / 1e9:.2f} GB of disk and {free / 1e9:.2f} GB are free; "
+        f"{len(trains)} trainings of {cost.called(model)} need {needed / 1e9:.2f} GB of disk and {free / 1e9:.2f} GB are free; "
         "free some, lower train.keep_checkpoints, or move the work folder with work=DIR",
     )

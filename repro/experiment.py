@@ -223,10 +223,12 @@ def _pretrained(settings: Settings, shared: dict[str, Stage], name: str, seed: i
     from repro.pretrain import stage as pretrain
     from repro.proxy import stage as proxy
 
-    tokenizer_from = proxy.stage(settings.proxy) if settings.model.tokenizer == "proxy" else None
-    shared.setdefault("tokens", pretrain.tokens_stage(settings.model, shared["corpus"], tokenizer_from))
+    model = settings.model
+    own = proxy.stage(settings.proxy) if "proxy" in (model.init_from, model.tokenizer) else None
+    shared.setdefault("tokens", pretrain.tokens_stage(model, shared["corpus"], own))
     named = {"tracking": settings.tracking, "group": settings.exp.name, "arm": name}
-    return pretrain.stage(settings.model, train, seed, shared["tokens"], selection, **named)
+    start = own if model.init_from == "proxy" else None
+    return pretrain.stage(model, train, seed, shared["tokens"], selection, **named, proxy=start)
 
 
 def _masked_arms(settings: Settings, shared: dict[str, Stage]) -> dict[str, dict[int, dict[str, Stage]]]:

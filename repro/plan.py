@@ -56,6 +56,7 @@ class Cost:
 
 def describe(settings: Settings) -> str:
     """The plan as text: one line a stage, then the totals and what cannot fit."""
+    settings = cost.sized(settings)
     store, experiment = Store(Path(settings.work)), build(settings)
     left_out = []
     for known in ("corpus", "selections"):
@@ -215,6 +216,10 @@ def _proxy_of(stage: Stage, settings: Settings) -> float:
 
 def proxy_parameters(proxy: Proxy) -> float:
     """Parameters of the proxy: of a folder counted in its safetensors headers, else as its YAML says."""
+    if proxy.kind == "gguf" and proxy.path:
+        from repro.proxy import gguf
+
+        return gguf.header(Path(proxy.path)).parameters
     if proxy.kind != "folder":
         return proxy.parameters
     from repro.proxy.stage import tensors

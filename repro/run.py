@@ -72,11 +72,14 @@ def _run(settings: Settings) -> Path:
     from repro import checks, registration
     from repro.device import device_of
     from repro.experiment import build
+    from repro.pretrain import cost
     from repro.store import Store, digest
 
     started = time.monotonic()
     checks.names(settings)
+    checks.terms(settings)
     checks.machine(settings)
+    settings = cost.sized(settings)
     store, experiment = Store(Path(settings.work)), build(settings)
     stages = experiment.order()
     device = device_of(settings.device)
