@@ -46,8 +46,14 @@ def members(name: str, overrides: list[str]) -> dict[str, list[str]]:
         chosen = [f"{key}={_text(value)}" for key, value in zip(grid, values, strict=True)]
         label = " ".join(chosen)
         require(label not in points, f"configs/sweep/{name}.yaml names {label} twice")
-        points[label] = [f"exp={sweep.exp}", *sweep.overrides, *chosen, *overrides]
+        points[label] = [*_own(sweep, overrides), *chosen, *overrides]
     return points
+
+
+def _own(sweep: Sweep, overrides: list[str]) -> list[str]:
+    """What the sweep sets beside its grid, less what the command line sets instead."""
+    typed = {override.partition("=")[0].strip() for override in overrides}
+    return [own for own in (f"exp={sweep.exp}", *sweep.overrides) if own.partition("=")[0] not in typed]
 
 
 def _apart(name: str, sweep: Sweep, overrides: list[str]) -> None:
@@ -88,7 +94,7 @@ def _resolved(sweep: Sweep, overrides: list[str]) -> dict[str, list[Any]]:
     for key, values in sweep.grid.items():
         factors = [value for value in values if isinstance(value, str) and re.fullmatch(r"x\d+(\.\d+)?", value)]
         if factors:
-            present: Any = compose([f"exp={sweep.exp}", *sweep.overrides, *overrides])
+            present: Any = compose([*_own(sweep, overrides), *overrides])
             for name in key.split("."):
                 present = getattr(present, name)
             values = [float(f"{present * float(v[1:]):.6g}") if v in factors else v for v in values]
@@ -105,7 +111,7 @@ def wandb_sweep(name: str, overrides: list[str]) -> str:
     import yaml
 
     sweep = Sweep(**read_option("sweep", name))
-    command = ["${env}", "python", "-m", "repro.run", f"exp={sweep.exp}", *sweep.overrides, *overrides, "${args_no_hyphens}"]
+    command = ["${env}", "python", "-m", "repro.run", *_own(sweep, overrides), *overrides, "${args_no_hyphens}"]
     parameters = {
         key: {"values": [_text(v) if isinstance(v, list) else v for v in vs]} for key, vs in _resolved(sweep, overrides).items()
     }
