@@ -116,6 +116,8 @@ def selections(settings: Settings, experiment: Experiment, store: Store) -> list
     lacking: dict[str, list[str]] = {}
     for name, by_seed in experiment.arms.items():
         for seed, stages in by_seed.items():
+            if not store.has(stages["selection"]):
+                continue  # it failed
             for domain in store.facts(stages["selection"]).get("empty_domains", []):
                 lacking.setdefault(domain, []).append(f"{name} seed {seed}")
     if settings.exp.empty_domains != "leave_out":

@@ -20,6 +20,7 @@ from typing import Any
 
 from repro import environment
 from repro.config import SettingError, Settings, compose, options, read_option, require, to_yaml
+from repro.device import gpus
 from repro.store import digest, write_json
 
 
@@ -124,7 +125,7 @@ def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]
     (folder / "wandb_sweep.yaml").write_text(wandb_sweep(name, overrides))
 
     apart = jobs > 1 and all(own.train.processes == 1 for own in settings.values())
-    devices = _devices() if apart else []
+    devices = gpus() if apart else []
     free: Queue[dict[str, str]] = Queue()  # an environment for each member that may run at once
     for job in range(jobs):
         free.put({"CUDA_VISIBLE_DEVICES": devices[job % len(devices)]} if devices else {})
@@ -154,14 +155,6 @@ def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]
     write_json(folder / "sweep.json", {label: str(path) if path else None for label, path in runs.items()})
     print(collate(folder, name, {label: path for label, path in runs.items() if path}))
     return folder, [label for label, path in runs.items() if path is None]
-
-
-def _devices() -> list[str]:
-    """The GPUs of this machine by the names CUDA gives them; members that run at once take them in turn."""
-    import torch
-
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
 
 
 def main(arguments: list[str] | None = None) -> int:
