@@ -42,13 +42,26 @@ Call = Callable[[str], Failure | None]  # of a fingerprint: runs that stage; pic
 class Told(Protocol):
     """Who hears of it. What any of these raises ends everything that runs."""
 
-    def cached(self, stage: Stage) -> None: ...
-    def started(self, stage: Stage) -> None: ...
-    def again(self, stage: Stage) -> None: ...
-    def ended(self, stage: Stage) -> None: ...
-    def failed(self, stage: Stage, failure: Failure) -> None: ...
-    def skipped(self, stage: Stage, failure: Failure) -> None: ...
-    def look(self, running: Sequence[Stage]) -> None: ...
+    def cached(self, stage: Stage) -> None:
+        """It does not have to run."""
+
+    def started(self, stage: Stage) -> None:
+        """It runs from here on."""
+
+    def again(self, stage: Stage) -> None:
+        """Its process was killed, and it will be started once more."""
+
+    def ended(self, stage: Stage) -> None:
+        """Its artifact is there."""
+
+    def failed(self, stage: Stage, failure: Failure) -> None:
+        """It is not there; raise where that ends the run."""
+
+    def skipped(self, stage: Stage, failure: Failure) -> None:
+        """It cannot run for want of another that failed."""
+
+    def look(self, running: Sequence[Stage]) -> None:
+        """These are at work, about a second later."""
 
 
 def finish(

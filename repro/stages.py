@@ -7,9 +7,7 @@ With ``run.parallel`` above 1, or ``run.threads``, stages run in processes of th
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -20,12 +18,12 @@ from typing import Any
 
 from repro.config import SettingError, Settings, require
 from repro.experiment import Experiment
+from repro.lines import Lines
 from repro.processes import StageFailed
 from repro.schedule import Call, Failure, Here, attempt, finish, workers
 from repro.store import Stage, Store, digest
 from repro.tracking import progress_in
 
-LINE_SECONDS = 30.0  # between two lines of what runs, where there is no terminal
 ONE_BY_ONE = ("train", "mirror")  # kinds of experiments whose arms and seeds can do without one another
 LEFT_OUT = "some share is less than its first document (exp.empty_domains)"
 
@@ -110,7 +108,7 @@ def carry_out(settings: Settings, store: Store, device: str, share: Share) -> Ca
 
     run_now = demanded()
     context = workers(share.own) if share.apart and run_now else nullcontext([Here()])
-    with context as places, Lines(run, store, device, apart=share.apart) as lines:
+    with context as places, _Watched(run, store, device) as lines:
         while todo := [stage for stage in run.stages if stage.fingerprint not in seen]:
             last = next((i for i, stage in enumerate(todo) if _asks(run.experiment, stage)), len(todo) - 1)
             call: Call = partial(in_process, run.settings, device) if share.apart else here(run.stages, store, device)
@@ -120,12 +118,39 @@ def carry_out(settings: Settings, store: Store, device: str, share: Share) -> Ca
                 run.settings = checks.without(run.settings, empty)
                 lines.say(f"left out of every arm: {', '.join(run.settings.budget.leave_out)}; {LEFT_OUT}")
                 run.experiment = build(run.settings)
-                run.stages = run.experiment.order()
+                lines.stages = run.stages = run.experiment.order()
                 run_now = demanded()
                 seen -= run_now - run.failed.keys()
     if run.failed and not run.whole().arms:
         give_up(next(iter(run.failed.values())), store)
     return run
+
+
+class _Watched(Lines):
+    """The lines, and behind some of them what ends the run."""
+
+    def __init__(self, run: Carried, store: Store, device: str) -> None:
+        super().__init__(store, run.stages, lambda stage: run.experiment.title(stage))
+        self.run, self.device = run, device
+
+    def ended(self, stage: Stage) -> None:
+        """A proxy that is here can be measured."""
+        from repro import checks
+
+        if stage.name == "proxy":
+            checks.sizes(self.run.settings, self.run.stages, self.store, self.device)
+        super().ended(stage)
+
+    def failed(self, stage: Stage, failure: Failure) -> None:
+        """Raises unless the stage belongs to some arms and seeds alone, and the others may go on."""
+        run, settings = self.run, self.run.settings
+        needed = {a.fingerprint for shared in run.experiment.shared.values() for a in shared.ancestors()}
+        alone = settings.exp.kind in ONE_BY_ONE and settings.run.keep_going and stage.fingerprint not in needed
+        if failure.hopeless or not alone:
+            give_up(failure, self.store)
+        if failure.error is not None:
+            traceback.clear_frames(failure.error.__traceback__)  # they hold the model
+        super().failed(stage, failure)
 
 
 def _asks(experiment: Experiment, stage: Stage) -> bool:
@@ -176,8 +201,8 @@ _known: tuple[str, dict[str, Stage]] = ("", {})  # of the settings that this pro
 
 def in_process(settings: Settings, device: str, fingerprint: str) -> Failure | None:
     """Run a stage of these settings in a process for stages: found again by its fingerprint, its output in its log."""
-    from repro.experiment import build
     from repro.config import as_dict
+    from repro.experiment import build
 
     global _known
     if _known[0] != (key := digest(as_dict(settings))):
@@ -206,108 +231,3 @@ def _output_in(log: Path) -> Iterator[None]:
             stream.flush()
             os.dup2(own, number)
             os.close(own)
-
-
-class Lines:
-    """What the terminal is told: a line when a stage begins and one when it ends, and in between how far those are that run
-    elsewhere: one line on a terminal, one every half minute without."""
-
-    def __init__(self, run: Carried, store: Store, device: str, apart: bool) -> None:
-        self.run, self.store, self.device, self.apart = run, store, device, apart
-        self.begun: dict[str, float] = {}
-        self.looked = time.monotonic()
-        self.drawn = False
-
-    def __enter__(self) -> Lines:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._clear()
-
-    def say(self, line: str, warning: bool = False) -> None:
-        """A line of its own."""
-        self._clear()
-        print(line, file=sys.stderr if warning else sys.stdout, flush=True)
-
-    def cached(self, stage: Stage) -> None:
-        self.say(f"{self._place(stage)}  cached{'' if self.store.whole(stage) else ', from a pack'}")
-        self._facts(stage, warnings=True)
-
-    def started(self, stage: Stage) -> None:
-        again = ", again: a pack left out what a later stage reads" if self.store.has(stage) else ""
-        self.store.beside(stage, ".log").unlink(missing_ok=True)
-        self.say(f"{self._place(stage)}  running{again}")
-        self.begun.setdefault(stage.fingerprint, time.monotonic())
-
-    def again(self, stage: Stage) -> None:
-        self.say(f"{self._place(stage)}  its process was killed; it goes on in another")
-
-    def ended(self, stage: Stage) -> None:
-        from repro import checks
-
-        if stage.name == "proxy":
-            checks.sizes(self.run.settings, self.run.stages, self.store, self.device)
-        log = self.store.beside(stage, ".log")
-        for line in log.read_text(errors="replace").split("\n") if log.is_file() else ():
-            if line.startswith("warning: "):
-                self.say(line, warning=True)
-        log.unlink(missing_ok=True)
-        self.say(f"{self._place(stage)}  done in {duration(time.monotonic() - self.begun[stage.fingerprint])}")
-        self._facts(stage)
-
-    def failed(self, stage: Stage, failure: Failure) -> None:
-        run, settings = self.run, self.run.settings
-        needed = {a.fingerprint for shared in run.experiment.shared.values() for a in shared.ancestors()}
-        alone = settings.exp.kind in ONE_BY_ONE and settings.run.keep_going and stage.fingerprint not in needed
-        if failure.hopeless or not alone:
-            give_up(failure, self.store)
-        if failure.error is not None:
-            traceback.clear_frames(failure.error.__traceback__)  # they hold the model
-        self.say(f"{self._place(stage)}  FAILED: {failure.reason}")
-
-    def skipped(self, stage: Stage, failure: Failure) -> None:
-        self.say(f"{self._place(stage)}  left out: {failure.stage.name if failure.stage else 'what it reads'} failed")
-
-    def look(self, running: Sequence[Stage]) -> None:
-        terminal = sys.stderr.isatty()
-        if not terminal and time.monotonic() - self.looked < LINE_SECONDS:
-            return
-        self.looked = time.monotonic()
-        found = [self.store.beside(stage, ".progress") for stage in running]
-        said = []
-        for stage, path in zip(running, found, strict=True):
-            try:
-                said.append(path.read_text())
-            except FileNotFoundError:
-                spent = duration(time.monotonic() - self.begun[stage.fingerprint])
-                said.append(f"{stage.name} {self.run.experiment.title(stage)}: {spent}")
-        line = "    " + " | ".join(said)
-        if terminal:
-            print(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}", end="", file=sys.stderr, flush=True)
-            self.drawn = True
-        else:
-            print(line, file=sys.stderr, flush=True)
-
-    def _place(self, stage: Stage) -> str:
-        stages = [s.fingerprint for s in self.run.stages]
-        number, many = stages.index(stage.fingerprint) + 1, len(stages)
-        return f"[{number:>{len(str(many))}}/{many}] {stage.name:9} {self.run.experiment.title(stage)}"
-
-    def _facts(self, stage: Stage, warnings: bool = False) -> None:
-        facts = self.store.facts(stage)
-        for warning in facts.get("warnings", []) if warnings else ():  # a stage that runs says them itself
-            self.say(f"warning: {warning}", warning=True)
-        if stage.summary:
-            self.say(f"    {stage.summary(facts)}")
-
-    def _clear(self) -> None:
-        if self.drawn:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-        self.drawn = False
-
-
-def duration(seconds: float) -> str:
-    """A stretch of time in words."""
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02.0f} s" if minutes else f"{seconds:.1f} s"

@@ -29,7 +29,8 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> dict
     """Everything the report says except comparisons: counts, heads, scores, selections, metrics, costs.
 
     ``stages`` holds the shared stages by name and ``arms[arm][seed]`` with "selection", "pretrain" and "evaluate"; any may be
-    absent. ``failed`` lists arms and seeds that are absent because a stage of theirs failed. Raises ``FileNotFoundError`` when a named artifact is not in the store.
+    absent. ``failed`` lists arms and seeds that are absent because a stage of theirs failed. Raises ``FileNotFoundError`` when
+    a named artifact is not in the store.
     """
     shared = {name: stages[name] for name in STAGES if name in stages}
     summary: dict[str, Any] = {
@@ -93,7 +94,7 @@ def _baselines(store: Store, stage: Stage, arms: Mapping[str, Mapping[int, Mappi
 
 
 def _portable(settings: Settings) -> dict[str, Any]:
-    """Settings without what says where and how, not what: the work folder, the device, the place of a pilot, what ran at once."""
+    """Settings without what says where and how, not what: the work folder, the device, what ran at once, a pilot's place."""
     values = {key: value for key, value in as_dict(settings).items() if key not in ("work", "device", "run")}
     values["exp"]["pilot"] = values["exp"]["pilot"] and Path(values["exp"]["pilot"]).name
     return values
