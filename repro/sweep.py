@@ -157,6 +157,12 @@ def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]
     return folder, [label for label, path in runs.items() if path is None]
 
 
+JOBS = (
+    "members that run at once (default 1), each a process of its own and, where there are several, on a GPU of its own; on a CPU "
+    "rather run.parallel=N: members one after the other, N stages of each at once, so that none waits for another; both multiply"
+)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The door. Exit 1 when a member failed, 2 for a user's mistake."""
     environment.prepare(restart=arguments is None)
@@ -164,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m repro.sweep", description=__doc__.split("\n\n")[0], epilog="sweeps: " + ", ".join(options("sweep"))
     )
     parser.add_argument("settings", nargs="*", metavar="key=value", help="sweep=NAME, then settings of repro.run")
-    parser.add_argument("--jobs", type=int, default=1, help="members that run at once (default 1; one per device)")
+    parser.add_argument("--jobs", type=int, default=1, help=JOBS)
     parsed = parser.parse_intermixed_args(arguments)
     names = [a.removeprefix("sweep=") for a in parsed.settings if a.startswith("sweep=")]
     overrides = [a for a in parsed.settings if not a.startswith("sweep=")]
