@@ -158,8 +158,8 @@ def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]
 
 
 JOBS = (
-    "members that run at once (default 1), each a process of its own and, where there are several, on a GPU of its own; on a CPU "
-    "rather run.parallel=N: members one after the other, N stages of each at once, so that none waits for another; both multiply"
+    "members that run at once (default 1), each a process of its own, on a GPU of its own where there are several; on a CPU "
+    "rather run.parallel=N: members one by one, N stages of each at once, so that none waits for another; both multiply"
 )
 
 
