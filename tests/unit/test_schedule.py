@@ -41,6 +41,7 @@ def seen(path):
 
 def behave(work, label, context):
     """What a stage does is in its label."""
+    assert all((path / "log").is_file() for path in context.inputs.values())  # never before what it reads
     (context.out / "log").open("a").write(f"{label}\n")
     (work / f"{label}.pid").write_text(str(os.getpid()))
     if label.startswith("meet"):  # until the other one is at work, too
