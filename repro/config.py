@@ -665,6 +665,19 @@ class Hardware:
 
 
 @dataclass
+class Run:
+    """How the stages of a run are carried out (docs/parallel.md); nothing of it enters a fingerprint or a summary."""
+
+    parallel: int = 1  # stages that run at once on this machine, each in a process of its own; 0 = one a CPU core, or a GPU
+    threads: int | None = None  # CPU threads of a stage; null = OMP_NUM_THREADS, else a share of the cores if several run
+    keep_going: bool = True  # an arm that fails is a row of the report, and the other arms go on
+
+    def __post_init__(self) -> None:
+        at_least(0, "run", self, "parallel")
+        at_least(1, "run", self, "threads")
+
+
+@dataclass
 class Settings:
     """Everything a run needs, fully resolved."""
 
@@ -682,6 +695,7 @@ class Settings:
     judge: Judge = field(default_factory=Judge)
     tracking: Tracking = field(default_factory=Tracking)
     hardware: Hardware = field(default_factory=Hardware)
+    run: Run = field(default_factory=Run)
     scale: str = "laptop"
     work: str = "work"
     device: str = "auto"  # auto | cpu | cuda | cuda:N

@@ -20,6 +20,7 @@ from typing import Any
 
 from repro import environment
 from repro.config import SettingError, Settings, compose, options, read_option, require, to_yaml
+from repro.device import gpus
 from repro.store import digest, write_json
 
 
@@ -130,7 +131,7 @@ def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]
     (folder / "wandb_sweep.yaml").write_text(wandb_sweep(name, overrides))
 
     apart = jobs > 1 and all(own.train.processes == 1 for own in settings.values())
-    devices = _devices() if apart else []
+    devices = gpus() if apart else []
     free: Queue[dict[str, str]] = Queue()  # an environment for each member that may run at once
     for job in range(jobs):
         free.put({"CUDA_VISIBLE_DEVICES": devices[job % len(devices)]} if devices else {})
@@ -162,12 +163,10 @@ def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]
     return folder, [label for label, path in runs.items() if path is None]
 
 
-def _devices() -> list[str]:
-    """The GPUs of this machine by the names CUDA gives them; members that run at once take them in turn."""
-    import torch
-
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
+JOBS = (
+    "members that run at once (default 1), each a process of its own, on a GPU of its own where there are several; on a CPU "
+    "rather run.parallel=N: members one by one, N stages of each at once, so that none waits for another; both multiply"
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -177,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m repro.sweep", description=__doc__.split("\n\n")[0], epilog="sweeps: " + ", ".join(options("sweep"))
     )
     parser.add_argument("settings", nargs="*", metavar="key=value", help="sweep=NAME, then settings of repro.run")
-    parser.add_argument("--jobs", type=int, default=1, help="members that run at once (default 1; one per device)")
+    parser.add_argument("--jobs", type=int, default=1, help=JOBS)
     parsed = parser.parse_intermixed_args(arguments)
     names = [a.removeprefix("sweep=") for a in parsed.settings if a.startswith("sweep=")]
     overrides = [a for a in parsed.settings if not a.startswith("sweep=")]

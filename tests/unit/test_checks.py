@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -73,6 +74,15 @@ def test_trainings_that_cannot_be_are_refused_before_anything_is_scored(tmp_path
         sized(["model=7b"], tmp_path)
 
 
+def test_what_trains_at_once_shares_the_memory(tmp_path, monkeypatch):
+    settings = compose(["exp=selection_30pct", "scale=smoke"])
+    one = cost.rank_bytes(settings.model, settings.train)
+    monkeypatch.setattr("repro.pretrain.launch.memory_of_rank", lambda train, device: 2.5 * one)
+    sized(["run.parallel=2"], tmp_path)
+    with pytest.raises(SettingError, match="3 trainings of model=.* lower run.parallel"):
+        sized(["run.parallel=3"], tmp_path)
+
+
 def test_ranks_on_other_machines_do_not_train_on_a_cpu_unasked(tmp_path):
     away = ["train.launcher=manual", "train.processes=2", "train.ranks_per_node=1", "train.micro_batch=4"]
     with pytest.raises(SettingError, match="device=auto finds no GPU on this one"):
@@ -91,6 +101,13 @@ def test_the_disk_must_hold_every_model_and_one_trainings_checkpoints(tmp_path, 
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
     with pytest.raises(SettingError, match=f"{len(pretrains)} trainings of model=.* GB are free"):
         sized([], tmp_path)
+    for at_once in (2, len(pretrains) + 5):  # checkpoints of what runs at once lie side by side
+        there = n * (len(pretrains) * 4 + 3 * 14 * min(at_once, len(pretrains)))
+        for free, fits in ((there, True), (there - 1, False)):
+            monkeypatch.setattr(checks.shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+            with nullcontext() if fits else pytest.raises(SettingError, match="GB are free"):
+                sized([f"run.parallel={at_once}"], tmp_path)
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
     partial = Store(tmp_path).path(pretrains[0])
     partial = partial.with_name(partial.name + ".partial")
     partial.mkdir(parents=True)
