@@ -22,6 +22,7 @@ MACHINE_GPUS = 8
 
 def describe(settings: Settings) -> str:
     """The plan as text: one line a stage, then the totals and what cannot fit."""
+    settings = cost.sized(settings)
     store, experiment = Store(Path(settings.work)), build(settings)
     checks.names(settings, experiment)
     left_out = []

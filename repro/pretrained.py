@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from repro.config import SettingError
+from repro.config import SettingError, require
 
 SHOWN = 3  # tensors named in a message
 
@@ -91,3 +93,38 @@ class Encoder:
         options = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
         options |= {"padding": False, "truncation": False, "return_attention_mask": False}
         return self.tokenizer(list(texts), **options)["input_ids"] if len(texts) else []
+
+
+def on_hub(init_from: str) -> tuple[str, str] | None:
+    """Repository and revision of a model of the hub; ``None`` for a folder."""
+    if Path(init_from).exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?", init_from):
+        return None
+    repo, _, revision = init_from.partition("@")
+    return repo, revision or "main"
+
+
+def config(init_from: str) -> dict[str, Any]:
+    """``config.json``; of the hub's models it is fetched alone, so that a plan needs no weights."""
+    hub = on_hub(init_from)
+    if hub is None:
+        path = Path(init_from) / "config.json"
+        require(path.is_file(), f"model.init_from={init_from} is not a Hugging Face model folder (no config.json)")
+    else:
+        path = _fetched_config(*hub)
+    return json.loads(path.read_text())
+
+
+def _fetched_config(repo: str, revision: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    from repro.assets import hub_revision
+
+    try:
+        return Path(hf_hub_download(repo, "config.json", revision=hub_revision(repo, revision, "model")))
+    except SettingError:
+        raise
+    except Exception as error:
+        raise SettingError(
+            f"model.init_from={repo}: its config.json cannot be fetched ({type(error).__name__}); connect to the hub once, or "
+            "give a local folder"
+        ) from None

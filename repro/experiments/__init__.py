@@ -19,13 +19,14 @@ from repro.store import Stage
 class Experiment:
     """The stages of a run. ``arms[name][seed]`` holds those of one arm and seed by name, "selection", "pretrain" and
     "evaluate" of a trained model; ``pairs`` what sets arms side by side, by its own name; ``exported`` the stages that
-    are read whole, text included, once all are done.
+    are read whole, text included, once all are done; ``apart`` says that arms and seeds can do without one another.
     """
 
     shared: dict[str, Stage] = field(default_factory=dict)  # items, corpus, proxy, heads, score, tokens, baselines
     arms: dict[str, dict[int, dict[str, Stage]]] = field(default_factory=dict)
     pairs: dict[str, Stage] = field(default_factory=dict)
     exported: list[Stage] = field(default_factory=list)
+    apart: bool = False
 
     def order(self) -> list[Stage]:
         """Every stage once, inputs before what reads them; all selections before the first training, then all arms of a seed

@@ -12,9 +12,11 @@ from repro import items
 from repro.config import Budget, Settings, Train, nearest, require
 from repro.corpus import stage as corpus
 from repro.heads import stage as heads
+from repro.influence import measures
 from repro.influence import stage as influence
 from repro.pretrain import stage as pretrain
 from repro.proxy import stage as proxy
+from repro.selection import selectors
 from repro.selection import stage as selection
 from repro.store import Stage
 
@@ -28,10 +30,14 @@ def with_corpus(settings: Settings, evaluates: bool = False) -> dict[str, Stage]
     return shared
 
 
+def with_proxy(settings: Settings, evaluates: bool = False) -> dict[str, Stage]:
+    """What :func:`with_corpus` gives, and the proxy."""
+    return with_corpus(settings, evaluates) | {"proxy": proxy.stage(settings.proxy)}
+
+
 def with_heads(settings: Settings, evaluates: bool = False) -> dict[str, Stage]:
-    """What :func:`with_corpus` gives, the proxy, and its heads found in that corpus."""
-    shared = with_corpus(settings, evaluates)
-    shared["proxy"] = proxy.stage(settings.proxy)
+    """What :func:`with_proxy` gives, and the proxy's heads found in that corpus."""
+    shared = with_proxy(settings, evaluates)
     shared["heads"] = heads.stage(settings.heads, settings.proxy, shared["proxy"], shared["corpus"])
     return shared
 
@@ -57,8 +63,8 @@ def scores(settings: Settings, shared: dict[str, Stage], name: str, scored: Stag
     return influence.stage(replace(settings.score, **arm.score), how, own, model, scored or shared["corpus"], important)
 
 
-def selected(settings: Settings, shared: dict[str, Stage], name: str, seed: int) -> Stage:
-    """What an arm selects with a seed."""
+def selected(settings: Settings, shared: dict[str, Stage], name: str, seed: int, scored: bool = False) -> Stage:
+    """What an arm selects with a seed; with ``scored`` from scores, even if it reads none of their losses."""
     arm = settings.exp.arms[name]
     reference = None
     if other := arm.select.params.get("match"):  # a control that matches the tokens per domain of another arm
@@ -66,9 +72,22 @@ def selected(settings: Settings, shared: dict[str, Stage], name: str, seed: int)
             other != name and other in settings.exp.arms,
             f"arm {name!r} matches {other!r}; did you mean {nearest(other, set(settings.exp.arms) - {name})}?",
         )
-        reference = selected(settings, shared, other, seed)
+        reference = selected(settings, shared, other, seed, scored)
     budget = budget_of(settings, name)
-    return selection.stage(arm.select, arm.mixture, budget, seed, shared["corpus"], scores(settings, shared, name), reference)
+    ranked = scores if scored or reads_losses(settings, name) else measured
+    return selection.stage(arm.select, arm.mixture, budget, seed, shared["corpus"], ranked(settings, shared, name), reference)
+
+
+def reads_losses(settings: Settings, name: str) -> bool:
+    """Whether an arm's selection needs scores; else the measures of the documents are enough."""
+    select = settings.exp.arms[name].select
+    return selectors.reads_losses(select.selector, select.params)
+
+
+def measured(settings: Settings, shared: dict[str, Stage], name: str) -> Stage:
+    """What is known of the documents without scoring them: lengths in the tokens of the arm's own proxy."""
+    own = replace(settings.proxy, **settings.exp.arms[name].proxy)
+    return measures.stage(proxy.stage(own), shared["corpus"])
 
 
 def budget_of(settings: Settings, name: str) -> Budget:
@@ -89,7 +108,9 @@ def train_of(settings: Settings, name: str) -> Train:
 
 def trained(settings: Settings, shared: dict[str, Stage], name: str, seed: int, train: Train, selection: Stage) -> Stage:
     """The model of an arm and seed; the token ids that all arms share are made for the first."""
-    tokenizer_from = proxy.stage(settings.proxy) if settings.model.tokenizer == "proxy" else None
-    shared.setdefault("tokens", pretrain.tokens_stage(settings.model, shared["corpus"], tokenizer_from))
+    model = settings.model
+    own = proxy.stage(settings.proxy) if "proxy" in (model.init_from, model.tokenizer) else None
+    shared.setdefault("tokens", pretrain.tokens_stage(model, shared["corpus"], own))
     named = {"tracking": settings.tracking, "group": settings.exp.name, "arm": name}
-    return pretrain.stage(settings.model, train, seed, shared["tokens"], selection, **named)
+    start = own if model.init_from == "proxy" else None
+    return pretrain.stage(model, train, seed, shared["tokens"], selection, **named, proxy=start)

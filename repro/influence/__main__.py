@@ -46,8 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
         settings = compose(parsed.settings)
         from repro import checks
         from repro.device import device_of
+        from repro.experiments import build
 
-        checks.machine(settings)
+        checks.machine(settings, build(settings))
         number = score_part(settings, int(found[1]), int(found[2]), device_of(settings.device))  # type: ignore[index]
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)

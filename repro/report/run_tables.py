@@ -5,7 +5,20 @@ from __future__ import annotations
 from statistics import mean
 from typing import Any
 
-from repro.report import agreement, benchmarks, compute, cuts, endpoint, evolution, mirror, noise, planted, registered, selected
+from repro.report import (
+    agreement,
+    benchmarks,
+    compute,
+    cuts,
+    endpoint,
+    evolution,
+    failed,
+    mirror,
+    noise,
+    planted,
+    registered,
+    selected,
+)
 from repro.report.figures import artifacts, selected_shares
 from repro.report.outcomes import evaluated, out_of_reach, unit
 from repro.report.table import CHANCE, Cell, Interval, Number, Table
@@ -18,6 +31,7 @@ def tables(summary: dict[str, Any]) -> list[Table]:
     """Every table the summary has the data for, the outcome first."""
     makers = (
         outcome,
+        failed.table,
         contrasts,
         registered.table,
         noise.table,

@@ -6,7 +6,7 @@ import textwrap
 from statistics import mean
 from typing import Any
 
-from repro.report import agreement, evolution, mirror, registered
+from repro.report import agreement, evolution, failed, mirror, registered
 from repro.report.outcomes import out_of_reach, unit
 from repro.report.run_tables import arm_values
 
@@ -24,6 +24,7 @@ def render(summary: dict[str, Any]) -> str:
     for text in [
         verdict["sentence"],
         *(f"- {reason}" for reason in verdict["reasons"]),
+        *failed.lines(summary),
         *registered.lines(summary),
         *out_of_reach(summary),
         *mirror.left_out(summary),

@@ -43,4 +43,4 @@ def stages(settings: Settings) -> Experiment:
                 masked["heads"] = heads.stage(replace(how, control_seed=seed), own, model, shared["corpus"])
             result = evaluate.masked_stage(settings.eval, own, shared["items"], shared["corpus"], model, masked.get("heads"))
             found[name][seed] = masked | {"evaluate": result}
-    return Experiment(shared, found)
+    return Experiment(shared, found, apart=True)

@@ -10,7 +10,7 @@ def stages(settings: Settings) -> Experiment:
     """``arms[name][seed]``: "selection". The corpus is exported with its text."""
     shared = arms.with_scores(settings)
     seed = settings.exp.seeds[0]
-    selections = {name: arms.selected(settings, shared, name, seed) for name in settings.exp.arms}
+    selections = {name: arms.selected(settings, shared, name, seed, scored=True) for name in settings.exp.arms}
     scores = {stage.inputs["scores"].fingerprint: stage.inputs["scores"] for stage in selections.values()}
     require(
         len(scores) == 1,
