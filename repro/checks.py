@@ -101,7 +101,7 @@ def domains(settings: Settings, experiment: Experiment, corpus: Path) -> list[st
     for name, by_seed in experiment.trained().items():
         arm = settings.exp.arms[name]
         budget = replace(settings.budget, **arm.budget | arm.select.budget)
-        if arm.mixture.kind == "add" or "match" in arm.select.params:
+        if arm.mixture.kind == "add" or arm.select.match:
             continue  # trained on all documents too, or given the size of another arm
         dispensable = all("selection" in stages for stages in by_seed.values())
         share = Fraction(repr(budget.share)) if budget.scope == "domain" else 1

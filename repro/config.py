@@ -320,6 +320,7 @@ class Select:
     selector: str = "all"
     params: dict[str, Any] = field(default_factory=dict)
     budget: dict[str, Any] = field(default_factory=dict)  # overrides of the experiment's budget
+    match: str | None = None  # another arm, whose tokens of each domain are selected instead of the budget's share
 
     def __post_init__(self) -> None:
         known = [f.name for f in fields(Budget)]

@@ -47,7 +47,7 @@ def _arm(settings: Settings, arm: Arm) -> str:
 def _documents(settings: Settings, arm: Arm) -> str:
     if arm.select.selector == "all":
         return "all documents"
-    if "match" in arm.select.params:
+    if arm.select.match:
         kind = "random subset" if arm.select.selector == "random" else f"subset by {_selector(settings, arm)}"
         return f"a {kind} of the same tokens and repeats"
     budget = {**vars(settings.budget), **arm.budget, **arm.select.budget}

@@ -61,6 +61,7 @@ def _selects(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {
         "selector": arm["select"]["selector"],
         "params": arm["select"].get("params") or {},
+        **({"match": arm["select"]["match"]} if arm["select"].get("match") else {}),
         "mixture": {"kind": "alone", "weight": 1, "full": 1, **arm["mixture"]},
         "equal_passes": arm["equal_passes"],
         **{key: budget[key] for key in ("share", "unit", "scope", "length_bins", "within_group")},

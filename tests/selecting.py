@@ -93,11 +93,18 @@ def select(
     mixture: Mixture | None = None,
     seed: int = 0,
     reference: Stage | None = None,
+    match: str | None = None,
     **budget: object,
 ) -> tuple[dict[str, int], dict]:
     """Run a selection stage: {doc_id: repeats} and selection.json."""
     s = stage(
-        Select(selector, params or {}), mixture or Mixture(), Budget(**budget), seed, made["corpus"], made["scores"], reference
+        Select(selector, params or {}, match=match),
+        mixture or Mixture(),
+        Budget(**budget),
+        seed,
+        made["corpus"],
+        made["scores"],
+        reference,
     )  # type: ignore[arg-type]
     store = Store(work)
     for one in s.ancestors():

@@ -67,7 +67,7 @@ def selected(settings: Settings, shared: dict[str, Stage], name: str, seed: int,
     """What an arm selects with a seed; with ``scored`` from scores, even if it reads none of their losses."""
     arm = settings.exp.arms[name]
     reference = None
-    if other := arm.select.params.get("match"):  # a control that matches the tokens per domain of another arm
+    if other := arm.select.match:  # a control that matches the tokens per domain of another arm
         require(
             other != name and other in settings.exp.arms,
             f"arm {name!r} matches {other!r}; did you mean {nearest(other, set(settings.exp.arms) - {name})}?",

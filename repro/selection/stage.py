@@ -43,11 +43,11 @@ def stage(
             budget.frozen is None, f"select {select.selector!r} matches another selection's tokens; leave out budget.frozen"
         )
     require(
-        ("match" in select.params) == (reference is not None),
-        f"select {select.selector!r}: params.match names the arm whose tokens per domain are matched, and needs that arm",
+        (select.match is not None) == (reference is not None),
+        f"select {select.selector!r}: match names the arm whose tokens per domain are matched, and needs that arm",
     )
     seed = seed if getattr(selectors.load(select.selector), "SEEDED", False) else 0
-    params = {key: value for key, value in select.params.items() if key != "match"}
+    params = select.params
     settings = {
         "selector": select.selector,
         "params": selectors.identity(select.selector, params),

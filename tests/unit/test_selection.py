@@ -81,7 +81,7 @@ def test_random_control_matches_the_tokens_of_a_selection_of_documents(tmp_path)
     )
     ours, _ = select(tmp_path, made, mixture=Mixture("add"), share=0.2, unit="documents")
     control, record = select(
-        tmp_path, made, "random", {"match": "x"}, Mixture("add"), reference=treatment, share=0.2, unit="documents"
+        tmp_path, made, "random", None, Mixture("add"), reference=treatment, match="x", share=0.2, unit="documents"
     )
     wanted, got = tokens(rows, chosen(ours, 1)), tokens(rows, chosen(control, 1))
     plain = tokens(rows, chosen(select(tmp_path, made, "random", share=0.2, unit="documents")[0]))
@@ -274,8 +274,7 @@ def test_a_new_selector_is_one_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", options("select"))
 def test_every_shipped_option_names_a_selector_with_its_parameters(name):
     option = read_option("select", name)
-    params = {k: v for k, v in option.get("params", {}).items() if k != "match"}
-    selectors.check(option["selector"], params)
+    selectors.check(option["selector"], option.get("params", {}))
     Budget(**option.get("budget", {}))
 
 

@@ -102,11 +102,11 @@ def test_unknown_names_are_answered_with_the_nearest(tmp_path):
 def test_matching_needs_the_other_selection_and_tokens_that_are_there(tmp_path):
     rows = documents()
     made = artifacts(rows)
-    refused("params.match names the arm", tmp_path, made, "random", {"match": "treatment"})
+    refused("match names the arm", tmp_path, made, "random", match="treatment")
     other = artifacts([{**r, "n_tokens_doc": 40 * r["n_tokens_doc"]} for r in rows])
     treatment = stage(Select("attention_influence"), Mixture(), Budget(0.5), 0, other["corpus"], other["scores"])
-    refused("tokens, fewer than the", tmp_path, made, "random", {"match": "treatment"}, reference=treatment)
-    refused("leave out budget.length_bins", tmp_path, made, "random", {"match": "t"}, reference=treatment, length_bins=2)
+    refused("tokens, fewer than the", tmp_path, made, "random", match="treatment", reference=treatment)
+    refused("leave out budget.length_bins", tmp_path, made, "random", match="t", reference=treatment, length_bins=2)
 
 
 def test_imported_scores(tmp_path):

@@ -46,7 +46,7 @@ def stages(settings: Settings) -> Experiment:
 
 def ranking_stage(select: Select, seed: int, corpus: Stage, scores: Stage) -> Stage:
     """``ranking.parquet``: what a selector says of every training document (doc_id, domain, group, priority)."""
-    given = {key: value for key, value in select.params.items() if key != "match"}
+    given = select.params
     seed = seed if getattr(selectors.load(select.selector), "SEEDED", False) else 0
     settings = {"selector": select.selector, "params": selectors.identity(select.selector, given), "seed": seed}
     inputs = {"corpus": corpus, "scores": scores} | priority.stages(select.selector, given, corpus)

@@ -44,7 +44,7 @@ def describe_stage(s: Analysis, select: Select, seed: int, selection: Stage) -> 
     """``profile.json``, ``ranking.parquet``, ``words.parquet`` and ``sample.parquet`` (embedded documents) of one selection."""
     from repro.experiments.analyse import embeddings
 
-    params = {key: value for key, value in select.params.items() if key != "match"}
+    params = select.params
     seed = seed if getattr(selectors.load(select.selector), "SEEDED", False) else 0
     settings = {key: value for key, value in asdict(s).items() if key not in ("clusters", "embedder", "revision")}
     settings |= {

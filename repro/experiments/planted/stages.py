@@ -63,7 +63,7 @@ def planted_stage(corpus_settings: Corpus, given: dict[str, Any], max_tokens: in
 
 def found_stage(select: Select, seed: int, corpus: Stage, scores: Stage) -> Stage:
     """``found.json``: the AUROC of each kind over real text for one selector, in all domains together and in each."""
-    given = {key: value for key, value in select.params.items() if key != "match"}
+    given = select.params
     seed = seed if getattr(selectors.load(select.selector), "SEEDED", False) else 0
     settings = {"selector": select.selector, "params": selectors.identity(select.selector, given), "seed": seed}
     inputs = {"corpus": corpus, "scores": scores} | priority.stages(select.selector, given, corpus)
