@@ -8,10 +8,10 @@ import torch
 from gguf_files import ARCHITECTURES, model_of, write
 
 from repro.config import Proxy, SettingError, compose
-from repro.plan import proxy_parameters
 from repro.proxy import gguf
 from repro.proxy import stage as proxy_stage
 from repro.proxy.load import load
+from repro.proxy.stage import parameters as proxy_parameters
 from repro.store import Store, read_json
 
 
