@@ -833,7 +833,7 @@ def compose(arguments: list[str], planning: bool = False) -> Settings:
         require(bool(separator), f"{argument!r} is not a setting; write group=option or key.path=value")
         require(
             not value or given.setdefault(key, value) == value,
-            f"{key}={given[key]} and {argument}: one of them would have no effect",
+            f"{key}={given.get(key)} and {argument}: one of them would have no effect",
         )
         if key in (*GROUPS, "exp", "scale"):
             chosen[key] = value
