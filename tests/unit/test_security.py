@@ -5,6 +5,7 @@ import html.parser
 import io
 import json
 import re
+import struct
 import tarfile
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from repro import secrecy
 from repro.config import Corpus, SettingError, as_file_name, compose
 from repro.corpus import blobs, files
 from repro.evaluate import code, tasks
+from repro.proxy import gguf
 from repro.report import build
 from repro.report.interactive import to_plotly
 from repro.report.plots import Panel, Plot, Series, Words
@@ -183,6 +185,22 @@ def test_a_value_that_stands_in_every_row_is_not_held_so_often(tmp_path, monkeyp
     )
     found = files.stream(Corpus(kind="files", paths=[str(path)], domain_from="constant", domain="d"))
     assert len(next(found).text) == 1 << 20 and 0 < max(held) <= 8
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        struct.pack("<IIQ", 9, 0, 1 << 40),  # a list of bytes
+        struct.pack("<IIQ", 9, 8, 1 << 40),  # of texts
+        struct.pack("<IIQ", 9, 9, 1 << 40) + struct.pack("<IQ", 9, 1 << 40) * 50,  # of lists of lists
+        struct.pack("<IQ", 8, 1 << 60),  # a text
+    ],
+)
+def test_a_gguf_header_that_promises_more_than_the_file_is_refused(field, tmp_path):
+    path = tmp_path / "bomb.gguf"
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 1, 1) + struct.pack("<Q", 3) + b"a.b" + field)
+    with pytest.raises(SettingError, match="cut short or damaged"):
+        gguf.header(path)
 
 
 # Code
