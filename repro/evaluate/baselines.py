@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from repro import parquet
 from repro.config import Eval
 from repro.cost import BYTES_PER_TOKEN, STARTED, WORDS_COUNTED, Cost, Known
 from repro.store import Context, Stage, atomic, write_json
@@ -48,7 +49,8 @@ def run(ctx: Context, limits: dict[str, int | None]) -> None:
     """Count the corpus, then score the pairs of every entry."""
     from repro.evaluate import minimal_pairs, ngrams, tasks
 
-    plans = {entry: tasks.plan(entry, ctx.inputs["items"]) for entry in limits}
+    # Definitions are read here as text, none of their functions is called.
+    plans = {entry: tasks.plan(entry, ctx.inputs["items"], allow_task_code=True) for entry in limits}
     found = {entry: plan for entry, plan in plans.items() if minimal_pairs.recognises(plan)}
     missing = {name: minimal_pairs.absent(plan, ctx.inputs["items"]) for name, plan in plans.items() if name not in found}
     documents = list(sample(ctx.inputs["corpus"], BYTES)) if found else []
@@ -90,14 +92,12 @@ def _scored(path: Path, pairs: Sequence[tuple[str, str, int, dict[str, Any]]], s
 
 def sample(corpus: Path, most: int) -> Iterator[str]:
     """Texts of the training split, about ``most`` bytes of them, documents drawn by a hash of their ids."""
-    import polars as pl
-
     from repro.corpus.documents import shards
 
     paths = shards(corpus)
-    total = sum(pl.read_parquet(path, columns=["n_bytes"])["n_bytes"].sum() for path in paths)
+    total = sum(parquet.read(path, ["n_bytes"])["n_bytes"].sum() for path in paths)
     limit = min(1.0, most / total) * 2**64 if total else 0
     for path in paths:
-        for ident, text in pl.read_parquet(path, columns=["doc_id", "text"]).iter_rows():
+        for ident, text in parquet.read(path, ["doc_id", "text"]).iter_rows():
             if int.from_bytes(hashlib.sha256(ident.encode()).digest()[:8], "big") < limit:
                 yield text

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.report import figures, run_tables
+from repro.tracking import wandb_settings
 
 
 def log(run_dir: Path, summary: dict[str, Any], mode: str) -> int:
@@ -28,7 +29,7 @@ def log(run_dir: Path, summary: dict[str, Any], mode: str) -> int:
         "group": summary["experiment"],
         "dir": str(run_dir),
         "reinit": "create_new",
-        "settings": wandb.Settings(console="off", x_disable_stats=True),
+        "settings": wandb_settings(),
     }
     stages = figures.artifacts(summary)
     names = {stage["fingerprint"]: f"{stage['stage']}-{stage['fingerprint'][:8]}" for stage in stages}
