@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("b", type=Path, metavar="RUN_B")
     parsed = parser.parse_args(arguments)
     try:
-        from repro.report import summary
+        from repro.outcomes import summary
 
         print(report(summary.read(parsed.a), summary.read(parsed.b)))
     except SettingError as error:
@@ -51,8 +51,8 @@ def outcomes(a: dict[str, Any], b: dict[str, Any]) -> Any:
     """Every metric of every arm the runs share: B minus A, paired by seed where two seeds or more are shared."""
     from statistics import mean
 
-    from repro.analysis.statistics import compare
-    from repro.report.outcomes import metrics, seed_values
+    from repro.outcomes.compare import metrics, seed_values
+    from repro.outcomes.statistics import compare
     from repro.report.table import CHANCE, Interval, Number, Table
 
     rows: list[list[Any]] = []

@@ -12,12 +12,13 @@ from dataclasses import dataclass, fields, replace
 from math import prod
 from pathlib import Path
 
-from repro import checks, device, passes, registration
+from repro import checks, device, passes
 from repro.analysis.planted import KINDS
 from repro.config import Proxy, Settings
 from repro.corpus.sources import expected_domains, expected_tokens
 from repro.evaluate.cost import work
 from repro.experiment import Experiment, build
+from repro.outcomes import registration
 from repro.plan_cuts import unread
 from repro.pretrain import cost
 from repro.store import Stage, Store, read_json

@@ -69,9 +69,10 @@ def run(settings: Settings) -> Path:
 
 
 def _run(settings: Settings) -> Path:
-    from repro import checks, registration
+    from repro import checks
     from repro.device import device_of
     from repro.experiment import build
+    from repro.outcomes import registration
     from repro.store import Store, digest
 
     started = time.monotonic()

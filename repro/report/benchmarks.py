@@ -7,7 +7,7 @@ from collections.abc import Callable
 from statistics import mean
 from typing import Any
 
-from repro.report.outcomes import ACCURACIES, interval, metrics
+from repro.outcomes.compare import ACCURACIES, interval, metrics
 from repro.report.plots import Panel, Plot, Series
 from repro.report.table import CHANCE, Cell, Interval, Number, Table
 

@@ -16,13 +16,14 @@ def build(run_dir: Path, settings: Settings, store: Store, stages: Mapping[str, 
     ``stages``: "corpus", "proxy", "heads", "score", "items", "tokens" and ``arms[arm][seed]`` with "selection", "pretrain" and
     "evaluate"; any may be absent. Returns the sealed summary.
     """
-    from repro.report import documents, outcomes, registered, summary
-    from repro.report.collect import collect
+    from repro.outcomes import compare as outcomes
+    from repro.outcomes import documents, registration, summary
+    from repro.outcomes.collect import collect
 
     found = collect(settings, store, stages)
     variances = {(c.treatment, c.control): _item_variances(store, stages, found, c) for c in settings.exp.contrasts}
-    collected = outcomes.judge(found, settings.exp.contrasts, variances) | {"registration": registered.record(settings)}
-    collected["registration"]["conclusion"] = registered.concluded(collected)
+    collected = outcomes.judge(found, settings.exp.contrasts, variances) | {"registration": registration.record(settings)}
+    collected["registration"]["conclusion"] = registration.concluded(collected)
     if "score" in stages and "corpus" in stages:
         folders = store.path(stages["corpus"]), store.path(stages["score"])
         if store.whole(stages["corpus"]):  # a pack carries no text
@@ -41,7 +42,7 @@ def _item_variances(
     store: Store, stages: Mapping[str, Any], collected: Mapping[str, Any], contrast: Contrast
 ) -> dict[str, float]:
     """What the choice of items contributes to each metric's difference, from the evaluations of the seeds both arms have."""
-    from repro.report.items import item_variances
+    from repro.outcomes.items import item_variances
 
     sides = (contrast.treatment, contrast.control)
     ours, theirs = (stages.get("arms", {}).get(arm, {}) for arm in sides)

@@ -37,8 +37,8 @@ def tables(summary: dict[str, Any]) -> list[Table]:
 
 
 def _row(summary: dict[str, Any], name: str, whole: str) -> list[Cell] | None:
-    from repro.analysis.statistics import compare
-    from repro.report.outcomes import seed_values
+    from repro.outcomes.compare import seed_values
+    from repro.outcomes.statistics import compare
 
     spent = {arm: _training_flops(summary, arm) for arm in (name, whole)}
     if None in spent.values():

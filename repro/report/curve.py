@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from statistics import mean, stdev
 from typing import Any
 
-from repro.report.outcomes import metrics as common_metrics
-from repro.report.outcomes import seed_values
+from repro.outcomes.compare import metrics as common_metrics
+from repro.outcomes.compare import seed_values
 from repro.report.plots import Panel, Plot, Series
 
 BLIMP = "blimp/acc"
@@ -136,7 +136,7 @@ def _line(name: str, x: list[float], values: list[list[float]]) -> Series:
 
 def with_intervals(name: str, x: list[float], values: list[list[float]]) -> Series:
     """A line of means over seeds in a band of t-intervals; of one seed the band has no width."""
-    from repro.analysis.statistics import half_width
+    from repro.outcomes.statistics import half_width
 
     half = [half_width(stdev(v), len(v), 0.0) if len(v) > 1 else 0.0 for v in values]
     means = [mean(v) for v in values]

@@ -58,6 +58,6 @@ def _guessing(cell: dict[str, Any]) -> str:
 
 
 def _lower(metric: str) -> bool:
-    from repro.report.collect import lower_is_better
+    from repro.outcomes.collect import lower_is_better
 
     return lower_is_better(metric)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import mean
 from typing import Any
 
-from repro.report.outcomes import evaluated
+from repro.outcomes.compare import evaluated
 from repro.report.table import Cell, Number, Table
 
 COVERS = (

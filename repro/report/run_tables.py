@@ -5,9 +5,9 @@ from __future__ import annotations
 from statistics import mean
 from typing import Any
 
+from repro.outcomes.compare import evaluated, out_of_reach, unit
 from repro.report import agreement, benchmarks, compute, cuts, endpoint, evolution, mirror, noise, planted, registered, selected
 from repro.report.figures import artifacts, selected_shares
-from repro.report.outcomes import evaluated, out_of_reach, unit
 from repro.report.table import CHANCE, Cell, Interval, Number, Table
 
 POWER = "could see: the smallest true difference that this many seeds with this spread see with 80 % power."

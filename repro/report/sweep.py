@@ -6,8 +6,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from repro.analysis.statistics import half_width
-from repro.report import plots, summary
+from repro.outcomes import summary
+from repro.outcomes.statistics import half_width
+from repro.report import plots
 from repro.report.plots import Panel, Plot, Series
 from repro.report.run_tables import POWER, arm_values
 from repro.report.table import Cell, Interval, Number, Table

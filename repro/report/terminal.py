@@ -6,8 +6,8 @@ import textwrap
 from statistics import mean
 from typing import Any
 
+from repro.outcomes.compare import out_of_reach, unit
 from repro.report import agreement, evolution, mirror, registered
-from repro.report.outcomes import out_of_reach, unit
 from repro.report.run_tables import arm_values
 
 WIDTH = 100

@@ -5,8 +5,9 @@ import pytest
 from scipy import stats
 
 from repro import compare
-from repro.report import outcomes, summary
-from repro.report.collect import collect
+from repro.outcomes import compare as outcomes
+from repro.outcomes import summary
+from repro.outcomes.collect import collect
 
 
 def sealed(folder, change=lambda settings: None, **kwargs):

@@ -13,23 +13,11 @@ import polars
 import pytest
 from scipy import stats
 
-from repro.analysis.statistics import paired_item_variance
 from repro.config import SettingError
-from repro.report import (
-    build,
-    collect,
-    compute,
-    documents,
-    figures,
-    interactive,
-    items,
-    outcomes,
-    page,
-    plots,
-    run_tables,
-    summary,
-    terminal,
-)
+from repro.outcomes import collect, documents, items, summary
+from repro.outcomes import compare as outcomes
+from repro.outcomes.statistics import paired_item_variance
+from repro.report import build, compute, figures, interactive, page, plots, run_tables, terminal
 from repro.store import digest
 
 

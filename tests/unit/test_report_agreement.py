@@ -3,8 +3,12 @@
 import fabricated
 import pytest
 
-from repro.report import agreement, evolution, figures, interactive, outcomes, paper_figures, paper_tables, plots, summary
-from repro.report.collect import collect
+from repro.outcomes import compare as outcomes
+from repro.outcomes import summary
+from repro.outcomes.collect import collect
+from repro.paper import figures as paper_figures
+from repro.paper import tables as paper_tables
+from repro.report import agreement, evolution, figures, interactive, plots
 
 
 def estimate(value):

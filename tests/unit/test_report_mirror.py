@@ -9,8 +9,12 @@ from scipy import stats
 from repro import experiment
 from repro.config import compose
 from repro.heads import controls
+from repro.outcomes import compare as outcomes
+from repro.outcomes import summary
+from repro.paper import claims
+from repro.paper import tables as paper_tables
 from repro.plan import DAMAGE_TOKENS, estimate_stage
-from repro.report import build, claims, mirror, outcomes, paper_tables, run_tables, summary, terminal
+from repro.report import build, mirror, run_tables, terminal
 from repro.report.table import Interval
 
 

@@ -4,8 +4,12 @@ import fabricated
 import pytest
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
-from repro.report import interactive, outcomes, paper_figures, paper_tables, plots, selected, summary
-from repro.report.collect import collect
+from repro.outcomes import compare as outcomes
+from repro.outcomes import summary
+from repro.outcomes.collect import collect
+from repro.paper import figures as paper_figures
+from repro.paper import tables as paper_tables
+from repro.report import interactive, plots, selected
 
 
 @pytest.fixture(scope="module")

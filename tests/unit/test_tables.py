@@ -13,8 +13,14 @@ from scipy import stats
 
 from repro import tables
 from repro.config import SettingError
-from repro.report import build, claims, outcomes, paper, paper_figures, paper_tables, readme, summary
-from repro.report.collect import collect
+from repro.outcomes import compare as outcomes
+from repro.outcomes import summary
+from repro.outcomes.collect import collect
+from repro.paper import claims, readme
+from repro.paper import figures as paper_figures
+from repro.paper import printed as paper
+from repro.paper import tables as paper_tables
+from repro.report import build
 from repro.report.table import Interval, Number, Table
 
 ROOT = Path(__file__).resolve().parents[2]

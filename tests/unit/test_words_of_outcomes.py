@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from repro.analysis.statistics import AFTER_CORRECTION, direction, verdict
+from repro.outcomes.statistics import AFTER_CORRECTION, direction, verdict
 
 
 @pytest.mark.parametrize("design", ["train", "mirror"])

@@ -77,7 +77,7 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> dict
 
 def _baselines(store: Store, stage: Stage, arms: Mapping[str, Mapping[int, Mapping[str, Stage]]]) -> dict[str, Any]:
     """What the baselines score, and by how much the models of each arm are ahead of them (``over``)."""
-    from repro.report.items import over_baseline
+    from repro.outcomes.items import over_baseline
 
     folder = store.path(stage)
     found = read_json(folder / "baselines.json")

@@ -8,7 +8,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from repro.config import Contrast, as_dict, require
-from repro.report.collect import lower_is_better, misses
+from repro.outcomes.collect import lower_is_better, misses
 from repro.store import finite
 
 SEEDS, DOCUMENTS, SOURCES = 3, 200, 3  # a verdict needs as many seeds, selected documents and source groups a domain
@@ -21,7 +21,7 @@ Variances = Mapping[tuple[str, str], Mapping[str, float]]  # (treatment, control
 
 def judge(summary: dict[str, Any], contrasts: Sequence[Contrast], variances: Variances | None = None) -> dict[str, Any]:
     """The summary with ``comparisons``, each arm's ``at_chance`` metrics, the ``verdict``, and the ``noise`` of a pilot."""
-    from repro.report.noise import noise
+    from repro.outcomes.noise import noise
 
     drawn_alike = next((as_dict(c) for c in contrasts if c.noise), None)
     contrasts = [contrast for contrast in contrasts if not contrast.noise]
@@ -87,7 +87,7 @@ def interval(arm: dict[str, Any], metric: str) -> tuple[float, float, float] | N
     It takes in the items (mean of the models' own standard errors, which share the items; of BLiMP the paradigms) and the
     spread over seeds, as those of differences do.
     """
-    from repro.analysis.statistics import few, half_width
+    from repro.outcomes.statistics import few, half_width
 
     cells = [row["metrics"][metric] for row in evaluated(arm).values()]
     values = [cell["value"] for cell in cells]
@@ -136,7 +136,7 @@ def compare_arms(summary: dict[str, Any], contrast: Contrast, variances: Mapping
     ``low``, ``high``, ``p`` and ``detectable`` are ``None`` with one seed. Perplexities are left out: bits per byte say the
     same, and a mean of exponentials over small models is noise.
     """
-    from repro.analysis.statistics import compare
+    from repro.outcomes.statistics import compare
 
     tasks = summary.get("averaged", [])
     if tasks and all(metric in variances for metric in tasks):
@@ -185,7 +185,7 @@ def holm(rows: list[dict[str, Any]], endpoint: str) -> None:
     """Holm's correction over everything secondary that is shown: the primary contrast's other metrics, and the other contrasts
     on the endpoint. Metrics at chance and parts of a benchmark take no part. In place.
     """
-    from repro.analysis import statistics
+    from repro.outcomes import statistics
 
     shown = [r for r in rows if r["primary"] != (r["metric"] == endpoint) and not r["at_chance"] and not r.get("exploratory")]
     family = {f"{r['treatment']}/{r['control']}/{r['metric']}": r for r in shown}
@@ -208,11 +208,11 @@ def out_of_reach(summary: dict[str, Any]) -> list[str]:
 
 
 def in_words(summary: dict[str, Any], row: dict[str, Any], reasons: Sequence[str] | None = None) -> str:
-    """The verdict on one comparison of a run (``repro.analysis.statistics.verdict``); at chance there is none.
+    """The verdict on one comparison of a run (``repro.outcomes.statistics.verdict``); at chance there is none.
 
     ``reasons`` against a verdict are, of a finished summary, those that it records.
     """
-    from repro.analysis import statistics
+    from repro.outcomes import statistics
 
     if row["at_chance"]:
         return "at chance"
@@ -266,7 +266,7 @@ def shortfalls(summary: dict[str, Any], primary: dict[str, Any]) -> list[str]:
 def _unmatched(summary: dict[str, Any], primary: dict[str, Any]) -> list[str]:
     """Arms whose scores come from control heads that do not hurt ordinary text as they should.
 
-    Where the proxy itself is masked, such draws are no seeds to begin with (``repro.report.collect``).
+    Where the proxy itself is masked, such draws are no seeds to begin with (``repro.outcomes.collect``).
     """
     arms = (primary["treatment"], primary["control"])
     missed = {arm: sum(misses(row.get("masked", {})) for row in summary["arms"][arm]["seeds"].values()) for arm in arms}
@@ -292,7 +292,7 @@ def _measured(row: dict[str, Any]) -> str:
 
 
 def _concluded(row: dict[str, Any], summary: dict[str, Any]) -> str:
-    from repro.analysis.statistics import AFTER_CORRECTION, direction
+    from repro.outcomes.statistics import AFTER_CORRECTION, direction
 
     over = f"{row['seeds']} {unit(summary)}"
     interval = f"{row['difference']:+.4f} (95 % interval {row['low']:+.4f} to {row['high']:+.4f}, {over})"
@@ -324,7 +324,7 @@ def _described(summary: dict[str, Any]) -> str:
 
         return {"agree": agreement, "evolve": evolution, "planted": planted}[summary["kind"]].sentence(summary)
     if "noise" in summary:
-        from repro.report import noise
+        from repro.outcomes import noise
 
         return noise.sentence(summary)
     return "No primary contrast was named, so nothing is concluded."

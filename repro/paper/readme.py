@@ -7,11 +7,11 @@ from pathlib import Path
 from statistics import stdev
 from typing import Any
 
-from repro.analysis.statistics import detectable
+from repro.outcomes.compare import in_words
+from repro.outcomes.statistics import detectable
+from repro.paper.tables import Result
 from repro.report.figures import artifacts
-from repro.report.outcomes import in_words
 from repro.report.page import command
-from repro.report.paper_tables import Result
 from repro.report.plots import Panel, Plot, Series
 from repro.store import atomic
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from repro.report import mirror, paper, selected, summary
-from repro.report.outcomes import seed_values
+from repro.outcomes import summary
+from repro.outcomes.compare import seed_values
+from repro.paper import printed as paper
+from repro.report import mirror, selected
 from repro.report.run_tables import CHANCE_NOTE, POWER
 from repro.report.table import CHANCE, NOT_RUN, Cell, Interval, Number, Table
 from repro.store import finite
@@ -102,7 +104,7 @@ def gap_columns(name: str = "difference") -> list[str]:
 
 def difference(result: Result, treatment: str, control: str, metrics: list[str], scale: float = 1.0, digits: int = 2) -> Gap:
     """Treatment minus control, paired by seed; without two seeds there is no interval."""
-    from repro.analysis.statistics import compare
+    from repro.outcomes.statistics import compare
 
     ours, theirs = values(result, treatment, metrics), values(result, control, metrics)
     if not set(ours) & set(theirs):

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def item_variances(pairs: Sequence[tuple[Path, Path]]) -> dict[str, float]:
-    """{metric: variance of the mean difference over items}, for ``repro.analysis.statistics.compare``.
+    """{metric: variance of the mean difference over items}, for ``repro.outcomes.statistics.compare``.
 
     ``pairs`` are (treatment, control) folders of finished evaluations, one pair a seed. Items are matched by task and index,
     texts by source and index. A metric of a group of tasks is taken over all its items.
     """
-    from repro.analysis.statistics import paired_item_variance
+    from repro.outcomes.statistics import paired_item_variance
 
     found: dict[str, float] = {}
     for name, read in (("items.parquet", _items), ("texts.parquet", _texts)):
@@ -35,7 +35,7 @@ def over_baseline(models: Sequence[Path], baseline: Path) -> dict[str, dict[str,
 
     95 % intervals over seeds and items (or their clusters); of one seed the interval takes in the items only.
     """
-    from repro.analysis.statistics import cluster_means, half_width, paired_item_variance
+    from repro.outcomes.statistics import cluster_means, half_width, paired_item_variance
     from repro.store import finite
 
     found = {}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from repro.analysis import statistics
-from repro.report import paper
-from repro.report.collect import lower_is_better
-from repro.report.outcomes import DOCUMENTS, SEEDS, SOURCES, in_words
-from repro.report.paper_tables import (
+from repro.outcomes import statistics
+from repro.outcomes.collect import lower_is_better
+from repro.outcomes.compare import DOCUMENTS, SEEDS, SOURCES, in_words
+from repro.paper import printed as paper
+from repro.paper.tables import (
     BASELINE,
     MASKED,
     MATCHED,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from repro.report import evolution, figures, paper, selected
-from repro.report.paper_tables import BASELINE, Result, columns_of
+from repro.paper import printed as paper
+from repro.paper.tables import BASELINE, Result, columns_of
+from repro.report import evolution, figures, selected
 from repro.report.plots import Plot
 
 WANTED = {

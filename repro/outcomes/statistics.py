@@ -20,6 +20,8 @@ from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import ndtri, stdtr, stdtrit
 
+from repro.evaluate.clusters import cluster_means
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -97,26 +99,6 @@ def _normal_effect(level: float, power: float = 0.8) -> float:
     return float(ndtri(0.5 + level / 2) + ndtri(power))
 
 
-def cluster_means(values: np.ndarray, clusters: Sequence[Hashable]) -> np.ndarray:
-    """(..., items) to (..., clusters): the mean of every cluster, in the order in which they come."""
-    names = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
-    index = np.array([names[name] for name in clusters])
-    member = np.eye(len(names))[index] if len(names) else np.zeros((0, 0))
-    return values @ member / member.sum(axis=0)
-
-
-def clustered(values: np.ndarray, clusters: Sequence[Hashable]) -> tuple[float, float | None, int]:
-    """Mean of the clusters' means, its standard error over clusters (``None`` with one) and their number.
-
-    For items that are drawn in groups: the pairs of a BLiMP paradigm come from one template, so another sample of grammar would
-    bring other paradigms. Treating 13,400 pairs as independent gives intervals several times too narrow. The interval is
-    Student's with one degree of freedom less than there are clusters.
-    """
-    means = cluster_means(np.asarray(values, dtype=np.float64), clusters)
-    n = len(means)
-    return float(means.mean()), float(means.std(ddof=1) / math.sqrt(n)) if n > 1 else None, n
-
-
 def paired_item_variance(differences: np.ndarray, clusters: Sequence[Hashable] | None = None) -> float:
     """Variance of a benchmark's mean difference that comes from the items drawn.
 
@@ -124,7 +106,8 @@ def paired_item_variance(differences: np.ndarray, clusters: Sequence[Hashable] |
     questions themselves contribute; the noise of (seed, item) in those averages is subtracted, at least to zero, because
     the interval over seeds holds it already. With few items the variance is raised so that normal quantiles act as Student's.
 
-    ``clusters`` names what each item was drawn with; the clusters' means are then what was drawn, as in :func:`clustered`. One
+    ``clusters`` names what each item was drawn with; the clusters' means are then what was drawn, as in
+    :func:`repro.evaluate.clusters.clustered`. One
     cluster says nothing about others: infinity.
     """
     if clusters is not None:
