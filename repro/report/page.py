@@ -17,6 +17,7 @@ NO_INTERVAL = "One seed gives no interval, and a table without intervals is not 
 LEVELS = (0.1, 0.5, 1.0, 3.0)  # nats a token's loss rises before it gets the next colour
 
 
+Section = tuple[str, str, list[tuple[str, Any]]]  # id, title, blocks: ("table" | "folded" | "figure" | "text", content)
 Examples = dict[str, list[dict[str, Any]]]  # domain -> documents, highest score first
 
 
@@ -85,10 +86,8 @@ def _effect(summary: dict[str, Any]) -> str | None:
     )
 
 
-def _sections(
-    summary: dict[str, Any], tables: dict[str, Table], plots: dict[str, Plot]
-) -> list[tuple[str, str, list[tuple[str, Any]]]]:
-    """(id, title, blocks), a block being ("table" | "folded" | "figure" | "text", content); empty sections are left out."""
+def _sections(summary: dict[str, Any], tables: dict[str, Table], plots: dict[str, Plot]) -> list[Section]:
+    """The page in order; empty sections are left out."""
     plan: list[tuple[str, str, list[str]]] = [
         (
             "outcome",
@@ -111,6 +110,7 @@ def _sections(
             ],
         ),
         ("registered", "Stated before the run", ["table registered"]),
+        ("planted", "What each selector finds", ["figure planted", "table planted", "table repeated"]),
         ("agreement", "How far scores agree", ["figure agreement", "table agreement"]),
         (
             "evolution",
@@ -152,4 +152,12 @@ def _sections(
                 blocks.append((kind, found))
         if blocks:
             result.append((identity, title, blocks))
-    return result
+    return [*result, *_rest(result, tables, plots)]
+
+
+def _rest(sections: list[Section], tables: dict[str, Table], plots: dict[str, Plot]) -> list[Section]:
+    """What no section names stands at the end: nothing that a run found is left off its page."""
+    named = {id(block) for _, _, blocks in sections for _, block in blocks}
+    blocks: list[tuple[str, Any]] = [("figure", plot) for plot in plots.values() if id(plot) not in named]
+    blocks += [("table", table) for table in tables.values() if id(table) not in named]
+    return [("more", "More of what was found", blocks)] if blocks else []
