@@ -167,6 +167,49 @@ def compare_arms(summary: dict[str, Any], contrast: Contrast, variances: Mapping
     return rows
 
 
+def between(summary: dict[str, Any], treatment: str, control: str, metrics: Sequence[str]) -> dict[str, Any] | None:
+    """Difference of two arms of a finished run on ``metrics`` (their mean): the one interval that every table and figure shows.
+
+    ``difference``, ``low``, ``high``, ``detectable``, ``seeds`` and whether the run has ``compared`` them. Of one metric those
+    of the run's own comparison, turned where it has the arms the other way round; of several computed from their values and the
+    items' variances on record. Of two arms that the run does not compare those are not on record, and over seeds alone an
+    interval would be too narrow: ``low`` is ``None``. ``None`` where no seed has both.
+    """
+    from repro.outcomes.statistics import compare
+
+    sign, rows = _rows_between(summary, treatment, control)
+    if len(metrics) == 1 and (row := rows.get(metrics[0])) is not None:
+        ends = (row["low"], row["high"]) if sign > 0 or row["low"] is None else (-row["high"], -row["low"])
+        kept = {"detectable": row["detectable"], "seeds": row["seeds"], "compared": True}
+        return {"difference": sign * row["difference"], "low": ends[0], "high": ends[1], **kept}
+    sides = [[seed_values(summary["arms"][arm], metric) for metric in metrics] for arm in (treatment, control)]
+    shared = set.intersection(*(set(values) for side in sides for values in side))
+    if not shared:
+        return None
+    ours, theirs = ({seed: mean(values[seed] for values in side) for seed in sorted(shared)} for side in sides)
+    known = all(metric in rows for metric in metrics)
+    variance = sum(rows[m]["item_variance"] or 0.0 for m in metrics) / len(metrics) ** 2 if known else 0.0
+    found = compare(ours, theirs, variance)
+    ends = {key: finite(getattr(found, key)) if known else None for key in ("low", "high", "detectable")}
+    return {"difference": found.difference, **ends, "seeds": found.seeds, "compared": known}
+
+
+def _rows_between(summary: dict[str, Any], treatment: str, control: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    """{metric: comparison} of two arms, and -1 where the run compares them the other way round."""
+    for sign, sides in ((1, (treatment, control)), (-1, (control, treatment))):
+        rows = {r["metric"]: r for r in summary["comparisons"] if (r["treatment"], r["control"]) == sides}
+        if rows:
+            return sign, rows
+    return 1, {}
+
+
+def no_interval(found: dict[str, Any]) -> str:
+    """Why a difference (:func:`between`) has none."""
+    if not found["compared"]:
+        return "no interval (the run does not compare these arms)"
+    return f"no interval ({found['seeds']} seed{'s' * (found['seeds'] > 1)}, no spread)"
+
+
 def one_kind_of_device(contrast: Contrast, treatment: dict[str, Any], control: dict[str, Any]) -> None:
     """Refuse to pair models that were trained or evaluated on different kinds of device: the difference would be in it."""
     for seed, row in treatment["seeds"].items():

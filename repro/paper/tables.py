@@ -11,12 +11,11 @@ from statistics import mean
 from typing import Any
 
 from repro.outcomes import summary
-from repro.outcomes.compare import seed_values
+from repro.outcomes.compare import between, no_interval, seed_values
 from repro.paper import printed as paper
 from repro.report import mirror, selected
 from repro.report.run_tables import CHANCE_NOTE, POWER
 from repro.report.table import CHANCE, NOT_RUN, Cell, Interval, Number, Table
-from repro.store import finite
 
 BASELINE, TREATED, RANDOM = "full", "full_plus_attention_influence", "full_plus_random"  # arms of exp=paper_mixture
 SELECTED = "attention_influence"  # arm of exp=selection_30pct
@@ -103,20 +102,14 @@ def gap_columns(name: str = "difference") -> list[str]:
 
 
 def difference(result: Result, treatment: str, control: str, metrics: list[str], scale: float = 1.0, digits: int = 2) -> Gap:
-    """Treatment minus control, paired by seed; without two seeds there is no interval."""
-    from repro.outcomes.statistics import compare
-
-    ours, theirs = values(result, treatment, metrics), values(result, control, metrics)
-    if not set(ours) & set(theirs):
+    """Treatment minus control, paired by seed (:func:`repro.outcomes.compare.between`), times ``scale``."""
+    arms = result.summary["arms"]
+    there = treatment in arms and control in arms
+    row = between(result.summary, treatment, control, metrics) if there else None
+    if row is None:
         return Gap(NOT_RUN)
-    rows = {r["metric"]: r for r in result.summary["comparisons"] if (r["treatment"], r["control"]) == (treatment, control)}
-    row = rows.get(metrics[0]) if len(metrics) == 1 else None
-    if row is None:  # an average of several, or a contrast the run itself does not draw
-        variances = [rows[m]["item_variance"] or 0.0 for m in metrics if m in rows]
-        found = compare(ours, theirs, sum(variances) / len(metrics) ** 2)
-        row = {key: finite(getattr(found, key)) for key in ("difference", "low", "high", "detectable")} | {"seeds": found.seeds}
     if row["low"] is None:
-        return Gap(f"no interval ({row['seeds']} seed{'s' * (row['seeds'] > 1)}, no spread)", None, row["seeds"])
+        return Gap(no_interval(row), None, row["seeds"])
     shown = Interval(scale * row["difference"], scale * row["low"], scale * row["high"], digits)
     return Gap(shown, Number(scale * row["detectable"], digits), row["seeds"])
 

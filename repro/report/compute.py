@@ -30,22 +30,23 @@ def tables(summary: dict[str, Any]) -> list[Table]:
     notes = [
         f"Saved: model FLOPs of {whole} minus the arm's. Scoring: detection and two passes of the proxy over what was scored, "
         "once for all arms; a random choice needs none. Net: saved minus scoring, for one training.",
-        f"Difference in {summary['endpoint']} to {whole}, paired by seed, 95 % t-interval: what the saving costs.",
+        f"Difference in {summary['endpoint']} to {whole}, 95 % interval of the run's own contrast: what the saving costs.",
     ]
     columns = ["arm", "training tokens", "training FLOPs", "saved", "scoring", "net", f"arm − {whole} [95 %]"]
     return [Table("net_compute", "Net compute", columns, rows, notes)] if rows else []
 
 
 def _row(summary: dict[str, Any], name: str, whole: str) -> list[Cell] | None:
-    from repro.outcomes.compare import seed_values
-    from repro.outcomes.statistics import compare
+    from repro.outcomes.compare import between, no_interval
 
     spent = {arm: _training_flops(summary, arm) for arm in (name, whole)}
     if None in spent.values():
         return None
-    ours, theirs = (seed_values(summary["arms"][arm], summary["endpoint"]) for arm in (name, whole))
-    found = compare(ours, theirs)
-    gap: Cell = Interval(found.difference, found.low, found.high, 4) if found.low == found.low else "no interval"
+    found = between(summary, name, whole, [summary["endpoint"]])
+    gap: Cell = None
+    if found is not None:
+        ends = found["low"], found["high"]
+        gap = no_interval(found) if None in ends else Interval(found["difference"], *ends, 4)
     scoring = 0.0 if summary["arms"][name]["select"]["selector"] == "random" else scoring_flops(summary)
     saved = spent[whole] - spent[name]  # type: ignore[operator]
     tokens = mean(_tokens(summary, name))
