@@ -61,7 +61,7 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> dict
             "share": _share(settings, arm),
             "equal_passes": settings.exp.arms[arm].equal_passes,
             "heads": settings.exp.arms[arm].heads,
-            **_seeds(settings, store, by_seed, documents),
+            **_seeds(store, by_seed, documents),
         }
         for arm, by_seed in stages.get("arms", {}).items()
     }
@@ -150,11 +150,13 @@ def _code(store: Store, stages: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _seeds(
-    settings: Settings, store: Store, by_seed: Mapping[int, Mapping[str, Stage]], documents: polars.DataFrame | None
+    store: Store, by_seed: Mapping[int, Mapping[str, Stage]], documents: polars.DataFrame | None
 ) -> dict[str, dict[str, Any]]:
     """``seeds``: {seed: row}; where the proxy itself is masked, draws that are no control stand under ``missed`` instead."""
     rows = {str(seed): _seed(store, named, documents) for seed, named in by_seed.items()}
-    missed = {seed for seed, row in rows.items() if settings.exp.kind == "mirror" and misses(row.get("masked", {}))}
+    trained = any("pretrain" in named for named in by_seed.values())
+    scored = any("selection" in named or "ranking" in named for named in by_seed.values())
+    missed = {seed for seed, row in rows.items() if not trained and not scored and misses(row.get("masked", {}))}
     kept = {seed: row for seed, row in rows.items() if seed not in missed}
     return {"seeds": kept} | ({"missed": {seed: rows[seed] for seed in rows if seed in missed}} if missed else {})
 

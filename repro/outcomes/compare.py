@@ -264,17 +264,19 @@ def in_words(summary: dict[str, Any], row: dict[str, Any], reasons: Sequence[str
     if reasons is None:
         reasons = ["a demonstration"] if summary["verdict"]["demonstration"] else []
     given = [row[key] for key in ("difference", "low", "high", "lower_is_better", "p_holm")]
-    return statistics.verdict(*given, reasons=reasons, design=summary["kind"])
+    return statistics.verdict(*given, reasons=reasons, masked=masked(summary))
 
 
 def verdict(summary: dict[str, Any], comparisons: list[dict[str, Any]]) -> dict[str, Any]:
-    """``demonstration``, the ``reasons`` for it, the ``words`` (those of the primary comparison) and the ``sentence``."""
+    """``demonstration``, the ``reasons`` for it, the ``words`` (those of the primary comparison) and the ``sentence``.
+
+    The sentence is ``None`` where nothing was to be compared: its kind says what it describes.
+    """
     row = next((r for r in comparisons if r["primary"] and r["metric"] == summary["endpoint"]), None)
     if row is None:
         lost = f"The endpoint {summary['endpoint']} was not measured in both arms: not enough data."
-        compared = summary["kind"] in ("train", "mirror")
-        named = compared and any(contrast["primary"] for contrast in summary["settings"]["exp"]["contrasts"])
-        sentence = lost if named else _described(summary)
+        named = any(contrast["primary"] for contrast in summary["settings"]["exp"]["contrasts"])
+        sentence = lost if named and _artifacts(summary, "evaluate") else None
         return {"demonstration": False, "reasons": [], "words": "none", "sentence": sentence}
     reasons = shortfalls(summary, row)
     sentence = _measured(row) if reasons or row["low"] is None else _concluded(row, summary)
@@ -283,7 +285,41 @@ def verdict(summary: dict[str, Any], comparisons: list[dict[str, Any]]) -> dict[
 
 def unit(summary: dict[str, Any]) -> str:
     """What differs from seed to seed."""
-    return "control draws" if summary["kind"] == "mirror" else "paired seeds"
+    return "control draws" if masked(summary) else "paired seeds"
+
+
+def masked(summary: dict[str, Any]) -> bool:
+    """Whether the model itself was evaluated, heads masked, and nothing trained: its seeds are draws of the control heads."""
+    return _artifacts(summary, "evaluate") and not _artifacts(summary, "pretrain")
+
+
+def _artifacts(summary: dict[str, Any], stage: str) -> bool:
+    arms = summary["arms"].values()
+    return any(stage in seed.get("artifacts", {}) for arm in arms for seed in arm["seeds"].values())
+
+
+COVERS = (
+    "A seed is a draw of the control heads; the unmasked model and the retrieval heads are one evaluation each, shared by all "
+    "draws. Intervals cover which control heads were drawn and which items were asked; where neither arm draws, the items "
+    "alone. They do not cover other proxies or another detection."
+)
+
+
+def covered(summary: dict[str, Any]) -> list[str]:
+    """What the intervals cover where that is not the seeds of a training, and which draws they leave out."""
+    return [COVERS, *left_out(summary)] if masked(summary) else []
+
+
+def left_out(summary: dict[str, Any]) -> list[str]:
+    """Draws that do not hurt ordinary text as much as they should: listed with their heads, and in no mean or difference."""
+    arms = [
+        (arm, row["missed"], len(row["seeds"]) + len(row["missed"])) for arm, row in summary["arms"].items() if "missed" in row
+    ]
+    return [
+        f"Left out: {len(missed)} of {drawn} draws of {arm} (seed {', '.join(missed)}), whose damage to ordinary text is not "
+        "within the tolerance of that of the retrieval heads."
+        for arm, missed, drawn in arms
+    ]
 
 
 def shortfalls(summary: dict[str, Any], primary: dict[str, Any]) -> list[str]:
@@ -293,7 +329,7 @@ def shortfalls(summary: dict[str, Any], primary: dict[str, Any]) -> list[str]:
         reasons.append(f"{primary['seeds']} {unit(summary)}; a verdict needs {SEEDS}")
     elif primary["low"] is None:
         reasons.append("every seed gives the very same difference, which says nothing about its error")
-    if summary["kind"] == "mirror" and summary["settings"]["proxy"]["kind"] == "built":
+    if masked(summary) and summary["settings"]["proxy"]["kind"] == "built":
         reasons.append("the proxy is built by code; a verdict needs a trained one")
     reasons += _unmatched(summary, primary)
     for domain, (documents, sources) in _smallest(summary, primary).items():
@@ -341,33 +377,13 @@ def _concluded(row: dict[str, Any], summary: dict[str, Any]) -> str:
     interval = f"{row['difference']:+.4f} (95 % interval {row['low']:+.4f} to {row['high']:+.4f}, {over})"
     better = "lower is better" if row["lower_is_better"] else "higher is better"
     where = f"on {row['metric']} ({better}): {interval}"
-    masked = summary["kind"] == "mirror"
-    treatment, control = row["treatment"] + " masked" * masked, row["control"] + " masked" * masked
+    drawn = masked(summary)
+    treatment, control = row["treatment"] + " masked" * drawn, row["control"] + " masked" * drawn
     if direction(row["verdict"]):
-        return f"{treatment} {row['verdict'] if masked else 'does ' + row['verdict']} than {control} {where}."
+        return f"{treatment} {row['verdict'] if drawn else 'does ' + row['verdict']} than {control} {where}."
     if row["verdict"] == AFTER_CORRECTION:
         return f"The interval leaves zero out, and after Holm's correction it is undecided: {treatment}, {control} {where}."
     return (
         f"{row['verdict'].capitalize()} between {treatment} and {control} {where}. "
         f"The smallest difference this run would see with 80 % power is {row['detectable']:.4f}."
     )
-
-
-def _described(summary: dict[str, Any]) -> str:
-    if summary["kind"] == "score":
-        scored = [row["documents"] for row in summary.get("scores", {}).values()]
-        domains = f"{len(scored)} domain{'' if len(scored) == 1 else 's'}"
-        return f"{sum(scored):,} documents in {domains} were scored; nothing was trained, so nothing is concluded."
-    if summary["kind"] == "analyse":
-        from repro.report import selected
-
-        return selected.sentence(summary)
-    if summary["kind"] in ("agree", "evolve", "planted"):
-        from repro.report import agreement, evolution, planted
-
-        return {"agree": agreement, "evolve": evolution, "planted": planted}[summary["kind"]].sentence(summary)
-    if "noise" in summary:
-        from repro.outcomes import noise
-
-        return noise.sentence(summary)
-    return "No primary contrast was named, so nothing is concluded."

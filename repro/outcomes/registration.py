@@ -146,7 +146,7 @@ def record(settings: Settings) -> dict[str, Any]:
         "registered": settings.exp.registered,
         "run": stated(as_dict(settings)),
         "deviations": deviations(settings),
-        "power": _power(settings) if settings.exp.kind in ("train", "mirror") else None,
+        "power": _power(settings),
     }
 
 

@@ -205,7 +205,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return dict(zip(p_values, (float(p) for p in corrected), strict=True))
 
 
-WORDS = {"mirror": ("hurts less", "hurts more")}  # of designs where the treatment is a harm; else better, worse
+WORDS = ("better", "worse"), ("hurts less", "hurts more")  # the latter where the treatment is a harm: heads are masked
 AFTER_CORRECTION = "undecided after correction"
 
 
@@ -217,14 +217,15 @@ def verdict(
     p_corrected: float | None = None,
     reasons: Sequence[str] = (),
     level: float = 0.95,
-    design: str = "train",
+    masked: bool = False,
 ) -> str:
     """The words for one comparison, wherever they are printed: README, page, tables, verdicts by claim.
 
-    "better" or "worse" (:data:`WORDS` of the design) where the interval leaves zero out; "undecided after correction" where it
-    does and a secondary comparison's p-value after Holm, ``p_corrected``, is not below 1 - ``level``; "no difference larger
-    than x" only where the interval holds zero. Without an interval (``low`` or ``high`` is ``None`` or NaN) there is not enough
-    data. ``reasons`` say what a verdict would need and the run does not have (method.md, section 6): a demonstration.
+    "better" or "worse" (:data:`WORDS`; others where heads are ``masked``) where the interval leaves zero out; "undecided after
+    correction" where it does and a secondary comparison's p-value after Holm, ``p_corrected``, is not below 1 - ``level``; "no
+    difference larger than x" only where the interval holds zero. Without an interval (``low`` or ``high`` is ``None`` or NaN)
+    there is not enough data. ``reasons`` say what a verdict would need and the run does not have (method.md, section 6): a
+    demonstration.
     """
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return "not enough data"
@@ -234,11 +235,10 @@ def verdict(
         return f"no difference larger than {max(abs(low), abs(high)):.2g}"
     if p_corrected is not None and p_corrected > 1 - level:
         return AFTER_CORRECTION
-    better, worse = WORDS.get(design, ("better", "worse"))
+    better, worse = WORDS[masked]
     return better if (difference < 0) == lower_is_better else worse
 
 
 def direction(words: str) -> int:
     """1 where the words of :func:`verdict` speak for the treatment, -1 where they speak against it, 0 where for neither."""
-    pairs = [("better", "worse"), *WORDS.values()]
-    return next((sign for pair in pairs for sign, word in zip((1, -1), pair, strict=True) if word == words), 0)
+    return next((sign for pair in WORDS for sign, word in zip((1, -1), pair, strict=True) if word == words), 0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from repro.outcomes import statistics
 from repro.outcomes.collect import lower_is_better
-from repro.outcomes.compare import DOCUMENTS, SEEDS, SOURCES, in_words
+from repro.outcomes.compare import DOCUMENTS, SEEDS, SOURCES, in_words, masked
 from repro.paper import printed as paper
 from repro.paper.tables import (
     BASELINE,
@@ -217,8 +217,8 @@ def _verdict(claim: Claim, gap: Interval, metrics: list[str], result: Result) ->
     if rows:
         words = in_words(result.summary, rows[0])
     else:  # a mean over tasks, which no correction knows
-        kind = result.summary["kind"]
-        words = statistics.verdict(gap.value, gap.low, gap.high, lower_is_better(metrics[0]), design=kind)
+        drawn = masked(result.summary)
+        words = statistics.verdict(gap.value, gap.low, gap.high, lower_is_better(metrics[0]), masked=drawn)
     if result.summary["verdict"]["demonstration"]:
         return f"{UNDECIDED} (demonstration)"
     if words == statistics.AFTER_CORRECTION:

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import stdev
 from typing import Any
 
-from repro.outcomes.compare import in_words
+from repro.outcomes.compare import in_words, masked
 from repro.outcomes.statistics import detectable
 from repro.paper.tables import Result
 from repro.report.figures import artifacts
@@ -87,7 +87,7 @@ def answer(results: list[Result]) -> str:
     rows = [
         (result.name, row)
         for result in results
-        if result.summary["kind"] == "train" and not result.summary["verdict"]["demonstration"] and (row := _primary(result))
+        if not masked(result.summary) and not result.summary["verdict"]["demonstration"] and (row := _primary(result))
     ]
     if not rows:
         return "**No evidence yet on training:** every comparison of trained models here is a demonstration."
@@ -126,7 +126,7 @@ def figure(results: list[Result]) -> Plot | None:
     rows = [
         (f"{result.name}: {row['treatment']} − {row['control']}", row)
         for result in sorted(results, key=lambda r: r.summary["verdict"]["demonstration"])
-        if result.summary["kind"] == "train"
+        if not masked(result.summary)
         for row in result.summary["comparisons"]
         if row["metric"] == result.summary["endpoint"] and row["low"] is not None
     ]

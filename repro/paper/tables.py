@@ -10,10 +10,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from repro.experiments.analyse import view as selected
 from repro.outcomes import summary
-from repro.outcomes.compare import between, no_interval, seed_values
+from repro.outcomes.compare import COVERS, between, left_out, no_interval, seed_values
 from repro.paper import printed as paper
-from repro.report import mirror, selected
 from repro.report.run_tables import CHANCE_NOTE, POWER
 from repro.report.table import CHANCE, NOT_RUN, Cell, Interval, Number, Table
 
@@ -284,13 +284,13 @@ def table6(results: list[Result]) -> Table:
     for column in dict.fromkeys(c for r in results for c in own_columns(r) if c not in reference["columns"]):
         cells = [cell for r in results for cell in _masked(r, own_columns(r).get(column, []))]
         rows.append([column, *["not in the paper"] * len(kinds), *cells])
-    notes = ["Percent.", *([mirror.COVERS, *_left_out(results), CHANCE_NOTE, POWER] if results else [])]
+    notes = ["Percent.", *([COVERS, *_left_out(results), CHANCE_NOTE, POWER] if results else [])]
     return Table("table6", "Table 6: the proxy with its heads masked", columns, rows, notes)
 
 
 def _left_out(results: list[Result]) -> list[str]:
     """Which control draws a run with masked heads leaves out."""
-    return [f"{result.name}: {note}" for result in results for note in mirror.left_out(result.summary)]
+    return [f"{result.name}: {note}" for result in results for note in left_out(result.summary)]
 
 
 def _masked(result: Result, metrics: list[str]) -> list[Cell]:

@@ -4,23 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from repro.report import agreement, evolution, planted, selected
-from repro.report import benchmarks as benchmark_plots
-from repro.report.curve import by_share, performance
 from repro.report.plots import Heat, Panel, Plot, Series
-
-
-def figures(summary: dict[str, Any]) -> list[Plot]:
-    """Every plot the summary has the data for, the outcome first."""
-    makers = (contrasts, benchmarks, by_share, learning, performance, heads, scores, sources, cost)
-    return (
-        [plot for maker in makers if (plot := maker(summary)) is not None]
-        + benchmark_plots.figures(summary)
-        + selected.figures(summary)
-        + planted.figures(summary)
-        + agreement.figures(summary)
-        + evolution.figures(summary)
-    )
 
 
 def _rows(summary: dict[str, Any], **wanted: Any) -> list[dict[str, Any]]:

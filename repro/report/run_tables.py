@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from statistics import mean
 from typing import Any
 
-from repro.outcomes.compare import evaluated, out_of_reach, unit
-from repro.report import agreement, benchmarks, compute, cuts, endpoint, evolution, mirror, noise, planted, registered, selected
+from repro.outcomes.compare import covered, evaluated, out_of_reach, unit
+from repro.report import endpoint
 from repro.report.figures import artifacts, selected_shares
 from repro.report.table import CHANCE, Cell, Interval, Number, Table
 
@@ -14,33 +15,15 @@ POWER = "could see: the smallest true difference that this many seeds with this 
 CHANCE_NOTE = f"{CHANCE.strip()}: not shown to be above chance; in no average, in no verdict."
 
 
-def tables(summary: dict[str, Any]) -> list[Table]:
-    """Every table the summary has the data for, the outcome first."""
-    makers = (
-        outcome,
-        contrasts,
-        registered.table,
-        noise.table,
-        per_seed,
-        missing,
-        correlations,
-        selection,
-        sources,
-        corpus,
-        heads,
-        cost,
-    )
-    return (
-        [table for maker in makers if (table := maker(summary)) is not None]
-        + benchmarks.tables(summary)
-        + cuts.tables(summary)
-        + selected.tables(summary)
-        + planted.tables(summary)
-        + compute.tables(summary)
-        + mirror.tables(summary)
-        + agreement.tables(summary)
-        + evolution.tables(summary)
-    )
+def arms(summary: dict[str, Any]) -> Table:
+    """What every arm selects and mixes."""
+    rows: list[list[Cell]] = []
+    for name, arm in summary["arms"].items():
+        params = json.dumps(arm["select"]["params"]) if arm["select"].get("params") else ""
+        mixture = "full corpus + selection" if arm["mixture"]["kind"] == "add" else "selection alone"
+        rows.append([name, f"{arm['select']['selector']} {params}".rstrip(), mixture, f"{100 * arm['share']:g} %",
+                     ", ".join(arm["seeds"])])  # fmt: skip
+    return Table("arms", "Arms", ["arm", "selector", "mixture", "share kept", "seeds"], rows)
 
 
 def primary_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
@@ -82,7 +65,7 @@ def outcome(summary: dict[str, Any]) -> Table | None:
             else []
         ),
         f"Means and differences over {unit(summary)}, two-sided 95 % t-intervals. ↓ lower is better, ↑ higher is better.",
-        *mirror.notes(summary),
+        *covered(summary),
         f"Primary endpoint, {endpoint.sentence(summary)} All other rows are secondary; their p values are Holm-corrected "
         "together with those of the other contrasts on the endpoint.",
         *out_of_reach(summary),
@@ -110,7 +93,7 @@ def contrasts(summary: dict[str, Any]) -> Table | None:
         rows.append([name, _interval(r), _number(r["detectable"], 4), p, r["verdict"], r["seeds"]])
     better = "below zero favours the first arm" if found[0]["lower_is_better"] else "above zero favours the first arm"
     over = f"Over {unit(summary)}, 95 % t-intervals; p of all that is secondary Holm-corrected."
-    notes = [f"Difference in {summary['endpoint']}; {better}. {over}", *out_of_reach(summary), POWER, *mirror.notes(summary)]
+    notes = [f"Difference in {summary['endpoint']}; {better}. {over}", *out_of_reach(summary), POWER, *covered(summary)]
     columns = ["contrast", "difference [95 %]", "could see", "p (Holm)", "verdict", "seeds"]
     return Table("contrasts", "Contrasts on the primary endpoint", columns, rows, notes)
 
@@ -217,6 +200,18 @@ def heads(summary: dict[str, Any]) -> Table | None:
         return None
     ranked = sorted(((found["scores"][l][h], l, h) for l, h in found["selected"]), key=lambda r: (-r[0], r[1], r[2]))
     return Table("heads", "Selected heads", ["layer", "head", "score"], [[l, h, Number(s, 4)] for s, l, h in ranked])
+
+
+def effect(summary: dict[str, Any]) -> str | None:
+    """What masking the selected heads does to the probes, in a sentence."""
+    found = summary.get("heads", {}).get("effect_on_probes")
+    if not found:
+        return None
+    return (
+        f"With the selected heads masked the loss on {found['probes']} probe answers goes from {found['loss_base']:.2f} to "
+        f"{found['loss_masked']:.2f} nats, "
+        f"the token accuracy from {found['accuracy_base']:.2f} to {found['accuracy_masked']:.2f}."
+    )
 
 
 def cost(summary: dict[str, Any]) -> Table | None:

@@ -6,8 +6,9 @@ import textwrap
 from statistics import mean
 from typing import Any
 
-from repro.outcomes.compare import out_of_reach, unit
-from repro.report import agreement, evolution, mirror, registered
+from repro import kinds
+from repro.outcomes.compare import left_out, out_of_reach, unit
+from repro.report import registered
 from repro.report.run_tables import arm_values
 
 WIDTH = 100
@@ -16,8 +17,9 @@ WIDTH = 100
 def render(summary: dict[str, Any]) -> str:
     """Plain text, no colours, no trailing newline."""
     lines = ["", *textwrap.wrap(summary["question"], WIDTH), ""]
-    lines += _arms(summary) + _contrasts(summary) + _selected(summary)
-    lines += agreement.lines(summary) + evolution.lines(summary)
+    lines += _arms(summary) + _contrasts(summary)
+    if own := getattr(kinds.load(summary["kind"], "view"), "lines", None):
+        lines += own(summary)
     verdict = summary["verdict"]
     if verdict["demonstration"]:
         lines.append("This is a demonstration, not evidence:")
@@ -26,7 +28,7 @@ def render(summary: dict[str, Any]) -> str:
         *(f"- {reason}" for reason in verdict["reasons"]),
         *registered.lines(summary),
         *out_of_reach(summary),
-        *mirror.left_out(summary),
+        *left_out(summary),
     ]:
         lines += textwrap.wrap(text, WIDTH, subsequent_indent="  " if text.startswith("- ") else "")
     return "\n".join(lines)
@@ -56,16 +58,4 @@ def _contrasts(summary: dict[str, Any]) -> list[str]:
         lines.append(f"  {textwrap.shorten(name, width, placeholder='…'):{width}}  {r['difference']:+.4f}  {interval}")
         if r["detectable"] is not None:
             lines.append(f"  {'':{width}}  {r['verdict']}; could see {r['detectable']:.4f}")
-    return [*lines, ""]
-
-
-def _selected(summary: dict[str, Any]) -> list[str]:
-    """For a scoring run: what was kept."""
-    if summary["kind"] != "score":
-        return []
-    lines = []
-    for arm, row in summary["arms"].items():
-        for seed in list(row["seeds"].values())[:1]:
-            for domain, made in seed.get("make_up", {}).items():
-                lines.append(f"  {arm}: {domain}: {made['selected']:,} of {made['documents']:,} documents kept")
     return [*lines, ""]

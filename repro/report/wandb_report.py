@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from repro.report import figures, run_tables, wandb_log
+from repro.report import sections, wandb_log
 from repro.store import atomic
 
 SPECIFICATION = "wandb_report.json"
@@ -59,14 +59,14 @@ def build(summary: dict[str, Any]) -> Any:
             text="\n".join([f"**{heading}**{verdict['sentence']}" if heading else verdict["sentence"], "", *said])
         ),
     ]
-    for table in run_tables.tables(summary):
+    for table in sections.tables(summary):
         if table.name in ("outcome", "contrasts", "selection", "heads", "cost"):
             blocks += [wr.H2(text=table.title), wr.MarkdownBlock(text=table.markdown().split("\n", 2)[2])]
     blocks += [
         wr.H2(text="Figures in words"),
-        wr.UnorderedList(items=[f"{p.title}: {p.alt}" for p in figures.figures(summary)]),
+        wr.UnorderedList(items=[f"{p.title}: {p.alt}" for p in sections.plots(summary)]),
     ]
-    if summary["kind"] == "train":
+    if any("pretrain" in seed["artifacts"] for arm in summary["arms"].values() for seed in arm["seeds"].values()):
         runs = wr.Runset(
             project=tracking["project"],
             entity=tracking["entity"] or "",

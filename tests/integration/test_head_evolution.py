@@ -8,9 +8,9 @@ import torch
 from repro.analysis import evolution
 from repro.analysis.evolution import Checkpoint, Evolution, evolve
 from repro.config import Heads, Proxy, SettingError, Train
+from repro.experiments.evolve import view as report
 from repro.proxy import stage as proxy_stage
 from repro.proxy.built import INDUCTION, build
-from repro.report import evolution as report
 from repro.store import Context, Stage, Store, read_json
 
 HEADS = Heads(probes=4, probe_tokens=512, shots=1)

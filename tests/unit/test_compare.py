@@ -5,15 +5,15 @@ import pytest
 from scipy import stats
 
 from repro import compare
-from repro.outcomes import compare as outcomes
 from repro.outcomes import summary
 from repro.outcomes.collect import collect
+from repro.report import build
 
 
 def sealed(folder, change=lambda settings: None, **kwargs):
     settings, store, stages = fabricated.run(folder / "work", **kwargs)
     change(settings)
-    return summary.write(folder / "summary.json", outcomes.judge(collect(settings, store, stages), settings.exp.contrasts))
+    return summary.write(folder / "summary.json", build.judged(collect(settings, store, stages), settings.exp.contrasts))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from repro.outcomes import compare as outcomes
 from repro.outcomes import summary
 from repro.paper import claims, readme
 from repro.paper import tables as paper_tables
-from repro.report import build, figures, run_tables, terminal, wandb_report
+from repro.report import build, figures, sections, terminal, wandb_report
 from repro.report.sweep import collate
 from repro.report.table import Interval
 
@@ -51,7 +51,7 @@ def test_every_place_that_shows_the_primary_contrast_shows_the_same_numbers(run,
     row = outcomes.between(found, ARM, WHOLE, [METRIC])
     ends = row["difference"], row["low"], row["high"]
     four, three = (str(Interval(*ends, digits)) for digits in (4, 3))
-    shown = {table.name: table for table in run_tables.tables(found)}
+    shown = {table.name: table for table in sections.tables(found)}
     for name, first in (("outcome", f"{METRIC} ↓"), ("contrasts", f"{ARM} − {WHOLE} (primary)"), ("net_compute", ARM)):
         cells = [cell for r in shown[name].rows if r[0] == first for cell in r if isinstance(cell, Interval)]
         assert [str(cell) for cell in cells] == [four], name

@@ -8,11 +8,11 @@ import pytest
 from markupsafe import escape
 from test_report_agreement import PAIRS, arm, series
 
+from repro import kinds
 from repro.config import KINDS
-from repro.outcomes import compare as outcomes
 from repro.outcomes import summary
 from repro.outcomes.collect import collect
-from repro.report import build, figures, run_tables
+from repro.report import build, sections
 from repro.report.table import Table
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
@@ -65,7 +65,7 @@ def made(kind, work):
         found["pairs"] = {"attention_influence | random": fabricated.pair()}
         for row in found["arms"].values():
             row["seeds"]["0"] |= {"profile": fabricated.profile(), "judged": fabricated.judged(3, 9)}
-    return outcomes.judge(found, settings.exp.contrasts)
+    return build.judged(found, settings.exp.contrasts)
 
 
 def missing_from_page(folder, found):
@@ -73,10 +73,10 @@ def missing_from_page(folder, found):
     sealed = summary.write(folder / "summary.json", found)
     build.draw(folder, sealed)
     page = (folder / "report.html").read_text()
-    sections = re.findall(r'<section id="([^"]+)">', page)
-    assert len(sections) == len(set(sections)) and set(re.findall(r'<a href="#([^"]+)">', page)) == set(sections)
+    ids = re.findall(r'<section id="([^"]+)">', page)
+    assert len(ids) == len(set(ids)) and set(re.findall(r'<a href="#([^"]+)">', page)) == set(ids)
     shown = re.findall(r"<caption>([^<]*)</caption>", page)
-    tables, plots = run_tables.tables(sealed), figures.figures(sealed)
+    tables, plots = sections.tables(sealed), sections.plots(sealed)
     assert tables and {p.stem for p in (folder / "tables").iterdir()} == {t.name for t in tables}
     lost = [t.name for t in tables if shown.count(str(escape(t.title))) != 1]
     return lost + [p.name for p in plots if page.count(f'id="figure-{p.name}"') != 1]
@@ -92,9 +92,10 @@ def test_every_table_and_figure_of_a_committed_result_stands_on_its_page(name, t
     assert missing_from_page(tmp_path, summary.read(RESULTS / name)) == []
 
 
-def test_a_table_that_no_section_knows_stands_at_the_end(tmp_path, monkeypatch):
+def test_what_a_kind_adds_to_its_sections_is_on_the_page_and_in_the_folder_without_another_word(tmp_path, monkeypatch):
     found = made("train", tmp_path / "work")
-    known = run_tables.tables
-    monkeypatch.setattr(run_tables, "tables", lambda s: [*known(s), Table("new", "A new table", ["a"], [["b"]])])
+    view = kinds.load("train", "view")
+    known, table = view.sections, Table("new", "A new table", ["a"], [["b"]])
+    monkeypatch.setattr(view, "sections", lambda s: [*known(s), sections.Section("new", "New", [table, None])])
     assert missing_from_page(tmp_path, found) == []
-    assert "More of what was found" in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "tables" / "new.md").is_file() and '<a href="#new">New</a>' in (tmp_path / "report.html").read_text()

@@ -10,7 +10,7 @@ from repro.config import Arm, Contrast, Mixture, Select, SettingError, as_dict, 
 from repro.outcomes import noise, registration, summary
 from repro.outcomes.statistics import detectable, power, upper_limit
 from repro.registration import deviations, stated
-from repro.report import build, page, run_tables, terminal
+from repro.report import build, page, sections, terminal
 
 RUN = ["exp=selection_30pct", "scale=smoke"]
 
@@ -92,7 +92,7 @@ def test_a_pilot_gives_the_spread_of_differences_and_its_upper_limit(done):
     assert row["detectable"]["8"] == pytest.approx(detectable(row["paired_limit"], 8))
     assert "hellaswag/acc_norm" in found["noise"] and found["comparisons"] == []
     assert found["verdict"]["sentence"] == noise.sentence(found) and f"{row['paired_limit']:.4f}" in noise.sentence(found)
-    table = next(t for t in run_tables.tables(found) if t.name == "noise")
+    table = next(t for t in sections.tables(found) if t.name == "noise")
     assert table.rows[0][0] == "bits_per_byte"
     assert "Noise between two random draws" in (folder / "report.html").read_text()
 
@@ -190,6 +190,6 @@ def test_page_and_summary_mark_what_deviates_and_say_what_follows(tmp_path):
     html = (tmp_path / "run" / "report.html").read_text()
     assert f"Deviates from what was stated beforehand: {deviation}." in html and "It helps &lt;here&gt;." in html
     assert deviation in " ".join(terminal.render(found).split())
-    table = next(t for t in run_tables.tables(found) if t.name == "registered")
+    table = next(t for t in sections.tables(found) if t.name == "registered")
     assert ["smallest effect of interest", "0.5", "deviates: 0.02"] in table.rows
     assert page.registered.lines({}) == []  # summaries of earlier versions have none

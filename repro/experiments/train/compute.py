@@ -24,7 +24,7 @@ def tables(summary: dict[str, Any]) -> list[Table]:
     arms = summary["arms"]
     whole = next((name for name, arm in arms.items() if arm["select"]["selector"] == WHOLE), None)
     shorter = [name for name, arm in arms.items() if arm["equal_passes"]]
-    if summary["kind"] != "train" or whole is None or not shorter:
+    if whole is None or not shorter:
         return []
     rows = [row for name in shorter if (row := _row(summary, name, whole)) is not None]
     notes = [

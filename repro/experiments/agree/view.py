@@ -1,4 +1,4 @@
-"""Table, plot and words of a comparison of scores (``repro.analysis.agreement``)."""
+"""What a comparison of scores shows: table, plot and words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from repro.report.plots import Panel, Plot, Series
+from repro.report.sections import Section
 from repro.report.table import Cell, Interval, Table
+
+
+def sections(summary: dict[str, Any]) -> list[Section]:
+    """How far the rankings of the arms agree."""
+    return [Section("agreement", "How far scores agree", [*figures(summary), *tables(summary)])]
 
 
 def _cells(summary: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

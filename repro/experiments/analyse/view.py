@@ -1,4 +1,4 @@
-"""Tables and plots of selections set side by side (``repro.analysis.selected``; the paper's section 6)."""
+"""What selections set side by side show: tables, plots and words (the paper's section 6)."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ from itertools import accumulate
 from typing import Any
 
 from repro.report.plots import Panel, Plot, Series, Words
+from repro.report.sections import Section, folded
 from repro.report.table import Cell, Interval, Number, Table
 
 CLUSTERS = 12  # bars of a domain, largest first
 
 
-def tables(summary: dict[str, Any]) -> list[Table]:
-    """Shared documents, shared words, judged quality and words by rank band: those the run has."""
-    found = [shared(summary), overlap(summary), judged(summary), words(summary)]
-    return [table for table in found if table.rows]
-
-
-def figures(summary: dict[str, Any]) -> list[Plot]:
-    """Distributions of each selection; clusters, map and word clouds of the first pair, or of the primary contrast's."""
-    makers = (distributions, clusters, plane, clouds)
-    return [plot for maker in makers if (plot := maker(summary)) is not None]
+def sections(summary: dict[str, Any]) -> list[Section]:
+    """Shared documents, judged quality and shared words; distributions of each selection; clusters, map and word clouds of the
+    first pair, or of the primary contrast's; words by rank band."""
+    counted = [table for table in (shared(summary), judged(summary), overlap(summary)) if table.rows]
+    drawn = [distributions(summary), clusters(summary), plane(summary), clouds(summary)]
+    banded = words(summary)
+    return [Section("compared", "Selections compared", [*counted, *drawn, folded(banded if banded.rows else None)])]
 
 
 def _cells(summary: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

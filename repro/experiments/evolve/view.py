@@ -1,4 +1,4 @@
-"""Table, plots and words of head scores over checkpoints (``repro.analysis.evolution``; figure 2 of the paper)."""
+"""What head scores over checkpoints show: table, plots and words (figure 2 of the paper)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from typing import Any
 
 from repro.analysis.evolution import ABOVE
 from repro.report.plots import Heat, Panel, Plot
+from repro.report.sections import Section
 from repro.report.table import Cell, Number, Table
+
+
+def sections(summary: dict[str, Any]) -> list[Section]:
+    """The heads of every checkpoint, series by series."""
+    return [Section("evolution", "Heads over checkpoints", [*figures(summary), *tables(summary)])]
 
 
 def tables(summary: dict[str, Any]) -> list[Table]:

@@ -1,4 +1,4 @@
-"""Table and plot of a planted-truth run (``repro.analysis.planted``)."""
+"""What a planted-truth run shows: which kinds of document each selector finds."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from repro.report.plots import Panel, Plot, Series
+from repro.report.sections import Section
 from repro.report.table import Cell, Interval, Number, Table
 
 OVER_SHUFFLED = "facts_over_shuffled"
+
+
+def sections(summary: dict[str, Any]) -> list[Section]:
+    """What each selector finds, and what repetition does to it."""
+    return [Section("planted", "What each selector finds", [*figures(summary), *tables(summary)])]
 
 
 def _found(summary: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,0 +1,1 @@
+"""Scores of each arm's proxy, heads and mask compared: how far their rankings agree."""

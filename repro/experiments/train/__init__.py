@@ -1,0 +1,1 @@
+"""Arms x seeds are trained and evaluated, and contrasts paired by seed."""

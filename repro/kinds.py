@@ -1,0 +1,18 @@
+"""The kinds of experiments: every folder of ``repro/experiments`` with a ``stages.py``. None is imported until it is asked for.
+
+Below everything, so that settings know the names and a kind can be looked up from wherever it is needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+FOLDER = Path(__file__).resolve().parent / "experiments"
+NAMES = tuple(sorted(path.parent.name for path in FOLDER.glob("*/stages.py")))
+
+
+def load(kind: str, part: str = "stages") -> ModuleType:
+    """A module of the kind's folder."""
+    return importlib.import_module(f"repro.experiments.{kind}.{part}")
