@@ -10,6 +10,7 @@ from typing import Any
 
 from repro import environment
 from repro.config import SettingError
+from repro.outcomes.outcome import Outcome, Seed
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,13 +30,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def report(a: dict[str, Any], b: dict[str, Any], folders: Sequence[Path] = ()) -> str:
+def report(a: Outcome, b: Outcome, folders: Sequence[Path] = ()) -> str:
     """Markdown: tables of what differed, then of outcomes (B minus A, paired by seed, 95 % intervals)."""
     parts = [table.markdown() for table in (*differences(a, b), outcomes(a, b, folders)) if table.rows]
     return "\n".join(parts) if parts else "The two runs do not differ."
 
 
-def differences(a: dict[str, Any], b: dict[str, Any]) -> list[Any]:
+def differences(a: Outcome, b: Outcome) -> list[Any]:
     """One table each for settings, data (counts and artifact fingerprints) and versions, with the rows that differ."""
     from repro.report.table import Table
 
@@ -48,7 +49,7 @@ def differences(a: dict[str, Any], b: dict[str, Any]) -> list[Any]:
     return tables
 
 
-def outcomes(a: dict[str, Any], b: dict[str, Any], folders: Sequence[Path] = ()) -> Any:
+def outcomes(a: Outcome, b: Outcome, folders: Sequence[Path] = ()) -> Any:
     """Every metric of every arm the runs share: B minus A, paired by seed where two seeds or more are shared.
 
     ``folders`` are those of A and B: while their evaluations are in the store beside them, intervals take in the items too.
@@ -87,7 +88,7 @@ def outcomes(a: dict[str, Any], b: dict[str, Any], folders: Sequence[Path] = ())
     return Table("outcomes", "Outcomes that differ", columns, rows, notes)
 
 
-def _item_variances(a: dict[str, Any], b: dict[str, Any], folders: Sequence[Path]) -> dict[str, float] | None:
+def _item_variances(a: Outcome, b: Outcome, folders: Sequence[Path]) -> dict[str, float] | None:
     """What the choice of items contributes to each difference of an arm between two runs; ``None`` where it is not at hand."""
     from repro.outcomes.items import item_variances
 
@@ -99,20 +100,20 @@ def _item_variances(a: dict[str, Any], b: dict[str, Any], folders: Sequence[Path
     return item_variances([(theirs, ours) for ours, theirs in pairs])  # type: ignore[misc]
 
 
-def _evaluation(folder: Path, seed: dict[str, Any]) -> Path | None:
+def _evaluation(folder: Path, seed: Seed) -> Path | None:
     """Folder of a seed's evaluation in the store that a run folder (``<work>/runs/<run>``) stands in."""
     run = folder if folder.is_dir() else folder.parent
     evaluated = seed["artifacts"].get("evaluate")
     return run.resolve().parents[1] / "artifacts" / evaluated["folder"] if evaluated else None
 
 
-def _settings(summary: dict[str, Any]) -> dict[str, Any]:
+def _settings(summary: Outcome) -> dict[str, Any]:
     from repro.report.run_tables import flatten
 
     return flatten(summary["settings"])
 
 
-def _data(summary: dict[str, Any]) -> dict[str, Any]:
+def _data(summary: Outcome) -> dict[str, Any]:
     from repro.report.run_tables import flatten
 
     found = {f"{name} artifact": artifact["fingerprint"][:12] for name, artifact in summary["artifacts"].items()}
@@ -124,7 +125,7 @@ def _data(summary: dict[str, Any]) -> dict[str, Any]:
     return found | ({"selected heads": " ".join(f"{layer}.{head}" for layer, head in heads)} if heads else {})
 
 
-def _versions(summary: dict[str, Any]) -> dict[str, Any]:
+def _versions(summary: Outcome) -> dict[str, Any]:
     from repro.report.run_tables import flatten
 
     return {key: value for key, value in flatten(summary["provenance"]).items() if key != "command"}

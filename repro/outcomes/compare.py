@@ -5,21 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
-from typing import Any
 
 from repro.config import Contrast, as_dict, require
-from repro.outcomes.collect import lower_is_better, misses
+from repro.outcomes import measure
+from repro.outcomes.collect import misses
+from repro.outcomes.outcome import Arm, Difference, Gap, Outcome, Seed, Verdict
 from repro.store import finite
 
 SEEDS, DOCUMENTS, SOURCES = 3, 200, 3  # a verdict needs as many seeds, selected documents and source groups a domain
 ALPHA = 0.05  # of a verdict, after Holm's correction
-ACCURACIES = ("acc_norm", "acc", "exact_match", "f1", "pass@1", "math_verify")  # first found is the task's headline metric
 
 
 Variances = Mapping[tuple[str, str], Mapping[str, float]]  # (treatment, control) -> metric -> variance from the items
 
 
-def judge(summary: dict[str, Any], contrasts: Sequence[Contrast], variances: Variances | None = None) -> dict[str, Any]:
+def judge(summary: Outcome, contrasts: Sequence[Contrast], variances: Variances | None = None) -> Outcome:
     """The summary with ``comparisons``, each arm's ``at_chance`` metrics, the ``verdict``, and the ``noise`` of a pilot."""
     from repro.outcomes.noise import noise
 
@@ -39,13 +39,19 @@ def judge(summary: dict[str, Any], contrasts: Sequence[Contrast], variances: Var
     return {**summary, "comparisons": comparisons, "verdict": verdict(summary, comparisons)}
 
 
-def metrics(arm: dict[str, Any]) -> list[str]:
+def primary(summary: Outcome) -> Difference | None:
+    """The primary contrast on the endpoint; ``None`` where none was named or it was not measured in both arms."""
+    rows = summary.get("comparisons", [])
+    return next((row for row in rows if row["primary"] and row["metric"] == summary["endpoint"]), None)
+
+
+def metrics(arm: Arm) -> list[str]:
     """Metrics that every seed of an arm has, in their order."""
     seeds = [seed.get("metrics", {}) for seed in arm["seeds"].values()]
     return [m for m in seeds[0] if all(m in s for s in seeds)] if seeds else []
 
 
-def evaluated(arm: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def evaluated(arm: Arm) -> dict[str, Seed]:
     """{seed: row}, each evaluation once: where an arm draws nothing from its seeds they share one (``exp.kind: mirror``)."""
     first: dict[str, str] = {}
     for seed, row in arm["seeds"].items():
@@ -53,35 +59,35 @@ def evaluated(arm: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {seed: arm["seeds"][seed] for seed in first.values()}
 
 
-def _evaluation(row: dict[str, Any], otherwise: str) -> str:
+def _evaluation(row: Seed, otherwise: str) -> str:
     return row.get("artifacts", {}).get("evaluate", {}).get("fingerprint", otherwise)
 
 
-def _compared(treatment: dict[str, Any], control: dict[str, Any], seeds: set[int]) -> int:
+def _compared(treatment: Arm, control: Arm, seeds: set[int]) -> int:
     """How many of the shared seeds compare other evaluations: one, where neither arm draws anything."""
     pairs = [[_evaluation(arm["seeds"][str(seed)], str(seed)) for arm in (treatment, control)] for seed in seeds]
     return len({tuple(pair) for pair in pairs})
 
 
-def seed_values(arm: dict[str, Any], metric: str) -> dict[int, float]:
+def seed_values(arm: Arm, metric: str) -> dict[int, float]:
     """{seed: value} of a metric."""
     found = {int(s): row["metrics"][metric]["value"] for s, row in arm["seeds"].items() if metric in row.get("metrics", {})}
     return dict(sorted(found.items()))
 
 
-def covers_chance(arm: dict[str, Any], metric: str) -> bool:
+def covers_chance(arm: Arm, metric: str) -> bool:
     """Whether an arm's accuracy is not shown to be above chance: the 95 % interval of its mean (:func:`interval`) reaches down
     to that level. Accuracies without a chance level (generated answers) have one of zero.
     """
     cells = [row["metrics"][metric] for row in evaluated(arm).values()]
-    chance = cells[0].get("chance", 0.0 if metric.rpartition("/")[2].split(",")[0] in ACCURACIES else None)
+    chance = cells[0].get("chance", 0.0 if measure.of(metric).accuracy else None)
     if chance is None:
         return False
     found = interval(arm, metric)
     return found is None or found[1] <= chance
 
 
-def interval(arm: dict[str, Any], metric: str) -> tuple[float, float, float] | None:
+def interval(arm: Arm, metric: str) -> tuple[float, float, float] | None:
     """Mean of a metric over an arm's models and its 95 % limits; ``None`` where nothing says how far it may be off.
 
     It takes in the items (mean of the models' own standard errors, which share the items; of BLiMP the paradigms) and the
@@ -92,7 +98,7 @@ def interval(arm: dict[str, Any], metric: str) -> tuple[float, float, float] | N
     cells = [row["metrics"][metric] for row in evaluated(arm).values()]
     values = [cell["value"] for cell in cells]
     centre, clusters = mean(values), min(cell.get("clusters", 0) for cell in cells)
-    share = 0 <= centre <= 1 and "bits_per_byte" not in metric
+    share = 0 <= centre <= 1 and not measure.of(metric).bits
     errors = [cell.get("stderr") or (_of_share(centre, cell.get("n")) if share else None) for cell in cells]
     if clusters == 1 or None in errors:
         return None
@@ -106,7 +112,7 @@ def _of_share(value: float, n: int | None) -> float:
     return math.sqrt(value * (1 - value) / max(n or 1, 1))
 
 
-def add_average(summary: dict[str, Any]) -> None:
+def add_average(summary: Outcome) -> None:
     """``accuracy_average``: mean over the tasks whose headline accuracy is above chance in every arm.
 
     The same tasks for every arm; added to each seed's metrics where at least two tasks qualify.
@@ -114,11 +120,10 @@ def add_average(summary: dict[str, Any]) -> None:
     arms = list(summary["arms"].values())
     shared = [m for m in metrics(arms[0]) if all(m in metrics(arm) for arm in arms)] if arms else []
     headline: dict[str, str] = {}
-    for wanted in ACCURACIES:
+    for wanted in measure.ACCURACIES:
         for metric in shared:
-            task, _, name = metric.rpartition("/")
-            if name.split(",")[0] == wanted:
-                headline.setdefault(task, metric)
+            if (one := measure.of(metric)).name.split(",")[0] == wanted:
+                headline.setdefault(one.task, metric)
     counted = [m for m in headline.values() if not any(m in arm["at_chance"] for arm in arms)]
     summary["averaged"] = counted
     if len(counted) < 2:
@@ -130,7 +135,7 @@ def add_average(summary: dict[str, Any]) -> None:
                     cells["accuracy_average"] = {"value": mean(cells[m]["value"] for m in counted)}
 
 
-def compare_arms(summary: dict[str, Any], contrast: Contrast, variances: Mapping[str, float]) -> list[dict[str, Any]]:
+def compare_arms(summary: Outcome, contrast: Contrast, variances: Mapping[str, float]) -> list[Difference]:
     """One row a metric: treatment minus control, paired by seed, the items' share of the error taken in.
 
     ``low``, ``high``, ``p`` and ``detectable`` are ``None`` with one seed. Perplexities are left out: bits per byte say the
@@ -146,7 +151,7 @@ def compare_arms(summary: dict[str, Any], contrast: Contrast, variances: Mapping
     rows = []
     for metric in metrics(treatment):
         ours, theirs = seed_values(treatment, metric), seed_values(control, metric)
-        if not set(ours) & set(theirs) or "perplexity" in metric:
+        if not set(ours) & set(theirs) or measure.of(metric).perplexity:
             continue
         found = compare(ours, theirs, variances.get(metric, 0.0))
         row = {
@@ -154,8 +159,8 @@ def compare_arms(summary: dict[str, Any], contrast: Contrast, variances: Mapping
             "control": contrast.control,
             "primary": contrast.primary,
             "metric": metric,
-            "lower_is_better": lower_is_better(metric),
-            "exploratory": "_acc/" in metric,  # a part of a benchmark: an interval, no test and no word
+            "lower_is_better": measure.of(metric).lower_is_better,
+            "exploratory": measure.of(metric).part,
             "at_chance": metric in treatment["at_chance"] and metric in control["at_chance"],
             "seeds": _compared(treatment, control, set(ours) & set(theirs)),
             "item_variance": finite(variances.get(metric, 0.0)) if metric in variances else None,
@@ -167,7 +172,7 @@ def compare_arms(summary: dict[str, Any], contrast: Contrast, variances: Mapping
     return rows
 
 
-def between(summary: dict[str, Any], treatment: str, control: str, metrics: Sequence[str]) -> dict[str, Any] | None:
+def between(summary: Outcome, treatment: str, control: str, metrics: Sequence[str]) -> Gap | None:
     """Difference of two arms of a finished run on ``metrics`` (their mean): the one interval that every table and figure shows.
 
     ``difference``, ``low``, ``high``, ``detectable``, ``seeds`` and whether the run has ``compared`` them. Of one metric those
@@ -194,7 +199,7 @@ def between(summary: dict[str, Any], treatment: str, control: str, metrics: Sequ
     return {"difference": found.difference, **ends, "seeds": found.seeds, "compared": known}
 
 
-def _rows_between(summary: dict[str, Any], treatment: str, control: str) -> tuple[int, dict[str, dict[str, Any]]]:
+def _rows_between(summary: Outcome, treatment: str, control: str) -> tuple[int, dict[str, Difference]]:
     """{metric: comparison} of two arms, and -1 where the run compares them the other way round."""
     for sign, sides in ((1, (treatment, control)), (-1, (control, treatment))):
         rows = {r["metric"]: r for r in summary["comparisons"] if (r["treatment"], r["control"]) == sides}
@@ -203,14 +208,14 @@ def _rows_between(summary: dict[str, Any], treatment: str, control: str) -> tupl
     return 1, {}
 
 
-def no_interval(found: dict[str, Any]) -> str:
+def no_interval(found: Gap) -> str:
     """Why a difference (:func:`between`) has none."""
     if not found["compared"]:
         return "no interval (the run does not compare these arms)"
     return f"no interval ({found['seeds']} seed{'s' * (found['seeds'] > 1)}, no spread)"
 
 
-def one_kind_of_device(contrast: Contrast, treatment: dict[str, Any], control: dict[str, Any]) -> None:
+def one_kind_of_device(contrast: Contrast, treatment: Arm, control: Arm) -> None:
     """Refuse to pair models that were trained or evaluated on different kinds of device: the difference would be in it."""
     for seed, row in treatment["seeds"].items():
         other = control["seeds"].get(seed, {}).get("artifacts", {})
@@ -224,7 +229,7 @@ def one_kind_of_device(contrast: Contrast, treatment: dict[str, Any], control: d
             )
 
 
-def holm(rows: list[dict[str, Any]], endpoint: str) -> None:
+def holm(rows: list[Difference], endpoint: str) -> None:
     """Holm's correction over everything secondary that is shown: the primary contrast's other metrics, and the other contrasts
     on the endpoint. Metrics at chance and parts of a benchmark take no part. In place.
     """
@@ -237,7 +242,7 @@ def holm(rows: list[dict[str, Any]], endpoint: str) -> None:
         family[name]["p_holm"] = p
 
 
-def out_of_reach(summary: dict[str, Any]) -> list[str]:
+def out_of_reach(summary: Outcome) -> list[str]:
     """Said where the seeds are too few for any secondary comparison to pass Holm's correction, whatever it shows."""
     family = [r for r in summary.get("comparisons", []) if r["p_holm"] is not None]
     seeds = min((r["seeds"] for r in family if r["test"] == "sign flips"), default=None)
@@ -250,7 +255,7 @@ def out_of_reach(summary: dict[str, Any]) -> list[str]:
     ]
 
 
-def in_words(summary: dict[str, Any], row: dict[str, Any], reasons: Sequence[str] | None = None) -> str:
+def in_words(summary: Outcome, row: Difference, reasons: Sequence[str] | None = None) -> str:
     """The verdict on one comparison of a run (``repro.outcomes.statistics.verdict``); at chance there is none.
 
     ``reasons`` against a verdict are, of a finished summary, those that it records.
@@ -267,33 +272,33 @@ def in_words(summary: dict[str, Any], row: dict[str, Any], reasons: Sequence[str
     return statistics.verdict(*given, reasons=reasons, masked=masked(summary))
 
 
-def verdict(summary: dict[str, Any], comparisons: list[dict[str, Any]]) -> dict[str, Any]:
+def verdict(summary: Outcome, comparisons: list[Difference]) -> Verdict:
     """``demonstration``, the ``reasons`` for it, the ``words`` (those of the primary comparison) and the ``sentence``.
 
-    The sentence is ``None`` where nothing was to be compared: its kind says what it describes.
+    The sentence is empty where nothing was to be compared: its kind says what it describes.
     """
-    row = next((r for r in comparisons if r["primary"] and r["metric"] == summary["endpoint"]), None)
+    row = primary({**summary, "comparisons": comparisons})
     if row is None:
         lost = f"The endpoint {summary['endpoint']} was not measured in both arms: not enough data."
         named = any(contrast["primary"] for contrast in summary["settings"]["exp"]["contrasts"])
-        sentence = lost if named and _artifacts(summary, "evaluate") else None
+        sentence = lost if named and _artifacts(summary, "evaluate") else ""
         return {"demonstration": False, "reasons": [], "words": "none", "sentence": sentence}
     reasons = shortfalls(summary, row)
     sentence = _measured(row) if reasons or row["low"] is None else _concluded(row, summary)
     return {"demonstration": bool(reasons), "reasons": reasons, "words": row["verdict"], "sentence": sentence}
 
 
-def unit(summary: dict[str, Any]) -> str:
+def unit(summary: Outcome) -> str:
     """What differs from seed to seed."""
     return "control draws" if masked(summary) else "paired seeds"
 
 
-def masked(summary: dict[str, Any]) -> bool:
+def masked(summary: Outcome) -> bool:
     """Whether the model itself was evaluated, heads masked, and nothing trained: its seeds are draws of the control heads."""
     return _artifacts(summary, "evaluate") and not _artifacts(summary, "pretrain")
 
 
-def _artifacts(summary: dict[str, Any], stage: str) -> bool:
+def _artifacts(summary: Outcome, stage: str) -> bool:
     arms = summary["arms"].values()
     return any(stage in seed.get("artifacts", {}) for arm in arms for seed in arm["seeds"].values())
 
@@ -305,12 +310,12 @@ COVERS = (
 )
 
 
-def covered(summary: dict[str, Any]) -> list[str]:
+def covered(summary: Outcome) -> list[str]:
     """What the intervals cover where that is not the seeds of a training, and which draws they leave out."""
     return [COVERS, *left_out(summary)] if masked(summary) else []
 
 
-def left_out(summary: dict[str, Any]) -> list[str]:
+def left_out(summary: Outcome) -> list[str]:
     """Draws that do not hurt ordinary text as much as they should: listed with their heads, and in no mean or difference."""
     arms = [
         (arm, row["missed"], len(row["seeds"]) + len(row["missed"])) for arm, row in summary["arms"].items() if "missed" in row
@@ -322,7 +327,7 @@ def left_out(summary: dict[str, Any]) -> list[str]:
     ]
 
 
-def shortfalls(summary: dict[str, Any], primary: dict[str, Any]) -> list[str]:
+def shortfalls(summary: Outcome, primary: Difference) -> list[str]:
     """What a verdict would need and the run does not have; empty if nothing."""
     reasons = []
     if primary["seeds"] < SEEDS:
@@ -342,7 +347,7 @@ def shortfalls(summary: dict[str, Any], primary: dict[str, Any]) -> list[str]:
     return reasons
 
 
-def _unmatched(summary: dict[str, Any], primary: dict[str, Any]) -> list[str]:
+def _unmatched(summary: Outcome, primary: Difference) -> list[str]:
     """Arms whose scores come from control heads that do not hurt ordinary text as they should.
 
     Where the proxy itself is masked, such draws are no seeds to begin with (``repro.outcomes.collect``).
@@ -352,7 +357,7 @@ def _unmatched(summary: dict[str, Any], primary: dict[str, Any]) -> list[str]:
     return [f"the heads of {arm} miss the damage they should match" for arm, seeds in missed.items() if seeds]
 
 
-def _smallest(summary: dict[str, Any], row: dict[str, Any]) -> dict[str, tuple[int, int]]:
+def _smallest(summary: Outcome, row: Difference) -> dict[str, tuple[int, int]]:
     """{domain: (selected documents, sources of the domain)}: the least over both arms and all their seeds. Domains left out of
     every arm do not count."""
     found: dict[str, tuple[int, int]] = {}
@@ -365,12 +370,12 @@ def _smallest(summary: dict[str, Any], row: dict[str, Any]) -> dict[str, tuple[i
     return {domain: least for domain, least in found.items() if domain not in left_out}
 
 
-def _measured(row: dict[str, Any]) -> str:
+def _measured(row: Difference) -> str:
     interval = "one seed, no interval" if row["low"] is None else f"95 % interval {row['low']:+.4f} to {row['high']:+.4f}"
     return f"{row['treatment']} − {row['control']} on {row['metric']}: {row['difference']:+.4f}, {interval}."
 
 
-def _concluded(row: dict[str, Any], summary: dict[str, Any]) -> str:
+def _concluded(row: Difference, summary: Outcome) -> str:
     from repro.outcomes.statistics import AFTER_CORRECTION, direction
 
     over = f"{row['seeds']} {unit(summary)}"

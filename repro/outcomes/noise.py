@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from math import sqrt
 from statistics import stdev, variance
-from typing import Any
 
+from repro.outcomes import measure
+from repro.outcomes.outcome import Json, Noise, Outcome
 from repro.outcomes.statistics import detectable, upper_limit
 
 SEEDS = (3, 5, 8)  # for which the smallest visible effect is printed
 
 
-def noise(summary: dict[str, Any], contrast: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def noise(summary: Outcome, contrast: Json) -> dict[str, Noise]:
     """{metric: ``seeds``, ``paired``, ``paired_limit``, ``unpaired``, ``unpaired_limit``, ``detectable`` {seeds: effect}}.
 
     Standard deviations of the difference of two models, ``contrast`` naming the arms. Fewer than three shared seeds give none.
@@ -27,7 +28,7 @@ def noise(summary: dict[str, Any], contrast: dict[str, Any]) -> dict[str, dict[s
     for metric in metrics(ours):
         left, right = seed_values(ours, metric), seed_values(theirs, metric)
         seeds = sorted(set(left) & set(right))
-        if len(seeds) < 3 or "perplexity" in metric:
+        if len(seeds) < 3 or measure.of(metric).perplexity:
             continue
         paired = stdev(left[s] - right[s] for s in seeds)
         unpaired = sqrt(variance([left[s] for s in seeds]) + variance([right[s] for s in seeds]))
@@ -43,7 +44,7 @@ def noise(summary: dict[str, Any], contrast: dict[str, Any]) -> dict[str, dict[s
     return found
 
 
-def sentence(summary: dict[str, Any]) -> str:
+def sentence(summary: Outcome) -> str:
     """The noise of the endpoint in words."""
     row = summary.get("noise", {}).get(summary["endpoint"])
     if row is None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from repro.config import SettingError, Settings, as_dict
 from repro.outcomes import summary
+from repro.outcomes.outcome import Json, Outcome, Registration
 from repro.registration import deviations, stated
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
@@ -37,7 +38,7 @@ def pairs(settings: Settings) -> int:
     return len(ours & theirs)
 
 
-def power(settings: Settings) -> dict[str, Any] | None:
+def power(settings: Settings) -> Json | None:
     """What the primary contrast can see by the pilot of this setting: ``pilot``, ``deviation`` (upper limit), ``pairs``,
     ``power`` at the smallest effect of interest and ``detectable`` (seen with 80 %). ``{"unknown": why}`` without a pilot,
     ``None`` where nothing is compared.
@@ -66,7 +67,7 @@ def power(settings: Settings) -> dict[str, Any] | None:
     }
 
 
-def _pilot(settings: Settings) -> tuple[dict[str, Any] | None, str]:
+def _pilot(settings: Settings) -> tuple[Outcome | None, str]:
     """The pilot's summary with ``run``, the name of its folder (no place of this machine); else why there is none."""
     if settings.exp.pilot is not None:
         found = summary.read(Path(settings.exp.pilot))
@@ -105,7 +106,7 @@ def differences(pilot: Mapping[str, Any], settings: Settings) -> list[str]:
     return found + (["budget.share"] if shares[0] != shares[1] else [])
 
 
-def pilot_values(pilot: Mapping[str, Any]) -> dict[str, Any]:
+def pilot_values(pilot: Mapping[str, Any]) -> Json:
     """Settings of a pilot as :func:`stated` reads them, whatever version wrote them."""
     exp = {"only": [], "smallest_effect": None, "conclusions": {}, **pilot["exp"]}
     exp["arms"] = {name: {"seeds": [], **arm} for name, arm in exp["arms"].items()}
@@ -140,7 +141,7 @@ def power_line(found: Mapping[str, Any] | None, effect: float | None) -> str:
     )
 
 
-def record(settings: Settings) -> dict[str, Any]:
+def record(settings: Settings) -> Registration:
     """For the summary: what was ``registered``, what this run has (``run``), its ``deviations`` in words, and the ``power``."""
     return {
         "registered": settings.exp.registered,
@@ -150,7 +151,7 @@ def record(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _power(settings: Settings) -> dict[str, Any] | None:
+def _power(settings: Settings) -> Json | None:
     """As printed before the run; a pilot that has gone since then must not cost the report."""
     try:
         return power(settings)
@@ -158,15 +159,16 @@ def _power(settings: Settings) -> dict[str, Any] | None:
         return {"unknown": str(error)}
 
 
-def concluded(summary: Mapping[str, Any]) -> dict[str, str] | None:
+def concluded(summary: Outcome) -> dict[str, str] | None:
     """The ``outcome`` of the primary contrast and the ``text`` that was stated for it; ``None`` where nothing was stated.
 
     A demonstration draws no conclusion, whatever its interval.
     """
+    from repro.outcomes.compare import primary
     from repro.outcomes.statistics import conclusion
 
     said = summary["registration"]["run"]["conclusions"]
-    row = next((r for r in summary["comparisons"] if r["primary"] and r["metric"] == summary["endpoint"]), None)
+    row = primary(summary)
     if row is None or not said:
         return None
     if summary["verdict"]["demonstration"]:

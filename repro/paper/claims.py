@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from repro.outcomes import statistics
-from repro.outcomes.collect import lower_is_better
+from repro.outcomes import measure, statistics
 from repro.outcomes.compare import DOCUMENTS, SEEDS, SOURCES, in_words, masked
 from repro.paper import printed as paper
 from repro.paper.tables import (
@@ -218,7 +217,7 @@ def _verdict(claim: Claim, gap: Interval, metrics: list[str], result: Result) ->
         words = in_words(result.summary, rows[0])
     else:  # a mean over tasks, which no correction knows
         drawn = masked(result.summary)
-        words = statistics.verdict(gap.value, gap.low, gap.high, lower_is_better(metrics[0]), masked=drawn)
+        words = statistics.verdict(gap.value, gap.low, gap.high, measure.of(metrics[0]).lower_is_better, masked=drawn)
     if result.summary["verdict"]["demonstration"]:
         return f"{UNDECIDED} (demonstration)"
     if words == statistics.AFTER_CORRECTION:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from statistics import stdev
-from typing import Any
 
-from repro.outcomes.compare import in_words, masked
+from repro.outcomes.compare import in_words, masked, primary
+from repro.outcomes.outcome import Difference
 from repro.outcomes.statistics import detectable
 from repro.paper.tables import Result
 from repro.report.figures import artifacts
@@ -140,10 +140,9 @@ def figure(results: list[Result]) -> Plot | None:
     return Plot("found", "What training on each selection changed", alt, [Panel("", axis, "", [series], zero_line=True)])
 
 
-def _primary(result: Result) -> dict[str, Any] | None:
+def _primary(result: Result) -> Difference | None:
     """The primary contrast on the endpoint, where it has an interval."""
-    endpoint = result.summary["endpoint"]
-    row = next((c for c in result.summary["comparisons"] if c["primary"] and c["metric"] == endpoint), None)
+    row = primary(result.summary)
     return row if row is not None and row["low"] is not None else None
 
 

@@ -8,18 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 from repro.experiments.analyse import view as selected
-from repro.outcomes import summary
+from repro.outcomes import measure, summary
 from repro.outcomes.compare import COVERS, between, left_out, no_interval, seed_values
+from repro.outcomes.outcome import Outcome
 from repro.paper import printed as paper
 from repro.report.run_tables import CHANCE_NOTE, POWER
 from repro.report.table import CHANCE, NOT_RUN, Cell, Interval, Number, Table
 
 BASELINE, TREATED, RANDOM = "full", "full_plus_attention_influence", "full_plus_random"  # arms of exp=paper_mixture
 SELECTED = "attention_influence"  # arm of exp=selection_30pct
-OWN_METRICS = ("bits_per_byte", "gold_bits_per_byte", "text_bits_per_byte", "heldout_bits_per_byte", "accuracy_average")
 MASKED, OTHERS, MATCHED = "retrieval", "random", "random_matched_damage"  # arms of exp=mirror_effect
 MASKED_CONTRASTS = [(MASKED, MATCHED), (MASKED, "random_same_layers"), (MASKED, OTHERS), (MASKED, "base")]
 JUDGE_BASELINE = "random"  # arm of exp=what_was_selected
@@ -30,7 +29,7 @@ class Result:
     """A committed outcome: the folder's name and its sealed summary."""
 
     name: str
-    summary: dict[str, Any]
+    summary: Outcome
 
     @property
     def label(self) -> str:
@@ -172,7 +171,7 @@ def own_table(name: str, title: str, results: list[Result], contrasts: list[tupl
         for treatment, control in contrasts:
             arm = result.summary["arms"].get(treatment)
             first = next(iter(arm["seeds"].values()), {}).get("metrics", {}) if arm else {}
-            for metric in (m for m in first if "perplexity" not in m and "_acc/" not in m):  # bits per byte say the same
+            for metric in (m for m in first if not (measure.of(m).perplexity or measure.of(m).part)):
                 gap = difference(result, treatment, control, [metric], digits=4)
                 means = {a: values(result, a, [metric]) for a in (treatment, control)}
                 marks = {a: CHANCE if v and metric in result.summary["arms"][a]["at_chance"] else "" for a, v in means.items()}

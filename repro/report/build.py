@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from repro import kinds
 from repro.config import Contrast, Settings
+from repro.outcomes.outcome import Outcome
 from repro.store import Store, read_json, write_json
 
 if TYPE_CHECKING:
     from repro.outcomes.compare import Variances
 
 
-def build(run_dir: Path, settings: Settings, store: Store, stages: Mapping[str, Any]) -> dict[str, Any]:
+def build(run_dir: Path, settings: Settings, store: Store, stages: Mapping[str, Any]) -> Outcome:
     """Collect, compare, judge, seal; then tables, figures, the page and, for a scoring run, the kept documents.
 
     ``stages``: "corpus", "proxy", "heads", "score", "items", "tokens" and ``arms[arm][seed]`` with "selection", "pretrain" and
@@ -38,19 +39,17 @@ def build(run_dir: Path, settings: Settings, store: Store, stages: Mapping[str, 
     return sealed
 
 
-def judged(collected: dict[str, Any], contrasts: Sequence[Contrast], variances: Variances | None = None) -> dict[str, Any]:
+def judged(collected: Outcome, contrasts: Sequence[Contrast], variances: Variances | None = None) -> Outcome:
     """:func:`repro.outcomes.compare.judge`, and in the words of its kind what a run without a comparison describes."""
     from repro.outcomes.compare import judge
 
     found = judge(collected, contrasts, variances)
-    if found["verdict"]["sentence"] is None:
+    if not found["verdict"]["sentence"]:
         found["verdict"]["sentence"] = kinds.load(found["kind"], "view").sentence(found)
     return found
 
 
-def _item_variances(
-    store: Store, stages: Mapping[str, Any], collected: Mapping[str, Any], contrast: Contrast
-) -> dict[str, float]:
+def _item_variances(store: Store, stages: Mapping[str, Any], collected: Outcome, contrast: Contrast) -> dict[str, float]:
     """What the choice of items contributes to each metric's difference, from the evaluations of the seeds both arms have."""
     from repro.outcomes.items import item_variances
 
@@ -61,7 +60,7 @@ def _item_variances(
     return item_variances([(store.path(ours[s]["evaluate"]), store.path(theirs[s]["evaluate"])) for s in shared])
 
 
-def draw(run_dir: Path, sealed: dict[str, Any]) -> None:
+def draw(run_dir: Path, sealed: Outcome) -> None:
     """Tables, figures and page of a run folder, from ``summary.json`` and, where they are there, its examples."""
     from repro.report import page, plots, sections
     from repro.store import atomic

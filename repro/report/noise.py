@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from repro.outcomes.noise import SEEDS
+from repro.outcomes.outcome import Outcome
 from repro.report.table import Cell, Number, Table
 
 
-def table(summary: dict[str, Any]) -> Table | None:
+def table(summary: Outcome) -> Table | None:
     """The noise of every metric, the endpoint first."""
     found = summary.get("noise")
     if not found:

@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from repro.outcomes.outcome import Json, Outcome
 from repro.report import endpoint, registered
 from repro.report.interactive import plotly_script, to_plotly
 from repro.report.plots import Plot
@@ -17,10 +18,10 @@ from repro.report.table import Table, cell_text
 LEVELS = (0.1, 0.5, 1.0, 3.0)  # nats a token's loss rises before it gets the next colour
 
 
-Examples = dict[str, list[dict[str, Any]]]  # domain -> documents, highest score first
+Examples = dict[str, list[Json]]  # domain -> documents, highest score first
 
 
-def render(summary: dict[str, Any], sections: list[Section], stills: Path, examples: Examples, config: str) -> str:
+def render(summary: Outcome, sections: list[Section], stills: Path, examples: Examples, config: str) -> str:
     """The page: ``sections``, the documents that serve as ``examples``, and how to run it again.
 
     ``stills`` is the folder with ``<plot>.svg`` for paper and for readers without scripts."""
@@ -49,7 +50,7 @@ def render(summary: dict[str, Any], sections: list[Section], stills: Path, examp
     )
 
 
-def command(summary: dict[str, Any]) -> str:
+def command(summary: Outcome) -> str:
     """The command that makes this run: the one that was typed where it was ``repro.run``, else experiment and scale.
 
     With the number of threads where one was set, since last bits depend on it.
@@ -66,7 +67,7 @@ def _data_uri(path: Path) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
-def _coloured(row: dict[str, Any]) -> dict[str, Any]:
+def _coloured(row: Json) -> Json:
     """Tokens as (text, level 0 to 4, rise): level counts the thresholds that the rise in loss reaches."""
     if not row.get("tokens"):
         return row

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
+from repro.outcomes.outcome import Outcome
 from repro.outcomes.registration import power_line
 from repro.registration import SHOWN
 from repro.report.table import Cell, Table
 
 
-def lines(summary: Mapping[str, Any]) -> list[str]:
+def lines(summary: Outcome) -> list[str]:
     """Conclusion and deviations, a sentence each, for the head of the page and the terminal."""
     found = summary.get("registration", {})
     said = [f"Stated beforehand for this outcome ({c['outcome']}): {c['text']}"] if (c := found.get("conclusion")) else []
     return said + [f"Deviates from what was stated beforehand: {text}." for text in found.get("deviations", [])]
 
 
-def table(summary: Mapping[str, Any]) -> Table | None:
+def table(summary: Outcome) -> Table | None:
     """Statement by statement: what the YAML files say and what this run did."""
     found = summary.get("registration")
     if not found or not found["registered"]:

@@ -7,6 +7,7 @@ from statistics import mean
 from typing import Any
 
 from repro.outcomes.compare import covered, evaluated, out_of_reach, unit
+from repro.outcomes.outcome import Arm, Difference, Outcome
 from repro.report import endpoint
 from repro.report.figures import artifacts, selected_shares
 from repro.report.table import CHANCE, Cell, Interval, Number, Table
@@ -15,7 +16,7 @@ POWER = "could see: the smallest true difference that this many seeds with this 
 CHANCE_NOTE = f"{CHANCE.strip()}: not shown to be above chance; in no average, in no verdict."
 
 
-def arms(summary: dict[str, Any]) -> Table:
+def arms(summary: Outcome) -> Table:
     """What every arm selects and mixes."""
     rows: list[list[Cell]] = []
     for name, arm in summary["arms"].items():
@@ -26,17 +27,17 @@ def arms(summary: dict[str, Any]) -> Table:
     return Table("arms", "Arms", ["arm", "selector", "mixture", "share kept", "seeds"], rows)
 
 
-def primary_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
+def primary_rows(summary: Outcome) -> list[Difference]:
     """Comparisons of the primary contrast that have an interval, without parts of benchmarks (their tables show those)."""
     rows = summary.get("comparisons", [])
     return [row for row in rows if row["primary"] and row["low"] is not None and not row.get("exploratory")]
 
 
-def _interval(row: dict[str, Any], digits: int = 4) -> Interval:
+def _interval(row: Difference, digits: int = 4) -> Interval:
     return Interval(row["difference"], row["low"], row["high"], digits)
 
 
-def outcome(summary: dict[str, Any]) -> Table | None:
+def outcome(summary: Outcome) -> Table | None:
     """Means of every arm and the primary contrast with its interval. Without intervals there is no such table."""
     rows = primary_rows(summary)
     if not rows:
@@ -75,13 +76,13 @@ def outcome(summary: dict[str, Any]) -> Table | None:
     return Table("outcome", "Outcome", ["metric", name, "could see", "p (Holm)", "verdict", *arms, "seeds"], body, notes)
 
 
-def arm_values(summary: dict[str, Any], arm: str, metric: str) -> list[float]:
+def arm_values(summary: Outcome, arm: str, metric: str) -> list[float]:
     """Values of a metric over the seeds of an arm, each evaluation once."""
     seeds = evaluated(summary["arms"][arm]).values()
     return [seed["metrics"][metric]["value"] for seed in seeds if metric in seed.get("metrics", {})]
 
 
-def contrasts(summary: dict[str, Any]) -> Table | None:
+def contrasts(summary: Outcome) -> Table | None:
     """Every contrast on the primary endpoint."""
     found = [r for r in summary.get("comparisons", []) if r["metric"] == summary["endpoint"] and r["low"] is not None]
     if not found:
@@ -98,7 +99,7 @@ def contrasts(summary: dict[str, Any]) -> Table | None:
     return Table("contrasts", "Contrasts on the primary endpoint", columns, rows, notes)
 
 
-def per_seed(summary: dict[str, Any]) -> Table | None:
+def per_seed(summary: Outcome) -> Table | None:
     """Every value of every trained model: the raw material of the other tables."""
     rows: list[list[Cell]] = []
     for arm, row in summary["arms"].items():
@@ -111,7 +112,7 @@ def per_seed(summary: dict[str, Any]) -> Table | None:
     return Table("seeds", "Every model, every metric", ["arm", "seed", "metric", "value", "stderr", "items", "chance"], rows)
 
 
-def selection(summary: dict[str, Any]) -> Table | None:
+def selection(summary: Outcome) -> Table | None:
     """What each arm selected, by domain; means over seeds."""
     rows: list[list[Cell]] = []
     for arm, row in summary["arms"].items():
@@ -135,14 +136,14 @@ def selection(summary: dict[str, Any]) -> Table | None:
     return Table("selection", "What was selected", columns, rows, notes)
 
 
-def _times_read(arm: dict[str, Any], domain: str) -> Number | None:
+def _times_read(arm: Arm, domain: str) -> Number | None:
     """How often training read the documents of a domain that it read at all, mean over them and over seeds."""
     facts = [seed["artifacts"].get("pretrain", {}).get("facts", {}) for seed in arm["seeds"].values()]
     often = [fact["reads"][domain]["mean"] for fact in facts if domain in fact.get("reads", {})]
     return Number(mean(often), 2) if often else None
 
 
-def sources(summary: dict[str, Any]) -> Table | None:
+def sources(summary: Outcome) -> Table | None:
     """Share of every source group in the corpus and in each arm's selection."""
     rows: list[list[Cell]] = []
     for arm, row in summary["arms"].items():
@@ -156,7 +157,7 @@ def sources(summary: dict[str, Any]) -> Table | None:
     return Table("sources", "Selection by source", columns, rows) if rows else None
 
 
-def corpus(summary: dict[str, Any]) -> Table | None:
+def corpus(summary: Outcome) -> Table | None:
     """What became of every document that came in, and what each domain holds."""
     found = summary.get("corpus")
     if not found:
@@ -169,7 +170,7 @@ def corpus(summary: dict[str, Any]) -> Table | None:
     return Table("corpus", "Corpus", ["domain", *(key.replace("_", " ") for key in kept)], rows, notes)
 
 
-def correlations(summary: dict[str, Any]) -> Table | None:
+def correlations(summary: Outcome) -> Table | None:
     """Rank correlation of the score with simpler quantities, by domain: what a simpler selector would pick as well."""
     found = {domain: row for domain, row in summary.get("scores", {}).items() if row["documents"]}
     names = list(dict.fromkeys(name for row in found.values() for name in row["spearman"]))
@@ -183,7 +184,7 @@ def correlations(summary: dict[str, Any]) -> Table | None:
     return Table("correlations", "Scores and simpler quantities", columns, rows, notes) if rows else None
 
 
-def missing(summary: dict[str, Any]) -> Table | None:
+def missing(summary: Outcome) -> Table | None:
     """Tasks that were asked for and could not be run, with the reason."""
     found: dict[str, str] = {}
     for arm in summary["arms"].values():
@@ -193,7 +194,7 @@ def missing(summary: dict[str, Any]) -> Table | None:
     return Table("missing", "Not run", ["task", "reason"], rows) if rows else None
 
 
-def heads(summary: dict[str, Any]) -> Table | None:
+def heads(summary: Outcome) -> Table | None:
     """The selected heads, highest score first."""
     found = summary.get("heads")
     if not found:
@@ -202,7 +203,7 @@ def heads(summary: dict[str, Any]) -> Table | None:
     return Table("heads", "Selected heads", ["layer", "head", "score"], [[l, h, Number(s, 4)] for s, l, h in ranked])
 
 
-def effect(summary: dict[str, Any]) -> str | None:
+def effect(summary: Outcome) -> str | None:
     """What masking the selected heads does to the probes, in a sentence."""
     found = summary.get("heads", {}).get("effect_on_probes")
     if not found:
@@ -214,7 +215,7 @@ def effect(summary: dict[str, Any]) -> str | None:
     )
 
 
-def cost(summary: dict[str, Any]) -> Table | None:
+def cost(summary: Outcome) -> Table | None:
     """Time and facts of every stage."""
     rows: list[list[Cell]] = []
     for a in artifacts(summary):

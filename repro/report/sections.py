@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from repro import kinds
+from repro.outcomes.outcome import Outcome
 from repro.report import benchmarks, curve, cuts, figures, noise, registered, run_tables
 from repro.report.plots import Plot
 from repro.report.table import Table
@@ -42,7 +42,7 @@ class Section:
         self.blocks = [block for block in self.blocks if block is not None]
 
 
-def sections(summary: dict[str, Any]) -> list[Section]:
+def sections(summary: Outcome) -> list[Section]:
     """Every section of a run that is not empty; those of its kind (``experiments/<kind>/view.py``) follow the outcome."""
     own = kinds.load(summary["kind"], "view").sections(summary)
     compared, *rest = own if own and own[0].name == "arms" else [arms(summary), *own]
@@ -50,17 +50,17 @@ def sections(summary: dict[str, Any]) -> list[Section]:
     return [section for section in made if section.blocks]
 
 
-def tables(summary: dict[str, Any]) -> list[Table]:
+def tables(summary: Outcome) -> list[Table]:
     """Every table of a run, the outcome first."""
     return [b.table if isinstance(b, Folded) else b for b in _blocks(summary) if isinstance(b, (Table, Folded))]
 
 
-def plots(summary: dict[str, Any]) -> list[Plot]:
+def plots(summary: Outcome) -> list[Plot]:
     """Every plot of a run, the outcome first."""
     return [block for block in _blocks(summary) if isinstance(block, Plot)]
 
 
-def _blocks(summary: dict[str, Any]) -> Iterator[Block]:
+def _blocks(summary: Outcome) -> Iterator[Block]:
     for section in sections(summary):
         yield from section.blocks  # type: ignore[misc]
 
@@ -70,12 +70,12 @@ def folded(table: Table | None) -> Folded | None:
     return None if table is None else Folded(table)
 
 
-def arms(summary: dict[str, Any], said: str | None = None) -> Section:
+def arms(summary: Outcome, said: str | None = None) -> Section:
     """What is compared: what every arm selects, and a sentence of the kind."""
     return Section("arms", "What is compared", [run_tables.arms(summary), said])
 
 
-def _opening(summary: dict[str, Any]) -> list[Section]:
+def _opening(summary: Outcome) -> list[Section]:
     outcome, accuracies = run_tables.outcome(summary), benchmarks.figures(summary)
     compared = [
         figures.contrasts(summary),
@@ -97,7 +97,7 @@ def _opening(summary: dict[str, Any]) -> list[Section]:
     ]
 
 
-def _closing(summary: dict[str, Any]) -> list[Section]:
+def _closing(summary: Outcome) -> list[Section]:
     return [
         Section("training", "Training", [figures.learning(summary), curve.performance(summary)]),
         Section("heads", "Heads", [figures.heads(summary), run_tables.effect(summary), folded(run_tables.heads(summary))]),

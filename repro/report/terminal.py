@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import textwrap
 from statistics import mean
-from typing import Any
 
 from repro import kinds
 from repro.outcomes.compare import left_out, out_of_reach, unit
+from repro.outcomes.outcome import Outcome
 from repro.report import registered
 from repro.report.run_tables import arm_values
 
 WIDTH = 100
 
 
-def render(summary: dict[str, Any]) -> str:
+def render(summary: Outcome) -> str:
     """Plain text, no colours, no trailing newline."""
     lines = ["", *textwrap.wrap(summary["question"], WIDTH), ""]
     lines += _arms(summary) + _contrasts(summary)
@@ -34,7 +34,7 @@ def render(summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _arms(summary: dict[str, Any]) -> list[str]:
+def _arms(summary: Outcome) -> list[str]:
     metric = summary["endpoint"]
     found = {arm: values for arm in summary["arms"] if (values := arm_values(summary, arm, metric))}
     if not found:
@@ -45,7 +45,7 @@ def _arms(summary: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def _contrasts(summary: dict[str, Any]) -> list[str]:
+def _contrasts(summary: Outcome) -> list[str]:
     rows = [r for r in summary.get("comparisons", []) if r["metric"] == summary["endpoint"]]
     if not rows:
         return []

@@ -12,10 +12,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from repro.outcomes.outcome import Outcome
 from repro.report import figures, sections
 
 
-def log(run_dir: Path, summary: dict[str, Any], mode: str) -> int:
+def log(run_dir: Path, summary: Outcome, mode: str) -> int:
     """Log every stage, then tables and figures; ``mode`` is "online" or "offline". Returns how many W&B runs were written."""
     import wandb
 
@@ -55,7 +56,7 @@ def log(run_dir: Path, summary: dict[str, Any], mode: str) -> int:
     return len(stages) + 1
 
 
-def _owners(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _owners(summary: Outcome) -> dict[str, dict[str, Any]]:
     """{fingerprint: {"arm", "seed"}} of the stages that belong to one arm and seed."""
     found: dict[str, dict[str, Any]] = {}
     for arm, row in summary["arms"].items():

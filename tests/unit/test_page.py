@@ -51,7 +51,7 @@ def made(kind, work):
     if kind == "agree":
         found |= {"agreement": {"a | ref": PAIRS["a | ref"]}, "arms": {"ref": arm([[0, 1]]), "a": arm([[0, 1]])}}
         for row in found["arms"].values():
-            row |= {"mixture": {"kind": "alone"}, "share": 0.3, "equal_passes": False}
+            row |= {"mixture": {"kind": "alone"}, "share": 0.3, "equal_passes": False, "heads": {}}
             row["select"] |= {"params": {}}
             row["seeds"]["0"]["artifacts"]["heads"] |= found["artifacts"]["heads"] | row["seeds"]["0"]["artifacts"]["heads"]
     if kind == "evolve":

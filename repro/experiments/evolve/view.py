@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from repro.analysis.evolution import ABOVE
+from repro.outcomes.outcome import Outcome
 from repro.report.plots import Heat, Panel, Plot
 from repro.report.sections import Section
 from repro.report.table import Cell, Number, Table
 
 
-def sections(summary: dict[str, Any]) -> list[Section]:
+def sections(summary: Outcome) -> list[Section]:
     """The heads of every checkpoint, series by series."""
     return [Section("evolution", "Heads over checkpoints", [*figures(summary), *tables(summary)])]
 
 
-def tables(summary: dict[str, Any]) -> list[Table]:
+def tables(summary: Outcome) -> list[Table]:
     """One row a series and checkpoint."""
     rows: list[list[Cell]] = []
     notes: list[str] = []
@@ -40,7 +40,7 @@ def tables(summary: dict[str, Any]) -> list[Table]:
     return [Table("evolution", "Head scores over checkpoints", columns, rows, notes)] if rows else []
 
 
-def figures(summary: dict[str, Any]) -> list[Plot]:
+def figures(summary: Outcome) -> list[Plot]:
     """A plot a series: layer by head, one panel a checkpoint, on one colour scale."""
     plots = []
     for name, found in summary.get("evolution", {}).items():
@@ -66,7 +66,7 @@ def _file(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name)
 
 
-def lines(summary: dict[str, Any]) -> list[str]:
+def lines(summary: Outcome) -> list[str]:
     """For the terminal: a line a checkpoint."""
     text: list[str] = []
     for name, found in summary.get("evolution", {}).items():
@@ -79,7 +79,7 @@ def lines(summary: dict[str, Any]) -> list[str]:
     return text
 
 
-def sentence(summary: dict[str, Any]) -> str:
+def sentence(summary: Outcome) -> str:
     """What stands where a training run has its verdict."""
     told = []
     for name, found in summary.get("evolution", {}).items():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from statistics import mean
-from typing import Any
 
+from repro.outcomes import measure
 from repro.outcomes.compare import evaluated
+from repro.outcomes.outcome import Outcome, Seed
 from repro.report.sections import NOTHING_CONCLUDED, Section
 from repro.report.table import Cell, Number, Table
 
@@ -15,7 +16,7 @@ NOTHING_TRAINED = (
 )
 
 
-def sections(summary: dict[str, Any]) -> list[Section]:
+def sections(summary: Outcome) -> list[Section]:
     """Which heads are masked, and how much that hurts ordinary text."""
     return [
         Section("arms", "What is compared", [_arms(summary), NOTHING_TRAINED]),
@@ -23,12 +24,12 @@ def sections(summary: dict[str, Any]) -> list[Section]:
     ]
 
 
-def sentence(summary: dict[str, Any]) -> str:
+def sentence(summary: Outcome) -> str:
     """What stands where a run without a primary contrast would have its verdict."""
     return NOTHING_CONCLUDED
 
 
-def _arms(summary: dict[str, Any]) -> Table:
+def _arms(summary: Outcome) -> Table:
     rows: list[list[Cell]] = [
         [name, arm["heads"].get("detector", summary["settings"]["heads"]["detector"]), len(evaluated(arm))]
         for name, arm in summary["arms"].items()
@@ -36,7 +37,7 @@ def _arms(summary: dict[str, Any]) -> Table:
     return Table("arms", "Arms", ["arm", "heads masked", "evaluations"], rows)
 
 
-def masked(summary: dict[str, Any]) -> Table:
+def masked(summary: Outcome) -> Table:
     """One row an arm and draw: its heads, and the rise in loss on held-out text over the arm that masks nothing."""
     found = {name: evaluated(arm) | arm.get("missed", {}) for name, arm in summary["arms"].items()}
     base = next((heldout(row) for by_seed in found.values() for row in by_seed.values() if "masked" not in row), None)
@@ -59,9 +60,9 @@ def masked(summary: dict[str, Any]) -> Table:
     return Table("masked", "Masked heads and what they do to ordinary text", columns, rows, [text])
 
 
-def heldout(row: dict[str, Any]) -> float | None:
+def heldout(row: Seed) -> float | None:
     """Bits per byte of held-out text, mean over domains."""
-    found = [cell["value"] for name, cell in row.get("metrics", {}).items() if name.startswith("heldout_bits_per_byte/")]
+    found = [cell["value"] for name, cell in row.get("metrics", {}).items() if measure.of(name).group == measure.HELD_OUT]
     return mean(found) if found else None
 
 

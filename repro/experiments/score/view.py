@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from repro.outcomes import documents
+from repro.outcomes.outcome import Outcome
 from repro.report.sections import Section
 from repro.store import Store
 
 
-def sections(summary: dict[str, Any]) -> list[Section]:
+def sections(summary: Outcome) -> list[Section]:
     """Nothing that other runs with scores do not show."""
     return []
 
 
-def lines(summary: dict[str, Any]) -> list[str]:
+def lines(summary: Outcome) -> list[str]:
     """For the terminal: what was kept."""
     found = []
     for arm, row in summary["arms"].items():
@@ -26,7 +27,7 @@ def lines(summary: dict[str, Any]) -> list[str]:
     return [*found, ""]
 
 
-def sentence(summary: dict[str, Any]) -> str:
+def sentence(summary: Outcome) -> str:
     """What stands where a training run has its verdict."""
     scored = [row["documents"] for row in summary.get("scores", {}).values()]
     domains = f"{len(scored)} domain{'' if len(scored) == 1 else 's'}"

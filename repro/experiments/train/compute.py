@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from statistics import mean
-from typing import Any
 
 from repro.config import Model, Train
+from repro.outcomes.outcome import Outcome
 from repro.pretrain import cost
 from repro.report.table import Cell, Interval, Number, Table
 
 WHOLE = "all"  # selector of the arm that is trained on everything
 
 
-def scoring_flops(summary: dict[str, Any]) -> float:
+def scoring_flops(summary: Outcome) -> float:
     """FLOPs of detection and scoring, as two whole passes (2 a parameter and token each; the fork saves some of it)."""
     tokens = {name: row["facts"].get("tokens", 0) for name, row in summary["artifacts"].items()}
     read = tokens.get("detection", 0) + 2 * tokens.get("score", 0)
     return 2.0 * summary["settings"]["proxy"]["parameters"] * read
 
 
-def tables(summary: dict[str, Any]) -> list[Table]:
+def tables(summary: Outcome) -> list[Table]:
     """One row an arm of equal passes, where the run also trained on everything; otherwise nothing was saved."""
     arms = summary["arms"]
     whole = next((name for name, arm in arms.items() if arm["select"]["selector"] == WHOLE), None)
@@ -36,7 +36,7 @@ def tables(summary: dict[str, Any]) -> list[Table]:
     return [Table("net_compute", "Net compute", columns, rows, notes)] if rows else []
 
 
-def _row(summary: dict[str, Any], name: str, whole: str) -> list[Cell] | None:
+def _row(summary: Outcome, name: str, whole: str) -> list[Cell] | None:
     from repro.outcomes.compare import between, no_interval
 
     spent = {arm: _training_flops(summary, arm) for arm in (name, whole)}
@@ -53,12 +53,12 @@ def _row(summary: dict[str, Any], name: str, whole: str) -> list[Cell] | None:
     return [name, Number(tokens, 0), *(f"{flops:.3g}" for flops in (spent[name], saved, scoring, saved - scoring)), gap]
 
 
-def _tokens(summary: dict[str, Any], arm: str) -> list[int]:
+def _tokens(summary: Outcome, arm: str) -> list[int]:
     seeds = summary["arms"][arm]["seeds"].values()
     return [seed["artifacts"]["pretrain"]["facts"]["tokens"] for seed in seeds if "pretrain" in seed.get("artifacts", {})]
 
 
-def _training_flops(summary: dict[str, Any], arm: str) -> float | None:
+def _training_flops(summary: Outcome, arm: str) -> float | None:
     """Model FLOPs of one training of the arm, mean over seeds."""
     if not (tokens := _tokens(summary, arm)):
         return None

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from repro.experiments.train import compute
 from repro.outcomes import noise
+from repro.outcomes.outcome import Outcome
 from repro.report.sections import NOTHING_CONCLUDED, Section, arms
 
 
-def sections(summary: dict[str, Any]) -> list[Section]:
+def sections(summary: Outcome) -> list[Section]:
     """The arms with how they were trained; net compute where some are trained on less."""
     return [arms(summary, _trained(summary)), Section("net", "Net compute", compute.tables(summary))]
 
 
-def sentence(summary: dict[str, Any]) -> str:
+def sentence(summary: Outcome) -> str:
     """What stands where a run without a primary contrast would have its verdict: of a pilot the noise."""
     return noise.sentence(summary) if "noise" in summary else NOTHING_CONCLUDED
 
 
-def _trained(summary: dict[str, Any]) -> str:
+def _trained(summary: Outcome) -> str:
     model, tokens = summary["settings"]["model"], f"{summary['settings']['train']['tokens']:,}"
     each = f"Every arm is trained for {tokens} tokens"
     if any(arm["equal_passes"] for arm in summary["arms"].values()):
