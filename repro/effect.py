@@ -36,7 +36,8 @@ NEEDS: dict[str, list[tuple[Condition, tuple[str, ...]]]] = {
         (_not("near_duplicates", "off"), ("minhash", "minhash_threshold", "minhash_permutations")),
     ],
     "items": [(_is("kind", "folder"), ("folder",)), (_is("kind", "hub"), ("revisions",))],
-    "proxy": [(_is("kind", "folder"), ("path",)), (_is("kind", "hub"), ("repo", "revision"))],
+    "proxy": [(_is("kind", "folder", "gguf"), ("path",)), (_is("kind", "hub"), ("repo", "revision")),
+              (_is("kind", "gguf"), ("accept_terms",))],
     "heads": [
         (_is("detector", "random_matched_damage"), ("damage_tolerance", "draws")),
         (_is("detector", "random", "random_same_layers", "random_matched_damage", "bottom"), ("control_seed",)),

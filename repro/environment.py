@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 # Left by a launcher in the shell of a cluster's job. A run is one process; it starts its own ranks (train.launcher).
 LAUNCHED = (
@@ -21,6 +23,18 @@ def forget(names: tuple[str, ...]) -> None:
     """Take variables out of this process's environment and out of that of all it starts."""
     for name in names:
         os.environ.pop(name, None)
+
+
+@contextmanager
+def variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for this process and all it starts in the block; what stood there comes back afterwards."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def prepare(restart: bool) -> None:

@@ -85,6 +85,8 @@ def build(settings: Settings) -> Experiment:
     if settings.exp.kind == "evolve":
         return _evolved(settings, shared)
     shared["proxy"] = proxy.stage(settings.proxy)
+    if settings.exp.kind == "train" and not any(_reads_losses(settings, name) for name in settings.exp.arms):
+        return Experiment(shared, _trained_arms(settings, shared))
     shared["heads"] = heads.stage(settings.heads, settings.proxy, shared["proxy"], shared["corpus"])
     if settings.exp.kind == "mirror":
         return Experiment(shared, _masked_arms(settings, shared))
@@ -117,7 +119,7 @@ def _planted(settings: Settings, shared: dict[str, Stage]) -> Experiment:
 def _scored(settings: Settings, shared: dict[str, Stage]) -> Experiment:
     """Scores for others to use: one set of them, whatever the arms keep of it."""
     seed = settings.exp.seeds[0]
-    selections = {name: _selection(settings, shared, name, seed) for name in settings.exp.arms}
+    selections = {name: _selection(settings, shared, name, seed, scored=True) for name in settings.exp.arms}
     scores = {stage.inputs["scores"].fingerprint: stage.inputs["scores"] for stage in selections.values()}
     require(
         len(scores) == 1,
@@ -221,10 +223,12 @@ def _pretrained(settings: Settings, shared: dict[str, Stage], name: str, seed: i
     from repro.pretrain import stage as pretrain
     from repro.proxy import stage as proxy
 
-    tokenizer_from = proxy.stage(settings.proxy) if settings.model.tokenizer == "proxy" else None
-    shared.setdefault("tokens", pretrain.tokens_stage(settings.model, shared["corpus"], tokenizer_from))
+    model = settings.model
+    own = proxy.stage(settings.proxy) if "proxy" in (model.init_from, model.tokenizer) else None
+    shared.setdefault("tokens", pretrain.tokens_stage(model, shared["corpus"], own))
     named = {"tracking": settings.tracking, "group": settings.exp.name, "arm": name}
-    return pretrain.stage(settings.model, train, seed, shared["tokens"], selection, **named)
+    start = own if model.init_from == "proxy" else None
+    return pretrain.stage(model, train, seed, shared["tokens"], selection, **named, proxy=start)
 
 
 def _masked_arms(settings: Settings, shared: dict[str, Stage]) -> dict[str, dict[int, dict[str, Stage]]]:
@@ -248,7 +252,8 @@ def _masked_arms(settings: Settings, shared: dict[str, Stage]) -> dict[str, dict
     return arms
 
 
-def _selection(settings: Settings, shared: dict[str, Stage], name: str, seed: int) -> Stage:
+def _selection(settings: Settings, shared: dict[str, Stage], name: str, seed: int, scored: bool = False) -> Stage:
+    """An arm's selection; with ``scored`` from scores, even if it reads none of their losses."""
     from repro.selection import stage as selection
 
     arm = settings.exp.arms[name]
@@ -258,9 +263,27 @@ def _selection(settings: Settings, shared: dict[str, Stage], name: str, seed: in
             other != name and other in settings.exp.arms,
             f"arm {name!r} matches {other!r}; did you mean {nearest(other, set(settings.exp.arms) - {name})}?",
         )
-        reference = _selection(settings, shared, other, seed)
+        reference = _selection(settings, shared, other, seed, scored)
     budget = budget_of(settings, name)
-    return selection.stage(arm.select, arm.mixture, budget, seed, shared["corpus"], _scores(settings, shared, name), reference)
+    ranked = _scores if scored or _reads_losses(settings, name) else _measures
+    return selection.stage(arm.select, arm.mixture, budget, seed, shared["corpus"], ranked(settings, shared, name), reference)
+
+
+def _reads_losses(settings: Settings, name: str) -> bool:
+    """Whether an arm's selection needs scores; else the measures of the documents are enough."""
+    from repro.selection import selectors
+
+    select = settings.exp.arms[name].select
+    return selectors.reads_losses(select.selector, select.params)
+
+
+def _measures(settings: Settings, shared: dict[str, Stage], name: str) -> Stage:
+    """What is known of the documents without scoring them: lengths in the tokens of the arm's own proxy."""
+    from repro.influence import measures
+    from repro.proxy import stage as proxy
+
+    own = replace(settings.proxy, **settings.exp.arms[name].proxy)
+    return measures.stage(proxy.stage(own), shared["corpus"])
 
 
 def _scores(settings: Settings, shared: dict[str, Stage], name: str, scored: Stage | None = None) -> Stage:

@@ -57,6 +57,7 @@ class Cost:
 
 def describe(settings: Settings) -> str:
     """The plan as text: one line a stage, then the totals and what cannot fit."""
+    settings = cost.sized(settings)
     store, experiment = Store(Path(settings.work)), build(settings)
     left_out = []
     for known in ("corpus", "selections"):
@@ -155,6 +156,8 @@ def estimate_stage(stage: Stage, settings: Settings, tokens: float) -> Cost:
             most = s["max_tokens"]
             scored = min(whole, documents * domains * most) if documents and most and whole == tokens else whole
             return Cost(scored, 4 * _proxy_of(stage, settings) * scored, scored / 10, STARTED)  # at most two full passes
+        case "measures":
+            return Cost(tokens, 0, tokens / 100, STARTED + tokens / TOKENISED)
         case "priority":
             return Cost(tokens, 2 * CLASSIFIER * tokens if s["selector"] == "educational" else 0, 0, tokens / READ)
         case "selection" | "ranking" | "found" | "agreement" | "analyse" | "evolution":
@@ -214,6 +217,10 @@ def _proxy_of(stage: Stage, settings: Settings) -> float:
 
 def proxy_parameters(proxy: Proxy) -> float:
     """Parameters of the proxy: of a folder counted in its safetensors headers, else as its YAML says."""
+    if proxy.kind == "gguf" and proxy.path:
+        from repro.proxy import gguf
+
+        return gguf.header(Path(proxy.path)).parameters
     if proxy.kind != "folder":
         return proxy.parameters
     from repro.proxy.stage import tensors

@@ -79,8 +79,8 @@ def _selector(settings: Settings, arm: Arm) -> str:
 def _model(settings: Settings, own: dict[str, object]) -> str:
     """The proxy's name; of the hub and of folders what they are called there."""
     proxy = {**vars(settings.proxy), **own}
-    place = {"hub": proxy["repo"], "folder": proxy["path"]}.get(str(proxy["kind"]))
-    named = proxy["name"] if proxy["kind"] == "wheel" else proxy["kind"]
+    place = {"hub": proxy["repo"], "folder": proxy["path"], "gguf": proxy["path"]}.get(str(proxy["kind"]))
+    named = proxy["name"] if proxy["kind"] in ("wheel", "gguf") else proxy["kind"]
     return str(place).rstrip("/").rpartition("/")[2] if place else str(named)
 
 

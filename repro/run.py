@@ -9,18 +9,20 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro import environment
+from repro import environment, processes
 from repro.config import GROUPS, SettingError, Settings, compose, options, to_yaml
 
 DEMONSTRATIONS = ("smoke", "laptop")  # scales too small for evidence
 
 if TYPE_CHECKING:
-    from repro.experiment import Experiment
-    from repro.store import Stage, Store
+    from repro.stages import Share
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The door: parse, compose, plan or run, print ``run: <dir>`` last. Exit 2 for a user's mistake, 130 when interrupted."""
+    """The door: parse, compose, plan or run, print ``run: <dir>`` last.
+
+    Exit 1 when something failed, 2 for a user's mistake, 130 when interrupted, 143 when terminated.
+    """
     environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(
         prog="python -m repro.run",
@@ -43,14 +45,33 @@ def main(arguments: list[str] | None = None) -> int:
             checks.names(settings)
             print(describe(settings))
         else:
-            print(f"run: {run(settings)}")
+            with processes.terminable():
+                folder = run(settings)
+            failed = _say_failed(folder)
+            print(f"run: {folder}", flush=True)
+            return 1 if failed else 0
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except processes.StageFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as stopped:
         print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+        return 143 if isinstance(stopped, processes.Terminated) else 130
     return 0
+
+
+def _say_failed(folder: Path) -> bool:
+    """Name what failed, as the summary has it; the same command tries it again."""
+    from repro.store import read_json
+
+    failed = read_json(folder / "summary.json").get("failed", [])
+    for row in failed:
+        print(f"error: {row['arm']}, seed {row['seed']}: {row['stage']} failed: {row['reason']}", file=sys.stderr, flush=True)
+    if failed:
+        print(f"{len(failed)} models failed; the same command tries them again", file=sys.stderr, flush=True)
+    return bool(failed)
 
 
 def _choices() -> str:
@@ -62,68 +83,44 @@ def _choices() -> str:
 
 def run(settings: Settings) -> Path:
     """Run every stage that the store lacks, then the report; returns the run's folder."""
+    from repro import checks, stages
+    from repro.device import device_of
+    from repro.pretrain import cost
     from repro.store import room_on
 
+    checks.names(settings)
+    checks.terms(settings)
     with room_on(Path(settings.work)):
-        return _run(settings)
+        checks.machine(settings)
+        settings = cost.sized(settings)
+        device = device_of(settings.device)
+        share = stages.share(settings, device)
+        with environment.variables(share.variables):
+            return _run(settings, device, share)
 
 
-def _run(settings: Settings) -> Path:
-    from repro import checks
-    from repro.device import device_of
-    from repro.experiment import build
+def _run(settings: Settings, device: str, share: Share) -> Path:
+    from repro.lines import duration
     from repro.outcomes import registration
+    from repro.stages import carry_out
     from repro.store import Store, digest
 
-    started = time.monotonic()
-    checks.names(settings)
-    checks.machine(settings)
-    store, experiment = Store(Path(settings.work)), build(settings)
-    stages = experiment.order()
-    device = device_of(settings.device)
+    started, store = time.monotonic(), Store(Path(settings.work))
     _quiet(device)
     _say_where_from(settings)
-    checks.sizes(settings, stages, store, device)
-    run_now = {stage.fingerprint for stage in store.demanded(stages, experiment.read_by_report(settings))}
     for line in registration.lines(settings):
         print(line, flush=True)
-    seen: set[str] = set()
-    while (number := next((i for i, stage in enumerate(stages) if stage.fingerprint not in seen), None)) is not None:
-        stage = stages[number]
-        seen.add(stage.fingerprint)
-        place = f"[{number + 1:>{len(str(len(stages)))}}/{len(stages)}] {stage.name:9} {experiment.title(stage)}"
-        if stage.fingerprint not in run_now:
-            print(f"{place}  cached{'' if store.whole(stage) else ', from a pack'}", flush=True)
-            for warning in store.facts(stage).get("warnings", []):  # a running stage says them itself
-                print(f"warning: {warning}", file=sys.stderr, flush=True)
-        else:
-            again = ", again: a pack left out what a later stage reads" if store.has(stage) else ""
-            print(f"{place}  running{again}", flush=True)
-            begun = time.monotonic()
-            store.ensure(stage, device, whole=True)
-            if stage.name == "proxy":
-                checks.sizes(settings, stages, store, device)
-            print(f"{place}  done in {_duration(time.monotonic() - begun)}", flush=True)
-        if stage.summary:
-            print(f"    {stage.summary(store.facts(stage))}", flush=True)
-        if empty := empty_domains(settings, experiment, store, stage):
-            settings = checks.without(settings, empty)
-            print(f"left out of every arm: {', '.join(settings.budget.leave_out)}; {LEFT_OUT}", flush=True)
-            experiment = build(settings)
-            stages = experiment.order()
-            run_now = {stage.fingerprint for stage in store.demanded(stages, experiment.read_by_report(settings))}
-            seen -= run_now
-
-    key = digest([stage.fingerprint for stage in stages])
-    folder = Path(settings.work) / "runs" / f"{settings.exp.name}-{settings.scale}-{key[:8]}"
+    carried = carry_out(settings, store, device, share)
+    key = digest([stage.fingerprint for stage in carried.stages])
+    folder = store.root.parent / "runs" / f"{settings.exp.name}-{settings.scale}-{key[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(to_yaml(settings))
+    (folder / "config.yaml").write_text(to_yaml(carried.settings))
     from repro.report.build import build as report
     from repro.report.terminal import render
 
-    summary = report(folder, settings, store, experiment.as_dict())
+    summary = report(folder, carried.settings, store, carried.whole().as_dict() | {"failed": carried.rows()})
     print(render(summary))
-    print(f"report: {folder / 'report.html'}   ({_duration(time.monotonic() - started)} in all)")
+    print(f"report: {folder / 'report.html'}   ({duration(time.monotonic() - started)} in all)")
     return folder
 
 
@@ -143,33 +140,12 @@ def _say_where_from(settings: Settings) -> None:
         )
 
 
-LEFT_OUT = "some share is less than its first document (exp.empty_domains)"
-
-
-def empty_domains(settings: Settings, experiment: Experiment, store: Store, finished: Stage) -> list[str]:
-    """Domains to be left out of every arm, as known behind the ``finished`` stage: by the counts of the corpus, and behind the
-    last selection. Refused unless ``exp.empty_domains`` allows it."""
-    from repro import checks
-
-    if finished is experiment.shared.get("corpus"):
-        return checks.domains(settings, store.path(finished))
-    if finished.name == "selection" and finished is [s for s in experiment.order() if s.name == "selection"][-1]:
-        return checks.selections(settings, experiment, store)
-    return []
-
-
 def _quiet(device: str) -> None:
     """Keep the libraries' own chatter off the terminal; warnings that matter reach the user through this project."""
     os.environ.setdefault("DS_ACCELERATOR", device)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("WANDB_SILENT", "true")
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02.0f} s" if minutes else f"{seconds:.1f} s"
 
 
 if __name__ == "__main__":

@@ -151,6 +151,11 @@ class Store:
         """Where the published artifact of ``stage`` is or will be."""
         return self.root / stage.folder
 
+    def beside(self, stage: Stage, suffix: str) -> Path:
+        """A file next to the artifact and no part of it: ``.log`` of a stage that failed, ``.progress`` of one that runs."""
+        final = self.path(stage)
+        return final.with_name(final.name + suffix)
+
     def has(self, stage: Stage) -> bool:
         """Whether the stage is done: its manifest and outcome are there. Text or weights may be :meth:`left_out`."""
         return (self.path(stage) / "manifest.json").is_file()
@@ -247,15 +252,19 @@ def replace_folder(new: Path, final: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+class NoRoom(SettingError):
+    """The disk, or a quota, is full."""
+
+
 @contextmanager
 def room_on(folder: Path) -> Iterator[None]:
-    """Raise :class:`SettingError` where the disk of ``folder`` runs full, or a quota, in whatever words a library says so."""
+    """Raise :class:`NoRoom` where the disk of ``folder`` runs full, or a quota, in whatever words a library says so."""
     try:
         yield
     except Exception as error:
         if not is_full(error):
             raise
-        raise SettingError(
+        raise NoRoom(
             f"no space left on the disk of {folder}; free some, or move the work folder with work=DIR, and run the same "
             "command again: finished work is kept"
         ) from error

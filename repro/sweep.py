@@ -20,6 +20,7 @@ from typing import Any
 
 from repro import environment
 from repro.config import SettingError, Settings, compose, options, read_option, require, to_yaml
+from repro.device import gpus
 from repro.store import digest, write_json
 
 
@@ -46,8 +47,14 @@ def members(name: str, overrides: list[str]) -> dict[str, list[str]]:
         chosen = [f"{key}={_text(value)}" for key, value in zip(grid, values, strict=True)]
         label = " ".join(chosen)
         require(label not in points, f"configs/sweep/{name}.yaml names {label} twice")
-        points[label] = [f"exp={sweep.exp}", *sweep.overrides, *chosen, *overrides]
+        points[label] = [*_own(sweep, overrides), *chosen, *overrides]
     return points
+
+
+def _own(sweep: Sweep, overrides: list[str]) -> list[str]:
+    """What the sweep sets beside its grid, less what the command line sets instead."""
+    typed = {override.partition("=")[0].strip() for override in overrides}
+    return [own for own in (f"exp={sweep.exp}", *sweep.overrides) if own.partition("=")[0] not in typed]
 
 
 def _apart(name: str, sweep: Sweep, overrides: list[str]) -> None:
@@ -88,7 +95,7 @@ def _resolved(sweep: Sweep, overrides: list[str]) -> dict[str, list[Any]]:
     for key, values in sweep.grid.items():
         factors = [value for value in values if isinstance(value, str) and re.fullmatch(r"x\d+(\.\d+)?", value)]
         if factors:
-            present: Any = compose([f"exp={sweep.exp}", *sweep.overrides, *overrides])
+            present: Any = compose([*_own(sweep, overrides), *overrides])
             for name in key.split("."):
                 present = getattr(present, name)
             values = [float(f"{present * float(v[1:]):.6g}") if v in factors else v for v in values]
@@ -105,7 +112,7 @@ def wandb_sweep(name: str, overrides: list[str]) -> str:
     import yaml
 
     sweep = Sweep(**read_option("sweep", name))
-    command = ["${env}", "python", "-m", "repro.run", f"exp={sweep.exp}", *sweep.overrides, *overrides, "${args_no_hyphens}"]
+    command = ["${env}", "python", "-m", "repro.run", *_own(sweep, overrides), *overrides, "${args_no_hyphens}"]
     parameters = {
         key: {"values": [_text(v) if isinstance(v, list) else v for v in vs]} for key, vs in _resolved(sweep, overrides).items()
     }
@@ -124,7 +131,7 @@ def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]
     (folder / "wandb_sweep.yaml").write_text(wandb_sweep(name, overrides))
 
     apart = jobs > 1 and all(own.train.processes == 1 for own in settings.values())
-    devices = _devices() if apart else []
+    devices = gpus() if apart else []
     free: Queue[dict[str, str]] = Queue()  # an environment for each member that may run at once
     for job in range(jobs):
         free.put({"CUDA_VISIBLE_DEVICES": devices[job % len(devices)]} if devices else {})
@@ -156,12 +163,10 @@ def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]
     return folder, [label for label, path in runs.items() if path is None]
 
 
-def _devices() -> list[str]:
-    """The GPUs of this machine by the names CUDA gives them; members that run at once take them in turn."""
-    import torch
-
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
+JOBS = (
+    "members that run at once (default 1), each a process of its own, on a GPU of its own where there are several; on a CPU "
+    "rather run.parallel=N: members one by one, N stages of each at once, so that none waits for another; both multiply"
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -171,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m repro.sweep", description=__doc__.split("\n\n")[0], epilog="sweeps: " + ", ".join(options("sweep"))
     )
     parser.add_argument("settings", nargs="*", metavar="key=value", help="sweep=NAME, then settings of repro.run")
-    parser.add_argument("--jobs", type=int, default=1, help="members that run at once (default 1; one per device)")
+    parser.add_argument("--jobs", type=int, default=1, help=JOBS)
     parsed = parser.parse_intermixed_args(arguments)
     names = [a.removeprefix("sweep=") for a in parsed.settings if a.startswith("sweep=")]
     overrides = [a for a in parsed.settings if not a.startswith("sweep=")]

@@ -14,6 +14,19 @@ from repro import environment
 from repro.config import Tracking
 
 LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
+_told: Path | None = None
+
+
+@contextmanager
+def progress_in(path: Path) -> Iterator[None]:
+    """Progress goes to ``path``, one line that is written over: of a process that has no terminal to itself."""
+    global _told
+    before, _told = _told, path
+    try:
+        yield
+    finally:
+        _told = before
+        path.unlink(missing_ok=True)
 
 
 class Tracker:
@@ -104,19 +117,26 @@ def progress(total: float, unit: str, label: str) -> Iterator[Any]:
     """A progress bar with rate and time left; ``bar.update(n)``. One line every ten seconds where there is no terminal."""
     from tqdm import tqdm
 
+    path = _told
+
     class Lines(tqdm):  # type: ignore[type-arg]
-        """A line for a log file instead of a bar that is drawn over itself."""
+        """A line for a log file, or in the file of :func:`progress_in`, instead of a bar that is drawn over itself."""
 
         def display(self, msg: str | None = None, pos: int | None = None) -> bool:
-            if msg is None:
+            if msg is None and path is not None:
+                temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+                temporary.write_text(str(self).strip())
+                os.replace(temporary, path)
+            elif msg is None:
                 print(self, file=self.fp, flush=True)
             return False
 
-    terminal = sys.stderr.isatty()
+    terminal = sys.stderr.isatty() and path is None
     how: dict[str, Any] = {"dynamic_ncols": True, "mininterval": 0.5, "delay": 2.0}
     if not terminal:
         line = "{desc}: {n_fmt} of {total_fmt}{unit}, {rate_fmt}, {elapsed} gone, {remaining} left"
-        how = {"bar_format": line, "mininterval": LINE_SECONDS, "maxinterval": LINE_SECONDS, "delay": LINE_SECONDS}
+        seconds = LINE_SECONDS if path is None else 1.0
+        how = {"bar_format": line, "mininterval": seconds, "maxinterval": seconds, "delay": seconds}
     how["unit_scale"] = not total or total >= 1000  # "12 of 24 probes", but "1.2k of 4.8k tokens"
     bar = (tqdm if terminal else Lines)(total=total, unit=f" {unit}", desc=f"    {label}", leave=False, file=sys.stderr, **how)
     try:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from repro import parquet
 from repro.config import Eval
 from repro.store import Context, Stage, atomic, write_json
 
@@ -83,14 +84,12 @@ def _scored(path: Path, pairs: Sequence[tuple[str, str, int, dict[str, Any]]], s
 
 def sample(corpus: Path, most: int) -> Iterator[str]:
     """Texts of the training split, about ``most`` bytes of them, documents drawn by a hash of their ids."""
-    import polars as pl
-
     from repro.corpus.documents import shards
 
     paths = shards(corpus)
-    total = sum(pl.read_parquet(path, columns=["n_bytes"])["n_bytes"].sum() for path in paths)
+    total = sum(parquet.read(path, ["n_bytes"])["n_bytes"].sum() for path in paths)
     limit = min(1.0, most / total) * 2**64 if total else 0
     for path in paths:
-        for ident, text in pl.read_parquet(path, columns=["doc_id", "text"]).iter_rows():
+        for ident, text in parquet.read(path, ["doc_id", "text"]).iter_rows():
             if int.from_bytes(hashlib.sha256(ident.encode()).digest()[:8], "big") < limit:
                 yield text

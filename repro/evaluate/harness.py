@@ -11,8 +11,9 @@ import os
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from unittest import mock
 
@@ -76,8 +77,8 @@ class QuietLM(HFLM):
     bar: Any = None
     too_long = 0  # answers that did not fit the context since `run` began
     cut: dict[tuple[str, int], int]  # (task, item) -> tokens of its prompts that did not fit the context, at most of one
-    asked: list[tuple[str, int]]  # whose requests are being answered, in their order; empty for texts in windows
-    written: dict[str, list[tuple[str, int]]]  # prompt -> the items that it asks an answer for
+    asked: Sequence[tuple[str, int]] = ()  # whose requests are being answered, in their order; empty for texts in windows
+    written: Mapping[str, Sequence[tuple[str, int]]] = MappingProxyType({})  # prompt -> the items that it asks an answer for
     encoder: Encoder
     _bare = False  # inside `loglikelihood_rolling`, which starts a text with the prefix token itself
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +13,9 @@ from repro import parquet
 from repro.influence import statistics
 from repro.influence.scorer import Scorer
 from repro.store import atomic, sha256_file
+
+if TYPE_CHECKING:
+    from repro.pretrained import Encoder
 
 SCHEMA = pa.schema(
     [
@@ -40,22 +43,36 @@ def score_shard(scorer: Scorer, source: Path, target: Path, advance: Callable[[i
     The sha256 of the shard stands in the metadata of the result, so that a changed shard is noticed.
     """
     shard_sha256 = sha256_file(source)
-    documents = parquet.read(source, columns=["doc_id", "domain", "group", "n_bytes", "text"])
-    texts = documents["text"].to_list()
+    documents, texts = _documents(source)
     encoded = scorer.proxy.encode(texts)
     losses = scorer.losses(encoded, advance)
-    rows: list[dict[str, Any]] = []
-    for row, text, ids, found in zip(documents.drop("text").iter_rows(named=True), texts, encoded, losses, strict=True):
-        rows.append(
-            row
-            | {
-                "n_tokens_doc": len(ids),
-                "n_tokens": sum(len(base) + 1 for base, _ in found),
-                "compressibility": statistics.compressibility(text),
-                "repetition": statistics.repetition(ids),
-            }
-            | statistics.score(found)
-        )
+    rows = [
+        row | _measured(text, ids) | {"n_tokens": sum(len(base) + 1 for base, _ in found)} | statistics.score(found)
+        for row, text, ids, found in zip(documents, texts, encoded, losses, strict=True)
+    ]
+    _write(rows, target, shard_sha256)
+
+
+def measure_shard(encoder: Encoder, source: Path, target: Path) -> tuple[int, int]:
+    """What is known without losses of the documents of ``source`` into ``target``; returns (documents, tokens)."""
+    shard_sha256 = sha256_file(source)
+    documents, texts = _documents(source)
+    rows = [row | _measured(*pair) for row, pair in zip(documents, zip(texts, encoder(texts), strict=True), strict=True)]
+    _write(rows, target, shard_sha256)
+    return len(rows), sum(row["n_tokens_doc"] for row in rows)
+
+
+def _documents(source: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    documents = parquet.read(source, columns=["doc_id", "domain", "group", "n_bytes", "text"])
+    return documents.drop("text").to_dicts(), documents["text"].to_list()
+
+
+def _measured(text: str, ids: list[int]) -> dict[str, Any]:
+    measures = {"compressibility": statistics.compressibility(text), "repetition": statistics.repetition(ids)}
+    return {"n_tokens_doc": len(ids)} | measures
+
+
+def _write(rows: list[dict[str, Any]], target: Path, shard_sha256: str) -> None:
     schema = SCHEMA.with_metadata({"shard_sha256": shard_sha256, "rows": str(len(rows))})
     with atomic(target) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd")

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import active_children, connection, get_context, parent_process
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
 from repro.config import Score, SettingError
+from repro.device import cores
 from repro.influence.scorer import Scorer
 from repro.influence.shards import score_shard
+from repro.processes import interrupts_held, leave_with_parent
 from repro.store import Context
 
 
@@ -86,10 +87,9 @@ def automatic(job: Job) -> int:
 
     if job.device.startswith("cuda"):
         return torch.cuda.device_count()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     weights = sum(p.stat().st_size for p in Path(job.model).glob("*.safetensors"))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(1, min(cores // job.threads, int(memory / 2 // (2 * weights + 1e9))))
+    return max(1, min(cores() // job.threads, int(memory / 2 // (2 * weights + 1e9))))
 
 
 def _score_in_pool(job: Job, sources: list[Path], folder: Path, processes: int, advance: Callable[[int], None]) -> set[Path]:
@@ -105,7 +105,7 @@ def _score_in_pool(job: Job, sources: list[Path], folder: Path, processes: int, 
     told = 0
     with ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=(job, ranks, tokens)) as pool:
         try:
-            with _interrupts_held():  # workers inherit it from their first moment, long before they run anything of ours
+            with interrupts_held():  # workers inherit it from their first moment, long before they run anything of ours
                 running = {pool.submit(_score_one, str(source), str(folder / source.name)): source for source in sources}
             waiting = set(running)
             while waiting:
@@ -123,16 +123,6 @@ def _score_in_pool(job: Job, sources: list[Path], folder: Path, processes: int, 
                 worker.kill()
             raise
     return done
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits until the block is left, and never reaches processes that are started in it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -157,7 +147,7 @@ def _start_worker(job: Job, ranks: Any, tokens: Any) -> None:
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    leave_with_parent()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(job.threads)
     device = job.device
@@ -166,14 +156,6 @@ def _start_worker(job: Job, ranks: Any, tokens: Any) -> None:
             rank, ranks.value = ranks.value, ranks.value + 1
         device = f"cuda:{rank % torch.cuda.device_count()}"
     _scorer, _tokens = scorer(job, device), tokens
-
-
-def _leave_with_parent() -> None:
-    """A worker whose parent was killed must not go on."""
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
 
 
 def _score_one(source: str, target: str) -> None:

@@ -31,7 +31,8 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> Outc
     """Everything the report says except comparisons: counts, heads, scores, selections, metrics, costs.
 
     ``stages`` holds the shared stages by name and ``arms[arm][seed]`` with "selection", "pretrain" and "evaluate"; any may be
-    absent. Raises ``FileNotFoundError`` when a named artifact is not in the store.
+    absent. ``failed`` lists arms and seeds that are absent because a stage of theirs failed. Raises ``FileNotFoundError`` when
+    a named artifact is not in the store.
     """
     shared = {name: stages[name] for name in STAGES if name in stages}
     summary: Outcome = {
@@ -67,6 +68,8 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> Outc
         }
         for arm, by_seed in stages.get("arms", {}).items()
     }
+    if stages.get("failed"):
+        summary["failed"] = list(stages["failed"])
     for key, (name, file) in COMPARISONS.items():
         found = {pair: stage for pair, stage in stages.get("pairs", {}).items() if stage.name == name}
         summary[key] = {pair: read_json(store.path(stage) / file) for pair, stage in found.items()}
@@ -93,8 +96,8 @@ def _baselines(store: Store, stage: Stage, arms: Mapping[str, Mapping[int, Mappi
 
 
 def _portable(settings: Settings) -> Json:
-    """Settings without what says where, not what: the work folder, the device, and the place of a pilot."""
-    values = {key: value for key, value in as_dict(settings).items() if key not in ("work", "device")}
+    """Settings without what says where and how, not what: the work folder, the device, what ran at once, a pilot's place."""
+    values = {key: value for key, value in as_dict(settings).items() if key not in ("work", "device", "run")}
     values["exp"]["pilot"] = values["exp"]["pilot"] and Path(values["exp"]["pilot"]).name
     return values
 

@@ -23,6 +23,7 @@ def judge(summary: Outcome, contrasts: Sequence[Contrast], variances: Variances 
     """The summary with ``comparisons``, each arm's ``at_chance`` metrics, the ``verdict``, and the ``noise`` of a pilot."""
     from repro.outcomes.noise import noise
 
+    contrasts = [c for c in contrasts if c.treatment in summary["arms"] and c.control in summary["arms"]]  # others failed whole
     drawn_alike = next((as_dict(c) for c in contrasts if c.noise), None)
     contrasts = [contrast for contrast in contrasts if not contrast.noise]
     for arm in summary["arms"].values():

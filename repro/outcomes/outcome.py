@@ -176,6 +176,15 @@ class Registration(TypedDict):
     conclusion: NotRequired[Conclusion | None]
 
 
+class Failed(TypedDict):
+    """A model that is not there because a stage of its own failed."""
+
+    arm: str
+    seed: int
+    stage: str
+    reason: str
+
+
 class Outcome(TypedDict):
     """Everything that a run found."""
 
@@ -192,6 +201,7 @@ class Outcome(TypedDict):
     code: NotRequired[Json]
     artifacts: dict[str, Artifact]
     arms: dict[str, Arm]
+    failed: NotRequired[list[Failed]]
     corpus: NotRequired[Json]
     heads: NotRequired[Json]
     scores: NotRequired[dict[str, Json]]

@@ -81,7 +81,7 @@ def claims() -> list[Claim]:
             "proxy_size",
             "full_plus_large",
             "full_plus_small",
-            needs="a second, larger proxy from the model hub (exp=proxy_size)",
+            needs="a second, larger proxy (exp=proxy_size)",
         ),
         Claim(
             "Masking retrieval heads hurts reasoning tasks far more than masking as many other heads.",

@@ -6,18 +6,35 @@ Where the same is asked of DeepSpeed (``estimate_zero2_model_states_mem_needs``,
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from repro.config import Model, Train, require
+from repro.config import Model, Settings, Train, require
 from repro.pretrain import source
 
 CHECKPOINT_BYTES = 2 + 12  # a parameter: bfloat16 weight; float32 master and two moments
 
 
 def shape(model: Model) -> Model:
-    """The settings with the sizes of the model to continue from, where there is one, in place of their own."""
-    if model.init_from is None:
+    """The settings with the sizes of the model to continue from, where there is one, in place of their own.
+
+    Those of the proxy are filled in by :func:`sized`.
+    """
+    if model.init_from in (None, source.PROXY):
         return model
-    config = source.config(model.init_from)
+    return _with_sizes(model, source.config(str(model.init_from)))
+
+
+def sized(settings: Settings) -> Settings:
+    """The settings with the proxy's sizes as those of a model that continues it, for plans and checks."""
+    if settings.model.init_from != source.PROXY:
+        return settings
+    from repro.proxy.stage import config
+
+    return replace(settings, model=_with_sizes(settings.model, config(settings.proxy)))
+
+
+def _with_sizes(model: Model, config: dict[str, Any]) -> Model:
+    config = config.get("text_config", config)
     names = {
         "layers": "num_hidden_layers",
         "hidden": "hidden_size",
@@ -123,16 +140,21 @@ def must_fit(model: Model, train: Train, memory_bytes: float | None, free_disk_b
         )
         require(
             needed <= memory_bytes,
-            f"model={model.name} needs {needed / 1e9:.1f} GB on each of {train.processes} ranks at train.zero_stage="
+            f"{called(model)} needs {needed / 1e9:.1f} GB on each of {train.processes} ranks at train.zero_stage="
             f"{train.zero_stage}, and there are {memory_bytes / 1e9:.1f} GB; {mend}",
         )
     if free_disk_bytes is not None:
         needed = disk_bytes(model, train)
         require(
             needed <= free_disk_bytes,
-            f"checkpoints of model={model.name} need {needed / 1e9:.2f} GB of disk and {free_disk_bytes / 1e9:.2f} GB are "
+            f"checkpoints of {called(model)} need {needed / 1e9:.2f} GB of disk and {free_disk_bytes / 1e9:.2f} GB are "
             "free; free some, lower train.keep_checkpoints, or move the work folder with work=DIR",
         )
+
+
+def called(model: Model) -> str:
+    """The setting that chose the model, for messages."""
+    return f"model.init_from={model.init_from}" if model.init_from is not None else f"model={model.name}"
 
 
 def report(model: Model, train: Train, memory_bytes: float | None = None) -> list[str]:

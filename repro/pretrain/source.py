@@ -1,5 +1,5 @@
-"""What a training starts from: a model (a local folder, or ``owner/name`` of the hub, which ``owner/name@revision`` pins), or
-the branch point of another training."""
+"""What a training starts from: a model (a local folder, ``owner/name`` of the hub, which ``owner/name@revision`` pins, or the
+run's proxy), or the branch point of another training."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from repro.config import SettingError, require
+
+PROXY = "proxy"  # model.init_from: the model that this run scores with
 
 
 def on_hub(init_from: str) -> tuple[str, str] | None:
@@ -70,6 +72,35 @@ def commit(init_from: str) -> str | None:
 
     hub = on_hub(init_from)
     return None if hub is None else hub_commit(*hub, "model")
+
+
+def check(init_from: str) -> None:
+    """Refuse, before hours are spent, a model of the hub whose commit nobody can say, and a folder that cannot be continued.
+
+    Raises :class:`SettingError`. The proxy is checked when it is loaded to find its heads.
+    """
+    if init_from == PROXY:
+        return
+    if on_hub(init_from) is not None:
+        commit(init_from)
+        return
+    from repro.pretrained import load_tokenizer
+    from repro.proxy.stage import checked_folder, tensors
+
+    place = checked_folder(Path(init_from), "model.init_from")
+    try:
+        entries = len(load_tokenizer(place, local_files_only=True))
+    except Exception as error:  # whatever a foreign folder provokes in the library is the folder's fault
+        reason = str(error).strip().split("\n")[0]
+        raise SettingError(f"model.init_from={init_from}: its tokenizer cannot be read ({reason})") from None
+    held = {name: about for path in place.glob("*.safetensors") for name, about in (tensors(path) or {}).items()}
+    names = [name for name in held if name.endswith(("embed_tokens.weight", "embed_in.weight", "wte.weight"))]
+    rows = held[names[0]]["shape"][0] if names else config(init_from).get("vocab_size")
+    require(
+        rows is None or entries <= rows,
+        f"model.init_from={init_from}: its tokenizer has {entries:,} entries and its model embeds {rows:,}: they do not belong "
+        "together; put the model's own tokenizer into the folder",
+    )
 
 
 def folder_identity(folder: Path, patterns: list[str]) -> dict[str, str]:

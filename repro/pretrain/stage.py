@@ -37,12 +37,15 @@ def tokens_stage(model: Model, corpus: Stage, proxy: Stage | None = None) -> Sta
     """Token ids of the corpus, shared by every arm. ``proxy`` is read where its tokenizer is used."""
     inputs, model = {"corpus": corpus}, shape(model)
     settings: dict[str, Any] = {"tokenizer": model.tokenizer, "vocabulary": model.vocabulary}
-    if model.init_from is not None:
+    if model.init_from == source.PROXY:
+        settings = {"tokenizer_of": source.PROXY}
+    elif model.init_from is not None:
         settings = {"tokenizer_of": source.identity(model.init_from, list(TOKENIZER_FILES))}
     elif model.tokenizer == "proxy":
-        assert proxy is not None, "model.tokenizer=proxy needs the proxy stage"
-        inputs["proxy"] = proxy
         settings["starts_with"] = "the end token"
+    if (model.init_from or model.tokenizer) == source.PROXY:
+        assert proxy is not None, "the proxy's tokenizer needs the proxy stage"
+        inputs["proxy"] = proxy
 
     def run(ctx: Context) -> None:
         from repro.corpus.documents import shards
@@ -50,14 +53,24 @@ def tokens_stage(model: Model, corpus: Stage, proxy: Stage | None = None) -> Sta
 
         folder = ctx.out / "tokenizer"
         files = {split: shards(ctx.inputs["corpus"], split) for split in tokens.SPLITS}
-        if model.init_from is not None or model.tokenizer == "proxy":
-            giver = source.folder(model.init_from) if model.init_from is not None else ctx.inputs["proxy"] / "model"
-            tokens.copy_tokenizer(giver, folder, model.vocabulary, model.init_from is not None)
+        start = _start(model, ctx)
+        if start.init_from is not None:
+            tokens.copy_tokenizer(Path(start.init_from), folder, start.vocabulary, continued=True)
+        elif model.tokenizer == "proxy":
+            tokens.copy_tokenizer(ctx.inputs["proxy"] / "model", folder, model.vocabulary)
         elif not (folder / "tokenizer.json").is_file():
             tokens.train_bpe(tokens.texts(files["documents"]), model.vocabulary, folder)
-        ctx.facts |= tokens.write_corpus(ctx.out, files, model.vocabulary)
+        ctx.facts |= tokens.write_corpus(ctx.out, files, start.vocabulary)
 
     return Stage("tokens", "continued" if model.init_from is not None else model.tokenizer, settings, run, inputs)
+
+
+def _start(model: Model, ctx: Context) -> Model:
+    """The model with the folder it starts from, downloaded or made by now, and the sizes that stand there."""
+    if model.init_from is None:
+        return model
+    folder = ctx.inputs["proxy"] / "model" if model.init_from == source.PROXY else source.folder(model.init_from)
+    return shape(replace(model, init_from=str(folder)))
 
 
 def stage(
@@ -69,10 +82,12 @@ def stage(
     tracking: Tracking,
     group: str,
     arm: str,
+    proxy: Stage | None = None,
 ) -> Stage:
     """One model: ``arm``'s selection, trained from the weights and in the order of ``seed``.
 
-    ``tracking``, ``group`` (the experiment) and ``arm`` name the run in the logs and change nothing else.
+    ``proxy`` is read where the training starts from it. ``tracking``, ``group`` (the experiment) and ``arm`` name the run in
+    the logs and change nothing else.
     """
     model, train = shape(model), train.resolved()
     left_out = HOW if train.optimizer == "muon" else HOW + OF_MUON
@@ -84,7 +99,12 @@ def stage(
     if train.branch_from is not None:
         manifests = source.branch_point(Path(train.branch_from)) / "manifest.json"
         settings["train"]["branch_from"] = hashlib.sha256(manifests.read_bytes()).hexdigest()
-    if model.init_from is not None:
+    inputs = {"tokens": tokens, "selection": selection}
+    if model.init_from == source.PROXY:
+        assert proxy is not None, "model.init_from=proxy needs the proxy stage"
+        settings["model"] = {"init_from": source.PROXY}  # its sizes are the proxy's
+        inputs["proxy"] = proxy
+    elif model.init_from is not None:
         settings["init_from"] = source.identity(model.init_from, ["config.json", "*.safetensors"])
 
     def run(ctx: Context) -> None:
@@ -92,7 +112,7 @@ def stage(
         from repro.pretrain.launch import launch
 
         job = Job(
-            model=replace(model, init_from=model.init_from and str(source.folder(model.init_from))),
+            model=_start(model, ctx),
             train=train,
             seed=seed,
             tokens=str(ctx.inputs["tokens"]),
@@ -106,5 +126,5 @@ def stage(
         ctx.facts |= launch(job)
 
     # The label must follow from the settings: arms that turn out equal share one artifact, whatever they are called.
-    label = f"{model.layers}x{model.hidden}-seed{seed}"
-    return Stage("pretrain", label, settings, run, {"tokens": tokens, "selection": selection})
+    size = f"{model.layers}x{model.hidden}" if proxy is None else f"continued-{proxy.label}"
+    return Stage("pretrain", f"{size}-seed{seed}", settings, run, inputs)

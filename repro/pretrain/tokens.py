@@ -64,10 +64,14 @@ def copy_tokenizer(source: Path, folder: Path, max_vocabulary: int, continued: b
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = load_tokenizer(source)
+    mend = (
+        "they do not belong together; put the model's own tokenizer there"
+        if continued
+        else f"set model.vocabulary={len(tokenizer)} or choose a model made for this tokenizer"
+    )
     require(
         len(tokenizer) <= max_vocabulary,
-        f"the tokenizer of {source} has {len(tokenizer)} entries but the model only {max_vocabulary} embeddings; "
-        f"set model.vocabulary={len(tokenizer)} or choose a model made for this tokenizer",
+        f"the tokenizer of {source} has {len(tokenizer)} entries but the model only {max_vocabulary} embeddings; {mend}",
     )
     require(
         tokenizer.eos_token_id is not None, f"the tokenizer of {source} has no end token; documents could not be told apart"

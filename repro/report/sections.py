@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from repro import kinds
 from repro.outcomes.outcome import Outcome
-from repro.report import benchmarks, curve, cuts, figures, noise, registered, run_tables
+from repro.report import benchmarks, curve, cuts, failed, figures, noise, registered, run_tables
 from repro.report.plots import Plot
 from repro.report.table import Table
 
@@ -78,6 +78,7 @@ def arms(summary: Outcome, said: str | None = None) -> Section:
 def _opening(summary: Outcome) -> list[Section]:
     outcome, accuracies = run_tables.outcome(summary), benchmarks.figures(summary)
     compared = [
+        failed.table(summary),
         figures.contrasts(summary),
         NO_INTERVAL if outcome is None and summary["comparisons"] else None,
         noise.table(summary),

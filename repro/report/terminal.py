@@ -8,7 +8,7 @@ from statistics import mean
 from repro import kinds
 from repro.outcomes.compare import left_out, out_of_reach, unit
 from repro.outcomes.outcome import Outcome
-from repro.report import registered
+from repro.report import failed, registered
 from repro.report.run_tables import arm_values
 
 WIDTH = 100
@@ -26,6 +26,7 @@ def render(summary: Outcome) -> str:
     for text in [
         verdict["sentence"],
         *(f"- {reason}" for reason in verdict["reasons"]),
+        *failed.lines(summary),
         *registered.lines(summary),
         *out_of_reach(summary),
         *left_out(summary),

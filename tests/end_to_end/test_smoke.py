@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,15 +124,40 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bytes(smoke, tmp_path):
     assert last.returncode == 0, last.stderr[-3000:]
     computed = [stage for log in [*logs, last.stdout] for stage in stages_run(log)]
     assert computed.count("score") <= 1 and computed.count("heads") <= 1  # finished stages are not redone
+    assert equal_files(tmp_path, smoke[0]) > 20
+
+
+def test_arms_side_by_side_end_with_the_same_bytes_and_one_that_diverges_is_a_row(smoke, tmp_path):
+    work, _ = smoke
+    shutil.copytree(work / "artifacts", tmp_path / "artifacts", ignore=shutil.ignore_patterns("pretrain", "evaluate"))
+    arms = ("exp.only=[attention_influence,random]", "exp.arms.hot.select=random", "exp.arms.hot.train.learning_rate=1e30")
+    done = run("exp=selection_30pct", "scale=smoke", f"work={tmp_path}", "exp.seeds=[0]", "run.parallel=2", *arms)
+    assert done.returncode == 1, done.stderr[-3000:]
+    at_work, most = set(), 0
+    for line in done.stdout.splitlines():
+        place = line.partition("]")[0]
+        at_work = at_work | {place} if line.endswith("  running") else at_work - {place}
+        most = max(most, len(at_work))
+    assert most == 2
+    said = done.stdout.strip().splitlines()[-1]
+    summary = json.loads((Path(said.removeprefix("run: ")) / "summary.json").read_text())
+    ((arm, seed, stage),) = [(row["arm"], row["seed"], row["stage"]) for row in summary["failed"]]
+    assert (arm, seed, stage) == ("hot", 0, "pretrain") and "error: hot, seed 0: pretrain failed" in done.stderr
+    assert "Traceback" not in done.stderr and list(summary["arms"]) == ["random", "attention_influence"]
+    assert len(list(tmp_path.glob("artifacts/evaluate/*/manifest.json"))) == 2 and equal_files(tmp_path, work) > 20
+
+
+def equal_files(work, undisturbed):
+    """How many files of artifacts in ``work`` were compared with those of the same name in another store, all equal."""
     compared = 0
-    for manifest in tmp_path.glob("artifacts/*/*/manifest.json"):
-        undisturbed = json.loads((smoke[0] / manifest.relative_to(tmp_path)).read_text())["files"]
+    for manifest in work.glob("artifacts/*/*/manifest.json"):
+        expected = json.loads((undisturbed / manifest.relative_to(work)).read_text())["files"]
         files = json.loads(manifest.read_text())["files"]
-        for name in files.keys() | undisturbed.keys():
+        for name in files.keys() | expected.keys():
             if not name.endswith(TIMED) and not name.startswith(TIMED):
-                assert files.get(name) == undisturbed.get(name), f"{manifest.parent.name}/{name}"
+                assert files.get(name) == expected.get(name), f"{manifest.parent.name}/{name}"
                 compared += 1
-    assert compared > 20
+    return compared
 
 
 @pytest.mark.parametrize(

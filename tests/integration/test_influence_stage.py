@@ -314,3 +314,36 @@ def test_machines_score_parts_and_the_run_takes_them(tmp_path, capsys):
     assert found["many"] == found["one"] and len(found["one"]) > 3
     assert main([*settings, "--part", "2/2"]) == 2
     assert "must be R/N with R from 0 to N-1" in capsys.readouterr().err
+
+
+def test_measures_are_the_columns_of_scores_that_need_no_model(scored):
+    """Selectors that read no loss choose the same documents from either."""
+    from repro.config import Budget, Mixture, Select
+    from repro.influence import measures
+    from repro.selection import selectors
+    from repro.selection.stage import stage as selection
+
+    store, score = scored[0], scored[1]["score"]
+    stage = measures.stage(score.inputs["proxy"], score.inputs["corpus"])
+    folder = store.ensure(stage)
+    kept = ["doc_id", "domain", "group", "n_tokens_doc", "n_bytes", "compressibility", "repetition"]
+    found, whole = (polars.read_parquet(sorted((place / "scores").glob("*.parquet"))) for place in (folder, store.path(score)))
+    assert found.select(kept).equals(whole.select(kept)) and found["loss_base"].is_null().all()
+    for select in (Select("random"), Select("column", {"column": "repetition"})):
+        assert not selectors.reads_losses(select.selector, select.params)
+        chosen = [
+            store.ensure(selection(select, Mixture(), Budget(share=0.5), 3, score.inputs["corpus"], ranked))
+            for ranked in (stage, score)
+        ]
+        one, other = (polars.read_parquet(place / "selection.parquet") for place in chosen)
+        assert one.equals(other) and one["repeats"].sum() > 0
+
+
+def test_which_selectors_wait_for_scores():
+    from repro.selection.selectors import reads_losses
+
+    parts = [{"selector": "random"}, {"selector": "column", "params": {"column": "n_bytes"}}]
+    assert not reads_losses("rank_sum", {"of": parts})
+    assert reads_losses("rank_sum", {"of": [*parts, {"selector": "perplexity"}]})
+    assert reads_losses("column", {"column": "score_error"}) and reads_losses("attention_influence", {})
+    assert not reads_losses("dsir", {}) and not reads_losses("imported", {"path": "x"})

@@ -172,6 +172,8 @@ def test_models_on_the_way_and_several_decays_of_one_stable_run(paths, tmp_path)
 
 
 def stages(tmp_path, train, seed=0, arm="arm", tracking=None, proxy=None, model=TINY):
+    """The stages of one training, with a corpus and a selection made here."""
+
     def corpus(ctx):
         write_documents(ctx.out)
 
@@ -183,7 +185,7 @@ def stages(tmp_path, train, seed=0, arm="arm", tracking=None, proxy=None, model=
     source = Stage("corpus", "made", {}, corpus)
     chosen = Stage("selection", "all", {}, selection, {"corpus": source})
     ids = stage.tokens_stage(model, source, proxy)
-    return stage.stage(model, train, seed, ids, chosen, tracking or Tracking(wandb="disabled"), "group", arm)
+    return stage.stage(model, train, seed, ids, chosen, tracking or Tracking(wandb="disabled"), "group", arm, proxy)
 
 
 def test_the_stages_through_the_store(tmp_path):
@@ -236,6 +238,31 @@ def test_the_proxys_tokenizer_and_a_model_to_continue(paths, tmp_path):
     assert losses(store.path(continued))[0] < losses(store.path(with_proxy))[0] - 0.2
     with pytest.raises(SettingError, match="is not a Hugging Face model folder"):
         stages(tmp_path, Train(**QUICK), model=replace(TINY, init_from=str(tmp_path)))
+
+
+def test_the_runs_own_proxy_is_continued(paths, tmp_path):
+    """Its weights, its sizes and its tokenizer, as from its folder; what the settings say of sizes does not matter."""
+    store = Store(tmp_path)
+
+    def proxy(ctx):
+        loop.train(job(paths, ctx.out / "made"))
+        (ctx.out / "made" / "model").rename(ctx.out / "model")
+
+    source, other = (Stage("proxy", name, {"name": name}, proxy) for name in ("made", "other"))
+    store.ensure(source)
+    start = replace(TINY, layers=1, hidden=64, vocabulary=999, init_from="proxy")
+    continued = stages(tmp_path, Train(**QUICK), proxy=source, model=start)
+    same = stages(tmp_path, Train(**QUICK), proxy=source, model=replace(start, layers=5))
+    assert continued.fingerprint == same.fingerprint
+    assert continued.fingerprint != stages(tmp_path, Train(**QUICK), proxy=other, model=start).fingerprint
+    by_folder = replace(TINY, init_from=str(store.path(source) / "model"))
+    from_folder = stages(tmp_path, Train(**QUICK), model=by_folder)
+    for each in (*continued.ancestors(), *from_folder.ancestors()):
+        store.ensure(each)
+    assert losses(store.path(continued)) == losses(store.path(from_folder))
+    weights = [sha256_file(store.path(each) / "model" / "model.safetensors") for each in (continued, from_folder)]
+    assert weights[0] == weights[1]
+    assert losses(store.path(continued))[0] < losses(store.path(source) / "made")[0] - 0.2
 
 
 def test_a_model_of_the_hub_is_continued(paths, tmp_path, monkeypatch):

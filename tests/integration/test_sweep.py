@@ -46,7 +46,7 @@ def test_members_that_run_at_once_have_a_gpu_each(shares, tmp_path, monkeypatch)
         return SimpleNamespace(returncode=1)
 
     monkeypatch.setattr(subprocess, "run", started)
-    monkeypatch.setattr(sweep, "_devices", lambda: ["4", "7"])
+    monkeypatch.setattr(sweep, "gpus", lambda: ["4", "7"])
     for jobs, expected in ((1, {None}), (2, {"4", "7"}), (3, {"4", "7"})):
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         seen.clear()
@@ -61,7 +61,7 @@ def test_members_that_run_at_once_have_a_gpu_each(shares, tmp_path, monkeypatch)
 
 def test_gpus_that_were_given_are_kept_to(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
-    assert sweep._devices() == ["2", "3"]
+    assert sweep.gpus() == ["2", "3"]
 
 
 @pytest.mark.parametrize("name", options("sweep"))

@@ -8,8 +8,9 @@ import torch
 from evaluating import tiny, words
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from repro.evaluate import bits_per_byte, harness, tasks, texts
+from repro.evaluate import bits_per_byte, harness, tasks
 from repro.influence.scorer import Scorer
+from repro.pretrained import Encoder
 from repro.proxy import load
 
 ROPE = {
@@ -72,7 +73,7 @@ def test_influence_scores_are_those_of_the_document_alone(folder, documents):
 def test_bits_per_byte_are_those_of_the_text_alone(folder, documents):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = LlamaForCausalLM.from_pretrained(folder).eval()
-    encode = texts.encoder(tokenizer)
+    encode = Encoder(tokenizer).one
     found = bits_per_byte.measure(model, encode, 0, 100, documents)
     for text, own in zip(documents, found, strict=True):
         ids = encode(text)[:100]

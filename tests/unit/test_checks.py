@@ -1,6 +1,8 @@
 """What is refused before it has cost anything."""
 
 import json
+import shutil
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -72,6 +74,15 @@ def test_trainings_that_cannot_be_are_refused_before_anything_is_scored(tmp_path
         sized(["model=7b"], tmp_path)
 
 
+def test_what_trains_at_once_shares_the_memory(tmp_path, monkeypatch):
+    settings = compose(["exp=selection_30pct", "scale=smoke"])
+    one = cost.rank_bytes(settings.model, settings.train)
+    monkeypatch.setattr("repro.pretrain.launch.memory_of_rank", lambda train, device: 2.5 * one)
+    sized(["run.parallel=2"], tmp_path)
+    with pytest.raises(SettingError, match="3 trainings of model=.* lower run.parallel"):
+        sized(["run.parallel=3"], tmp_path)
+
+
 def test_ranks_on_other_machines_do_not_train_on_a_cpu_unasked(tmp_path):
     away = ["train.launcher=manual", "train.processes=2", "train.ranks_per_node=1", "train.micro_batch=4"]
     with pytest.raises(SettingError, match="device=auto finds no GPU on this one"):
@@ -90,6 +101,13 @@ def test_the_disk_must_hold_every_model_and_one_trainings_checkpoints(tmp_path, 
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
     with pytest.raises(SettingError, match=f"{len(pretrains)} trainings of model=.* GB are free"):
         sized([], tmp_path)
+    for at_once in (2, len(pretrains) + 5):  # checkpoints of what runs at once lie side by side
+        there = n * (len(pretrains) * 4 + 3 * 14 * min(at_once, len(pretrains)))
+        for free, fits in ((there, True), (there - 1, False)):
+            monkeypatch.setattr(checks.shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+            with nullcontext() if fits else pytest.raises(SettingError, match="GB are free"):
+                sized([f"run.parallel={at_once}"], tmp_path)
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
     partial = Store(tmp_path).path(pretrains[0])
     partial = partial.with_name(partial.name + ".partial")
     partial.mkdir(parents=True)
@@ -114,6 +132,60 @@ def test_windows_longer_than_the_proxys_context_are_refused_as_soon_as_it_is_the
 def test_a_hub_that_cannot_name_a_models_commit_is_found_out_first(tmp_path, monkeypatch):
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(assets, "_hub_away", True)
+    own = "exp.arms.full_plus_large.proxy={kind: hub, name: smollm2-1.7b, repo: HuggingFaceTB/SmolLM2-1.7B}"
     with pytest.raises(SettingError, match="cannot be reached to find the commit of HuggingFaceTB/SmolLM2-1.7B@main"):
-        settings = compose(["exp=proxy_size", "scale=smoke"])
+        settings = compose(["exp=proxy_size", "scale=smoke", own])
+        checks.sizes(settings, build(settings).order(), Store(tmp_path), "cpu")
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A model folder as somebody would continue it."""
+    from repro.config import Proxy
+    from repro.proxy import stage as proxy_stage
+
+    built = Store(tmp_path / "made").ensure(proxy_stage.stage(Proxy(kind="built"))) / "model"
+    return shutil.copytree(built, tmp_path / "checkpoint")
+
+
+def test_a_checkpoint_whose_tokenizer_is_anothers_is_refused_before_anything_is_scored(checkpoint, tmp_path):
+    from transformers import AutoTokenizer
+
+    continued = [f"model.init_from={checkpoint}", "train.context=64"]
+    sized(continued, tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    tokenizer.add_tokens(["one more", "and another"])
+    tokenizer.save_pretrained(checkpoint)
+    with pytest.raises(SettingError, match="its tokenizer has 1,026 entries and its model embeds 1,024: they do not belong"):
+        sized(continued, tmp_path)
+    (checkpoint / "tokenizer.json").write_text("{")
+    with pytest.raises(SettingError, match="model.init_from=.*: its tokenizer cannot be read"):
+        sized(continued, tmp_path)
+    (checkpoint / "model.safetensors").rename(checkpoint / "pytorch_model.bin")
+    with pytest.raises(SettingError, match="has pickled weights only"):
+        sized(continued, tmp_path)
+
+
+def test_a_checkpoint_too_large_for_the_memory_is_refused_with_numbers(checkpoint, tmp_path):
+    config = json.loads((checkpoint / "config.json").read_text())
+    config |= {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        SettingError, match=r"model.init_from=.*checkpoint needs [\d.]+ GB on each of 1 ranks .* there are [\d.]+ GB"
+    ):
+        sized([f"model.init_from={checkpoint}"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "millions"),
+    [("smollm2-135m", 134.5), ("qwen2.5-coder-0.5b-instruct", 630.1), ("gemma3-270m", 257)],
+)
+def test_a_proxy_that_is_continued_is_sized_before_it_is_here(proxy, millions, tmp_path, monkeypatch):
+    """Of Gemma the estimate is low: its heads are wider than its width divided by their number."""
+    monkeypatch.setenv("REPRO_CACHE", str(tmp_path))
+    settings = cost.sized(compose(["exp=micro_anneal", f"proxy={proxy}"]))
+    assert cost.parameters(settings.model) / 1e6 == pytest.approx(millions, rel=0.002)
+    assert settings.train.context == 512 and settings.train.decay == 1
+    monkeypatch.setattr("repro.pretrain.launch.memory_of_rank", lambda train, device: 3e9)
+    with pytest.raises(SettingError, match=r"model.init_from=proxy needs [\d.]+ GB on each of 1 ranks .* there are 3.0 GB"):
         checks.sizes(settings, build(settings).order(), Store(tmp_path), "cpu")

@@ -68,7 +68,7 @@ def test_no_question_holds_a_number_or_a_name_that_its_settings_do_not(name):
         (["exp=mirror_effect", "heads.detector=induction"], "masking its induction heads", "retrieval"),
         (["exp=mirror_effect"], "as many other heads that hurt ordinary text as much", "same layers"),
         (["exp=head_evolution_pythia", "proxy.repo=EleutherAI/pythia-70m"], "training of pythia-70m", "160m"),
-        (["exp=proxy_size"], "ranks highest with SmolLM2-1.7B", "20%"),
+        (["exp=proxy_size"], "ranks highest with qwen2.5-coder-0.5b-instruct", "20%"),
         (["exp=score_corpus", "exp.arms.attention_influence.select=length"], "rank highest by", "AttentionInfluence"),
         (["exp=pilot", "exp.question=What of {this}?"], "What of {this}?", "random"),
     ],

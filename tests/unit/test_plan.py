@@ -53,7 +53,8 @@ def test_options_may_stand_between_settings(tmp_path, capsys):
 def test_an_arms_own_proxy_is_planned_at_its_size(tmp_path, monkeypatch):
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path))
     monkeypatch.setattr(assets, "_hub_away", True)
-    settings = compose(["exp=proxy_size", "scale=gpu"])
+    own = "exp.arms.full_plus_large.proxy={kind: hub, repo: HuggingFaceTB/SmolLM2-1.7B, parameters: 1.7e9}"
+    settings = compose(["exp=proxy_size", "scale=gpu", own])
     scores = {s.inputs["proxy"].label: estimate_stage(s, settings, 1e6) for s in build(settings).order() if s.name == "score"}
     small, large = scores["smollm2-135m"], scores["HuggingFaceTB--SmolLM2-1.7B"]
     assert (small.flops, large.flops) == (4 * 135e6 * 1e6, 4 * 1.7e9 * 1e6)

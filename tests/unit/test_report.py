@@ -513,3 +513,24 @@ def test_a_correction_that_nothing_can_pass_is_said():
 
     assert "gives no p below 0.008" in said(8, 22)[0] and "over 22 secondary" in said(8, 22)[0]
     assert said(8, 6) == [] and said(12, 22) == [] and said(5, 22, "t") == [] and outcomes.out_of_reach({}) == []
+
+
+def test_a_model_that_failed_is_a_row_and_the_pairs_that_exist_are_compared(tmp_path):
+    settings, store, stages = fabricated.run(tmp_path)
+    whole = build.judged(collect.collect(settings, store, stages), settings.exp.contrasts)
+    arms = {arm: dict(by_seed) for arm, by_seed in stages["arms"].items()}
+    del arms["random"][1], arms["full"]
+    failed = [{"arm": "random", "seed": 1, "stage": "pretrain", "reason": "the loss is not <finite>"}]
+    failed += [{"arm": "full", "seed": s, "stage": "pretrain", "reason": "out of memory"} for s in (0, 1, 2)]
+    folder = tmp_path / "run"
+    found = build.build(folder, settings, store, stages | {"arms": arms, "failed": failed})
+    (row,) = [r for r in found["comparisons"] if r["metric"] == "bits_per_byte"]
+    ours, theirs = (outcomes.seed_values(whole["arms"][arm], "bits_per_byte") for arm in ("attention_influence", "random"))
+    assert row["seeds"] == 2 and row["difference"] == pytest.approx(numpy.mean([ours[s] - theirs[s] for s in (0, 2)]))
+    assert list(found["arms"]) == ["random", "attention_influence"]
+    (table,) = [t for t in sections.tables(found) if t.name == "failed"]
+    assert ["random", 1, "failed: the loss is not <finite>", "pretrain"] in table.rows and len(table.rows) == 4
+    shown = " ".join(terminal.render(found).split())
+    assert "Failed: full, seed 0, 1, 2: out of memory" in shown and "over the pairs that exist" in shown
+    assert "failed: the loss is not &lt;finite&gt;" in (folder / "report.html").read_text()
+    assert "failed" not in whole and not any(t.name == "failed" for t in sections.tables(whole))

@@ -17,6 +17,7 @@ from repro.store import Store
 def counting(monkeypatch):
     """A selector that wants long words, and the shards it was asked about; it dies at the shard named in ``dies_at``."""
     module = ModuleType("repro.selection.selectors.long_words")
+    module.__file__ = __file__
     module.READS_TEXT, module.seen, module.dies_at = True, [], None
 
     def priority(context: selectors.Context, power: float = 1.0) -> pl.DataFrame:

@@ -8,7 +8,8 @@ Documents with a higher priority are taken first, within their domain; ties fall
 SQL expression (DuckDB) over the columns of the scores, which is enough for anything that is a formula, or a frame of
 ``doc_id`` and ``priority`` when it has to read text or other files. A priority that is null, NaN or infinite is never taken.
 
-Three optional names of a module: ``SEEDED = True`` where the order depends on the seed; ``identity(**params)``, which says
+Optional names of a module: ``SEEDED = True`` where the order depends on the seed; ``READS_LOSSES = False``, or a function of
+the parameters, where no loss of the proxy is read, so that nothing has to be scored for it; ``identity(**params)``, which says
 what of the parameters enters the fingerprint (the digest of a file instead of its path); and ``READS_TEXT = True`` where
 reading the corpus takes long: what it says is then a stage of its own that sees the corpus only, computed once for all
 budgets, mixtures and scores, and resumed shard by shard (see :meth:`Context.judged`).
@@ -156,6 +157,17 @@ def identity(name: str, params: dict[str, Any]) -> dict[str, Any]:
 def key(name: str, params: dict[str, Any]) -> str:
     """Under which name a stage reads what a selector that ``READS_TEXT`` said."""
     return f"priority {digest([name, identity(name, params)])[:8]}"
+
+
+def reads_losses(name: str, params: dict[str, Any]) -> bool:
+    """Whether a selector, or one that it is made of (``params.of``), needs scores; the others make do with the measures."""
+    module = load(name)
+    if getattr(module, "READS_TEXT", False):
+        return False
+    if parts := params.get("of"):
+        return any(reads_losses(part["selector"], part.get("params") or {}) for part in parts)
+    found = getattr(module, "READS_LOSSES", True)
+    return bool(found(**params)) if callable(found) else found
 
 
 def readers(name: str, params: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

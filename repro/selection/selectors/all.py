@@ -2,6 +2,8 @@
 
 from repro.selection.selectors import Context
 
+READS_LOSSES = False
+
 
 def priority(context: Context) -> str:
     """No preference; ties fall to the hash of the id."""

@@ -11,3 +11,8 @@ def priority(context: Context, column: str = "n_tokens_doc", keep: str = "high")
     one_of("params.column", column, COLUMNS)
     one_of("params.keep", keep, ("high", "low"))
     return ("-" if keep == "low" else "") + column
+
+
+def READS_LOSSES(column: str = "n_tokens_doc", **_: object) -> bool:
+    """The error of the score comes from losses; the other columns are measures of the text."""
+    return column == "score_error"

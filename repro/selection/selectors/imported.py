@@ -10,6 +10,8 @@ from repro.config import SettingError, nearest, one_of, require
 from repro.selection.selectors import Context
 from repro.store import sha256_file
 
+READS_LOSSES = False
+
 
 def priority(
     context: Context, path: str, column: str = "score", id_column: str = "doc_id", keep: str = "high"

@@ -3,6 +3,7 @@
 from repro.selection.selectors import Context
 
 SEEDED = True
+READS_LOSSES = False
 
 
 def priority(context: Context, draw: int = 0) -> str:

@@ -1,0 +1,77 @@
+"""Processes that a run starts: they end with it, however it ends, and Ctrl-C reaches the run alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import connection, parent_process
+from typing import Any
+
+GRACE_SECONDS = 5.0  # between asking processes to end and ending them
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as a batch system sends it: to be answered as Ctrl-C is."""
+
+
+class StageFailed(Exception):
+    """A stage that the run cannot do without failed in a process of its own, and not by a user's mistake."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM raises :class:`Terminated` in the block, so that what was started is ended in order."""
+
+    def stop(*_: Any) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until the block is left, and never reaches processes that are started in it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def leave_with_parent(group: bool = False) -> None:
+    """In a thread of its own: end this process when its parent is gone, with ``group`` every process of its group, too."""
+
+    def watch() -> None:
+        parent = parent_process()
+        if parent is not None:
+            connection.wait([parent.sentinel])
+            if group:
+                os.killpg(0, signal.SIGKILL)
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def end_group(group: int, at_once: bool = False) -> None:
+    """End every process of a group: ask first, so that a launcher can end its ranks, and do not wait for ever."""
+    until = time.monotonic() + GRACE_SECONDS
+    try:
+        if not at_once:
+            os.killpg(group, signal.SIGTERM)
+        while not at_once and time.monotonic() < until:
+            time.sleep(0.05)
+            os.killpg(group, 0)
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        pass

@@ -1,0 +1,217 @@
+"""Models in GGUF files, the format of llama.cpp: looked at, and converted once into a Hugging Face folder.
+
+transformers de-quantises; what it would lose without a word is refused here: tensors it has no place for, positions that
+are scaled, an attention that is scaled in another way than the family's.
+"""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from repro.config import SettingError, require
+
+ARCHITECTURES = ("llama", "qwen2", "gemma3")  # whose conversion the tests compare with the model that the file was made of
+GEMMA_HEAD = 256  # of Gemma 3 up to 12B; the 27B has 128 and scales its attention by something else
+TOLERANCE = 1e-5  # of the logits, relative to the largest: the same weights on the same machine
+SAMPLE = "def add(a, b):\n    return a + b  # 12 + 30 = 42\n\nCafé \u65e5\u672c <|endoftext|> end"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a GGUF file says of itself, without its weights."""
+
+    architecture: str
+    name: str  # that the file gives its model
+    quantisation: str  # tensors by type, most first
+    tensors: int
+    parameters: int
+    config: dict[str, Any]  # its sizes, as config.json names them
+
+
+def header(path: Path, setting: str = "proxy.path") -> Header:
+    """Read and check the header of a file. Takes a fraction of a second.
+
+    Raises :class:`SettingError` for what is no GGUF file, is cut short or damaged, or cannot be converted faithfully.
+    """
+    require(path.is_file(), f"{setting}={path} is not a file; give a .gguf file")
+    try:
+        status = path.stat()
+        return _header(path, setting, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise SettingError(f"{setting}={path} cannot be read ({error.strerror})") from None
+
+
+@functools.lru_cache(maxsize=32)
+def _header(path: Path, setting: str, size: int, changed: int) -> Header:
+    with open(path, "rb") as handle:
+        require(handle.read(4) == b"GGUF", f"{setting}={path} is no GGUF file; for a Hugging Face folder use proxy=folder")
+    try:
+        read = _reader(skip=True)(path)
+        values = {name: field.contents() for name, field in read.fields.items() if len(field.data) == 1}
+        lengths = {name: int(field.parts[-1][0]) for name, field in read.fields.items() if not field.data}
+        tensors = {tensor.name: tensor for tensor in read.tensors}
+    except Exception as error:  # a damaged file fails anywhere in the library's reader
+        reason = str(error).strip().split("\n")[0] or "it has no end"
+        raise SettingError(f"{setting}={path} is cut short or damaged ({size:,} bytes: {reason}); fetch it again") from None
+    architecture = str(values.get("general.architecture"))
+    own = {name.removeprefix(f"{architecture}."): value for name, value in values.items()}
+    _check_supported(f"{setting}={path}", architecture, own, tensors)
+    names = {
+        "num_hidden_layers": "block_count",
+        "hidden_size": "embedding_length",
+        "num_attention_heads": "attention.head_count",
+        "num_key_value_heads": "attention.head_count_kv",
+        "intermediate_size": "feed_forward_length",
+        "max_position_embeddings": "context_length",
+    }
+    config = {theirs: int(own[ours]) for theirs, ours in names.items() if ours in own}
+    config |= {"vocab_size": lengths.get("tokenizer.ggml.tokens", 0), "tie_word_embeddings": "output.weight" not in tensors}
+    types = Counter(tensor.tensor_type.name for tensor in tensors.values())
+    return Header(
+        architecture,
+        str(values.get("general.name", path.stem)),
+        ", ".join(f"{kind} {number}" for kind, number in types.most_common()),
+        len(tensors),
+        sum(prod(map(int, tensor.shape)) for tensor in tensors.values()),
+        config,
+    )
+
+
+def _check_supported(what: str, architecture: str, own: dict[str, Any], tensors: dict[str, Any]) -> None:
+    require(
+        architecture in ARCHITECTURES,
+        f"{what} holds a model of architecture {architecture!r}, which is not converted; {', '.join(ARCHITECTURES)} are; "
+        "use the model's own Hugging Face folder with proxy=folder",
+    )
+    require(
+        int(own.get("split.count", 1)) <= 1,
+        f"{what} is one of {own.get('split.count')} parts; join them first (llama-gguf-split --merge)",
+    )
+    scaled = own.get("rope.scaling.type", "none") != "none" or "rope_freqs.weight" in tensors
+    odd = architecture == "gemma3" and own.get("attention.key_length") != GEMMA_HEAD
+    lost = "the scaling of its positions" if scaled else "its own scaling of attention" if odd else None
+    require(
+        lost is None,
+        f"{what}: the conversion would lose {lost}; use the model's own Hugging Face folder with proxy=folder",
+    )
+
+
+def convert(path: Path, target: Path) -> dict[str, Any]:
+    """Write the model and the tokenizer of a GGUF file to the folder ``target``: float32, as the file de-quantises.
+
+    The folder is loaded again and must give the logits and the token ids of the file's own. Returns facts for the manifest.
+    Raises :class:`SettingError`. Takes twice the memory of the model's weights in float32 for a moment.
+    """
+    import torch
+    import transformers
+
+    from repro.pretrained import load_model, load_tokenizer
+
+    about = header(path)
+    options: dict[str, Any] = {"dtype": torch.float32}
+    if hasattr(transformers, "GgufConfig"):  # newer versions may leave the weights packed
+        options["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    # Alone in a folder: what lies beside the file (another model's tokenizer_config.json) must not be read into it.
+    with _quick(), tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        (Path(folder) / path.name).symlink_to(path.resolve())
+        try:
+            model = load_model(folder, gguf_file=path.name, **options)
+            tokenizer = load_tokenizer(folder, gguf_file=path.name)
+        except SettingError as error:
+            raise SettingError(f"cannot convert {path}: {error}") from None
+        except Exception as error:  # whatever a foreign file provokes in the library is the file's fault
+            raise SettingError(f"cannot convert {path}: {str(error).strip().splitlines()[0]}") from error
+    ours = sum(1 for _ in model.named_parameters())
+    require(
+        about.tensors == ours,
+        f"cannot convert {path}: it holds {about.tensors} tensors and a {about.architecture} of its sizes {ours}; the others "
+        "would be lost; use the model's own Hugging Face folder with proxy=folder",
+    )
+    require(
+        len(tokenizer) <= model.get_input_embeddings().weight.shape[0],
+        f"cannot convert {path}: its tokenizer has {len(tokenizer)} entries and its model embeds "
+        f"{model.get_input_embeddings().weight.shape[0]}",
+    )
+    ids = torch.arange(32)[None] * 31 % model.config.vocab_size
+    with torch.inference_mode():
+        expected = model(input_ids=ids, use_cache=False).logits
+    _savable(model).save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    del model
+    converted = load_model(target, dtype=torch.float32)
+    with torch.inference_mode():
+        difference = float((converted(input_ids=ids, use_cache=False).logits - expected).abs().max())
+    require(
+        difference <= TOLERANCE * float(expected.abs().max()) and load_tokenizer(target)(SAMPLE) == tokenizer(SAMPLE),
+        f"the conversion of {path} differs from the file (logits by {difference:.3g}); it cannot be used",
+    )
+    return {
+        "architecture": about.architecture,
+        "model_name": about.name,
+        "quantisation": about.quantisation,
+        "parameters": about.parameters,
+        "logits_difference": difference,
+    }
+
+
+def _savable(loaded: Any) -> Any:
+    """The same tensors in a model that can be saved: transformers refuses to save one that came from GGUF."""
+    import torch
+
+    config = loaded.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    with torch.device("meta"):
+        model = type(loaded)(config)
+    model.load_state_dict(loaded.state_dict(), assign=True)
+    model.tie_weights()
+    return model
+
+
+def _reader(skip: bool) -> Any:
+    """gguf's reader of a plain array: it makes an object of every entry of a vocabulary, and of a memory map these take
+    ten times as long. With ``skip`` lists are passed over, and only their length is kept."""
+    import struct
+
+    import gguf
+    import numpy as np
+
+    class Reader(gguf.GGUFReader):
+        def _get(self, *arguments: Any, **options: Any) -> Any:
+            self.data = np.asarray(self.data)
+            return super()._get(*arguments, **options)
+
+        def _get_field_parts(self, start: int, kind: int) -> Any:
+            if not skip or gguf.GGUFValueType(kind) != gguf.GGUFValueType.ARRAY:
+                return super()._get_field_parts(start, kind)
+            inner, length = self._get(start, np.uint32), self._get(start + 4, np.uint64)
+            at, kind_of = start + 12, gguf.GGUFValueType(int(inner[0]))
+            if kind_of == gguf.GGUFValueType.STRING:
+                for _ in range(int(length[0])):
+                    at += 8 + struct.unpack_from("<Q", self.data, at)[0]
+            else:
+                at += int(length[0]) * np.dtype(self.gguf_scalar_to_np[kind_of]).itemsize
+            return at - start, [inner, length], [], [gguf.GGUFValueType.ARRAY, kind_of]
+
+    return Reader
+
+
+@contextmanager
+def _quick() -> Iterator[None]:
+    """Within the block, transformers reads a GGUF file once and quickly, where it would read it four times and slowly."""
+    import gguf
+
+    theirs = gguf.GGUFReader
+    gguf.GGUFReader = functools.cache(_reader(skip=False))
+    try:
+        yield
+    finally:
+        gguf.GGUFReader = theirs

@@ -1,0 +1,233 @@
+"""The stages of a run, carried out: what the store has is told, what it lacks is run, and what fails is remembered.
+
+With ``run.parallel`` above 1, or ``run.threads``, stages run in processes of their own. Their output goes to
+``<artifact>.log``, which stays where a stage failed, and their progress to ``<artifact>.progress`` while they run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from repro.config import SettingError, Settings, require
+from repro.experiment import Experiment
+from repro.lines import Lines
+from repro.processes import StageFailed
+from repro.schedule import Call, Failure, Here, attempt, finish, workers
+from repro.store import Stage, Store, digest
+from repro.tracking import progress_in
+
+ONE_BY_ONE = ("train", "mirror")  # kinds of experiments whose arms and seeds can do without one another
+LEFT_OUT = "some share is less than its first document (exp.empty_domains)"
+
+
+@dataclass(frozen=True)
+class Share:
+    """Of the machine: how many stages run at once, and what each process of them has in its environment."""
+
+    parallel: int
+    variables: dict[str, str]  # of all: the number of threads, where it is not what this process has already
+    own: list[dict[str, str]]  # of each
+
+    @property
+    def apart(self) -> bool:
+        """Whether stages run in processes of their own."""
+        return self.parallel > 1 or bool(self.variables)
+
+
+def share(settings: Settings, device: str) -> Share:
+    """What ``run.parallel`` and ``run.threads`` come to here. Raises :class:`SettingError` for what cannot run side by side."""
+    from repro.device import cores, gpus
+
+    present = os.environ.get("OMP_NUM_THREADS")
+    devices = gpus() if device == "cuda" and settings.train.processes == 1 and settings.run.parallel != 1 else []
+    parallel = settings.run.parallel or max(1, len(devices) if device.startswith("cuda") else cores())
+    threads = settings.run.threads
+    if threads is None and present is None and parallel > 1:
+        threads = max(1, cores() // parallel)
+    variables = {"OMP_NUM_THREADS": str(threads)} if threads is not None and str(threads) != present else {}
+    own = [{"CUDA_VISIBLE_DEVICES": devices[i % len(devices)]} if devices else {} for i in range(parallel)]
+    found = Share(parallel, variables, own)
+    require(
+        not found.apart or settings.train.launcher != "manual",
+        "train.launcher=manual says on the terminal what to start: leave run.parallel and run.threads out",
+    )
+    return found
+
+
+@dataclass
+class Carried:
+    """What came of it. ``settings`` and ``experiment`` are those that ran: domains may have been left out on the way."""
+
+    settings: Settings
+    experiment: Experiment
+    stages: list[Stage]
+    failed: dict[str, Failure] = field(default_factory=dict)  # by fingerprint, with all that could not run for want of it
+
+    def whole(self) -> Experiment:
+        """The experiment without arms, seeds and comparisons that failed."""
+        arms = {
+            arm: kept
+            for arm, by_seed in self.experiment.arms.items()
+            if (kept := {seed: named for seed, named in by_seed.items() if not self._of(named)})
+        }
+        return replace(self.experiment, arms=arms)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What failed, by arm and seed: at which stage, and why."""
+        return [
+            {"arm": arm, "seed": seed, "stage": found.stage.name if found.stage else "", "reason": found.reason}
+            for arm, by_seed in self.experiment.arms.items()
+            for seed, named in by_seed.items()
+            if (found := self._of(named))
+        ]
+
+    def _of(self, named: dict[str, Stage]) -> Failure | None:
+        return next((self.failed[s.fingerprint] for s in named.values() if s.fingerprint in self.failed), None)
+
+
+def carry_out(settings: Settings, store: Store, device: str, share: Share) -> Carried:
+    """Run every stage that the store lacks. Raises what a stage raised that the rest cannot do without."""
+    from repro import checks
+    from repro.experiment import build
+
+    run = Carried(settings, experiment := build(settings), experiment.order())
+    checks.sizes(settings, run.stages, store, device)
+    seen: set[str] = set()
+
+    def demanded() -> set[str]:
+        read = run.experiment.read_by_report(run.settings)
+        return {stage.fingerprint for stage in store.demanded(run.stages, read)}
+
+    run_now = demanded()
+    context = workers(share.own) if share.apart and run_now else nullcontext([Here()])
+    with context as places, _Watched(run, store, device) as lines:
+        while todo := [stage for stage in run.stages if stage.fingerprint not in seen]:
+            last = next((i for i, stage in enumerate(todo) if _asks(run.experiment, stage)), len(todo) - 1)
+            call: Call = partial(in_process, run.settings, device) if share.apart else here(run.stages, store, device)
+            finish(todo[: last + 1], run_now, places, call, run.failed, lines)
+            seen |= {stage.fingerprint for stage in todo[: last + 1]}
+            if empty := empty_domains(run.settings, run.experiment, store, todo[last]):
+                run.settings = checks.without(run.settings, empty)
+                lines.say(f"left out of every arm: {', '.join(run.settings.budget.leave_out)}; {LEFT_OUT}")
+                run.experiment = build(run.settings)
+                lines.stages = run.stages = run.experiment.order()
+                run_now = demanded()
+                seen -= run_now - run.failed.keys()
+    if run.failed and not run.whole().arms:
+        give_up(next(iter(run.failed.values())), store)
+    return run
+
+
+class _Watched(Lines):
+    """The lines, and behind some of them what ends the run."""
+
+    def __init__(self, run: Carried, store: Store, device: str) -> None:
+        super().__init__(store, run.stages, lambda stage: run.experiment.title(stage))
+        self.run, self.device = run, device
+
+    def ended(self, stage: Stage) -> None:
+        """A proxy that is here can be measured."""
+        from repro import checks
+
+        if stage.name == "proxy":
+            checks.sizes(self.run.settings, self.run.stages, self.store, self.device)
+        super().ended(stage)
+
+    def failed(self, stage: Stage, failure: Failure) -> None:
+        """Raises unless the stage belongs to some arms and seeds alone, and the others may go on."""
+        run, settings = self.run, self.run.settings
+        needed = {a.fingerprint for shared in run.experiment.shared.values() for a in shared.ancestors()}
+        alone = settings.exp.kind in ONE_BY_ONE and settings.run.keep_going and stage.fingerprint not in needed
+        if failure.hopeless or not alone:
+            give_up(failure, self.store)
+        if failure.error is not None:
+            traceback.clear_frames(failure.error.__traceback__)  # they hold the model
+        super().failed(stage, failure)
+
+
+def _asks(experiment: Experiment, stage: Stage) -> bool:
+    """Whether it has to be there, with all before it, before it is known what runs next: see :func:`empty_domains`."""
+    selections = experiment.selections()
+    return stage is experiment.shared.get("corpus") or bool(selections) and stage.fingerprint == _last(experiment, selections)
+
+
+def _last(experiment: Experiment, selections: Sequence[Stage]) -> str:
+    names = {stage.fingerprint for stage in selections}
+    return [stage.fingerprint for stage in experiment.order() if stage.fingerprint in names][-1]
+
+
+def empty_domains(settings: Settings, experiment: Experiment, store: Store, finished: Stage) -> list[str]:
+    """Domains to be left out of every arm, as known behind the ``finished`` stage: by the counts of the corpus, and behind the
+    last selection. Refused unless ``exp.empty_domains`` allows it."""
+    from repro import checks
+
+    if finished is experiment.shared.get("corpus"):
+        return checks.domains(settings, store.path(finished))
+    if finished.name == "selection" and _asks(experiment, finished):
+        return checks.selections(settings, experiment, store)
+    return []
+
+
+def give_up(failure: Failure, store: Store) -> None:
+    """Raise what a stage failed of."""
+    if failure.error is not None:
+        raise failure.error
+    if failure.mistake or failure.stage is None:
+        raise SettingError(failure.reason)
+    raise StageFailed(f"{failure.stage.name}: {failure.reason}; its log is {store.beside(failure.stage, '.log')}")
+
+
+def here(stages: Sequence[Stage], store: Store, device: str) -> Call:
+    """How a stage is run in this process."""
+    known = {stage.fingerprint: stage for stage in stages}
+
+    def call(fingerprint: str) -> Failure | None:
+        stage = known[fingerprint]
+        return attempt(lambda: store.ensure(stage, device, whole=True), store.beside(stage, ".log"))
+
+    return call
+
+
+_known: tuple[str, dict[str, Stage]] = ("", {})  # of the settings that this process built last
+
+
+def in_process(settings: Settings, device: str, fingerprint: str) -> Failure | None:
+    """Run a stage of these settings in a process for stages: found again by its fingerprint, its output in its log."""
+    from repro.config import as_dict
+    from repro.experiment import build
+
+    global _known
+    if _known[0] != (key := digest(as_dict(settings))):
+        _known = key, {stage.fingerprint: stage for stage in build(settings).order()}
+    store, stage = Store(Path(settings.work)), _known[1].get(fingerprint)
+    if stage is None:
+        return Failure("what it reads has changed since the run began; start the run again", mistake=True)
+    log = store.beside(stage, ".log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with _output_in(log), progress_in(store.beside(stage, ".progress")):
+        return attempt(lambda: store.ensure(stage, device, whole=True), log)
+
+
+@contextmanager
+def _output_in(log: Path) -> Iterator[None]:
+    """What this process and its children print goes to ``log``."""
+    streams = (sys.stdout, sys.stderr)
+    kept = [os.dup(number) for number in (1, 2)]
+    try:
+        with open(log, "ab") as handle:
+            for number in (1, 2):
+                os.dup2(handle.fileno(), number)
+        yield
+    finally:
+        for stream, number, own in zip(streams, (1, 2), kept, strict=True):
+            stream.flush()
+            os.dup2(own, number)
+            os.close(own)
