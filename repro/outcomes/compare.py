@@ -142,7 +142,7 @@ def compare_arms(summary: Outcome, contrast: Contrast, variances: Mapping[str, f
     ``low``, ``high``, ``p`` and ``detectable`` are ``None`` with one seed. Perplexities are left out: bits per byte say the
     same, and a mean of exponentials over small models is noise.
     """
-    from repro.outcomes.statistics import compare
+    from repro.outcomes.statistics import RECORDED, compare
 
     tasks = summary.get("averaged", [])
     if tasks and all(metric in variances for metric in tasks):
@@ -165,8 +165,7 @@ def compare_arms(summary: Outcome, contrast: Contrast, variances: Mapping[str, f
             "at_chance": metric in treatment["at_chance"] and metric in control["at_chance"],
             "seeds": _compared(treatment, control, set(ours) & set(theirs)),
             "item_variance": finite(variances.get(metric, 0.0)) if metric in variances else None,
-            **{key: finite(getattr(found, key)) for key in ("difference", "low", "high", "p", "detectable")},
-            "test": found.test,
+            **{key: value if isinstance(value := getattr(found, key), str) else finite(value) for key in RECORDED},
             "p_holm": None,
         }
         rows.append(row)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 
 import numpy as np
@@ -29,18 +29,23 @@ class Comparison:
     may be off: with one seed, or where every seed gives the very same difference and no items were resampled.
 
     ``p`` is the two-sided p-value of no difference; ``detectable`` the smallest true difference that this many seeds with
-    this spread see with 80 % power.
+    this spread see with 80 % power. What a summary records of every comparison are all fields but those marked; one with a
+    ``column`` is shown in every table of comparisons.
     """
 
     difference: float
     low: float
     high: float
     p: float
-    seeds: int
-    level: float
-    deviation: float
-    detectable: float
+    seeds: int = field(metadata={"recorded": False})  # a summary counts those that compare other evaluations
+    level: float = field(metadata={"recorded": False})
+    deviation: float = field(metadata={"recorded": False})
+    detectable: float = field(metadata={"column": "could see"})
     test: str  # "t" | "sign flips" (exact, from eight seeds on)
+
+
+RECORDED = [f.name for f in fields(Comparison) if f.metadata.get("recorded", True)]
+COLUMNS = {f.name: f.metadata["column"] for f in fields(Comparison) if "column" in f.metadata}
 
 
 def compare(

@@ -8,6 +8,7 @@ from typing import Any
 
 from repro.outcomes.compare import covered, evaluated, out_of_reach, unit
 from repro.outcomes.outcome import Arm, Difference, Outcome
+from repro.outcomes.statistics import COLUMNS
 from repro.report import endpoint
 from repro.report.figures import artifacts, selected_shares
 from repro.report.table import CHANCE, Cell, Interval, Number, Table
@@ -37,6 +38,11 @@ def _interval(row: Difference, digits: int = 4) -> Interval:
     return Interval(row["difference"], row["low"], row["high"], digits)
 
 
+def _statistics(row: Difference) -> list[Cell]:
+    """What every comparison shows beside its interval; a summary of an earlier version may lack some."""
+    return [_number(row.get(name), 4) for name in COLUMNS]
+
+
 def outcome(summary: Outcome) -> Table | None:
     """Means of every arm and the primary contrast with its interval. Without intervals there is no such table."""
     rows = primary_rows(summary)
@@ -55,8 +61,7 @@ def outcome(summary: Outcome) -> Table | None:
         secondary = "at chance" if row["at_chance"] else _number(row["p_holm"], 3)
         p = "primary" if metric == summary["endpoint"] else secondary
         better = "↓" if row["lower_is_better"] else "↑"
-        sees = _number(row["detectable"], 4)
-        body.append([f"{metric} {better}", _interval(row), sees, p, row["verdict"], *cells, row["seeds"]])
+        body.append([f"{metric} {better}", _interval(row), *_statistics(row), p, row["verdict"], *cells, row["seeds"]])
     numbers = {arm: len(evaluated(row)) for arm, row in summary["arms"].items()}
     own = ", ".join(f"{arm} {number}" for arm, number in numbers.items()) if len(set(numbers.values())) > 1 else ""
     notes = [
@@ -73,7 +78,7 @@ def outcome(summary: Outcome) -> Table | None:
         POWER,
         CHANCE_NOTE,
     ]
-    return Table("outcome", "Outcome", ["metric", name, "could see", "p (Holm)", "verdict", *arms, "seeds"], body, notes)
+    return Table("outcome", "Outcome", ["metric", name, *COLUMNS.values(), "p (Holm)", "verdict", *arms, "seeds"], body, notes)
 
 
 def arm_values(summary: Outcome, arm: str, metric: str) -> list[float]:
@@ -91,11 +96,11 @@ def contrasts(summary: Outcome) -> Table | None:
     rows: list[list[Cell]] = []
     for name, r in zip(names, found, strict=True):
         p = "primary" if r["primary"] else _number(r["p_holm"], 3)
-        rows.append([name, _interval(r), _number(r["detectable"], 4), p, r["verdict"], r["seeds"]])
+        rows.append([name, _interval(r), *_statistics(r), p, r["verdict"], r["seeds"]])
     better = "below zero favours the first arm" if found[0]["lower_is_better"] else "above zero favours the first arm"
     over = f"Over {unit(summary)}, 95 % t-intervals; p of all that is secondary Holm-corrected."
     notes = [f"Difference in {summary['endpoint']}; {better}. {over}", *out_of_reach(summary), POWER, *covered(summary)]
-    columns = ["contrast", "difference [95 %]", "could see", "p (Holm)", "verdict", "seeds"]
+    columns = ["contrast", "difference [95 %]", *COLUMNS.values(), "p (Holm)", "verdict", "seeds"]
     return Table("contrasts", "Contrasts on the primary endpoint", columns, rows, notes)
 
 
