@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from repro.outcomes import measure, statistics
-from repro.outcomes.compare import DOCUMENTS, SEEDS, SOURCES, in_words, masked
+from repro.outcomes.compare import masked
+from repro.outcomes.verdict import DOCUMENTS, SEEDS, SOURCES, in_words
 from repro.paper import printed as paper
 from repro.paper.tables import (
     BASELINE,

@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 from statistics import stdev
 
-from repro.outcomes.compare import in_words, masked, primary
+from repro.outcomes.compare import masked, primary
 from repro.outcomes.outcome import Difference
 from repro.outcomes.statistics import detectable
+from repro.outcomes.verdict import in_words
 from repro.paper.tables import Result
 from repro.report.figures import artifacts
 from repro.report.page import command

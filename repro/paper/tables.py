@@ -11,8 +11,9 @@ from statistics import mean
 
 from repro.experiments.analyse import view as selected
 from repro.outcomes import measure, summary
-from repro.outcomes.compare import COVERS, between, left_out, no_interval, seed_values
+from repro.outcomes.compare import between, no_interval, seed_values
 from repro.outcomes.outcome import Outcome
+from repro.outcomes.verdict import COVERS, left_out
 from repro.paper import printed as paper
 from repro.report.run_tables import CHANCE_NOTE, POWER
 from repro.report.table import CHANCE, NOT_RUN, Cell, Interval, Number, Table

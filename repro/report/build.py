@@ -41,7 +41,7 @@ def build(run_dir: Path, settings: Settings, store: Store, stages: Mapping[str, 
 
 def judged(collected: Outcome, contrasts: Sequence[Contrast], variances: Variances | None = None) -> Outcome:
     """:func:`repro.outcomes.compare.judge`, and in the words of its kind what a run without a comparison describes."""
-    from repro.outcomes.compare import judge
+    from repro.outcomes.verdict import judge
 
     found = judge(collected, contrasts, variances)
     if not found["verdict"]["sentence"]:

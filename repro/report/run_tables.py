@@ -6,9 +6,10 @@ import json
 from statistics import mean
 from typing import Any
 
-from repro.outcomes.compare import covered, evaluated, out_of_reach, unit
+from repro.outcomes.compare import evaluated
 from repro.outcomes.outcome import Arm, Difference, Outcome
 from repro.outcomes.statistics import COLUMNS
+from repro.outcomes.verdict import covered, out_of_reach, unit
 from repro.report import endpoint
 from repro.report.figures import artifacts, selected_shares
 from repro.report.table import CHANCE, Cell, Interval, Number, Table

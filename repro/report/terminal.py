@@ -6,8 +6,8 @@ import textwrap
 from statistics import mean
 
 from repro import kinds
-from repro.outcomes.compare import left_out, out_of_reach, unit
 from repro.outcomes.outcome import Outcome
+from repro.outcomes.verdict import left_out, out_of_reach, unit
 from repro.report import failed, registered
 from repro.report.run_tables import arm_values
 

@@ -15,7 +15,7 @@ from scipy import stats
 
 from repro.config import SettingError
 from repro.experiments.train import compute
-from repro.outcomes import collect, documents, items, summary
+from repro.outcomes import collect, documents, items, summary, verdict
 from repro.outcomes import compare as outcomes
 from repro.outcomes.statistics import paired_item_variance
 from repro.report import build, curve, figures, interactive, page, plots, run_tables, sections, terminal
@@ -509,10 +509,10 @@ def test_the_command_names_the_threads_and_no_place():
 def test_a_correction_that_nothing_can_pass_is_said():
     def said(seeds, family, test="sign flips"):
         row = {"p_holm": 1.0, "test": test, "seeds": seeds}
-        return outcomes.out_of_reach({"comparisons": [*([row] * family), {"p_holm": None, "test": test, "seeds": 2}]})
+        return verdict.out_of_reach({"comparisons": [*([row] * family), {"p_holm": None, "test": test, "seeds": 2}]})
 
     assert "gives no p below 0.008" in said(8, 22)[0] and "over 22 secondary" in said(8, 22)[0]
-    assert said(8, 6) == [] and said(12, 22) == [] and said(5, 22, "t") == [] and outcomes.out_of_reach({}) == []
+    assert said(8, 6) == [] and said(12, 22) == [] and said(5, 22, "t") == [] and verdict.out_of_reach({}) == []
 
 
 def test_a_model_that_failed_is_a_row_and_the_pairs_that_exist_are_compared(tmp_path):
