@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= exp=selection_30pct
 
-.PHONY: install demo test lint
+.PHONY: install demo test lint audit
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,3 +23,14 @@ lint: install
 
 test: lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=10
+
+# Known faults of what is installed, from the public database of advisories: needs the network, and so is no part of the tests.
+audit: install
+	$(PYTHON) -m venv .audit
+	.audit/bin/pip install -q pip-audit
+	$(BIN)/python -m pip freeze --exclude-editable > .audit/installed.txt
+	.audit/bin/pip-audit --no-deps --disable-pip --progress-spinner off -r .audit/installed.txt > .audit/found 2> .audit/log; \
+	status=$$?; cat .audit/found; all=$$(grep -c == .audit/installed.txt); skipped=$$(grep -c "could not be audited" .audit/found); \
+	if ! grep -qE "^(No known vulnerabilities|Found [0-9]+ known)" .audit/log || [ $$skipped -ge $$all ]; then \
+	echo "NOT AUDITED: no advisories can be read from here ($$(tail -n 1 .audit/log))"; exit 2; fi; \
+	echo "$$((all - skipped)) of $$all packages audited: $$(tail -n 1 .audit/log)"; exit $$status

@@ -21,18 +21,33 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from repro import secrecy
+
 DTYPES = ("auto", "bfloat16", "float32")  # auto: what the device is fast in, resolved by repro.device before any fingerprint
 CONFIGS = Path(os.environ.get("REPRO_CONFIGS", Path(__file__).resolve().parent.parent / "configs"))
 
 
 class SettingError(Exception):
-    """A user's mistake: one line saying what is wrong, where, and how to mend it. Printed without traceback."""
+    """A user's mistake: one line saying what is wrong, where, and how to mend it. Printed without traceback, and without
+    secrets that a library's own words or a path may hold."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(secrecy.hidden(str(message)))
 
 
 def require(condition: bool, message: str) -> None:
     """Raise :class:`SettingError` with ``message`` unless ``condition`` holds."""
     if not condition:
         raise SettingError(message)
+
+
+def as_file_name(what: str, name: str) -> str:
+    """``name`` if it can name a file or folder inside another; else a :class:`SettingError`."""
+    require(
+        bool(name) and not re.search(r"[/\\\x00-\x1f]", name) and not name.startswith("."),
+        f"{what} is named {name!r}, which would lead out of its folder; use letters, digits, _ and -",
+    )
+    return name
 
 
 def at_least(minimum: float, group: str, settings: Any, *names: str) -> None:
@@ -579,6 +594,7 @@ class Eval:
     text_tasks: list[str] = field(default_factory=lambda: ["drop", "lambada_openai"])  # out-of-corpus text for bits per byte
     text_bytes: int = 200_000  # of out-of-corpus text, and of each domain's held-out split
     allow_code_execution: bool = False  # HumanEval runs generated code: explicit opt-in
+    allow_task_code: bool = False  # Python that comes with a task's YAML of your own (!function): explicit opt-in
 
     def __post_init__(self) -> None:
         one_of("eval.dtype", self.dtype, ("float32", "bfloat16", "float16"))
@@ -634,6 +650,10 @@ class Judge:
         require(
             "@" not in (self.url or "").split("//")[-1].split("/")[0],
             "judge.url holds a password; put the key into the variable that judge.key_variable names",
+        )
+        require(
+            bool(re.fullmatch("[A-Z_][A-Z0-9_]*", self.key_variable)),
+            "judge.key_variable is the name of an environment variable, such as OPENAI_API_KEY, never the key itself",
         )
         require(self.url is None or bool(self.model), "judge.url needs judge.model=NAME")
         at_least(1, "judge", self, "documents", "characters", "answer_tokens", "workers", "tries")
@@ -890,7 +910,9 @@ def compose(arguments: list[str], planning: bool = False) -> Settings:
     except Exception as error:
         raise SettingError(str(error).splitlines()[0]) from None
     require(bool(settings.exp.arms), f"exp={chosen['exp']} has no arms; name one with exp.arms.<name>.select=OPTION")
+    as_file_name("the experiment", settings.exp.name)
     for name, arm in settings.exp.arms.items():
+        as_file_name("an arm", name)
         arm.select = _typed(Select, arm.select, f"exp.arms.{name}.select")
         arm.mixture = _typed(Mixture, arm.mixture, f"exp.arms.{name}.mixture")
         arm.select.budget = _override(Budget, arm.select.budget, f"exp.arms.{name}.select.budget")
@@ -899,6 +921,7 @@ def compose(arguments: list[str], planning: bool = False) -> Settings:
     _check_finite(asdict(settings))
     arms.pick(settings.exp, written, dotted)
     settings.exp.registered = registered
+    secrecy.check(asdict(settings))
     effect.check(settings, dotted)
     from repro.question import filled
 

@@ -105,9 +105,9 @@ def _finished(folder: Path, stage: str, half: bool) -> dict[str, bytes]:
     left_out, recoded = dict(manifest.get("left_out", {})), dict(manifest.get("recoded", {}))
     not_packed, kept = list(manifest.get("not_packed", [])), {}
     for name, sha in manifest["files"].items():
-        if _is(name, NOT_PACKED.get(stage, ())):
+        if matches(name, NOT_PACKED.get(stage, ())):
             not_packed.append(name)
-        elif _is(name, (*LEFT_OUT.get(stage, ()), *WEIGHTS)):
+        elif matches(name, (*LEFT_OUT.get(stage, ()), *WEIGHTS)):
             left_out[name] = sha
         else:
             data = (folder / name).read_bytes()
@@ -123,7 +123,8 @@ def _finished(folder: Path, stage: str, half: bool) -> dict[str, bytes]:
     return kept | {"manifest.json": (canonical(packed) + "\n").encode()}
 
 
-def _is(name: str, patterns: tuple[str, ...]) -> bool:
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a file's name fits one of the patterns."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 

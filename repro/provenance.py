@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from repro.secrecy import hidden
+
 OUTCOMES = ("results", "paper_tables")  # what runs leave and no stage reads: they make the code no other
 
 
@@ -46,7 +48,7 @@ def provenance() -> dict[str, Any]:
         "packages": packages,
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
         "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),  # sums, and so last bits, depend on it
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [hidden(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])],
     }
 
 

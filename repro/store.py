@@ -24,8 +24,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from repro.config import SettingError
+from repro.config import SettingError, as_file_name
 from repro.provenance import provenance
+from repro.secrecy import hidden
 
 
 def canonical(value: Any) -> str:
@@ -94,6 +95,7 @@ class Context:
 
     def warn(self, message: str) -> None:
         """Say it on the terminal and keep it with the facts: whoever finds the artifact in the store is told again."""
+        message = hidden(message)
         self.facts.setdefault("warnings", []).append(message)
         print(f"warning: {message}", file=sys.stderr, flush=True)
 
@@ -125,7 +127,7 @@ class Stage:
     @property
     def folder(self) -> str:
         """Folder of the artifact, relative to the store."""
-        return f"{self.name}/{self.label}-{self.fingerprint[:8]}"
+        return f"{self.name}/{as_file_name('an artifact', self.label)}-{self.fingerprint[:8]}"
 
     def ancestors(self) -> list[Stage]:
         """Every stage this one needs, inputs first, itself last, none twice."""

@@ -94,11 +94,18 @@ def _start_wandb(settings: Tracking, folder: Path, name: str, group: str, tags: 
             config=config,
             dir=str(folder),
             reinit="create_new",
-            settings=wandb.Settings(console="off", x_disable_stats=True),
+            settings=wandb_settings(),
         )
     except Exception as error:
         print(f"warning: W&B is off for {name}: {str(error).splitlines()[0]}; the local log goes on", file=sys.stderr)
         return None
+
+
+def wandb_settings() -> Any:
+    """Nothing is sent but what is logged: no terminal, no machine statistics, no code, no remote of the git checkout."""
+    import wandb
+
+    return wandb.Settings(console="off", x_disable_stats=True, disable_git=True, save_code=False)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from repro.config import SettingError, require
-from repro.pack import CONTENT, FORMAT, WINDOW_LOG
+from repro.pack import CONTENT, FORMAT, LEFT_OUT, NOT_PACKED, WEIGHTS, WINDOW_LOG, matches
 from repro.store import digest, read_json, sha256_file
 
 MAX_BYTES = 2_000_000_000  # of a pack's files together: what is more is no pack of a run
+SHARDS = ("scores/*.parquet", "means.safetensors")  # of an unfinished scoring, which alone is packed
 FOLDER = re.compile(r"[A-Za-z0-9_]+/[^/\\]+-[0-9a-f]{8}(\.partial)?")
 
 
@@ -58,7 +59,7 @@ def _extract(file: Path, temporary: Path) -> list[dict[str, Any]]:
     try:
         with open(file, "rb") as handle:
             reader = zstandard.ZstdDecompressor(max_window_size=2**WINDOW_LOG).stream_reader(handle)
-            with tarfile.open(fileobj=reader, mode="r|") as archive:
+            with tarfile.open(fileobj=Bounded(reader, MAX_BYTES), mode="r|") as archive:
                 members = _members(archive, temporary)
                 name, data = next(members, ("", b""))
                 require(name == CONTENT, f"{file} is no pack: it does not begin with {CONTENT}")
@@ -79,6 +80,21 @@ def _extract(file: Path, temporary: Path) -> list[dict[str, Any]]:
             f"{file} is damaged: {wrong[0]} is missing, not listed or not what its checksum says; fetch it again"
         )
     return content["artifacts"]
+
+
+class Bounded:
+    """A stream that ends with an error after so many bytes: a small archive can unpack to any size."""
+
+    def __init__(self, stream: Any, limit: int) -> None:
+        self.stream, self.left, self.limit = stream, limit, limit
+
+    def read(self, size: int) -> bytes:
+        """As of a file."""
+        data = self.stream.read(size)
+        self.left -= len(data)
+        if self.left < 0:
+            raise tarfile.TarError(f"more than {self.limit / 1e9:g} GB")
+        return data
 
 
 def _members(archive: tarfile.TarFile, temporary: Path) -> Iterator[tuple[str, bytes]]:
@@ -104,6 +120,11 @@ def _check(file: Path, temporary: Path, entry: dict[str, Any]) -> None:
     """An entry must be what its name says: the fingerprint is that of the manifest's own stage, settings and inputs."""
     folder, state, fingerprint = entry["folder"], entry["state"], entry["fingerprint"]
     partial = state == "unfinished"
+    stage = folder.partition("/")[0]
+    # Weights and checkpoints would be loaded by the stages that follow, some of them as pickles: no pack carries any.
+    never = (*LEFT_OUT.get(stage, ()), *NOT_PACKED.get(stage, ()), *WEIGHTS)
+    wrong = [name for name in entry["files"] if (not matches(name, SHARDS) if partial else matches(name, never))]
+    require(not wrong and (stage == "score" or not partial), f"{file}: {folder} holds {wrong[:1]}, which no pack does")
     fits = FOLDER.fullmatch(folder) and folder.removesuffix(".partial").endswith(f"-{fingerprint[:8]}")
     require(bool(fits) and folder.endswith(".partial") == partial, f"{file}: {folder!r} is no artifact of this store")
     require(partial or "manifest.json" in entry["files"], f"{file}: {folder} has no manifest")

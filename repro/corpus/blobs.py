@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from repro.store import atomic
 
 THREADS = 32
 RETRIES = 5
+MAX_BYTES = 64 << 20  # of a text; a blob that would unpack to more is dropped
 
 
 class Blobs:
@@ -57,7 +57,13 @@ class Blobs:
         if raw is None:
             return Drop("blob_gone", ident)
         try:
-            return gzip.decompress(raw).decode("utf-8")
+            unpacked = zlib.decompressobj(16 + zlib.MAX_WBITS)
+            text = unpacked.decompress(raw, MAX_BYTES)
+            if unpacked.unconsumed_tail:
+                return Drop("too_long", ident)
+            if not unpacked.eof:
+                raise EOFError
+            return text.decode("utf-8")
         except UnicodeDecodeError:
             return Drop("invalid_utf8", ident)
         except (OSError, EOFError, zlib.error):
@@ -69,7 +75,8 @@ class Blobs:
 
         url = self.url.format(ident)
         try:
-            answer = self.session.get(url, timeout=30)
+            answer = self.session.get(url, timeout=30, stream=True)
+            content = answer.raw.read(MAX_BYTES + 1, decode_content=False)
         except requests.RequestException as error:
             raise SettingError(
                 f"cannot fetch blob {ident} from {url} ({type(error).__name__}); check the network and run again: what was "
@@ -82,5 +89,5 @@ class Blobs:
                 f"cannot fetch blob {ident}: {url} answers {answer.status_code} after {RETRIES} retries; run again later"
             )
         with atomic(path) as temporary:
-            temporary.write_bytes(answer.content)
-        return answer.content
+            temporary.write_bytes(content)
+        return content

@@ -24,6 +24,7 @@ from repro.store import RepeatedKey, unique
 
 LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst", ".json.gz", ".json.zst")
 TEXT = (".txt", ".md", ".rst", ".tex", ".html", ".py", ".c", ".cpp", ".h", ".java", ".js", ".ts", ".go", ".rs")
+BATCH_ROWS, BATCH_BYTES = 256, 4 << 30  # of parquet, held at one time
 SHARD = re.compile(r"(?:.*/)?([^/]+)-\d{5}\.[^/]+")
 KNOWN = (*LINES, ".parquet", *TEXT)
 
@@ -225,15 +226,23 @@ def _batches(opened: Any, asked: set[str]) -> Iterator[Any]:
     """Of all columns that can be read; where one that nobody asked for cannot, of those that were."""
     import pyarrow
 
-    batches = opened.iter_batches(batch_size=256)
+    rows = _rows_at_once(opened.metadata)
+    batches = opened.iter_batches(batch_size=rows)
     try:
         first = next(batches, None)
     except pyarrow.ArrowNotImplementedError:
-        batches = opened.iter_batches(batch_size=256, columns=sorted(asked))
+        batches = opened.iter_batches(batch_size=rows, columns=sorted(asked))
         first = next(batches, None)
     if first is not None:
         yield first
         yield from batches
+
+
+def _rows_at_once(about: Any) -> int:
+    """How many rows of a parquet file to hold: a value that its dictionary holds once may stand in every one of them."""
+    groups = (about.row_group(i) for i in range(about.num_row_groups))
+    largest = max((g.column(i).total_uncompressed_size for g in groups for i in range(g.num_columns)), default=0)
+    return max(1, min(BATCH_ROWS, BATCH_BYTES // max(largest, 1)))
 
 
 def _rows(batch: Any, asked: set[str]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -21,6 +22,8 @@ from unittest import mock
 
 import evaluate
 import numpy as np
+
+from repro.config import SettingError
 
 SECONDS = 5.0  # wall time and CPU time of one candidate
 MEMORY = 2**30  # bytes of address space
@@ -106,11 +109,21 @@ class CodeEval:
 
 @contextlib.contextmanager
 def sandbox() -> Iterator[None]:
-    """Inside, lm-eval's code tasks get :class:`CodeEval` where they ask for ``code_eval``."""
-    original = evaluate.load
+    """Inside, lm-eval's code tasks get :class:`CodeEval` where they ask for ``code_eval``, and templates of tasks no Python.
+
+    A metric that is a file or somebody's repository of the hub is a program, and so is a template without Jinja's sandbox.
+    """
+    import lm_eval.utils
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    original, open_ = evaluate.load, lm_eval.utils.env
+    closed = ImmutableSandboxedEnvironment(loader=open_.loader, undefined=open_.undefined, keep_trailing_newline=True)
+    closed.filters.update(open_.filters)
 
     def load(path: str, *args: Any, **kwargs: Any) -> Any:
+        if not re.fullmatch(r"\w+", path) or os.path.exists(path):
+            raise SettingError(f"the metric {path!r} is a program of its own, which is not run; name one of lm-eval's metrics")
         return CodeEval() if path == "code_eval" else original(path, *args, **kwargs)
 
-    with mock.patch.object(evaluate, "load", load):
+    with mock.patch.object(evaluate, "load", load), mock.patch.object(lm_eval.utils, "env", closed):
         yield

@@ -44,7 +44,7 @@ def evaluate(
     for name in names:
         require(names.count(name) == 1, f"eval.tasks names {name!r} twice; name it once")
     plans = [
-        tasks.plan(entry, items, s.overrides.get(name), s.shots.get(name), s.allow_code_execution)
+        tasks.plan(entry, items, s.overrides.get(name), s.shots.get(name), s.allow_code_execution, s.allow_task_code)
         for entry, name in zip(s.tasks, names, strict=True)
     ]
     sources = texts.gather(items, s.text_tasks, corpus, s.text_bytes)

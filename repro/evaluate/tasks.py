@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from repro.config import SettingError, nearest
+from repro.config import SettingError, as_file_name, nearest
 from repro.items.hub import TASKS
 
 OFFICIAL = Path(str(find_spec("lm_eval").origin)).parent / "tasks"  # type: ignore[union-attr]  # importing it takes seconds
@@ -47,6 +47,7 @@ class Wanted:
     overrides: dict[str, Any]
     shots: int | None
     allow_code: bool
+    allow_task_code: bool
 
 
 def _scan(folder: Path) -> dict[str, Path]:
@@ -94,6 +95,28 @@ def _read(path: Path) -> dict[str, Any]:
     return load_yaml(path, resolve_func=False)
 
 
+def _no_code(path: Path) -> None:
+    """Refuse a definition that brings Python along, itself or by an include, unless it is one that lm-eval ships."""
+    with path.open("rb") as handle:
+        nodes: list[Any] = [yaml.compose(handle, yaml.SafeLoader)]
+    own = not path.resolve().is_relative_to(OFFICIAL.resolve())
+    while nodes:
+        node = nodes.pop()
+        if own and node.tag == "!function":
+            raise SettingError(
+                f"{path} brings Python of its own (!function), which would run here; read it, then set "
+                "eval.allow_task_code=true"
+            )
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        elif isinstance(node, yaml.MappingNode):
+            nodes += [part for pair in node.value for part in pair]
+            for key, value in node.value:
+                for name in (value.value if isinstance(value.value, list) else [value]) if key.value == "include" else ():
+                    if (other := path.parent / name.value).is_file():
+                        _no_code(other)
+
+
 def check_names(entries: list[str]) -> None:
     """Raise :class:`SettingError` for an entry of ``eval.tasks`` that lm-eval does not know, with the nearest name.
 
@@ -119,17 +142,23 @@ def name_of(entry: str) -> str:
     name = cfg.get("group") or cfg.get("task")
     if not isinstance(name, str):
         raise SettingError(f"{entry} is no lm-eval task: it has neither `task: NAME` nor `group: NAME`")
-    return name
+    return as_file_name(f"the task of {entry}", name)
 
 
 def plan(
-    entry: str, items: Path, overrides: dict[str, Any] | None = None, shots: int | None = None, allow_code: bool = False
+    entry: str,
+    items: Path,
+    overrides: dict[str, Any] | None = None,
+    shots: int | None = None,
+    allow_code: bool = False,
+    allow_task_code: bool = False,
 ) -> Plan:
     """The generated YAML files of one entry: a task, a group or a tag of lm-eval by name, or the path of a YAML file.
 
     ``items`` holds ``<task>[/<subtask>]/<split>.jsonl``; ``overrides`` are keys that replace those of the definition, in
     every task below the entry; ``shots=None`` leaves the definition's own. Tasks that run generated code are left out,
-    with the reason, unless ``allow_code``. Raises :class:`SettingError` for an unknown name.
+    with the reason, unless ``allow_code``. Raises :class:`SettingError` for an unknown name, and for Python that comes with
+    a YAML file outside lm-eval (``!function``) unless ``allow_task_code``.
     """
     name = name_of(entry)
     index = official()
@@ -138,7 +167,7 @@ def plan(
     result = Plan(name)
     if name not in index and not tagged(name):
         raise _unknown(name, index)
-    _add(result, name, index, Wanted(items, overrides or {}, shots, allow_code))
+    _add(result, name, index, Wanted(items, overrides or {}, shots, allow_code, allow_task_code))
     return result
 
 
@@ -146,6 +175,8 @@ def _add(result: Plan, name: str, index: dict[str, Path], wanted: Wanted) -> boo
     """Add a task, group or tag and all below it; whether anything of it runs."""
     if name not in index:
         return any([_add(result, member, index, wanted) for member in tagged(name)])
+    if not wanted.allow_task_code:
+        _no_code(index[name])
     cfg = _read(index[name])
     if "group" in cfg:
         kept = _members(result, cfg["task"], index, wanted)
@@ -251,4 +282,5 @@ def write(plan_: Plan, folder: Path) -> None:
     """Write the generated YAML files."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in plan_.files.items():
+        as_file_name("the task", name)
         (folder / name).write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

@@ -161,8 +161,7 @@ def effect(proxy: ProxyModel, examples: list[dict[str, Any]], heads: Pairs) -> d
     for example in examples:
         ids, start = torch.tensor([example["ids"]], device=proxy.device), example["answer_start"]
         answer = ids[0, start:]
-        with masking.forked(proxy.layers, proxy.attentions, heads):
-            both = proxy.hidden(ids)[:, start - 1 : -1]
+        both = proxy.both(ids, heads)[:, start - 1 : -1]
         for name, hidden in zip(("base", "masked"), both, strict=True):
             first = proxy.model.get_output_embeddings()(hidden).argmax(-1)
             found.setdefault(f"loss_{name}", []).append(float(proxy.losses(hidden, answer).mean()))

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro.proxy import masking, rope
+from repro.proxy import rope
 from repro.proxy.load import ProxyModel
 
 PADDING = 0.04  # of a batch may be padding
@@ -67,10 +67,9 @@ class Scorer:
 
     @torch.inference_mode()
     def batch_losses(self, rows: list[list[int]]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Losses of one batch of windows, base and reference, by one forked pass."""
+        """Losses of one batch of windows, base and reference, by one forked pass where the model can."""
         ids, lengths = right_padded(rows, self.proxy.device)
-        with masking.forked(self.proxy.layers, self.proxy.attentions, self.heads, self.mask, self.means):
-            hidden = self.proxy.hidden(ids)  # [2B, T, D]
+        hidden = self.proxy.both(ids, self.heads, self.mask, self.means)  # [2B, T, D]
         predicts = torch.arange(ids.shape[1] - 1, device=ids.device)[None] < (lengths - 1)[:, None]  # [B, T-1]
         targets = ids[:, 1:][predicts]
         both = self.proxy.losses(hidden[:, :-1][predicts.repeat(2, 1)], targets.repeat(2)).cpu().numpy()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,8 @@ from torch import Tensor, nn
 
 from repro.config import SettingError, require
 from repro.pretrained import Encoder, load_model, load_tokenizer
-from repro.proxy import masking, rope
+from repro.proxy import exact, masking, rope
 from repro.proxy.losses import token_losses
-
-REMEDY = "use a decoder of softmax attention throughout (Llama, Qwen, Mistral, GPT-NeoX, GPT-2, OPT, Gemma, Phi, OLMo, ...)"
 
 
 @dataclass
@@ -23,12 +22,14 @@ class ProxyModel:
     """A causal language model whose heads can be masked."""
 
     model: Any  # transformers PreTrainedModel
+    decoder: Any  # the part of it that ends before the output embedding
     encoder: Encoder
     attentions: list[nn.Module]  # attention module of each layer
     layers: list[nn.Module]  # decoder layer that holds it
     num_heads: int  # query heads of a layer
     scale: float = 1.0  # of the final logits
     softcap: float | None = None  # of the final logits
+    forks: bool = True  # two models can share one pass
 
     @property
     def num_layers(self) -> int:
@@ -47,8 +48,17 @@ class ProxyModel:
         return getattr(config, "max_position_embeddings", None)
 
     def hidden(self, ids: Tensor) -> Tensor:
-        """Last hidden states, after the final norm: [B, T] -> [B, T, D] ([2B, T, D] inside ``forked``)."""
-        return self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        """Last hidden states, after the final norm: [B, T] -> [B, T, D] ([2B, T, D] inside ``masking.forked``)."""
+        return self.decoder(input_ids=ids, use_cache=False).last_hidden_state
+
+    def both(self, ids: Tensor, heads: masking.Heads, mode: str = "uniform", means: Tensor | None = None) -> Tensor:
+        """Last hidden states as the model is, then with ``heads`` masked: [B, T] -> [2B, T, D]; one pass where it can be."""
+        if self.forks:
+            with masking.forked(self.layers, self.attentions, heads, mode, means):
+                return self.hidden(ids)
+        base = self.hidden(ids)
+        with masking.masked(self.attentions, heads, mode, means):
+            return torch.cat([base, self.hidden(ids)])
 
     def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy of [N, D] hidden states against [N] next tokens: [N] float32, nats."""
@@ -76,16 +86,25 @@ def load(folder: Path | str, dtype: str = "bfloat16", device: str = "cpu") -> Pr
     not be exact, and tokenizers that do not fit.
     """
     folder = Path(folder)
-    try:
+    with loadable(f"the model in {folder}"):
         tokenizer = load_tokenizer(folder, local_files_only=True)
         model = load_model(folder, dtype=getattr(torch, dtype), attn_implementation=masking.NAME, local_files_only=True)
-    except Exception as error:  # whatever a foreign folder provokes in the library is the folder's fault
+    return prepare(model.to(device), tokenizer, str(folder.name))
+
+
+@contextmanager
+def loadable(what: str) -> Iterator[None]:
+    """Whatever a foreign model provokes in the library, in one line: it is the model's fault."""
+    try:
+        yield
+    except Exception as error:
         if masking.NAME in str(error):
-            reason = f"its architecture does not use transformers' attention interface; {REMEDY}"
+            reason = f"its architecture does not use transformers' attention interface; {exact.REMEDY}"
+        elif str(error).startswith("Unrecognized configuration class"):
+            reason = f"transformers has no causal language model of its architecture; {exact.REMEDY}"
         else:
             reason = str(error).strip().split("\n")[0]
-        raise SettingError(f"cannot use the model in {folder} as proxy: {reason}") from error
-    return prepare(model.to(device), tokenizer, str(folder.name))
+        raise SettingError(f"cannot use {what} as proxy: {reason}") from error
 
 
 def prepare(model: Any, tokenizer: Any, name: str = "proxy") -> ProxyModel:
@@ -100,10 +119,12 @@ def prepare(model: Any, tokenizer: Any, name: str = "proxy") -> ProxyModel:
         "they do not belong together; put the model's own tokenizer into the folder",
     )
     rope.alone(model)  # detection and scoring must not depend on what the model read before
-    attentions, num_heads = _find_attentions(model, name)
+    decoder = _decoder(model)
+    attentions, num_heads = exact.heads_of(model, decoder, f"{type(model).__name__} ({name})")
     config = model.config.get_text_config()
     proxy = ProxyModel(
         model=model,
+        decoder=decoder,
         encoder=Encoder(tokenizer),
         attentions=attentions,
         layers=[_decoder_layer(model, module) for module in attentions],
@@ -111,48 +132,18 @@ def prepare(model: Any, tokenizer: Any, name: str = "proxy") -> ProxyModel:
         scale=float(getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)),
         softcap=getattr(config, "final_logit_softcapping", None),
     )
-    _check_exact(proxy, name)
+    exact.check(proxy, f"{type(model).__name__} ({name})")
+    proxy.forks = exact.forks(proxy)
     return proxy
 
 
-def _sample_ids(model: Any, rows: int = 2, length: int = 12) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    return torch.randint(vocabulary, (rows, length), generator=generator).to(model.device)
+def _decoder(model: Any) -> Any:
+    """The model without its output embedding; a family that does not name this part has one such part."""
+    from transformers import PreTrainedModel
 
-
-@torch.inference_mode()
-def _find_attentions(model: Any, name: str) -> tuple[list[nn.Module], int]:
-    """The modules that call our attention function, in order, and their number of query heads."""
-    called: list[nn.Module] = []
-    heads: set[int] = set()
-    biased = False
-
-    def record(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *_: Any) -> None:
-        nonlocal biased
-        called.append(module)
-        heads.add(query.shape[1])
-        if mask is not None and mask.dtype != torch.bool:  # a family's own mask: it may hide a position bias
-            biased |= bool(((mask != 0) & (mask > torch.finfo(mask.dtype).min / 2)).any())
-
-    what = f"{type(model).__name__} ({name})"
-    try:
-        with masking.observed(list(model.modules()), record):
-            model.base_model(input_ids=_sample_ids(model), use_cache=False).last_hidden_state  # noqa: B018
-    except (RuntimeError, AttributeError, TypeError, IndexError) as error:
-        raise SettingError(f"{what} does not run as a plain decoder ({str(error).splitlines()[0]}); {REMEDY}") from error
-    config = model.config.get_text_config()
-    layers = config.num_hidden_layers
-    require(
-        len(set(called)) == layers,
-        f"{what}: {len(set(called))} of {layers} layers have separable attention heads; {REMEDY}",
-    )
-    require(
-        len(called) == layers and heads == {config.num_attention_heads},
-        f"{what} mixes or splits its {config.num_attention_heads} attention heads; they cannot be masked one by one; {REMEDY}",
-    )
-    require(not biased, f"{what} adds a position bias to its attention scores: no exact uniform mask; {REMEDY}")
-    return called, heads.pop()
+    if model.base_model is not model:
+        return model.base_model
+    return next((part for part in model.children() if isinstance(part, PreTrainedModel)), model)
 
 
 def _decoder_layer(model: nn.Module, attention: nn.Module) -> nn.Module:
@@ -160,33 +151,3 @@ def _decoder_layer(model: nn.Module, attention: nn.Module) -> nn.Module:
     path = next(name for name, module in model.named_modules() if module is attention).split(".")
     index = next(i for i, part in enumerate(path) if part.isdigit())
     return model.get_submodule(".".join(path[: index + 1]))
-
-
-@torch.inference_mode()
-def _check_exact(proxy: ProxyModel, name: str) -> None:
-    """Our losses equal the model's own, and a forked pass equals two passes, on a few tokens."""
-    ids = _sample_ids(proxy.model)
-    hidden = proxy.hidden(ids)
-    own = torch.log_softmax(proxy.model(input_ids=ids, use_cache=False).logits.float(), -1)
-    expected = -own[:, :-1].gather(2, ids[:, 1:, None]).flatten()
-    losses = proxy.losses(hidden[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
-    tolerance = 1e-4 if hidden.dtype == torch.float32 else 0.05
-    require(
-        bool(torch.isfinite(expected).all())
-        and float((losses - expected).abs().max()) < tolerance * (1 + float(expected.abs().max())),
-        f"{type(proxy.model).__name__} ({name}) changes its logits after the output embedding; its losses would be wrong here",
-    )
-    heads = [(proxy.num_layers // 2, 0)]
-    with masking.masked(proxy.attentions, heads):
-        reference = proxy.hidden(ids)
-    try:
-        with masking.forked(proxy.layers, proxy.attentions, heads):
-            both = proxy.hidden(ids)
-        gap = float((both - torch.cat([hidden, reference])).float().abs().max())
-    except (RuntimeError, IndexError, TypeError):
-        gap = math.inf
-    require(
-        gap <= tolerance * (1 + float(hidden.float().abs().max())),
-        f"{type(proxy.model).__name__} ({name}) carries per-row state between layers, so two models cannot "
-        f"share one pass; {REMEDY}",
-    )

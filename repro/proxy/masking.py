@@ -8,7 +8,7 @@ transformers calls a registered function for the attention of every decoder laye
 - ``zero``: the head's output becomes zero. ``mean``: it becomes a given vector, its mean over a calibration set.
 
 Works for whatever mask, bias, q-norm, rotary embedding or sliding window the family has, because it acts where these
-are done. Additive position biases and attention sinks are refused: with them a zero query is not a uniform head.
+are done. What is not so simple (position biases, sinks, positions chosen by content) :mod:`repro.proxy.exact` refuses.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
-
-from repro.config import SettingError
 
 NAME = "maskable_heads"
 Heads = Sequence[tuple[int, int]]  # (layer, head)
@@ -44,15 +42,12 @@ def attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, None]:
     """Attention of one layer: query [B, H, T, D], key and value [B, H_kv, T, D] -> [B, T, H, D]."""
-    if kwargs.get("position_bias") is not None or kwargs.get("s_aux") is not None:
-        raise SettingError(
-            f"{type(module).__name__} adds a position bias or a sink to its scores: no exact uniform mask; use another proxy"
-        )
-    if attention_mask is not None and attention_mask.shape[0] not in (1, query.shape[0]):  # made before the fork
-        attention_mask = attention_mask.repeat(query.shape[0] // attention_mask.shape[0], 1, 1, 1)
+    batch = query.shape[0]
+    if attention_mask is not None and attention_mask.shape[0] not in (1, batch):  # made before the fork
+        attention_mask = attention_mask.repeat(batch // attention_mask.shape[0], 1, 1, 1)
     mask: HeadMask | None = getattr(module, "head_mask", None)
     if mask is not None:
-        rows = slice(query.shape[0] // 2 if mask.second_half else 0, None)
+        rows = slice(batch // 2 if mask.second_half else 0, None)
         if mask.mode == "uniform":
             query = query.clone()
             query[rows, mask.heads] = 0
@@ -93,9 +88,17 @@ def visible(attention_mask: Tensor | None, queries: int, keys: int, device: torc
     return allowed[..., :keys]
 
 
+def positional(*arguments: Any, **options: Any) -> Tensor | None:
+    """The library's own mask, signed: it follows from positions and padding. What a layer makes of it has no signature."""
+    mask = sdpa_mask(*arguments, **options)
+    if mask is not None:
+        mask.positional = True
+    return mask
+
+
 AttentionInterface.register(NAME, attention)
 # Without this, padded input would silently get no mask at all.
-AttentionMaskInterface.register(NAME, sdpa_mask)
+AttentionMaskInterface.register(NAME, positional)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields, is_dataclass, replace
 from html import escape
 from typing import Any
 
@@ -22,6 +23,7 @@ def plotly_script() -> str:
 
 def to_plotly(plot: Plot) -> dict[str, Any]:
     """``{"data": [...], "layout": {...}}``; panels stand under each other so that a phone shows them whole."""
+    plot = _inert(plot)
     panels = plot.panels
     sizes = [_pixels(p) for p in panels]
     total = sum(sizes) + GAP * (len(panels) - 1)
@@ -48,7 +50,7 @@ def to_plotly(plot: Plot) -> dict[str, Any]:
         layout[f"xaxis{suffix}"] = across | {"anchor": y_axis}
         layout[f"yaxis{suffix}"] = up | {"anchor": x_axis, "domain": [max(bottom, 0.0), top]}
         if panel.title:
-            layout["annotations"].append({"text": f"<b>{escape(panel.title)}</b>", "x": 0, "y": top, **CORNER})
+            layout["annotations"].append({"text": f"<b>{panel.title}</b>", "x": 0, "y": top, **CORNER})
         for trace in _traces(panel, plot.labelled):
             label = trace.get("name", "")
             trace |= {"xaxis": x_axis, "yaxis": y_axis, "legendgroup": label}
@@ -65,6 +67,19 @@ def to_plotly(plot: Plot) -> dict[str, Any]:
             layout["shapes"] += [common | frame for frame in frames]
         top = bottom - GAP / total
     return {"data": data, "layout": layout}
+
+
+def _inert(value: Any) -> Any:
+    """A plot with every text escaped: plotly reads tags and links out of names, titles and labels."""
+    if isinstance(value, str):
+        return escape(value, quote=False)
+    if isinstance(value, list | tuple):
+        return type(value)(_inert(inner) for inner in value)
+    if isinstance(value, dict):
+        return {_inert(key): _inert(inner) for key, inner in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: _inert(getattr(value, f.name)) for f in fields(value) if f.init})
+    return value
 
 
 def _axes(panel: Panel) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -84,7 +99,7 @@ def _axes(panel: Panel) -> tuple[dict[str, Any], dict[str, Any]]:
         return across | {"dtick": 1 + columns // 16, "showgrid": False}, up
     if any(s.mode in ("interval", "bars") for s in panel.series):
         labels = list(dict.fromkeys(y for s in panel.series for y in s.y))
-        ticks = {"tickvals": list(range(len(labels))), "ticktext": [escape(label) for label in labels]}
+        ticks = {"tickvals": list(range(len(labels))), "ticktext": labels}
         up |= {"type": "linear", "range": [len(labels) - 0.5, -0.5], "showgrid": False, **ticks}
     return across, up
 
@@ -106,7 +121,7 @@ def _traces(panel: Panel, names: list[str]) -> list[dict[str, Any]]:
     if isinstance(panel.content, Words):
         placed = panel.content.placed()
         sizes = {"size": [size for *_, size in placed], "color": [COLOURS[len(word) % 3] for word, *_ in placed]}
-        return [{"type": "scatter", "mode": "text", "text": [escape(word) for word, *_ in placed], "x": [p[1] for p in placed],
+        return [{"type": "scatter", "mode": "text", "text": [word for word, *_ in placed], "x": [p[1] for p in placed],
                  "y": [p[2] for p in placed], "textposition": "top right", "textfont": sizes, "hoverinfo": "skip"}]  # fmt: skip
     rows = list(dict.fromkeys(y for s in panel.series if s.mode in ("interval", "bars") for y in s.y))
     several = sum(s.mode == "interval" for s in panel.series)
@@ -122,7 +137,7 @@ def _traces(panel: Panel, names: list[str]) -> list[dict[str, Any]]:
                 "marker": {"color": colour, "symbol": SYMBOLS[index % len(SYMBOLS)], "size": 8},
                 "error_x": {"type": "data", "symmetric": False, "color": colour,
                             "array": _minus(series.high, series.x), "arrayminus": _minus(series.x, series.low)},
-                "text": [f"{escape(y)}: {_digits(x)} [{_digits(l)}, {_digits(h)}]" if h > l else f"{y}: {_digits(x)}"
+                "text": [f"{y}: {_digits(x)} [{_digits(l)}, {_digits(h)}]" if h > l else f"{y}: {_digits(x)}"
                          for y, x, l, h in zip(series.y, series.x, series.low, series.high, strict=True)],
                 "hovertemplate": f"%{{text}}<extra>{series.name}</extra>",
             })  # fmt: skip

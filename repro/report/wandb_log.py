@@ -14,6 +14,7 @@ from typing import Any
 
 from repro.outcomes.outcome import Outcome
 from repro.report import figures, sections
+from repro.tracking import wandb_settings
 
 
 def log(run_dir: Path, summary: Outcome, mode: str) -> int:
@@ -29,7 +30,7 @@ def log(run_dir: Path, summary: Outcome, mode: str) -> int:
         "group": summary["experiment"],
         "dir": str(run_dir),
         "reinit": "create_new",
-        "settings": wandb.Settings(console="off", x_disable_stats=True),
+        "settings": wandb_settings(),
     }
     stages = figures.artifacts(summary)
     names = {stage["fingerprint"]: f"{stage['stage']}-{stage['fingerprint'][:8]}" for stage in stages}

@@ -14,7 +14,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ENV = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_SILENT": "true"}
+SECRETS = {  # planted: none may be found again
+    "HF_TOKEN": "hf_" + "Q" * 34,
+    "WANDB_API_KEY": "c0ffee" * 6 + "abcd",
+    "OPENAI_API_KEY": "sk-planted-0123456789abcdefghij",
+    "JUDGE_KEY": "planted-judge-key-000",
+    "SOME_PROXY_URL": "https://user:planted-password@proxy.invalid/",
+    "AWS_SECRET_ACCESS_KEY": "planted/aws/secret+access",
+}
+ENV = {**os.environ, **SECRETS, "OMP_NUM_THREADS": "1", "WANDB_SILENT": "true"}
 TIMED = ("manifest.json", "metrics.jsonl", "results.json", "wandb/")  # hold clock times; everything else must be equal
 
 
@@ -52,6 +60,17 @@ def test_the_run_folder_holds_what_is_promised(smoke):
     assert "default-src 'none'" in page  # the browser itself refuses every request
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=.https?:", page)
     assert "demonstration" in done.stdout.lower()
+
+
+def test_planted_secrets_are_nowhere(smoke):
+    """In no file of store and run folder, W&B's own included, and in nothing that was printed."""
+    work, done = smoke
+    secrets = [*(value.encode() for name, value in SECRETS.items() if "URL" not in name), b"planted-password"]
+    places = {path: path.read_bytes() for path in sorted(work.rglob("*")) if path.is_file()}
+    assert any(path.suffix == ".wandb" for path in places) and any(path.name == "report.html" for path in places)
+    places[Path("stdout")], places[Path("stderr")] = done.stdout.encode(), done.stderr.encode()
+    assert [str(path) for path, data in places.items() if any(secret in data for secret in secrets)] == []
+    assert not [path for path in places if any(secret.decode() in str(path) for secret in secrets)]
 
 
 def test_documents_in_are_kept_plus_dropped(smoke):

@@ -133,5 +133,5 @@ def test_a_plan_knows_whose_checkpoints_they_are(work):
     assert estimate_stage(detection, settings, 1e6).flops == pytest.approx(2 * 1.3e6 * settings.heads.probes * 256, rel=0.1)
     assert all(estimate_stage(stage, settings, 1e6).disk_bytes == 0 for stage in stages if stage.name == "proxy")
     pretrain = next(stage for stage in stages if stage.name == "pretrain")
-    assert pretrain.settings["train"]["keep_at_tokens"] == [8192, 16384, 32768, 65536, 131072]
+    assert pretrain.settings["train"]["keep_at_tokens"] == [4096, 8192, 16384, 32768, 65536]
     assert "model 1m" in describe(settings)

@@ -117,7 +117,7 @@ def run(here, entry):
     from repro.evaluate import tasks
 
     root, lm = here
-    plan = tasks.plan(entry, root / "items")
+    plan = tasks.plan(entry, root / "items", allow_task_code=True)
     folder = root / "generated" / plan.name
     tasks.write(plan, folder)
     return harness.run(lm, plan, folder)
