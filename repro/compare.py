@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from repro import environment
 from repro.config import SettingError
+from repro.outcomes.outcome import Outcome, Seed
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,22 +21,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("b", type=Path, metavar="RUN_B")
     parsed = parser.parse_args(arguments)
     try:
-        from repro.report import summary
+        from repro.outcomes import summary
 
-        print(report(summary.read(parsed.a), summary.read(parsed.b)))
+        print(report(summary.read(parsed.a), summary.read(parsed.b), (parsed.a, parsed.b)))
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def report(a: dict[str, Any], b: dict[str, Any]) -> str:
+def report(a: Outcome, b: Outcome, folders: Sequence[Path] = ()) -> str:
     """Markdown: tables of what differed, then of outcomes (B minus A, paired by seed, 95 % intervals)."""
-    parts = [table.markdown() for table in (*differences(a, b), outcomes(a, b)) if table.rows]
+    parts = [table.markdown() for table in (*differences(a, b), outcomes(a, b, folders)) if table.rows]
     return "\n".join(parts) if parts else "The two runs do not differ."
 
 
-def differences(a: dict[str, Any], b: dict[str, Any]) -> list[Any]:
+def differences(a: Outcome, b: Outcome) -> list[Any]:
     """One table each for settings, data (counts and artifact fingerprints) and versions, with the rows that differ."""
     from repro.report.table import Table
 
@@ -47,16 +49,23 @@ def differences(a: dict[str, Any], b: dict[str, Any]) -> list[Any]:
     return tables
 
 
-def outcomes(a: dict[str, Any], b: dict[str, Any]) -> Any:
-    """Every metric of every arm the runs share: B minus A, paired by seed where two seeds or more are shared."""
+def outcomes(a: Outcome, b: Outcome, folders: Sequence[Path] = ()) -> Any:
+    """Every metric of every arm the runs share: B minus A, paired by seed where two seeds or more are shared.
+
+    ``folders`` are those of A and B: while their evaluations are in the store beside them, intervals take in the items too.
+    """
+    from math import isfinite
     from statistics import mean
 
-    from repro.analysis.statistics import compare
-    from repro.report.outcomes import metrics, seed_values
+    from repro.outcomes.compare import metrics, seed_values
+    from repro.outcomes.statistics import compare
     from repro.report.table import CHANCE, Interval, Number, Table
 
     rows: list[list[Any]] = []
+    notes = []
     for arm in (name for name in a["arms"] if name in b["arms"]):
+        variances = _item_variances(a["arms"][arm], b["arms"][arm], folders)
+        mark = " (seeds alone)" if variances is None else ""
         for metric in metrics(a["arms"][arm]):
             ours, theirs = seed_values(a["arms"][arm], metric), seed_values(b["arms"][arm], metric)
             shared = sorted(set(ours) & set(theirs))
@@ -64,22 +73,47 @@ def outcomes(a: dict[str, Any], b: dict[str, Any]) -> Any:
                 continue
             gap: Any = "no interval (1 shared seed)"
             if len(shared) > 1:
-                found = compare({s: theirs[s] for s in shared}, {s: ours[s] for s in shared})
-                gap = Interval(mean(theirs[s] - ours[s] for s in shared), found.low, found.high, 4)
+                found = compare(
+                    {s: theirs[s] for s in shared}, {s: ours[s] for s in shared}, (variances or {}).get(metric, 0.0)
+                )
+                gap = f"{found.difference:+.4f}, no interval (no spread)"
+                if isfinite(found.low):
+                    gap = Interval(found.difference, found.low, found.high, 4, mark=mark)
             marks = [CHANCE if metric in side["arms"][arm].get("at_chance", []) else "" for side in (a, b)]
             means = [Number(mean(side.values()), 4, mark) for side, mark in zip((ours, theirs), marks, strict=True)]
             rows.append([arm, metric, *means, gap, len(shared)])
     columns = ["arm", "metric", "A", "B", "B − A [95 %]", "shared seeds"]
-    return Table("outcomes", "Outcomes that differ", columns, rows)
+    if any(" (seeds alone)" in str(row[4]) for row in rows):
+        notes.append("seeds alone: the evaluations are not in the store, so the interval leaves out which items were asked.")
+    return Table("outcomes", "Outcomes that differ", columns, rows, notes)
 
 
-def _settings(summary: dict[str, Any]) -> dict[str, Any]:
+def _item_variances(a: Outcome, b: Outcome, folders: Sequence[Path]) -> dict[str, float] | None:
+    """What the choice of items contributes to each difference of an arm between two runs; ``None`` where it is not at hand."""
+    from repro.outcomes.items import item_variances
+
+    shared = [seed for seed in a["seeds"] if seed in b["seeds"]]
+    pairs = [tuple(_evaluation(folder, arm["seeds"][seed]) for folder, arm in zip(folders, (a, b), strict=False))
+             for seed in shared]  # fmt: skip
+    if not pairs or any(len(pair) < 2 or not all(side and side.is_dir() for side in pair) for pair in pairs):
+        return None
+    return item_variances([(theirs, ours) for ours, theirs in pairs])  # type: ignore[misc]
+
+
+def _evaluation(folder: Path, seed: Seed) -> Path | None:
+    """Folder of a seed's evaluation in the store that a run folder (``<work>/runs/<run>``) stands in."""
+    run = folder if folder.is_dir() else folder.parent
+    evaluated = seed["artifacts"].get("evaluate")
+    return run.resolve().parents[1] / "artifacts" / evaluated["folder"] if evaluated else None
+
+
+def _settings(summary: Outcome) -> dict[str, Any]:
     from repro.report.run_tables import flatten
 
     return flatten(summary["settings"])
 
 
-def _data(summary: dict[str, Any]) -> dict[str, Any]:
+def _data(summary: Outcome) -> dict[str, Any]:
     from repro.report.run_tables import flatten
 
     found = {f"{name} artifact": artifact["fingerprint"][:12] for name, artifact in summary["artifacts"].items()}
@@ -91,7 +125,7 @@ def _data(summary: dict[str, Any]) -> dict[str, Any]:
     return found | ({"selected heads": " ".join(f"{layer}.{head}" for layer, head in heads)} if heads else {})
 
 
-def _versions(summary: dict[str, Any]) -> dict[str, Any]:
+def _versions(summary: Outcome) -> dict[str, Any]:
     from repro.report.run_tables import flatten
 
     return {key: value for key, value in flatten(summary["provenance"]).items() if key != "command"}

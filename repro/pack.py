@@ -182,7 +182,7 @@ def _within(written: Path, target: Path, files: dict[str, bytes], run_mb: float,
 def settings_of(arguments: list[str]) -> Settings:
     """Settings as ``repro.run`` takes them, or those of the run whose folder is given (by the command in its summary)."""
     if arguments and "=" not in arguments[0]:
-        from repro.report import summary
+        from repro.outcomes import summary
 
         found = summary.read(Path(arguments[0]))
         command = found["provenance"]["command"]

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from repro import checks, device, passes, registration
+from repro import checks, device, passes
 from repro.config import Settings
 from repro.cost import Cost, Known
 from repro.experiments import Experiment, build
+from repro.outcomes import registration
 from repro.plan_cuts import unread
 from repro.pretrain import cost
 from repro.store import Stage, Store

@@ -100,8 +100,8 @@ def run(settings: Settings) -> Path:
 
 
 def _run(settings: Settings, device: str, share: Share) -> Path:
-    from repro import registration
     from repro.lines import duration
+    from repro.outcomes import registration
     from repro.stages import carry_out
     from repro.store import Store, digest
 

@@ -47,7 +47,10 @@ def write_whole(results_folder: Path, out: Path) -> set[str]:
 
 def write(results_folder: Path, out: Path) -> set[str]:
     """All tables, figures and the verdict page, the same bytes for the same results; returns the names of the files."""
-    from repro.report import claims, paper_figures, paper_tables, plots, readme
+    from repro.paper import claims, readme
+    from repro.paper import figures as paper_figures
+    from repro.paper import tables as paper_tables
+    from repro.report import plots
     from repro.report.table import NOT_RUN, Table
     from repro.store import atomic
 
@@ -81,7 +84,8 @@ def write(results_folder: Path, out: Path) -> set[str]:
 
 
 def _write_readme(results_folder: Path) -> None:
-    from repro.report import paper_tables, readme
+    from repro.paper import readme
+    from repro.paper import tables as paper_tables
 
     readme.rewrite(ROOT / "README.md", paper_tables.read_results(results_folder), results_folder / "benchmarks")
 

@@ -169,7 +169,7 @@ def metrics(entry: str, items: pl.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def _cell(items: pl.DataFrame) -> dict[str, Any]:
-    from repro.analysis.statistics import clustered
+    from repro.evaluate.clusters import clustered
 
     value, stderr, clusters = clustered(items["acc"].to_numpy(), items["cluster"].to_list())
     ties = sum(map(is_tie, items.select("gold_loglikelihood", "other_loglikelihood").iter_rows()))

@@ -137,7 +137,7 @@ def gold_bits_per_byte(items: pl.DataFrame) -> dict[str, dict[str, Any]]:
 def gold_probability(items: pl.DataFrame) -> dict[str, dict[str, Any]]:
     """Mean over items of the gold answer's normalised probability, for each entry with choices, with its standard error and
     what guessing gives; where items come in clusters both are those of the clusters' means."""
-    from repro.analysis.statistics import clustered
+    from repro.evaluate.clusters import clustered
 
     found = {}
     scored = items.drop_nulls("gold_probability").unique(["task", "doc_id"], keep="first", maintain_order=True)

@@ -1,4 +1,5 @@
-"""An experiment is arms x seeds, and its kind says which stages each of them needs. Runs nothing, imports no library.
+"""An experiment is arms x seeds, and its kind says which stages each of them needs and what its page
+shows. Runs nothing, imports no library.
 
 A kind is a folder: ``experiments/<kind>/stages.py`` has ``stages(settings) -> Experiment``, and what serves that kind only
 lies beside it; :mod:`repro.kinds` finds it by its name. What kinds share is in :mod:`repro.experiments.arms`.

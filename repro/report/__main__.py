@@ -18,7 +18,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--wandb", action="store_true", help="also build the W&B Report with the same story")
     parsed = parser.parse_args(arguments)
     try:
-        from repro.report import build, summary, terminal
+        from repro.outcomes import summary
+        from repro.report import build, terminal
 
         found = summary.read(parsed.run)
         folder = parsed.run if parsed.run.is_dir() else parsed.run.parent

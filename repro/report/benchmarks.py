@@ -5,45 +5,47 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from statistics import mean
-from typing import Any
 
-from repro.report.outcomes import ACCURACIES, interval, metrics
+from repro.outcomes import measure
+from repro.outcomes.compare import interval, metrics
+from repro.outcomes.outcome import Arm, Metric, Outcome
 from repro.report.plots import Panel, Plot, Series
 from repro.report.table import CHANCE, Cell, Interval, Number, Table
 
 GREY = 6  # of plots.COLOURS
 LIKELIHOODS = {
-    "gold_probability": "probability of the right answer ↑",
-    "gold_bits_per_byte": "bits per byte of the right answer ↓",
+    measure.PROBABILITY: "probability of the right answer ↑",
+    measure.GOLD: "bits per byte of the right answer ↓",
 }
+SHORT = {measure.PROBABILITY: "probability", measure.GOLD: "bits per byte"}
 MEASURES = (
     "Probability of the right answer: its likelihood over the sum of those of all choices. Bits per byte of the right answer: "
     "its likelihood alone, over its UTF-8 bytes; defined for tasks without choices too."
 )
 
 
-def tables(summary: dict[str, Any]) -> list[Table]:
+def tables(summary: Outcome) -> list[Table]:
     """The tables there is data for."""
     return [table for maker in (likelihoods, blimp, over_baselines) if (table := maker(summary)) is not None]
 
 
-def figures(summary: dict[str, Any]) -> list[Plot]:
+def figures(summary: Outcome) -> list[Plot]:
     """The plots there is data for."""
     return [plot for maker in (accuracies, during_training, by_share) if (plot := maker(summary)) is not None]
 
 
-def tasks(summary: dict[str, Any]) -> dict[str, list[str]]:
+def tasks(summary: Outcome) -> dict[str, list[str]]:
     """{task: its headline accuracy, probability and bits per byte of the right answer, as far as every arm has them}."""
     arms = list(summary["arms"].values())
     shared = [m for m in metrics(arms[0]) if all(m in metrics(arm) for arm in arms)] if arms else []
     found: dict[str, list[str]] = {}
-    for task in dict.fromkeys(m.partition("/")[2] for m in shared if m.partition("/")[0] in LIKELIHOODS):
-        headline = [m for name in ACCURACIES for m in shared if m.rpartition("/") == (task, "/", name)][:1]
+    for task in dict.fromkeys(one.task for m in shared if (one := measure.of(m)).group in LIKELIHOODS):
+        headline = [f"{task}/{name}" for name in measure.ACCURACIES if f"{task}/{name}" in shared][:1]
         found[task] = headline + [f"{group}/{task}" for group in LIKELIHOODS if f"{group}/{task}" in shared]
     return found
 
 
-def _guess(summary: dict[str, Any], metric: str) -> float | None:
+def _guess(summary: Outcome, metric: str) -> float | None:
     """What guessing gives: the chance level of an accuracy, or that of a probability."""
     for arm in summary["arms"].values():
         for seed in arm["seeds"].values():
@@ -52,17 +54,17 @@ def _guess(summary: dict[str, Any], metric: str) -> float | None:
     return None
 
 
-def _cell(arm: dict[str, Any], metric: str) -> Cell:
+def _cell(arm: Arm, metric: str) -> Cell:
     found = interval(arm, metric)
     mark = CHANCE if metric in arm.get("at_chance", []) else ""
     return Interval(*found, signed=False, mark=mark) if found else Number(_mean(arm, metric), 3, mark)
 
 
-def _mean(arm: dict[str, Any], metric: str) -> float:
+def _mean(arm: Arm, metric: str) -> float:
     return mean(seed["metrics"][metric]["value"] for seed in arm["seeds"].values())
 
 
-def _primary(summary: dict[str, Any]) -> tuple[list[str], Callable[[str], Cell]]:
+def _primary(summary: Outcome) -> tuple[list[str], Callable[[str], Cell]]:
     """Column of the primary contrast, and its difference on a metric; no column without one."""
     rows = {row["metric"]: row for row in summary.get("comparisons", []) if row["primary"]}
     if not rows:
@@ -77,14 +79,14 @@ def _primary(summary: dict[str, Any]) -> tuple[list[str], Callable[[str], Cell]]
     return [f"{first['treatment']} − {first['control']} [95 %]"], difference
 
 
-def likelihoods(summary: dict[str, Any]) -> Table | None:
+def likelihoods(summary: Outcome) -> Table | None:
     """One row a task and measure: what guessing gives, every arm, and the primary contrast."""
     column, difference = _primary(summary)
     rows: list[list[Cell]] = []
     for task, measured in tasks(summary).items():
         for metric in measured:
-            group = metric.partition("/")[0]
-            name = LIKELIHOODS.get(group, f"{metric.rpartition('/')[2]} ↑")
+            one = measure.of(metric)
+            name = LIKELIHOODS.get(one.group, f"{one.name} ↑")
             cells = [_cell(arm, metric) for arm in summary["arms"].values()]
             guess = _guess(summary, metric)
             row: list[Cell] = [task, name, None if guess is None else Number(guess, 3), *cells]
@@ -104,18 +106,18 @@ def chance_note(rows: list[list[Cell]]) -> str:
     return f"{CHANCE}: not shown to be above chance, so in no average and no verdict." if marked else ""
 
 
-def _blimp_metrics(summary: dict[str, Any]) -> dict[str, str]:
+def _blimp_metrics(summary: Outcome) -> dict[str, str]:
     """{metric: what it is called} of every entry of minimal pairs: over all, then by phenomenon."""
     arms = list(summary["arms"].values())
     found: dict[str, str] = {}
     for metric in metrics(arms[0]) if arms else []:
-        entry, _, name = metric.partition("/")
+        one = measure.of(metric)
         if "clusters" in next(iter(arms[0]["seeds"].values()))["metrics"][metric] and all(metric in metrics(a) for a in arms):
-            found[metric] = f"{entry}, all" if name == "acc" else name.replace("_", " ")
+            found[metric] = one.task.replace("_", " ") if one.group else f"{one.task}, all"
     return found
 
 
-def blimp(summary: dict[str, Any]) -> Table | None:
+def blimp(summary: Outcome) -> Table | None:
     """Accuracy on minimal pairs, over all paradigms and by phenomenon: arms, baselines, the primary contrast."""
     found = _blimp_metrics(summary)
     if not found:
@@ -146,7 +148,7 @@ def blimp(summary: dict[str, Any]) -> Table | None:
     return Table("blimp", "BLiMP: grammatical against ungrammatical", columns, rows, notes)
 
 
-def _baseline(cell: dict[str, Any] | None) -> Cell:
+def _baseline(cell: Metric | None) -> Cell:
     from repro.evaluate.minimal_pairs import wide
 
     if cell is None:
@@ -158,7 +160,7 @@ def _baseline(cell: dict[str, Any] | None) -> Cell:
     return Interval(cell["value"], cell["value"] - half, cell["value"] + half, signed=False, mark=mark)
 
 
-def _ties(summary: dict[str, Any], found: dict[str, str]) -> str:
+def _ties(summary: Outcome, found: dict[str, str]) -> str:
     """How many pairs had equal likelihoods, in words."""
     said = []
     for metric in (m for m in found if m.endswith("/acc")):
@@ -172,7 +174,7 @@ def _ties(summary: dict[str, Any], found: dict[str, str]) -> str:
     return ", ".join(said)
 
 
-def over_baselines(summary: dict[str, Any]) -> Table | None:
+def over_baselines(summary: Outcome) -> Table | None:
     """By how much every arm is ahead of word frequencies and n-grams on the same pairs."""
     rows: list[list[Cell]] = []
     for base in summary.get("baselines", {}).get("baselines", {}).values():
@@ -183,7 +185,7 @@ def over_baselines(summary: dict[str, Any]) -> Table | None:
                     cell: Cell = Number(found["difference"], 3)
                 else:
                     cell = Interval(found["difference"], found["low"], found["high"])
-                rows.append([metric.partition("/")[0], arm, base["name"], cell, found["seeds"]])
+                rows.append([measure.of(metric).task, arm, base["name"], cell, found["seeds"]])
     if not rows:
         return None
     notes = ["Paired by pair; 95 % intervals over seeds and paradigms, uncorrected; of one seed over paradigms alone."]
@@ -191,7 +193,7 @@ def over_baselines(summary: dict[str, Any]) -> Table | None:
     return Table("over_baselines", "Minimal pairs: models over baselines", columns, rows, notes)
 
 
-def accuracies(summary: dict[str, Any]) -> Plot | None:
+def accuracies(summary: Outcome) -> Plot | None:
     """Headline accuracy of every task and arm with its interval, the chance level beside it."""
     named = {task: found[0] for task, found in tasks(summary).items() if not found[0].startswith(tuple(LIKELIHOODS))}
     if not named:
@@ -214,10 +216,10 @@ def accuracies(summary: dict[str, Any]) -> Plot | None:
     return Plot("accuracies", "Accuracy and chance, 95 % intervals", alt, [Panel("", "accuracy", "", series)])
 
 
-def during_training(summary: dict[str, Any]) -> Plot | None:
+def during_training(summary: Outcome) -> Plot | None:
     """Accuracy, probability and bits per byte of the right answer of every task against the tokens read."""
 
-    def points(arm: dict[str, Any], metric: str) -> dict[float, list[float]]:
+    def points(arm: Arm, metric: str) -> dict[float, list[float]]:
         found: dict[float, list[float]] = {}
         for seed in arm["seeds"].values():
             end = {seed["loss"][-1][0]: seed.get("metrics", {})} if seed.get("loss") else {}
@@ -230,7 +232,7 @@ def during_training(summary: dict[str, Any]) -> Plot | None:
     return _drawn(summary, "benchmarks_training", "Benchmarks during training", "training tokens", lines)
 
 
-def by_share(summary: dict[str, Any]) -> Plot | None:
+def by_share(summary: Outcome) -> Plot | None:
     """The same against the share of the corpus kept: one line a selector."""
     selectors: dict[str, list[str]] = {}
     for name, arm in summary["arms"].items():
@@ -249,7 +251,7 @@ def by_share(summary: dict[str, Any]) -> Plot | None:
 
 
 def _drawn(
-    summary: dict[str, Any], name: str, title: str, axis: str, lines: dict[str, Callable[[str], dict[float, list[float]]]]
+    summary: Outcome, name: str, title: str, axis: str, lines: dict[str, Callable[[str], dict[float, list[float]]]]
 ) -> Plot | None:
     """A panel a task and measure: means over seeds in bands of t-intervals; what guessing and baselines give is dashed."""
     from repro.report.curve import with_intervals
@@ -267,15 +269,15 @@ def _drawn(
             ends = [min(s.x[0] for s in series), max(s.x[-1] for s in series)]
             for label, level, colour in _levels(summary, metric):
                 series.append(Series(label, ends, [level, level], "line", dashed=True, colour=colour))
-            measure = {"gold_probability": "probability", "gold_bits_per_byte": "bits per byte"}.get(metric.partition("/")[0])
-            panels.append(Panel(task, axis, measure or "accuracy", series))
+            short = SHORT.get(measure.of(metric).group, "accuracy")
+            panels.append(Panel(task, axis, short, series))
     if not panels:
         return None
     said = [f"{p.title} {p.ylabel}: " + ", ".join(f"{s.name} {s.y[-1]:.3f}" for s in p.series) for p in panels]
     return Plot(name, title, f"Means over seeds with 95 % intervals; at the end {'; '.join(said)}.", panels)
 
 
-def _levels(summary: dict[str, Any], metric: str) -> list[tuple[str, float, int]]:
+def _levels(summary: Outcome, metric: str) -> list[tuple[str, float, int]]:
     """(name, level, colour) of the flat lines of a panel."""
     guess = _guess(summary, metric)
     found = [] if guess is None else [("chance", guess, GREY)]

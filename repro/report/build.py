@@ -2,46 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from repro import kinds
 from repro.config import Contrast, Settings
+from repro.outcomes.outcome import Outcome
 from repro.store import Store, read_json, write_json
 
+if TYPE_CHECKING:
+    from repro.outcomes.compare import Variances
 
-def build(run_dir: Path, settings: Settings, store: Store, stages: Mapping[str, Any]) -> dict[str, Any]:
+
+def build(run_dir: Path, settings: Settings, store: Store, stages: Mapping[str, Any]) -> Outcome:
     """Collect, compare, judge, seal; then tables, figures, the page and, for a scoring run, the kept documents.
 
     ``stages``: "corpus", "proxy", "heads", "score", "items", "tokens" and ``arms[arm][seed]`` with "selection", "pretrain" and
     "evaluate"; any may be absent. Returns the sealed summary.
     """
-    from repro.report import documents, outcomes, registered, summary
-    from repro.report.collect import collect
+    from repro.outcomes import documents, registration, summary
+    from repro.outcomes.collect import collect
 
     found = collect(settings, store, stages)
     variances = {(c.treatment, c.control): _item_variances(store, stages, found, c) for c in settings.exp.contrasts}
-    collected = outcomes.judge(found, settings.exp.contrasts, variances) | {"registration": registered.record(settings)}
-    collected["registration"]["conclusion"] = registered.concluded(collected)
+    collected = judged(found, settings.exp.contrasts, variances) | {"registration": registration.record(settings)}
+    collected["registration"]["conclusion"] = registration.concluded(collected)
     if "score" in stages and "corpus" in stages:
-        folders = store.path(stages["corpus"]), store.path(stages["score"])
         if store.whole(stages["corpus"]):  # a pack carries no text
-            write_json(run_dir / "examples.json", documents.examples(*folders))
-        if settings.exp.kind == "score":
-            for arm, by_seed in stages.get("arms", {}).items():
-                for named in by_seed.values():
-                    documents.export(run_dir / "kept" / arm, *folders, store.path(named["selection"]))
-            documents.export_scores(run_dir / "scores.parquet", folders[1])
+            shown = documents.examples(store.path(stages["corpus"]), store.path(stages["score"]))
+            write_json(run_dir / "examples.json", shown)
+        if leave := getattr(kinds.load(settings.exp.kind, "view"), "leave", None):
+            leave(run_dir, store, stages)
     sealed = summary.write(run_dir / "summary.json", collected)
     draw(run_dir, sealed)
     return sealed
 
 
-def _item_variances(
-    store: Store, stages: Mapping[str, Any], collected: Mapping[str, Any], contrast: Contrast
-) -> dict[str, float]:
+def judged(collected: Outcome, contrasts: Sequence[Contrast], variances: Variances | None = None) -> Outcome:
+    """:func:`repro.outcomes.compare.judge`, and in the words of its kind what a run without a comparison describes."""
+    from repro.outcomes.verdict import judge
+
+    found = judge(collected, contrasts, variances)
+    if not found["verdict"]["sentence"]:
+        found["verdict"]["sentence"] = kinds.load(found["kind"], "view").sentence(found)
+    return found
+
+
+def _item_variances(store: Store, stages: Mapping[str, Any], collected: Outcome, contrast: Contrast) -> dict[str, float]:
     """What the choice of items contributes to each metric's difference, from the evaluations of the seeds both arms have."""
-    from repro.report.items import item_variances
+    from repro.outcomes.items import item_variances
 
     sides = (contrast.treatment, contrast.control)
     ours, theirs = (stages.get("arms", {}).get(arm, {}) for arm in sides)
@@ -50,22 +60,20 @@ def _item_variances(
     return item_variances([(store.path(ours[s]["evaluate"]), store.path(theirs[s]["evaluate"])) for s in shared])
 
 
-def draw(run_dir: Path, sealed: dict[str, Any]) -> None:
+def draw(run_dir: Path, sealed: Outcome) -> None:
     """Tables, figures and page of a run folder, from ``summary.json`` and, where they are there, its examples."""
-    from repro.report import figures, page, plots, run_tables
+    from repro.report import page, plots, sections
     from repro.store import atomic
 
-    tables, drawn = run_tables.tables(sealed), figures.figures(sealed)
-    for table in tables:
+    for table in sections.tables(sealed):
         table.write(run_dir / "tables")
-    for plot in drawn:
+    for plot in sections.plots(sealed):
         plots.write(plot, run_dir / "figures")
     examples = run_dir / "examples.json"
     config = run_dir / "config.yaml"
     html = page.render(
         sealed,
-        tables,
-        drawn,
+        sections.sections(sealed),
         run_dir / "figures",
         read_json(examples) if examples.is_file() else {},
         config.read_text() if config.is_file() else "",

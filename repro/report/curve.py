@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from statistics import mean, stdev
-from typing import Any
 
-from repro.report.outcomes import metrics as common_metrics
-from repro.report.outcomes import seed_values
+from repro.outcomes.compare import metrics as common_metrics
+from repro.outcomes.compare import seed_values
+from repro.outcomes.outcome import Arm, Outcome
 from repro.report.plots import Panel, Plot, Series
 
 BLIMP = "blimp/acc"
@@ -18,14 +18,14 @@ BANDS = 5  # lines whose bands can still be told apart; of more the intervals ar
 Points = dict[float, tuple[float, list[float]]]  # share -> (training tokens, the value of each seed)
 
 
-def default_metrics(summary: dict[str, Any]) -> list[str]:
+def default_metrics(summary: Outcome) -> list[str]:
     """The endpoint, the average accuracy, and BLiMP's where it was measured."""
     first = next(iter(summary["arms"].values()), None)
     blimp = [BLIMP] if first is not None and BLIMP in common_metrics(first) else []
     return [summary["endpoint"], "accuracy_average", *blimp]
 
 
-def chance(summary: dict[str, Any], metric: str) -> float | None:
+def chance(summary: Outcome, metric: str) -> float | None:
     """The level of guessing of an accuracy, of the average the mean over its tasks; ``None`` where there is none."""
     counted = summary.get("averaged", []) if metric == "accuracy_average" else [metric]
     cells = next((s.get("metrics", {}) for row in summary["arms"].values() for s in row["seeds"].values()), {})
@@ -33,7 +33,7 @@ def chance(summary: dict[str, Any], metric: str) -> float | None:
     return mean(levels) if levels and None not in levels else None
 
 
-def line_of(arm: str, row: dict[str, Any]) -> tuple[str, str]:
+def line_of(arm: str, row: Arm) -> tuple[str, str]:
     """(what the arms of one line of the curve have in common, its name): everything but the share. The name is that of the arm
     without its share (``repro.arms.named``)."""
     same = [row["select"]["selector"], row["select"]["params"], row.get("strata"), row.get("mixture"), row["equal_passes"]]
@@ -41,7 +41,7 @@ def line_of(arm: str, row: dict[str, Any]) -> tuple[str, str]:
     return repr(same), name + (", equal passes" if row["equal_passes"] else "")
 
 
-def by_share(summary: dict[str, Any]) -> Plot | None:
+def by_share(summary: Outcome) -> Plot | None:
     """Metrics against the share of the corpus that is kept, and the endpoint against the training tokens where these differ:
     one line a selector, means over seeds with 95 % t-intervals. A selector of one share is a point."""
     panels, said = [], []
@@ -64,7 +64,7 @@ def by_share(summary: dict[str, Any]) -> Plot | None:
     return Plot("by_share", "By how much is kept", alt, panels)
 
 
-def _lines(summary: dict[str, Any], metric: str) -> dict[str, Points]:
+def _lines(summary: Outcome, metric: str) -> dict[str, Points]:
     """Shares and values by line; empty where no selector has two shares. The whole corpus ends every line of several."""
     lines: dict[str, Points] = {}
     names: dict[str, str] = {}
@@ -83,7 +83,7 @@ def _lines(summary: dict[str, Any], metric: str) -> dict[str, Points]:
     return dict(sorted(joined.items(), key=lambda item: len(item[1]) == 1))
 
 
-def performance(summary: dict[str, Any], metrics: Sequence[str] = ()) -> Plot | None:
+def performance(summary: Outcome, metrics: Sequence[str] = ()) -> Plot | None:
     """Metrics of the evaluated checkpoints against training tokens, the finished model last: means over seeds.
 
     Without ``metrics``: the endpoint, the average accuracy and BLiMP.
@@ -113,7 +113,7 @@ def performance(summary: dict[str, Any], metrics: Sequence[str] = ()) -> Plot | 
     return Plot("performance", "Performance during training", alt, panels)
 
 
-def _uncrowded(summary: dict[str, Any]) -> dict[str, Any]:
+def _uncrowded(summary: Outcome) -> dict[str, Arm]:
     """The arms; of too many for one picture those that keep everything or as much as the primary contrast's first arm."""
     arms, settings = summary["arms"], summary.get("settings", {}).get("exp", {})
     primary = next((c for c in settings.get("contrasts", []) if c["primary"]), None)
@@ -123,7 +123,7 @@ def _uncrowded(summary: dict[str, Any]) -> dict[str, Any]:
     return {name: row for name, row in arms.items() if row["share"] in (share, 1.0)}
 
 
-def _training_tokens(summary: dict[str, Any], arm: str) -> float:
+def _training_tokens(summary: Outcome, arm: str) -> float:
     seeds = summary["arms"][arm]["seeds"].values()
     return max((seed["loss"][-1][0] for seed in seeds if seed.get("loss")), default=0.0)
 
@@ -136,7 +136,7 @@ def _line(name: str, x: list[float], values: list[list[float]]) -> Series:
 
 def with_intervals(name: str, x: list[float], values: list[list[float]]) -> Series:
     """A line of means over seeds in a band of t-intervals; of one seed the band has no width."""
-    from repro.analysis.statistics import half_width
+    from repro.outcomes.statistics import half_width
 
     half = [half_width(stdev(v), len(v), 0.0) if len(v) > 1 else 0.0 for v in values]
     means = [mean(v) for v in values]

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from repro.outcomes.outcome import Outcome
 from repro.report.figures import artifacts
 from repro.report.table import Cell, Table
 
 
-def tables(summary: dict[str, Any]) -> list[Table]:
-    """Cut prompts by task and cut documents by domain; a table is left out where nothing was cut."""
-    made = []
-    if rows := _prompts(summary):
-        note = "The first tokens are cut, which are those of worked examples where there are any. The most of all models."
-        columns = ["task", "items", "items cut", "tokens cut"]
-        made.append(Table("prompts_cut", "Prompts longer than the context", columns, rows, [note]))
-    if rows := _documents(summary):
-        note = "These documents are scored by their first tokens only; score.max_tokens=null scores every document whole."
-        columns = ["scores", "domain", "documents", "documents cut", "tokens unscored"]
-        made.append(Table("documents_cut", "Documents scored in part", columns, rows, [note]))
-    return made
+def prompts(summary: Outcome) -> Table | None:
+    """Cut prompts by task; ``None`` where nothing was cut."""
+    note = "The first tokens are cut, which are those of worked examples where there are any. The most of all models."
+    columns = ["task", "items", "items cut", "tokens cut"]
+    rows = _prompts(summary)
+    return Table("prompts_cut", "Prompts longer than the context", columns, rows, [note]) if rows else None
 
 
-def _prompts(summary: dict[str, Any]) -> list[list[Cell]]:
+def documents(summary: Outcome) -> Table | None:
+    """Cut documents by domain; ``None`` where nothing was cut."""
+    note = "These documents are scored by their first tokens only; score.max_tokens=null scores every document whole."
+    columns = ["scores", "domain", "documents", "documents cut", "tokens unscored"]
+    rows = _documents(summary)
+    return Table("documents_cut", "Documents scored in part", columns, rows, [note]) if rows else None
+
+
+def _prompts(summary: Outcome) -> list[list[Cell]]:
     most: dict[str, dict[str, int]] = {}
     for arm in summary["arms"].values():
         for seed in arm["seeds"].values():
@@ -32,7 +33,7 @@ def _prompts(summary: dict[str, Any]) -> list[list[Cell]]:
     return [[task, cell["items"], cell["items_cut"], cell["tokens_cut"]] for task, cell in most.items()]
 
 
-def _documents(summary: dict[str, Any]) -> list[list[Cell]]:
+def _documents(summary: Outcome) -> list[list[Cell]]:
     return [
         [artifact["label"], domain, row["documents"], row["documents_cut"], row["tokens_unscored"]]
         for artifact in artifacts(summary)

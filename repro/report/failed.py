@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from repro.outcomes.outcome import Outcome
 from repro.report.table import Cell, Table
 
 NOTE = "Models that failed are in no mean and no difference: comparisons are over the pairs that exist."
 
 
-def table(summary: dict[str, Any]) -> Table | None:
+def table(summary: Outcome) -> Table | None:
     """A row for each arm and seed that failed."""
     rows: list[list[Cell]] = [
         [row["arm"], row["seed"], f"failed: {row['reason']}", row["stage"]] for row in summary.get("failed", [])
@@ -17,7 +16,7 @@ def table(summary: dict[str, Any]) -> Table | None:
     return Table("failed", "Failed", ["arm", "seed", "reason", "at"], rows, [NOTE]) if rows else None
 
 
-def lines(summary: dict[str, Any]) -> list[str]:
+def lines(summary: Outcome) -> list[str]:
     """The same by arm and reason, a sentence each, for the head of the page and the terminal."""
     found: dict[tuple[str, str], list[str]] = {}
     for row in summary.get("failed", []):

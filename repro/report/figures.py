@@ -4,36 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from repro.report import agreement, evolution, planted, selected
-from repro.report import benchmarks as benchmark_plots
-from repro.report.curve import by_share, performance
+from repro.outcomes.outcome import Artifact, Difference, MakeUp, Outcome
 from repro.report.plots import Heat, Panel, Plot, Series
 
 
-def figures(summary: dict[str, Any]) -> list[Plot]:
-    """Every plot the summary has the data for, the outcome first."""
-    makers = (contrasts, benchmarks, by_share, learning, performance, heads, scores, sources, cost)
-    return (
-        [plot for maker in makers if (plot := maker(summary)) is not None]
-        + benchmark_plots.figures(summary)
-        + selected.figures(summary)
-        + planted.figures(summary)
-        + agreement.figures(summary)
-        + evolution.figures(summary)
-    )
-
-
-def _rows(summary: dict[str, Any], **wanted: Any) -> list[dict[str, Any]]:
+def _rows(summary: Outcome, **wanted: Any) -> list[Difference]:
     found = summary.get("comparisons", [])
     return [r for r in found if r["low"] is not None and all(r[key] == value for key, value in wanted.items())]
 
 
-def _interval(rows: list[dict[str, Any]], labels: list[str], name: str = "") -> Series:
+def _interval(rows: list[Difference], labels: list[str], name: str = "") -> Series:
     values = {key: [row[key] for row in rows] for key in ("difference", "low", "high")}
     return Series(name, values["difference"], labels, "interval", values["low"], values["high"])
 
 
-def contrasts(summary: dict[str, Any]) -> Plot | None:
+def contrasts(summary: Outcome) -> Plot | None:
     """The primary endpoint, every contrast."""
     rows = _rows(summary, metric=summary["endpoint"])
     if not rows:
@@ -46,10 +31,9 @@ def contrasts(summary: dict[str, Any]) -> Plot | None:
     return Plot("contrasts", "Primary endpoint, 95 % intervals", f"{better}. {'; '.join(said)}.", [panel])
 
 
-def benchmarks(summary: dict[str, Any]) -> Plot | None:
+def benchmarks(summary: Outcome) -> Plot | None:
     """The primary contrast on every metric: losses and accuracies in panels of their own."""
     chosen = [r for r in _rows(summary, primary=True) if not r["at_chance"] and not r.get("exploratory")]
-    chosen = [r for r in chosen if "perplexity" not in r["metric"]]
     panels = []
     for title, lower in (("bits per byte: left is better", True), ("accuracy: right is better", False)):
         rows = [r for r in chosen if r["lower_is_better"] == lower]
@@ -63,7 +47,7 @@ def benchmarks(summary: dict[str, Any]) -> Plot | None:
     return Plot("benchmarks", f"{name}, every metric, 95 % intervals", alt, panels)
 
 
-def learning(summary: dict[str, Any]) -> Plot | None:
+def learning(summary: Outcome) -> Plot | None:
     """Training loss against tokens: mean over seeds with the range between them."""
     series, ends = [], []
     for arm, row in summary["arms"].items():
@@ -83,7 +67,7 @@ def learning(summary: dict[str, Any]) -> Plot | None:
     return Plot("learning", "Training loss (each arm on its own text)", alt, [panel])
 
 
-def heads(summary: dict[str, Any]) -> Plot | None:
+def heads(summary: Outcome) -> Plot | None:
     """Retrieval score of every head, selected ones framed."""
     found = summary.get("heads")
     if not found:
@@ -98,7 +82,7 @@ def heads(summary: dict[str, Any]) -> Plot | None:
     return Plot("heads", "Head scores (selected heads framed)", alt, [panel])
 
 
-def scores(summary: dict[str, Any]) -> Plot | None:
+def scores(summary: Outcome) -> Plot | None:
     """Distribution of the influence score, one panel a domain: scores are only comparable within one."""
     panels, said = [], []
     for domain, row in summary.get("scores", {}).items():
@@ -115,7 +99,7 @@ def scores(summary: dict[str, Any]) -> Plot | None:
     return Plot("scores", "Influence scores by domain", f"{'; '.join(said)}.", panels) if panels else None
 
 
-def sources(summary: dict[str, Any]) -> Plot | None:
+def sources(summary: Outcome) -> Plot | None:
     """Share of each source group in the corpus and in what every arm selected, by domain."""
     shares: dict[str, dict[str, dict[str, float]]] = {}  # domain -> arm or "corpus" -> group -> share of bytes
     for arm, row in summary["arms"].items():
@@ -142,13 +126,13 @@ def sources(summary: dict[str, Any]) -> Plot | None:
     return Plot("sources", "What was selected, by source", alt, panels)
 
 
-def selected_shares(made: list[dict[str, Any]]) -> dict[str, float]:
+def selected_shares(made: list[MakeUp]) -> dict[str, float]:
     """{source group: share of the selected bytes}, mean over the seeds' make-up of one domain."""
     rows = [{g["group"]: g["selected_bytes"] / (one["selected_bytes"] or 1) for g in one["by_group"]} for one in made]
     return {group: sum(row[group] for row in rows) / len(rows) for group in rows[0]}
 
 
-def artifacts(summary: dict[str, Any]) -> list[dict[str, Any]]:
+def artifacts(summary: Outcome) -> list[Artifact]:
     """Every artifact of the run once, shared ones first."""
     seen = {a["fingerprint"]: a for a in summary["artifacts"].values()}
     for row in summary["arms"].values():
@@ -157,7 +141,7 @@ def artifacts(summary: dict[str, Any]) -> list[dict[str, Any]]:
     return list(seen.values())
 
 
-def cost(summary: dict[str, Any]) -> Plot | None:
+def cost(summary: Outcome) -> Plot | None:
     """Minutes of computing by stage."""
     minutes: dict[str, float] = {}
     for artifact in artifacts(summary):

@@ -1,50 +1,13 @@
-"""Of a pilot: how far two arms differ that differ in nothing but the draw, and what that lets other experiments see.
-
-The paired standard deviation is that of one seed's difference; the unpaired one is what it would be if the arms of a seed
-shared nothing. Both are estimates from few seeds, so their upper 80 % limits stand beside them, and effects rest on the limit.
-"""
+"""Of a pilot: the noise of every metric as a table."""
 
 from __future__ import annotations
 
-from math import sqrt
-from statistics import stdev, variance
-from typing import Any
-
-from repro.analysis.statistics import detectable, upper_limit
+from repro.outcomes.noise import SEEDS
+from repro.outcomes.outcome import Outcome
 from repro.report.table import Cell, Number, Table
 
-SEEDS = (3, 5, 8)  # for which the smallest visible effect is printed
 
-
-def noise(summary: dict[str, Any], contrast: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """{metric: ``seeds``, ``paired``, ``paired_limit``, ``unpaired``, ``unpaired_limit``, ``detectable`` {seeds: effect}}.
-
-    Standard deviations of the difference of two models, ``contrast`` naming the arms. Fewer than three shared seeds give none.
-    """
-    from repro.report.outcomes import metrics, seed_values
-
-    ours, theirs = (summary["arms"][contrast[side]] for side in ("treatment", "control"))
-    found = {}
-    for metric in metrics(ours):
-        left, right = seed_values(ours, metric), seed_values(theirs, metric)
-        seeds = sorted(set(left) & set(right))
-        if len(seeds) < 3 or "perplexity" in metric:
-            continue
-        paired = stdev(left[s] - right[s] for s in seeds)
-        unpaired = sqrt(variance([left[s] for s in seeds]) + variance([right[s] for s in seeds]))
-        limit = upper_limit(paired, len(seeds) - 1)
-        found[metric] = {
-            "seeds": len(seeds),
-            "paired": paired,
-            "paired_limit": limit,
-            "unpaired": unpaired,
-            "unpaired_limit": upper_limit(unpaired, 2 * (len(seeds) - 1)),
-            "detectable": {str(n): detectable(limit, n) for n in SEEDS},
-        }
-    return found
-
-
-def table(summary: dict[str, Any]) -> Table | None:
+def table(summary: Outcome) -> Table | None:
     """The noise of every metric, the endpoint first."""
     found = summary.get("noise")
     if not found:
@@ -61,16 +24,3 @@ def table(summary: dict[str, Any]) -> Table | None:
         "limits. Seen: the smallest true difference that so many pairs see with 80 % power at the limit of the paired one.",
     ]
     return Table("noise", "Noise between two random draws", columns, rows, notes)
-
-
-def sentence(summary: dict[str, Any]) -> str:
-    """The noise of the endpoint in words."""
-    row = summary.get("noise", {}).get(summary["endpoint"])
-    if row is None:
-        return "A pilot needs three seeds that both arms have, so the noise is not known."
-    effects = ", ".join(f"{n} pairs {row['detectable'][str(n)]:.3f}" for n in SEEDS)
-    return (
-        f"Two draws of the same size differ in {summary['endpoint']} with a standard deviation of {row['paired']:.4f} paired "
-        f"(upper 80 % limit {row['paired_limit']:.4f}) and {row['unpaired']:.4f} unpaired (limit {row['unpaired_limit']:.4f}), "
-        f"over {row['seeds']} seeds. At the paired limit 80 % power needs a true difference of: {effects}."
-    )

@@ -2,72 +2,49 @@
 
 from __future__ import annotations
 
+import json
 from statistics import mean
 from typing import Any
 
-from repro.report import (
-    agreement,
-    benchmarks,
-    compute,
-    cuts,
-    endpoint,
-    evolution,
-    failed,
-    mirror,
-    noise,
-    planted,
-    registered,
-    selected,
-)
+from repro.outcomes.compare import evaluated
+from repro.outcomes.outcome import Arm, Difference, Outcome
+from repro.outcomes.statistics import COLUMNS
+from repro.outcomes.verdict import covered, out_of_reach, unit
+from repro.report import endpoint
 from repro.report.figures import artifacts, selected_shares
-from repro.report.outcomes import evaluated, out_of_reach, unit
 from repro.report.table import CHANCE, Cell, Interval, Number, Table
 
 POWER = "could see: the smallest true difference that this many seeds with this spread see with 80 % power."
 CHANCE_NOTE = f"{CHANCE.strip()}: not shown to be above chance; in no average, in no verdict."
 
 
-def tables(summary: dict[str, Any]) -> list[Table]:
-    """Every table the summary has the data for, the outcome first."""
-    makers = (
-        outcome,
-        failed.table,
-        contrasts,
-        registered.table,
-        noise.table,
-        per_seed,
-        missing,
-        correlations,
-        selection,
-        sources,
-        corpus,
-        heads,
-        cost,
-    )
-    return (
-        [table for maker in makers if (table := maker(summary)) is not None]
-        + benchmarks.tables(summary)
-        + cuts.tables(summary)
-        + selected.tables(summary)
-        + planted.tables(summary)
-        + compute.tables(summary)
-        + mirror.tables(summary)
-        + agreement.tables(summary)
-        + evolution.tables(summary)
-    )
+def arms(summary: Outcome) -> Table:
+    """What every arm selects and mixes."""
+    rows: list[list[Cell]] = []
+    for name, arm in summary["arms"].items():
+        params = json.dumps(arm["select"]["params"]) if arm["select"].get("params") else ""
+        mixture = "full corpus + selection" if arm["mixture"]["kind"] == "add" else "selection alone"
+        rows.append([name, f"{arm['select']['selector']} {params}".rstrip(), mixture, f"{100 * arm['share']:g} %",
+                     ", ".join(arm["seeds"])])  # fmt: skip
+    return Table("arms", "Arms", ["arm", "selector", "mixture", "share kept", "seeds"], rows)
 
 
-def primary_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
+def primary_rows(summary: Outcome) -> list[Difference]:
     """Comparisons of the primary contrast that have an interval, without parts of benchmarks (their tables show those)."""
     rows = summary.get("comparisons", [])
     return [row for row in rows if row["primary"] and row["low"] is not None and not row.get("exploratory")]
 
 
-def _interval(row: dict[str, Any], digits: int = 4) -> Interval:
+def _interval(row: Difference, digits: int = 4) -> Interval:
     return Interval(row["difference"], row["low"], row["high"], digits)
 
 
-def outcome(summary: dict[str, Any]) -> Table | None:
+def _statistics(row: Difference) -> list[Cell]:
+    """What every comparison shows beside its interval; a summary of an earlier version may lack some."""
+    return [_number(row.get(name), 4) for name in COLUMNS]
+
+
+def outcome(summary: Outcome) -> Table | None:
     """Means of every arm and the primary contrast with its interval. Without intervals there is no such table."""
     rows = primary_rows(summary)
     if not rows:
@@ -85,8 +62,7 @@ def outcome(summary: dict[str, Any]) -> Table | None:
         secondary = "at chance" if row["at_chance"] else _number(row["p_holm"], 3)
         p = "primary" if metric == summary["endpoint"] else secondary
         better = "↓" if row["lower_is_better"] else "↑"
-        sees = _number(row["detectable"], 4)
-        body.append([f"{metric} {better}", _interval(row), sees, p, row["verdict"], *cells, row["seeds"]])
+        body.append([f"{metric} {better}", _interval(row), *_statistics(row), p, row["verdict"], *cells, row["seeds"]])
     numbers = {arm: len(evaluated(row)) for arm, row in summary["arms"].items()}
     own = ", ".join(f"{arm} {number}" for arm, number in numbers.items()) if len(set(numbers.values())) > 1 else ""
     notes = [
@@ -96,23 +72,23 @@ def outcome(summary: dict[str, Any]) -> Table | None:
             else []
         ),
         f"Means and differences over {unit(summary)}, two-sided 95 % t-intervals. ↓ lower is better, ↑ higher is better.",
-        *mirror.notes(summary),
+        *covered(summary),
         f"Primary endpoint, {endpoint.sentence(summary)} All other rows are secondary; their p values are Holm-corrected "
         "together with those of the other contrasts on the endpoint.",
         *out_of_reach(summary),
         POWER,
         CHANCE_NOTE,
     ]
-    return Table("outcome", "Outcome", ["metric", name, "could see", "p (Holm)", "verdict", *arms, "seeds"], body, notes)
+    return Table("outcome", "Outcome", ["metric", name, *COLUMNS.values(), "p (Holm)", "verdict", *arms, "seeds"], body, notes)
 
 
-def arm_values(summary: dict[str, Any], arm: str, metric: str) -> list[float]:
+def arm_values(summary: Outcome, arm: str, metric: str) -> list[float]:
     """Values of a metric over the seeds of an arm, each evaluation once."""
     seeds = evaluated(summary["arms"][arm]).values()
     return [seed["metrics"][metric]["value"] for seed in seeds if metric in seed.get("metrics", {})]
 
 
-def contrasts(summary: dict[str, Any]) -> Table | None:
+def contrasts(summary: Outcome) -> Table | None:
     """Every contrast on the primary endpoint."""
     found = [r for r in summary.get("comparisons", []) if r["metric"] == summary["endpoint"] and r["low"] is not None]
     if not found:
@@ -121,15 +97,15 @@ def contrasts(summary: dict[str, Any]) -> Table | None:
     rows: list[list[Cell]] = []
     for name, r in zip(names, found, strict=True):
         p = "primary" if r["primary"] else _number(r["p_holm"], 3)
-        rows.append([name, _interval(r), _number(r["detectable"], 4), p, r["verdict"], r["seeds"]])
+        rows.append([name, _interval(r), *_statistics(r), p, r["verdict"], r["seeds"]])
     better = "below zero favours the first arm" if found[0]["lower_is_better"] else "above zero favours the first arm"
     over = f"Over {unit(summary)}, 95 % t-intervals; p of all that is secondary Holm-corrected."
-    notes = [f"Difference in {summary['endpoint']}; {better}. {over}", *out_of_reach(summary), POWER, *mirror.notes(summary)]
-    columns = ["contrast", "difference [95 %]", "could see", "p (Holm)", "verdict", "seeds"]
+    notes = [f"Difference in {summary['endpoint']}; {better}. {over}", *out_of_reach(summary), POWER, *covered(summary)]
+    columns = ["contrast", "difference [95 %]", *COLUMNS.values(), "p (Holm)", "verdict", "seeds"]
     return Table("contrasts", "Contrasts on the primary endpoint", columns, rows, notes)
 
 
-def per_seed(summary: dict[str, Any]) -> Table | None:
+def per_seed(summary: Outcome) -> Table | None:
     """Every value of every trained model: the raw material of the other tables."""
     rows: list[list[Cell]] = []
     for arm, row in summary["arms"].items():
@@ -142,7 +118,7 @@ def per_seed(summary: dict[str, Any]) -> Table | None:
     return Table("seeds", "Every model, every metric", ["arm", "seed", "metric", "value", "stderr", "items", "chance"], rows)
 
 
-def selection(summary: dict[str, Any]) -> Table | None:
+def selection(summary: Outcome) -> Table | None:
     """What each arm selected, by domain; means over seeds."""
     rows: list[list[Cell]] = []
     for arm, row in summary["arms"].items():
@@ -166,14 +142,14 @@ def selection(summary: dict[str, Any]) -> Table | None:
     return Table("selection", "What was selected", columns, rows, notes)
 
 
-def _times_read(arm: dict[str, Any], domain: str) -> Number | None:
+def _times_read(arm: Arm, domain: str) -> Number | None:
     """How often training read the documents of a domain that it read at all, mean over them and over seeds."""
     facts = [seed["artifacts"].get("pretrain", {}).get("facts", {}) for seed in arm["seeds"].values()]
     often = [fact["reads"][domain]["mean"] for fact in facts if domain in fact.get("reads", {})]
     return Number(mean(often), 2) if often else None
 
 
-def sources(summary: dict[str, Any]) -> Table | None:
+def sources(summary: Outcome) -> Table | None:
     """Share of every source group in the corpus and in each arm's selection."""
     rows: list[list[Cell]] = []
     for arm, row in summary["arms"].items():
@@ -187,7 +163,7 @@ def sources(summary: dict[str, Any]) -> Table | None:
     return Table("sources", "Selection by source", columns, rows) if rows else None
 
 
-def corpus(summary: dict[str, Any]) -> Table | None:
+def corpus(summary: Outcome) -> Table | None:
     """What became of every document that came in, and what each domain holds."""
     found = summary.get("corpus")
     if not found:
@@ -200,7 +176,7 @@ def corpus(summary: dict[str, Any]) -> Table | None:
     return Table("corpus", "Corpus", ["domain", *(key.replace("_", " ") for key in kept)], rows, notes)
 
 
-def correlations(summary: dict[str, Any]) -> Table | None:
+def correlations(summary: Outcome) -> Table | None:
     """Rank correlation of the score with simpler quantities, by domain: what a simpler selector would pick as well."""
     found = {domain: row for domain, row in summary.get("scores", {}).items() if row["documents"]}
     names = list(dict.fromkeys(name for row in found.values() for name in row["spearman"]))
@@ -214,7 +190,7 @@ def correlations(summary: dict[str, Any]) -> Table | None:
     return Table("correlations", "Scores and simpler quantities", columns, rows, notes) if rows else None
 
 
-def missing(summary: dict[str, Any]) -> Table | None:
+def missing(summary: Outcome) -> Table | None:
     """Tasks that were asked for and could not be run, with the reason."""
     found: dict[str, str] = {}
     for arm in summary["arms"].values():
@@ -224,7 +200,7 @@ def missing(summary: dict[str, Any]) -> Table | None:
     return Table("missing", "Not run", ["task", "reason"], rows) if rows else None
 
 
-def heads(summary: dict[str, Any]) -> Table | None:
+def heads(summary: Outcome) -> Table | None:
     """The selected heads, highest score first."""
     found = summary.get("heads")
     if not found:
@@ -233,7 +209,19 @@ def heads(summary: dict[str, Any]) -> Table | None:
     return Table("heads", "Selected heads", ["layer", "head", "score"], [[l, h, Number(s, 4)] for s, l, h in ranked])
 
 
-def cost(summary: dict[str, Any]) -> Table | None:
+def effect(summary: Outcome) -> str | None:
+    """What masking the selected heads does to the probes, in a sentence."""
+    found = summary.get("heads", {}).get("effect_on_probes")
+    if not found:
+        return None
+    return (
+        f"With the selected heads masked the loss on {found['probes']} probe answers goes from {found['loss_base']:.2f} to "
+        f"{found['loss_masked']:.2f} nats, "
+        f"the token accuracy from {found['accuracy_base']:.2f} to {found['accuracy_masked']:.2f}."
+    )
+
+
+def cost(summary: Outcome) -> Table | None:
     """Time and facts of every stage."""
     rows: list[list[Cell]] = []
     for a in artifacts(summary):

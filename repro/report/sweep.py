@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
 
-from repro.analysis.statistics import half_width
-from repro.report import plots, summary
+from repro.outcomes import summary
+from repro.outcomes.compare import primary
+from repro.outcomes.outcome import Outcome
+from repro.outcomes.statistics import half_width
+from repro.report import plots
 from repro.report.plots import Panel, Plot, Series
 from repro.report.run_tables import POWER, arm_values
 from repro.report.table import Cell, Interval, Number, Table
 
 
-def _alone(member: dict[str, Any]) -> str:
+def _alone(member: Outcome) -> str:
     """What a member says that compares nothing: the endpoint of each arm, mean over seeds with its t-interval."""
     said = []
     for arm in member["arms"]:
@@ -23,12 +25,12 @@ def _alone(member: dict[str, Any]) -> str:
     return "; ".join(said) or member["verdict"]["sentence"]
 
 
-def _best(found: dict[str, dict[str, Any]]) -> list[str]:
+def _best(found: dict[str, Outcome]) -> list[str]:
     """Which member is best by the control arm alone (what is tuned must not look at the treatment), and whether the order of
     the two arms depends on the member. Nothing where members compare other arms or endpoints."""
-    rows = {label: next((r for r in m["comparisons"] if r["primary"] and r["metric"] == m["endpoint"]), None)
-            for label, m in found.items()}  # fmt: skip
-    if len(rows) < 2 or None in rows.values() or len({(r["treatment"], r["control"], r["metric"]) for r in rows.values()}) > 1:
+    rows = {label: row for label, member in found.items() if (row := primary(member)) is not None}
+    same = {(row["treatment"], row["control"], row["metric"]) for row in rows.values()}
+    if len(rows) < max(2, len(found)) or len(same) > 1:
         return []
     first = next(iter(rows.values()))
     means = {label: mean(arm_values(found[label], first["control"], first["metric"])) for label in rows}
@@ -46,7 +48,7 @@ def collate(folder: Path, name: str, runs: dict[str, Path]) -> str:
     rows: list[list[Cell]] = []
     series = Series("", [], [], "interval")
     for label, member in found.items():
-        row = next((r for r in member["comparisons"] if r["primary"] and r["metric"] == member["endpoint"]), None)
+        row = primary(member)
         if row is None:
             rows.append([label, "no primary contrast", *[None] * 5, _alone(member)])
             continue

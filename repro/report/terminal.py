@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import textwrap
 from statistics import mean
-from typing import Any
 
-from repro.report import agreement, evolution, failed, mirror, registered
-from repro.report.outcomes import out_of_reach, unit
+from repro import kinds
+from repro.outcomes.outcome import Outcome
+from repro.outcomes.verdict import left_out, out_of_reach, unit
+from repro.report import failed, registered
 from repro.report.run_tables import arm_values
 
 WIDTH = 100
 
 
-def render(summary: dict[str, Any]) -> str:
+def render(summary: Outcome) -> str:
     """Plain text, no colours, no trailing newline."""
     lines = ["", *textwrap.wrap(summary["question"], WIDTH), ""]
-    lines += _arms(summary) + _contrasts(summary) + _selected(summary)
-    lines += agreement.lines(summary) + evolution.lines(summary)
+    lines += _arms(summary) + _contrasts(summary)
+    if own := getattr(kinds.load(summary["kind"], "view"), "lines", None):
+        lines += own(summary)
     verdict = summary["verdict"]
     if verdict["demonstration"]:
         lines.append("This is a demonstration, not evidence:")
@@ -27,13 +29,13 @@ def render(summary: dict[str, Any]) -> str:
         *failed.lines(summary),
         *registered.lines(summary),
         *out_of_reach(summary),
-        *mirror.left_out(summary),
+        *left_out(summary),
     ]:
         lines += textwrap.wrap(text, WIDTH, subsequent_indent="  " if text.startswith("- ") else "")
     return "\n".join(lines)
 
 
-def _arms(summary: dict[str, Any]) -> list[str]:
+def _arms(summary: Outcome) -> list[str]:
     metric = summary["endpoint"]
     found = {arm: values for arm in summary["arms"] if (values := arm_values(summary, arm, metric))}
     if not found:
@@ -44,7 +46,7 @@ def _arms(summary: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def _contrasts(summary: dict[str, Any]) -> list[str]:
+def _contrasts(summary: Outcome) -> list[str]:
     rows = [r for r in summary.get("comparisons", []) if r["metric"] == summary["endpoint"]]
     if not rows:
         return []
@@ -57,16 +59,4 @@ def _contrasts(summary: dict[str, Any]) -> list[str]:
         lines.append(f"  {textwrap.shorten(name, width, placeholder='…'):{width}}  {r['difference']:+.4f}  {interval}")
         if r["detectable"] is not None:
             lines.append(f"  {'':{width}}  {r['verdict']}; could see {r['detectable']:.4f}")
-    return [*lines, ""]
-
-
-def _selected(summary: dict[str, Any]) -> list[str]:
-    """For a scoring run: what was kept."""
-    if summary["kind"] != "score":
-        return []
-    lines = []
-    for arm, row in summary["arms"].items():
-        for seed in list(row["seeds"].values())[:1]:
-            for domain, made in seed.get("make_up", {}).items():
-                lines.append(f"  {arm}: {domain}: {made['selected']:,} of {made['documents']:,} documents kept")
     return [*lines, ""]

@@ -12,11 +12,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from repro.report import figures, run_tables
+from repro.outcomes.outcome import Outcome
+from repro.report import figures, sections
 from repro.tracking import wandb_settings
 
 
-def log(run_dir: Path, summary: dict[str, Any], mode: str) -> int:
+def log(run_dir: Path, summary: Outcome, mode: str) -> int:
     """Log every stage, then tables and figures; ``mode`` is "online" or "offline". Returns how many W&B runs were written."""
     import wandb
 
@@ -47,16 +48,16 @@ def log(run_dir: Path, summary: dict[str, Any], mode: str) -> int:
                 json.dump(stage, file, indent=1)
             run.log_artifact(artifact)
     with wandb.init(**common, job_type="report", name="report", config={"settings": summary["settings"]}) as run:
-        for table in run_tables.tables(summary):
+        for table in sections.tables(summary):
             rows = [["" if cell is None else str(cell) for cell in row] for row in table.rows]
             run.log({f"tables/{table.name}": wandb.Table(columns=[c or " " for c in table.columns], data=rows)})
-        for plot in figures.figures(summary):
+        for plot in sections.plots(summary):
             run.log({f"figures/{plot.name}": wandb.Image(str(run_dir / "figures" / f"{plot.name}.png"), caption=plot.alt)})
         run.summary.update({"verdict": summary["verdict"]["sentence"], "demonstration": summary["verdict"]["demonstration"]})
     return len(stages) + 1
 
 
-def _owners(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _owners(summary: Outcome) -> dict[str, dict[str, Any]]:
     """{fingerprint: {"arm", "seed"}} of the stages that belong to one arm and seed."""
     found: dict[str, dict[str, Any]] = {}
     for arm, row in summary["arms"].items():

@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from repro.report import figures, run_tables, wandb_log
+from repro.outcomes.outcome import Outcome
+from repro.report import sections, wandb_log
 from repro.store import atomic
 
 SPECIFICATION = "wandb_report.json"
 
 
-def publish(run_dir: Path, summary: dict[str, Any]) -> str:
+def publish(run_dir: Path, summary: Outcome) -> str:
     """Log the run's stages, tables and images, save the report to W&B, and return a line with its address.
 
     The specification is written to ``<run_dir>/wandb_report.json`` in any case. Without a login the runs are written
@@ -44,7 +45,7 @@ def _logged_in() -> bool:
     return bool(wandb.login(prompt=False))
 
 
-def build(summary: dict[str, Any]) -> Any:
+def build(summary: Outcome) -> Any:
     """The report's blocks: question, verdict, tables, training curves of the logged runs, how to run it again."""
     import wandb_workspaces.reports.v2 as wr
 
@@ -59,14 +60,14 @@ def build(summary: dict[str, Any]) -> Any:
             text="\n".join([f"**{heading}**{verdict['sentence']}" if heading else verdict["sentence"], "", *said])
         ),
     ]
-    for table in run_tables.tables(summary):
+    for table in sections.tables(summary):
         if table.name in ("outcome", "contrasts", "selection", "heads", "cost"):
             blocks += [wr.H2(text=table.title), wr.MarkdownBlock(text=table.markdown().split("\n", 2)[2])]
     blocks += [
         wr.H2(text="Figures in words"),
-        wr.UnorderedList(items=[f"{p.title}: {p.alt}" for p in figures.figures(summary)]),
+        wr.UnorderedList(items=[f"{p.title}: {p.alt}" for p in sections.plots(summary)]),
     ]
-    if summary["kind"] == "train":
+    if any("pretrain" in seed["artifacts"] for arm in summary["arms"].values() for seed in arm["seeds"].values()):
         runs = wr.Runset(
             project=tracking["project"],
             entity=tracking["entity"] or "",

@@ -7,10 +7,10 @@ import torch
 
 from repro.config import Heads, Proxy, SettingError, Train
 from repro.experiments.evolve import series as evolution
+from repro.experiments.evolve import view as report
 from repro.experiments.evolve.series import Checkpoint, Evolution, evolve
 from repro.proxy import stage as proxy_stage
 from repro.proxy.built import INDUCTION, build
-from repro.report import evolution as report
 from repro.store import Context, Stage, Store, read_json
 
 HEADS = Heads(probes=4, probe_tokens=512, shots=1)

@@ -4,8 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from repro.analysis.statistics import cluster_means, clustered, few, half_width, paired_item_variance
-from repro.report import items
+from repro.evaluate.clusters import cluster_means, clustered
+from repro.outcomes import items
+from repro.outcomes.statistics import few, half_width, paired_item_variance
 
 RUNS = 1500
 

@@ -100,6 +100,6 @@ def test_the_report_has_both_tables():
              "facts": {"cut": {"web": {"documents": 4, "documents_cut": 2, "tokens_unscored": 45}}}}  # fmt: skip
     cut = {"sciq": {"items": 9, "items_cut": 2, "tokens_cut": 30}}
     summary = {"arms": {"a": {"seeds": {"0": {"evaluation": {"cut": cut}, "artifacts": {}}}}}, "artifacts": {"score": score}}
-    names = {table.name: table.rows for table in cuts.tables(summary)}
+    names = {table.name: table.rows for table in (cuts.prompts(summary), cuts.documents(summary))}
     assert names["prompts_cut"] == [["sciq", 9, 2, 30]]
     assert names["documents_cut"] == [["retrieval", "web", 4, 2, 45]]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from repro.analysis.statistics import (
+from repro.outcomes.statistics import (
     compare,
     conclusion,
     detectable,

@@ -10,9 +10,9 @@ import pytest
 
 import repro.store as store_module
 from repro.config import SettingError, compose
+from repro.outcomes.collect import checksums, collect
 from repro.provenance import code, faults, unnamed
 from repro.report import page
-from repro.report.collect import checksums, collect
 from repro.run import _say_where_from
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,7 +89,7 @@ def mark(store, stage, **given):
 )
 def test_one_stage_that_is_dirty_untagged_or_of_another_commit_is_seen(summary, monkeypatch, given, says):
     make, store, stages = summary
-    monkeypatch.setattr("repro.report.collect.provenance", lambda: fabricated.original() | CLEAN)
+    monkeypatch.setattr("repro.outcomes.collect.provenance", lambda: fabricated.original() | CLEAN)
     leaves = [s for by_seed in stages["arms"].values() for named in by_seed.values() for s in named.values()]
     for stage in {a.fingerprint: a for leaf in (*leaves, *(stages[k] for k in ("items", "corpus", "proxy", "heads", "score"))) for a in leaf.ancestors()}.values():  # fmt: skip
         mark(store, stage, **CLEAN)

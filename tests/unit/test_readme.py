@@ -5,8 +5,8 @@ import shlex
 from pathlib import Path
 
 from repro.config import compose
-from repro.report import readme
-from repro.report.paper_tables import read_results
+from repro.paper import readme
+from repro.paper.tables import read_results
 
 ROOT = Path(__file__).resolve().parents[2]
 

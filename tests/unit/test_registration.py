@@ -5,10 +5,12 @@ import json
 import fabricated
 import pytest
 
-from repro import plan, registration
-from repro.analysis.statistics import detectable, power, upper_limit
+from repro import plan
 from repro.config import Arm, Contrast, Mixture, Select, SettingError, as_dict, compose, options, read_option
-from repro.report import build, noise, page, registered, run_tables, summary, terminal
+from repro.outcomes import noise, registration, summary
+from repro.outcomes.statistics import detectable, power, upper_limit
+from repro.registration import deviations, stated
+from repro.report import build, page, sections, terminal
 
 RUN = ["exp=selection_30pct", "scale=smoke"]
 
@@ -42,14 +44,14 @@ def test_every_experiment_states_what_it_will_conclude(name):
     ],
 )  # fmt: skip
 def test_every_change_of_what_was_stated_is_named(arguments, says):
-    assert any(says in text for text in registration.deviations(compose([*RUN, *arguments])))
+    assert any(says in text for text in deviations(compose([*RUN, *arguments])))
 
 
 @pytest.mark.parametrize(
     "arguments", [[], ["device=cpu"], ["train.log_every_steps=3"], ["exp.empty_domains=leave_out"], ["exp.seeds=[0,1]"]]
 )
 def test_what_changes_nothing_of_it_is_no_deviation(arguments):
-    assert registration.deviations(compose([*RUN, *arguments])) == []
+    assert deviations(compose([*RUN, *arguments])) == []
 
 
 def pilot(work, seeds=(200, 201, 202, 203, 204, 205), **changes):
@@ -90,7 +92,7 @@ def test_a_pilot_gives_the_spread_of_differences_and_its_upper_limit(done):
     assert row["detectable"]["8"] == pytest.approx(detectable(row["paired_limit"], 8))
     assert "hellaswag/acc_norm" in found["noise"] and found["comparisons"] == []
     assert found["verdict"]["sentence"] == noise.sentence(found) and f"{row['paired_limit']:.4f}" in noise.sentence(found)
-    table = next(t for t in run_tables.tables(found) if t.name == "noise")
+    table = next(t for t in sections.tables(found) if t.name == "noise")
     assert table.rows[0][0] == "bits_per_byte"
     assert "Noise between two random draws" in (folder / "report.html").read_text()
 
@@ -154,9 +156,9 @@ def judged(**run):
     """A summary with comparisons, an outcome and what was stated for it."""
     row = {"primary": True, "metric": "bits_per_byte", "lower_is_better": True, **run}
     said = {"better": "It helps.", "worse": "It hurts.", "equivalent": "It is the same.", "undecided": "Nothing."}
-    stated = {"conclusions": said, "smallest_effect": 0.1}
+    said_before = {"conclusions": said, "smallest_effect": 0.1}
     return {"comparisons": [row], "endpoint": "bits_per_byte", "verdict": {"demonstration": run.get("demonstration", False)},
-            "registration": {"run": stated}}  # fmt: skip
+            "registration": {"run": said_before}}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -164,20 +166,20 @@ def judged(**run):
     [(-0.5, -0.2, "better"), (0.2, 0.5, "worse"), (-0.05, 0.09, "equivalent"), (-0.05, 0.2, "undecided"), (None, None, "undecided")],
 )  # fmt: skip
 def test_the_conclusion_is_the_one_stated_for_the_outcome(low, high, outcome):
-    found = registered.concluded(judged(low=low, high=high))
+    found = registration.concluded(judged(low=low, high=high))
     assert found["outcome"] == outcome and found["text"] == judged()["registration"]["run"]["conclusions"][outcome]
-    assert registered.concluded(judged(low=low, high=high, demonstration=True))["outcome"] == "none"
+    assert registration.concluded(judged(low=low, high=high, demonstration=True))["outcome"] == "none"
 
 
 def test_a_difference_that_is_sure_but_too_small_to_matter_says_so():
-    assert "smaller than the smallest effect of interest" in registered.concluded(judged(low=-0.05, high=-0.01))["text"]
-    assert "smallest" not in registered.concluded(judged(low=-0.5, high=-0.01))["text"]
+    assert "smaller than the smallest effect of interest" in registration.concluded(judged(low=-0.05, high=-0.01))["text"]
+    assert "smallest" not in registration.concluded(judged(low=-0.5, high=-0.01))["text"]
 
 
 def test_page_and_summary_mark_what_deviates_and_say_what_follows(tmp_path):
     settings, store, stages = fabricated.run(tmp_path / "w", documents=900)
     settings.exp.conclusions, settings.exp.smallest_effect = {"better": "It helps <here>."}, 0.02
-    settings.exp.registered = registration.stated(as_dict(settings))
+    settings.exp.registered = stated(as_dict(settings))
     settings.exp.registered["smallest_effect"] = 0.5
     (tmp_path / "run").mkdir()
     found = build.build(tmp_path / "run", settings, store, stages)
@@ -188,6 +190,6 @@ def test_page_and_summary_mark_what_deviates_and_say_what_follows(tmp_path):
     html = (tmp_path / "run" / "report.html").read_text()
     assert f"Deviates from what was stated beforehand: {deviation}." in html and "It helps &lt;here&gt;." in html
     assert deviation in " ".join(terminal.render(found).split())
-    table = next(t for t in run_tables.tables(found) if t.name == "registered")
+    table = next(t for t in sections.tables(found) if t.name == "registered")
     assert ["smallest effect of interest", "0.5", "deviates: 0.02"] in table.rows
     assert page.registered.lines({}) == []  # summaries of earlier versions have none

@@ -13,23 +13,12 @@ import polars
 import pytest
 from scipy import stats
 
-from repro.analysis.statistics import paired_item_variance
 from repro.config import SettingError
-from repro.report import (
-    build,
-    collect,
-    compute,
-    documents,
-    figures,
-    interactive,
-    items,
-    outcomes,
-    page,
-    plots,
-    run_tables,
-    summary,
-    terminal,
-)
+from repro.experiments.train import compute
+from repro.outcomes import collect, documents, items, summary, verdict
+from repro.outcomes import compare as outcomes
+from repro.outcomes.statistics import paired_item_variance
+from repro.report import build, curve, figures, interactive, page, plots, run_tables, sections, terminal
 from repro.store import digest
 
 
@@ -45,7 +34,7 @@ def run(tmp_path_factory):
 
 def judged(work, **kwargs):
     settings, store, stages = fabricated.run(work, **kwargs)
-    return outcomes.judge(collect.collect(settings, store, stages), settings.exp.contrasts)
+    return build.judged(collect.collect(settings, store, stages), settings.exp.contrasts)
 
 
 def test_the_run_folder_is_whole(run):
@@ -121,7 +110,7 @@ def test_a_lost_endpoint_is_said_and_not_taken_for_a_missing_contrast(tmp_path):
     collected = collect.collect(settings, store, stages)
     for seed in collected["arms"]["random"]["seeds"].values():
         del seed["metrics"]["bits_per_byte"]
-    assert "not enough data" in outcomes.judge(collected, settings.exp.contrasts)["verdict"]["sentence"]
+    assert "not enough data" in build.judged(collected, settings.exp.contrasts)["verdict"]["sentence"]
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "evaluate"])
@@ -130,7 +119,7 @@ def test_arms_of_different_kinds_of_device_are_not_paired(tmp_path, stage):
     collected = collect.collect(settings, store, stages)
     collected["arms"]["random"]["seeds"]["1"]["artifacts"][stage]["device"] = "cuda:0"
     with pytest.raises(SettingError, match=f"seed 1: {stage} ran on cpu and cuda"):
-        outcomes.judge(collected, settings.exp.contrasts)
+        build.judged(collected, settings.exp.contrasts)
 
 
 def test_an_accuracy_below_or_without_chance_level_is_not_above_it():
@@ -157,7 +146,7 @@ def test_each_threshold_alone_makes_a_demonstration(tmp_path):
 
 def test_one_seed_has_no_interval_and_no_table(tmp_path):
     found = judged(tmp_path, seeds=(0,))
-    names = [t.name for t in run_tables.tables(found)]
+    names = [t.name for t in sections.tables(found)]
     assert "outcome" not in names and "contrasts" not in names and "seeds" in names
     assert all(row["low"] is None for row in found["comparisons"])
     assert "no interval" in terminal.render(found)
@@ -228,7 +217,7 @@ def test_the_page_asks_no_network_and_escapes_documents(run):
 
 def test_every_plot_has_words_for_those_who_cannot_see_it(run):
     html = (run[0] / "report.html").read_text()
-    drawn = figures.figures(run[1])
+    drawn = sections.plots(run[1])
     assert len(drawn) == 8
     for plot in drawn:
         assert len(plot.alt) > 20 and f'data-plot="{plot.name}"' in html
@@ -425,7 +414,7 @@ def test_a_sweep_sets_its_members_side_by_side(run, tmp_path):
     (tmp_path / "one").mkdir()
     settings, store, stages = fabricated.run(tmp_path / "work", seeds=(0,))
     summary.write(
-        tmp_path / "one" / "summary.json", outcomes.judge(collect.collect(settings, store, stages), settings.exp.contrasts)
+        tmp_path / "one" / "summary.json", build.judged(collect.collect(settings, store, stages), settings.exp.contrasts)
     )
     text = collate(tmp_path / "sweep", "shares", {"share=0.1": run[0], "share=0.2": tmp_path / "one"})
     row = next(r for r in run[1]["comparisons"] if r["primary"] and r["metric"] == "bits_per_byte")
@@ -439,16 +428,16 @@ def test_a_sweep_sets_its_members_side_by_side(run, tmp_path):
 
 def test_curves_over_checkpoints_and_shares(run):
     found = json.loads(json.dumps(run[1]))
-    assert figures.performance(found) is None and figures.by_share(found) is None
+    assert curve.performance(found) is None and curve.by_share(found) is None
     for row in found["arms"].values():
         for seed in row["seeds"].values():
             seed["checkpoints"] = {"9000": {"bits_per_byte": {"value": 3.0}}, "90000": {"bits_per_byte": {"value": 2.5}}}
     other = json.loads(json.dumps(found["arms"]["random"])) | {"share": 0.1}
     found["arms"]["random_10"] = other
-    [panel] = figures.performance(found).panels
+    [panel] = curve.performance(found).panels
     ends = found["arms"]["full"]["seeds"]["0"]["loss"][-1][0]
     assert panel.series[0].x == [9000, 90000, ends] and panel.series[0].y[:2] == [3.0, 2.5]
-    line, *points = figures.by_share(found).panels[0].series
+    line, *points = curve.by_share(found).panels[0].series
     assert [p.x for p in points] == [[30]] and all(s.marks for s in (line, *points))  # a selector of one share is a point
     values = [s["metrics"]["bits_per_byte"]["value"] for s in found["arms"]["full"]["seeds"].values()]
     assert line.name == "random" and line.x == [10, 30, 100] and line.y[-1] == pytest.approx(sum(values) / 3)
@@ -520,15 +509,15 @@ def test_the_command_names_the_threads_and_no_place():
 def test_a_correction_that_nothing_can_pass_is_said():
     def said(seeds, family, test="sign flips"):
         row = {"p_holm": 1.0, "test": test, "seeds": seeds}
-        return outcomes.out_of_reach({"comparisons": [*([row] * family), {"p_holm": None, "test": test, "seeds": 2}]})
+        return verdict.out_of_reach({"comparisons": [*([row] * family), {"p_holm": None, "test": test, "seeds": 2}]})
 
     assert "gives no p below 0.008" in said(8, 22)[0] and "over 22 secondary" in said(8, 22)[0]
-    assert said(8, 6) == [] and said(12, 22) == [] and said(5, 22, "t") == [] and outcomes.out_of_reach({}) == []
+    assert said(8, 6) == [] and said(12, 22) == [] and said(5, 22, "t") == [] and verdict.out_of_reach({}) == []
 
 
 def test_a_model_that_failed_is_a_row_and_the_pairs_that_exist_are_compared(tmp_path):
     settings, store, stages = fabricated.run(tmp_path)
-    whole = outcomes.judge(collect.collect(settings, store, stages), settings.exp.contrasts)
+    whole = build.judged(collect.collect(settings, store, stages), settings.exp.contrasts)
     arms = {arm: dict(by_seed) for arm, by_seed in stages["arms"].items()}
     del arms["random"][1], arms["full"]
     failed = [{"arm": "random", "seed": 1, "stage": "pretrain", "reason": "the loss is not <finite>"}]
@@ -539,9 +528,9 @@ def test_a_model_that_failed_is_a_row_and_the_pairs_that_exist_are_compared(tmp_
     ours, theirs = (outcomes.seed_values(whole["arms"][arm], "bits_per_byte") for arm in ("attention_influence", "random"))
     assert row["seeds"] == 2 and row["difference"] == pytest.approx(numpy.mean([ours[s] - theirs[s] for s in (0, 2)]))
     assert list(found["arms"]) == ["random", "attention_influence"]
-    (table,) = [t for t in run_tables.tables(found) if t.name == "failed"]
+    (table,) = [t for t in sections.tables(found) if t.name == "failed"]
     assert ["random", 1, "failed: the loss is not <finite>", "pretrain"] in table.rows and len(table.rows) == 4
     shown = " ".join(terminal.render(found).split())
     assert "Failed: full, seed 0, 1, 2: out of memory" in shown and "over the pairs that exist" in shown
     assert "failed: the loss is not &lt;finite&gt;" in (folder / "report.html").read_text()
-    assert "failed" not in whole and not any(t.name == "failed" for t in run_tables.tables(whole))
+    assert "failed" not in whole and not any(t.name == "failed" for t in sections.tables(whole))

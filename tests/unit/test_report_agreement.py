@@ -3,8 +3,13 @@
 import fabricated
 import pytest
 
-from repro.report import agreement, evolution, figures, interactive, outcomes, paper_figures, paper_tables, plots, summary
-from repro.report.collect import collect
+from repro.experiments.agree import view as agreement
+from repro.experiments.evolve import view as evolution
+from repro.outcomes import summary
+from repro.outcomes.collect import collect
+from repro.paper import figures as paper_figures
+from repro.paper import tables as paper_tables
+from repro.report import build, figures, interactive, plots
 
 
 def estimate(value):
@@ -99,7 +104,7 @@ def test_heads_over_checkpoints():
 
 def test_figure_2_is_drawn_of_checkpoints_where_there_are_any(tmp_path):
     settings, store, stages = fabricated.run(tmp_path / "work", kind="score", seeds=(0,))
-    plain = summary.seal(outcomes.judge(collect(settings, store, stages), []))
+    plain = summary.seal(build.judged(collect(settings, store, stages), []))
     traced = summary.seal({**plain, "kind": "evolve", "evolution": {"induction": series(0.3), "retrieval": series(0.6)}})
     one, other = paper_tables.Result("plain", plain), paper_tables.Result("traced", traced)
     (only,) = [p for p in paper_figures.paper_figures([one]) if p.name == "figure2"]

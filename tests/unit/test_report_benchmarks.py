@@ -3,9 +3,9 @@
 import pytest
 
 from repro import checks, config
-from repro.report import benchmarks, endpoint, interactive, outcomes, plots
-from repro.report.figures import figures
-from repro.report.run_tables import tables
+from repro.report import benchmarks, build, endpoint, interactive, plots
+from repro.report.sections import plots as figures
+from repro.report.sections import tables
 
 
 def seed(shift):
@@ -27,19 +27,20 @@ def seed(shift):
 def summary():
     arms = {
         name: {"seeds": {str(s): seed(shift + 0.001 * s * (1 + 20 * shift)) for s in range(8)}, "share": share, "equal_passes": False,
-               "select": {"selector": selector, "params": {}}}
+               "select": {"selector": selector, "params": {}}, "mixture": {"kind": "alone"}}
         for name, selector, share, shift in (("full", "all", 1.0, 0.0), ("r20", "random", 0.2, 0.01), ("r50", "random", 0.5, 0.02))
     }  # fmt: skip
     base = {"name": "word frequency", "metrics": {"blimp/acc": {"value": 0.55, "stderr": 0.03, "clusters": 40, "chance": 0.5, "n": 400,
             "ties": 60}}, "over": {"r20": {"blimp/acc": {"difference": 0.06, "low": 0.01, "high": 0.11, "seeds": 8}}}}  # fmt: skip
     text = {"bytes": 2_000_000, "documents": 30, "words": 400_000, "order": 5}
-    made = {"endpoint": "bits_per_byte", "kind": "train", "arms": arms, "experiment": "x", "settings": {"proxy": {"kind": "built"}, "budget": {}},
+    made = {"endpoint": "bits_per_byte", "kind": "train", "arms": arms, "experiment": "x", "settings": {"proxy": {"kind": "built"}, "budget": {}, "train": {"tokens": 9},
+                     "model": {"layers": 1, "hidden": 8}},
             "baselines": {"baselines": {"word_frequency": base}, "missing": {}, "trained_on": text}, "artifacts": {}}  # fmt: skip
     for arm in arms.values():
         for row in arm["seeds"].values():
             row["artifacts"] = {}
     contrast = config.Contrast(treatment="r20", control="full", primary=True)
-    return outcomes.judge(made, [contrast], {("r20", "full"): {"blimp/acc": 0.0001}})
+    return build.judged(made, [contrast], {("r20", "full"): {"blimp/acc": 0.0001}})
 
 
 def cells(table, first):

@@ -8,9 +8,13 @@ from scipy import stats
 
 from repro import experiments
 from repro.config import compose
+from repro.experiments.mirror import view as mirror
 from repro.heads.stage import CALIBRATION_TOKENS
+from repro.outcomes import summary, verdict
+from repro.paper import claims
+from repro.paper import tables as paper_tables
 from repro.plan import estimate_stage
-from repro.report import build, claims, mirror, outcomes, paper_tables, run_tables, summary, terminal
+from repro.report import build, run_tables, sections, terminal
 from repro.report.table import Interval
 
 
@@ -36,7 +40,7 @@ def test_draws_are_counted_as_evaluations_not_as_seeds(sealed):
     assert [row_of(sealed, control)["seeds"] for control in ("random_matched_damage", "random", "base")] == [3, 3, 1]
     assert len(run_tables.arm_values(sealed, "random", "bits_per_byte")) == 3
     assert len(run_tables.arm_values(sealed, "base", "bits_per_byte")) == 1
-    seeds = next(t for t in run_tables.tables(sealed) if t.name == "seeds")
+    seeds = next(t for t in sections.tables(sealed) if t.name == "seeds")
     assert sum(row[0] == "retrieval" and row[2] == "bits_per_byte" for row in seeds.rows) == 1
 
 
@@ -60,7 +64,7 @@ def test_the_verdict_needs_draws_not_documents(sealed, tmp_path):
 def test_heads_of_the_built_proxy_prove_nothing(sealed):
     settings = {**sealed["settings"], "proxy": {**sealed["settings"]["proxy"], "kind": "built"}}
     primary = row_of(sealed, "random_matched_damage")
-    assert outcomes.shortfalls({**sealed, "settings": settings}, primary) == [
+    assert verdict.shortfalls({**sealed, "settings": settings}, primary) == [
         "the proxy is built by code; a verdict needs a trained one"
     ]
 
@@ -75,18 +79,18 @@ def test_draws_that_miss_the_damage_are_no_control(tmp_path):
     assert rows[0] == rows[1] and rows[1]["seeds"] == 3 and found["verdict"]["words"] == "hurts more"
     assert row_of(found, "random")["seeds"] == 4
     said = "Left out: 1 of 4 draws of random_matched_damage (seed 1)"
-    assert mirror.left_out(found)[0].startswith(said) and said in terminal.render(found).replace("\n", " ")
+    assert verdict.left_out(found)[0].startswith(said) and said in terminal.render(found).replace("\n", " ")
     listed = [row for row in mirror.masked(found).rows if row[0] == "random_matched_damage"]
     assert sorted((row[1], row[-1]) for row in listed) == [("0", "yes"), ("1", "no"), ("2", "yes"), ("3", "yes")]
     none = built(tmp_path / "none", seeds=(0, 1), missed=(0, 1))
-    assert "was not measured in both arms" in none["verdict"]["sentence"] and "2 of 2 draws" in mirror.left_out(none)[0]
+    assert "was not measured in both arms" in none["verdict"]["sentence"] and "2 of 2 draws" in verdict.left_out(none)[0]
 
 
 def test_an_arm_scored_by_heads_that_miss_the_damage_is_no_evidence(sealed):
     arms = json.loads(json.dumps(sealed["arms"]))
     arms["random_matched_damage"]["seeds"]["1"]["masked"]["control"]["within_tolerance"] = False
     primary = row_of(sealed, "random_matched_damage")
-    assert outcomes.shortfalls({**sealed, "arms": arms}, primary) == [
+    assert verdict.shortfalls({**sealed, "arms": arms}, primary) == [
         "the heads of random_matched_damage miss the damage they should match"
     ]
 
@@ -106,8 +110,8 @@ def test_the_masked_heads_are_listed_with_what_they_do_to_ordinary_text(sealed):
 def test_terminal_and_notes_say_what_a_seed_is(sealed):
     text = terminal.render(sealed)
     assert "control draws" in text and "paired" not in text and max(map(len, text.split("\n"))) <= 100
-    found = {t.name: t for t in run_tables.tables(sealed)}
-    assert all(mirror.COVERS in found[name].notes for name in ("outcome", "contrasts"))
+    found = {t.name: t for t in sections.tables(sealed)}
+    assert all(verdict.COVERS in found[name].notes for name in ("outcome", "contrasts"))
 
 
 def test_table_6_shows_the_run_beside_the_paper(sealed):

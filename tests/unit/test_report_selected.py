@@ -4,18 +4,23 @@ import fabricated
 import pytest
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
-from repro.report import interactive, outcomes, paper_figures, paper_tables, plots, selected, summary
-from repro.report.collect import collect
+from repro.experiments.analyse import view as selected
+from repro.outcomes import summary
+from repro.outcomes.collect import collect
+from repro.paper import figures as paper_figures
+from repro.paper import tables as paper_tables
+from repro.report import build, interactive, plots, sections
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     settings, store, stages = fabricated.run(tmp_path_factory.mktemp("analyse"), kind="train", seeds=(0,))
+    settings.exp.contrasts = []
     found = collect(settings, store, stages) | {"kind": "analyse", "experiment": "what_was_selected"}
     found["pairs"] = {"attention_influence | random": fabricated.pair()}
     for arm, yes in (("attention_influence", 30), ("random", 10)):
         found["arms"][arm]["seeds"]["0"] |= {"profile": fabricated.profile(), "judged": fabricated.judged(yes, 40)}
-    return summary.seal(outcomes.judge(found, []))
+    return summary.seal(build.judged(found, []))
 
 
 @pytest.fixture
@@ -24,7 +29,7 @@ def result(found):
 
 
 def test_tables_of_a_run(found):
-    by_name = {table.name: table for table in selected.tables(found)}
+    by_name = {table.name: table for table in sections.tables(found)}
     assert [str(c) for c in by_name["overlap"].rows[0]] == ["attention_influence | random", "code", *["0.50", "None"] * 3]
     assert [str(c) for c in by_name["shared"].rows[0][2:]] == ["2", "2", "1", "4", "0.33", "None"]
     assert by_name["words"].rows[0][-1] == "theorem, <proof>" and by_name["words"].rows[1][-1] == "none"
@@ -46,7 +51,7 @@ def test_no_answer_is_said_in_words():
 
 
 def test_plots_are_drawn_and_the_same_again(found, tmp_path):
-    drawn = selected.figures(found)
+    [drawn] = [[block for block in part.blocks if isinstance(block, plots.Plot)] for part in selected.sections(found)]
     assert [plot.name for plot in drawn] == ["distributions", "clusters", "map", "clouds"]
     for plot in drawn:
         assert interactive.to_plotly(plot)["data"] and len(plot.alt) > 10

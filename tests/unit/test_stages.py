@@ -9,8 +9,8 @@ from trivial import in_world, world
 
 from repro import checks, experiments, processes, run, stages, store
 from repro.config import Run, SettingError, compose
+from repro.outcomes.collect import _portable
 from repro.report import build, terminal
-from repro.report.collect import _portable
 from repro.stages import share
 from repro.store import NoRoom, write_json
 

@@ -13,8 +13,13 @@ from scipy import stats
 
 from repro import tables
 from repro.config import SettingError
-from repro.report import build, claims, outcomes, paper, paper_figures, paper_tables, readme, summary
-from repro.report.collect import collect
+from repro.outcomes import summary
+from repro.outcomes.collect import collect
+from repro.paper import claims, readme
+from repro.paper import figures as paper_figures
+from repro.paper import printed as paper
+from repro.paper import tables as paper_tables
+from repro.report import build
 from repro.report.table import Interval, Number, Table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +29,7 @@ RENAMED = {"random": "full_plus_random", "attention_influence": "full_plus_atten
 def committed(folder, name, experiment, demonstration=False, **kwargs):
     """A FABRICATED results folder: the fabricated run under the name of a real experiment. Returns its summary."""
     settings, store, stages = fabricated.run(folder / f"work-{name}", **kwargs)
-    found = outcomes.judge(collect(settings, store, stages), settings.exp.contrasts)
+    found = build.judged(collect(settings, store, stages), settings.exp.contrasts)
     if experiment == "paper_mixture":
         found["arms"] = {RENAMED.get(arm, arm): row for arm, row in found["arms"].items()}
         for row in found["comparisons"]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from repro import parquet
 from repro.config import Budget, Settings, as_dict
+from repro.outcomes import measure
+from repro.outcomes.outcome import Artifact, Json, MakeUp, Metric, Outcome, Seed
 from repro.store import Stage, Store, digest, finite, provenance, read_json
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ CHECKSUMS = 200  # files of an input that are named one by one
 MAKE_UP_GROUPS = 12  # source groups of a domain named one by one; the rest is one row
 
 
-def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> dict[str, Any]:
+def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> Outcome:
     """Everything the report says except comparisons: counts, heads, scores, selections, metrics, costs.
 
     ``stages`` holds the shared stages by name and ``arms[arm][seed]`` with "selection", "pretrain" and "evaluate"; any may be
@@ -33,7 +35,7 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> dict
     a named artifact is not in the store.
     """
     shared = {name: stages[name] for name in STAGES if name in stages}
-    summary: dict[str, Any] = {
+    summary: Outcome = {
         "experiment": settings.exp.name,
         "kind": settings.exp.kind,
         "question": settings.exp.question,
@@ -62,7 +64,7 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> dict
             "share": _share(settings, arm),
             "equal_passes": settings.exp.arms[arm].equal_passes,
             "heads": settings.exp.arms[arm].heads,
-            **_seeds(settings, store, by_seed, documents),
+            **_seeds(store, by_seed, documents),
         }
         for arm, by_seed in stages.get("arms", {}).items()
     }
@@ -78,9 +80,9 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> dict
     return summary
 
 
-def _baselines(store: Store, stage: Stage, arms: Mapping[str, Mapping[int, Mapping[str, Stage]]]) -> dict[str, Any]:
+def _baselines(store: Store, stage: Stage, arms: Mapping[str, Mapping[int, Mapping[str, Stage]]]) -> Json:
     """What the baselines score, and by how much the models of each arm are ahead of them (``over``)."""
-    from repro.report.items import over_baseline
+    from repro.outcomes.items import over_baseline
 
     folder = store.path(stage)
     found = read_json(folder / "baselines.json")
@@ -93,7 +95,7 @@ def _baselines(store: Store, stage: Stage, arms: Mapping[str, Mapping[int, Mappi
     return found
 
 
-def _portable(settings: Settings) -> dict[str, Any]:
+def _portable(settings: Settings) -> Json:
     """Settings without what says where and how, not what: the work folder, the device, what ran at once, a pilot's place."""
     values = {key: value for key, value in as_dict(settings).items() if key not in ("work", "device", "run")}
     values["exp"]["pilot"] = values["exp"]["pilot"] and Path(values["exp"]["pilot"]).name
@@ -108,7 +110,7 @@ def _share(settings: Settings, arm: str) -> float:
     return {"share": settings.budget.share, **chosen.budget, **chosen.select.budget}["share"]
 
 
-def _strata(settings: Settings, arm: str) -> dict[str, Any]:
+def _strata(settings: Settings, arm: str) -> Json:
     """What the arm ranks within, beyond its domain; empty for nothing."""
     chosen, plain = settings.exp.arms[arm], Budget()
     own = {**as_dict(settings.budget), **chosen.budget, **chosen.select.budget}
@@ -116,7 +118,7 @@ def _strata(settings: Settings, arm: str) -> dict[str, Any]:
     return {name: own[name] for name in names if own[name] != getattr(plain, name)}
 
 
-def _artifacts(store: Store, stages: Iterable[Stage]) -> dict[str, dict[str, Any]]:
+def _artifacts(store: Store, stages: Iterable[Stage]) -> dict[str, Artifact]:
     """The given stages and everything they read, inputs first, by stage name (and label, where one name occurs twice)."""
     every = list({a.fingerprint: a for stage in stages for a in stage.ancestors()}.values())
     names = [stage.name for stage in every]
@@ -124,7 +126,7 @@ def _artifacts(store: Store, stages: Iterable[Stage]) -> dict[str, dict[str, Any
     return {key: _artifact(store, stage) for key, stage in zip(keys, every, strict=True)}
 
 
-def _artifact(store: Store, stage: Stage) -> dict[str, Any]:
+def _artifact(store: Store, stage: Stage) -> Artifact:
     """Identity, cost and facts of a finished stage."""
     manifest = read_json(store.path(stage) / "manifest.json")
     kept = ("stage", "label", "fingerprint", "device", "seconds_last_attempt", "facts")
@@ -142,7 +144,7 @@ def checksums(identity: Mapping[str, Any]) -> list[str]:
     return found if len(found) <= CHECKSUMS else [digest(found)]
 
 
-def _code(store: Store, stages: Mapping[str, Any]) -> dict[str, Any]:
+def _code(store: Store, stages: Mapping[str, Any]) -> Json:
     """Commits and tags that the artifacts of a run come from, and whether any tree had changes: one clean tag, for evidence."""
     arms = [stage for by_seed in stages.get("arms", {}).values() for named in by_seed.values() for stage in named.values()]
     shared = [stage for stage in stages.values() if isinstance(stage, Stage)]
@@ -152,12 +154,12 @@ def _code(store: Store, stages: Mapping[str, Any]) -> dict[str, Any]:
     return {"commits": sorted(commits), "tags": sorted(tags), "dirty": any(m["dirty"] is not False for m in made)}
 
 
-def _seeds(
-    settings: Settings, store: Store, by_seed: Mapping[int, Mapping[str, Stage]], documents: polars.DataFrame | None
-) -> dict[str, dict[str, Any]]:
+def _seeds(store: Store, by_seed: Mapping[int, Mapping[str, Stage]], documents: polars.DataFrame | None) -> Json:
     """``seeds``: {seed: row}; where the proxy itself is masked, draws that are no control stand under ``missed`` instead."""
     rows = {str(seed): _seed(store, named, documents) for seed, named in by_seed.items()}
-    missed = {seed for seed, row in rows.items() if settings.exp.kind == "mirror" and misses(row.get("masked", {}))}
+    trained = any("pretrain" in named for named in by_seed.values())
+    scored = any("selection" in named or "ranking" in named for named in by_seed.values())
+    missed = {seed for seed, row in rows.items() if not trained and not scored and misses(row.get("masked", {}))}
     kept = {seed: row for seed, row in rows.items() if seed not in missed}
     return {"seeds": kept} | ({"missed": {seed: rows[seed] for seed in rows if seed in missed}} if missed else {})
 
@@ -167,9 +169,9 @@ def misses(heads: Mapping[str, Any]) -> bool:
     return not (heads.get("control") or {}).get("within_tolerance", True)
 
 
-def _seed(store: Store, named: Mapping[str, Stage], documents: polars.DataFrame | None) -> dict[str, Any]:
+def _seed(store: Store, named: Mapping[str, Stage], documents: polars.DataFrame | None) -> Seed:
     """One trained model: what it read, how it learned, what it can do."""
-    row: dict[str, Any] = {"artifacts": {name: _artifact(store, stage) for name, stage in named.items()}}
+    row: Seed = {"artifacts": {name: _artifact(store, stage) for name, stage in named.items()}}
     if "selection" in named:
         folder = store.path(named["selection"])
         row["selection"] = read_json(folder / "selection.json")
@@ -204,12 +206,12 @@ def _curve(path: Path) -> list[list[float]]:
     return [[chunk[-1]["tokens"], round(sum(r["loss"] for r in chunk) / len(chunk), 5)] for chunk in chunks]
 
 
-def flatten_metrics(result: Mapping[str, Any]) -> dict[str, dict[str, float | int | None]]:
+def flatten_metrics(result: Mapping[str, Any]) -> dict[str, Metric]:
     """The evaluation's nested summary as {metric: {value, stderr, n, chance}}; non-finite values become ``None``.
 
-    Groups keep their name in front: ``heldout_bits_per_byte/code``. Lower is better where the name holds "bits_per_byte".
+    Groups keep their name in front: ``heldout_bits_per_byte/code`` (``repro.outcomes.measure`` reads such names).
     """
-    flat: dict[str, dict[str, Any]] = {}
+    flat: dict[str, Json] = {}
 
     def add(name: str, value: Any) -> None:
         cell = dict(value) if isinstance(value, Mapping) else {"value": value}
@@ -217,21 +219,16 @@ def flatten_metrics(result: Mapping[str, Any]) -> dict[str, dict[str, float | in
         counts = {key: int(cell[key]) for key in ("n", "clusters", "ties") if cell.get(key) is not None}
         flat[name] = {key: finite(float(value)) for key, value in numbers.items()} | counts
 
-    for group, value in sorted(result.items(), key=lambda pair: pair[0] != "bits_per_byte"):  # the endpoint first
+    for group, value in sorted(result.items(), key=lambda pair: pair[0] != measure.ENDPOINT):  # the endpoint first
         if group == "metrics":
             for name, cell in value.items():
                 add(name, cell)
-        elif group == "bits_per_byte":
+        elif group == measure.ENDPOINT:
             add(group, value)
         elif group.endswith(("_bits_per_byte", "_probability")):
             for name, cell in value.items():
                 add(f"{group}/{name}", cell)
     return {name: cell for name, cell in flat.items() if cell.get("value") is not None}
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether a smaller value of the metric is the better one."""
-    return "bits_per_byte" in metric or "perplexity" in metric or "loss" in metric
 
 
 def read_scores(folder: Path) -> polars.DataFrame:
@@ -247,7 +244,7 @@ def read_documents(folder: Path) -> polars.DataFrame:
     return parquet.read(sorted((folder / "documents").glob("*.parquet")), columns=columns)
 
 
-def score_statistics(scores: polars.DataFrame) -> dict[str, Any]:
+def score_statistics(scores: polars.DataFrame) -> dict[str, Json]:
     """Per domain: number, mean, quantiles, a histogram of the score, and its rank correlations with simpler quantities (value,
     low, high; sources are resampled)."""
     import numpy
@@ -281,7 +278,7 @@ def score_statistics(scores: polars.DataFrame) -> dict[str, Any]:
     return found
 
 
-def make_up(selection: Path, documents: polars.DataFrame) -> dict[str, Any]:
+def make_up(selection: Path, documents: polars.DataFrame) -> dict[str, MakeUp]:
     """Per domain: documents, bytes and sources selected and there, and the share of each source group among both.
 
     Whole documents count once, however often they are read.

@@ -9,18 +9,19 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from repro import parquet
+from repro.outcomes import measure
 
 if TYPE_CHECKING:
     import numpy
 
 
 def item_variances(pairs: Sequence[tuple[Path, Path]]) -> dict[str, float]:
-    """{metric: variance of the mean difference over items}, for ``repro.analysis.statistics.compare``.
+    """{metric: variance of the mean difference over items}, for ``repro.outcomes.statistics.compare``.
 
     ``pairs`` are (treatment, control) folders of finished evaluations, one pair a seed. Items are matched by task and index,
     texts by source and index. A metric of a group of tasks is taken over all its items.
     """
-    from repro.analysis.statistics import paired_item_variance
+    from repro.outcomes.statistics import paired_item_variance
 
     found: dict[str, float] = {}
     for name, read in (("items.parquet", _items), ("texts.parquet", _texts)):
@@ -35,7 +36,7 @@ def over_baseline(models: Sequence[Path], baseline: Path) -> dict[str, dict[str,
 
     95 % intervals over seeds and items (or their clusters); of one seed the interval takes in the items only.
     """
-    from repro.analysis.statistics import cluster_means, half_width, paired_item_variance
+    from repro.outcomes.statistics import cluster_means, half_width, paired_item_variance
     from repro.store import finite
 
     found = {}
@@ -94,7 +95,7 @@ def _items(path: Path) -> dict[str, dict[tuple[str, int], tuple[float, float, st
                 names = [names[0], f"{row['entry']}_{metric}/{row['phenomenon']}"]
             for name in names:
                 found.setdefault(name, {})[key] = (value, 1.0, row.get("cluster"))
-        for column in ("gold_bits_per_byte", "gold_probability"):
+        for column in (measure.GOLD, measure.PROBABILITY):
             if row.get(column) is not None:
                 found.setdefault(f"{column}/{row['entry']}", {})[key] = (row[column], 1.0, row.get("cluster"))
     return found
@@ -106,13 +107,13 @@ def _texts(path: Path) -> dict[str, dict[tuple[str, str], tuple[float, float, st
 
     found: dict[str, dict[tuple[str, str], tuple[float, float, str | None]]] = {}
     for row in parquet.read(path).filter(polars.col("bits").is_finite()).iter_rows(named=True):
-        group = "heldout_bits_per_byte" if row["kind"] == "heldout" else "text_bits_per_byte"
+        group = measure.HELD_OUT if row["kind"] == "heldout" else measure.TEXT
         found.setdefault(f"{group}/{row['source']}", {})[row["source"], row["doc_id"]] = (row["bits"], row["n_bytes"], None)
     return found
 
 
 def _endpoint(found: dict[str, float]) -> dict[str, float]:
     """Variance of the primary endpoint: the mean of two means of independent parts (``repro.evaluate.summary.endpoint``)."""
-    kinds = [[v for m, v in found.items() if m.startswith(f"{kind}_bits_per_byte/")] for kind in ("text", "gold")]
+    kinds = [[v for m, v in found.items() if measure.of(m).group == group] for group in (measure.TEXT, measure.GOLD)]
     means = [mean(kind) / len(kind) for kind in kinds if kind]
-    return {"bits_per_byte": mean(means) / len(means)} if means else {}
+    return {measure.ENDPOINT: mean(means) / len(means)} if means else {}

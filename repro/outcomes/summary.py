@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from repro.config import SettingError
+from repro.outcomes.outcome import Outcome
 from repro.store import digest, write_json
 
 SCHEMA = 2  # 2: a verdict in words beside every comparison
 
 
-def seal(summary: dict[str, Any]) -> dict[str, Any]:
+def seal(summary: Outcome) -> Outcome:
     """The summary with ``schema`` and the sha256 of its own content under ``checksum``."""
     body = {"schema": SCHEMA, **{k: v for k, v in summary.items() if k not in ("schema", "checksum")}}
     return {**body, "checksum": digest(json.loads(json.dumps(body)))}
 
 
-def write(path: Path, summary: dict[str, Any]) -> dict[str, Any]:
+def write(path: Path, summary: Outcome) -> Outcome:
     """Seal and write; returns what was written, as reading it back gives it (string keys)."""
     sealed = json.loads(json.dumps(seal(summary), allow_nan=False))
     write_json(path, sealed)
     return sealed
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> Outcome:
     """A summary that is whole, of this schema and unedited; :class:`SettingError` otherwise.
 
     ``path`` is the file or the folder of a run.

@@ -1,16 +1,22 @@
-"""Table, plots and words of head scores over checkpoints (``repro.experiments.evolve``; figure 2 of the paper)."""
+"""What head scores over checkpoints show: table, plots and words (figure 2 of the paper)."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from repro.experiments.evolve.series import ABOVE
+from repro.outcomes.outcome import Outcome
 from repro.report.plots import Heat, Panel, Plot
+from repro.report.sections import Section
 from repro.report.table import Cell, Number, Table
 
 
-def tables(summary: dict[str, Any]) -> list[Table]:
+def sections(summary: Outcome) -> list[Section]:
+    """The heads of every checkpoint, series by series."""
+    return [Section("evolution", "Heads over checkpoints", [*figures(summary), *tables(summary)])]
+
+
+def tables(summary: Outcome) -> list[Table]:
     """One row a series and checkpoint."""
     rows: list[list[Cell]] = []
     notes: list[str] = []
@@ -34,7 +40,7 @@ def tables(summary: dict[str, Any]) -> list[Table]:
     return [Table("evolution", "Head scores over checkpoints", columns, rows, notes)] if rows else []
 
 
-def figures(summary: dict[str, Any]) -> list[Plot]:
+def figures(summary: Outcome) -> list[Plot]:
     """A plot a series: layer by head, one panel a checkpoint, on one colour scale."""
     plots = []
     for name, found in summary.get("evolution", {}).items():
@@ -60,7 +66,7 @@ def _file(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name)
 
 
-def lines(summary: dict[str, Any]) -> list[str]:
+def lines(summary: Outcome) -> list[str]:
     """For the terminal: a line a checkpoint."""
     text: list[str] = []
     for name, found in summary.get("evolution", {}).items():
@@ -73,7 +79,7 @@ def lines(summary: dict[str, Any]) -> list[str]:
     return text
 
 
-def sentence(summary: dict[str, Any]) -> str:
+def sentence(summary: Outcome) -> str:
     """What stands where a training run has its verdict."""
     told = []
     for name, found in summary.get("evolution", {}).items():

@@ -3,61 +3,62 @@
 from __future__ import annotations
 
 from statistics import mean
-from typing import Any
 
 from repro.config import Model, Train
+from repro.outcomes.outcome import Outcome
 from repro.pretrain import cost
 from repro.report.table import Cell, Interval, Number, Table
 
 WHOLE = "all"  # selector of the arm that is trained on everything
 
 
-def scoring_flops(summary: dict[str, Any]) -> float:
+def scoring_flops(summary: Outcome) -> float:
     """FLOPs of detection and scoring, as two whole passes (2 a parameter and token each; the fork saves some of it)."""
     tokens = {name: row["facts"].get("tokens", 0) for name, row in summary["artifacts"].items()}
     read = tokens.get("detection", 0) + 2 * tokens.get("score", 0)
     return 2.0 * summary["settings"]["proxy"]["parameters"] * read
 
 
-def tables(summary: dict[str, Any]) -> list[Table]:
+def tables(summary: Outcome) -> list[Table]:
     """One row an arm of equal passes, where the run also trained on everything; otherwise nothing was saved."""
     arms = summary["arms"]
     whole = next((name for name, arm in arms.items() if arm["select"]["selector"] == WHOLE), None)
     shorter = [name for name, arm in arms.items() if arm["equal_passes"]]
-    if summary["kind"] != "train" or whole is None or not shorter:
+    if whole is None or not shorter:
         return []
     rows = [row for name in shorter if (row := _row(summary, name, whole)) is not None]
     notes = [
         f"Saved: model FLOPs of {whole} minus the arm's. Scoring: detection and two passes of the proxy over what was scored, "
         "once for all arms; a random choice needs none. Net: saved minus scoring, for one training.",
-        f"Difference in {summary['endpoint']} to {whole}, paired by seed, 95 % t-interval: what the saving costs.",
+        f"Difference in {summary['endpoint']} to {whole}, 95 % interval of the run's own contrast: what the saving costs.",
     ]
     columns = ["arm", "training tokens", "training FLOPs", "saved", "scoring", "net", f"arm − {whole} [95 %]"]
     return [Table("net_compute", "Net compute", columns, rows, notes)] if rows else []
 
 
-def _row(summary: dict[str, Any], name: str, whole: str) -> list[Cell] | None:
-    from repro.analysis.statistics import compare
-    from repro.report.outcomes import seed_values
+def _row(summary: Outcome, name: str, whole: str) -> list[Cell] | None:
+    from repro.outcomes.compare import between, no_interval
 
     spent = {arm: _training_flops(summary, arm) for arm in (name, whole)}
     if None in spent.values():
         return None
-    ours, theirs = (seed_values(summary["arms"][arm], summary["endpoint"]) for arm in (name, whole))
-    found = compare(ours, theirs)
-    gap: Cell = Interval(found.difference, found.low, found.high, 4) if found.low == found.low else "no interval"
+    found = between(summary, name, whole, [summary["endpoint"]])
+    gap: Cell = None
+    if found is not None:
+        ends = found["low"], found["high"]
+        gap = no_interval(found) if None in ends else Interval(found["difference"], *ends, 4)
     scoring = 0.0 if summary["arms"][name]["select"]["selector"] == "random" else scoring_flops(summary)
     saved = spent[whole] - spent[name]  # type: ignore[operator]
     tokens = mean(_tokens(summary, name))
     return [name, Number(tokens, 0), *(f"{flops:.3g}" for flops in (spent[name], saved, scoring, saved - scoring)), gap]
 
 
-def _tokens(summary: dict[str, Any], arm: str) -> list[int]:
+def _tokens(summary: Outcome, arm: str) -> list[int]:
     seeds = summary["arms"][arm]["seeds"].values()
     return [seed["artifacts"]["pretrain"]["facts"]["tokens"] for seed in seeds if "pretrain" in seed.get("artifacts", {})]
 
 
-def _training_flops(summary: dict[str, Any], arm: str) -> float | None:
+def _training_flops(summary: Outcome, arm: str) -> float | None:
     """Model FLOPs of one training of the arm, mean over seeds."""
     if not (tokens := _tokens(summary, arm)):
         return None

@@ -8,17 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
-from repro.report import mirror, paper, selected, summary
-from repro.report.outcomes import seed_values
+from repro.experiments.analyse import view as selected
+from repro.outcomes import measure, summary
+from repro.outcomes.compare import between, no_interval, seed_values
+from repro.outcomes.outcome import Outcome
+from repro.outcomes.verdict import COVERS, left_out
+from repro.paper import printed as paper
 from repro.report.run_tables import CHANCE_NOTE, POWER
 from repro.report.table import CHANCE, NOT_RUN, Cell, Interval, Number, Table
-from repro.store import finite
 
 BASELINE, TREATED, RANDOM = "full", "full_plus_attention_influence", "full_plus_random"  # arms of exp=paper_mixture
 SELECTED = "attention_influence"  # arm of exp=selection_30pct
-OWN_METRICS = ("bits_per_byte", "gold_bits_per_byte", "text_bits_per_byte", "heldout_bits_per_byte", "accuracy_average")
 MASKED, OTHERS, MATCHED = "retrieval", "random", "random_matched_damage"  # arms of exp=mirror_effect
 MASKED_CONTRASTS = [(MASKED, MATCHED), (MASKED, "random_same_layers"), (MASKED, OTHERS), (MASKED, "base")]
 JUDGE_BASELINE = "random"  # arm of exp=what_was_selected
@@ -29,7 +30,7 @@ class Result:
     """A committed outcome: the folder's name and its sealed summary."""
 
     name: str
-    summary: dict[str, Any]
+    summary: Outcome
 
     @property
     def label(self) -> str:
@@ -101,20 +102,14 @@ def gap_columns(name: str = "difference") -> list[str]:
 
 
 def difference(result: Result, treatment: str, control: str, metrics: list[str], scale: float = 1.0, digits: int = 2) -> Gap:
-    """Treatment minus control, paired by seed; without two seeds there is no interval."""
-    from repro.analysis.statistics import compare
-
-    ours, theirs = values(result, treatment, metrics), values(result, control, metrics)
-    if not set(ours) & set(theirs):
+    """Treatment minus control, paired by seed (:func:`repro.outcomes.compare.between`), times ``scale``."""
+    arms = result.summary["arms"]
+    there = treatment in arms and control in arms
+    row = between(result.summary, treatment, control, metrics) if there else None
+    if row is None:
         return Gap(NOT_RUN)
-    rows = {r["metric"]: r for r in result.summary["comparisons"] if (r["treatment"], r["control"]) == (treatment, control)}
-    row = rows.get(metrics[0]) if len(metrics) == 1 else None
-    if row is None:  # an average of several, or a contrast the run itself does not draw
-        variances = [rows[m]["item_variance"] or 0.0 for m in metrics if m in rows]
-        found = compare(ours, theirs, sum(variances) / len(metrics) ** 2)
-        row = {key: finite(getattr(found, key)) for key in ("difference", "low", "high", "detectable")} | {"seeds": found.seeds}
     if row["low"] is None:
-        return Gap(f"no interval ({row['seeds']} seed{'s' * (row['seeds'] > 1)}, no spread)", None, row["seeds"])
+        return Gap(no_interval(row), None, row["seeds"])
     shown = Interval(scale * row["difference"], scale * row["low"], scale * row["high"], digits)
     return Gap(shown, Number(scale * row["detectable"], digits), row["seeds"])
 
@@ -177,7 +172,7 @@ def own_table(name: str, title: str, results: list[Result], contrasts: list[tupl
         for treatment, control in contrasts:
             arm = result.summary["arms"].get(treatment)
             first = next(iter(arm["seeds"].values()), {}).get("metrics", {}) if arm else {}
-            for metric in (m for m in first if "perplexity" not in m and "_acc/" not in m):  # bits per byte say the same
+            for metric in (m for m in first if not (measure.of(m).perplexity or measure.of(m).part)):
                 gap = difference(result, treatment, control, [metric], digits=4)
                 means = {a: values(result, a, [metric]) for a in (treatment, control)}
                 marks = {a: CHANCE if v and metric in result.summary["arms"][a]["at_chance"] else "" for a, v in means.items()}
@@ -292,13 +287,13 @@ def table6(results: list[Result]) -> Table:
     for column in dict.fromkeys(c for r in results for c in own_columns(r) if c not in reference["columns"]):
         cells = [cell for r in results for cell in _masked(r, own_columns(r).get(column, []))]
         rows.append([column, *["not in the paper"] * len(kinds), *cells])
-    notes = ["Percent.", *([mirror.COVERS, *_left_out(results), CHANCE_NOTE, POWER] if results else [])]
+    notes = ["Percent.", *([COVERS, *_left_out(results), CHANCE_NOTE, POWER] if results else [])]
     return Table("table6", "Table 6: the proxy with its heads masked", columns, rows, notes)
 
 
 def _left_out(results: list[Result]) -> list[str]:
     """Which control draws a run with masked heads leaves out."""
-    return [f"{result.name}: {note}" for result in results for note in mirror.left_out(result.summary)]
+    return [f"{result.name}: {note}" for result in results for note in left_out(result.summary)]
 
 
 def _masked(result: Result, metrics: list[str]) -> list[Cell]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from statistics import stdev
-from typing import Any
 
-from repro.analysis.statistics import detectable
+from repro.outcomes.compare import masked, primary
+from repro.outcomes.outcome import Difference
+from repro.outcomes.statistics import detectable
+from repro.outcomes.verdict import in_words
+from repro.paper.tables import Result
 from repro.report.figures import artifacts
-from repro.report.outcomes import in_words
 from repro.report.page import command
-from repro.report.paper_tables import Result
 from repro.report.plots import Panel, Plot, Series
 from repro.store import atomic
 
@@ -87,7 +88,7 @@ def answer(results: list[Result]) -> str:
     rows = [
         (result.name, row)
         for result in results
-        if result.summary["kind"] == "train" and not result.summary["verdict"]["demonstration"] and (row := _primary(result))
+        if not masked(result.summary) and not result.summary["verdict"]["demonstration"] and (row := _primary(result))
     ]
     if not rows:
         return "**No evidence yet on training:** every comparison of trained models here is a demonstration."
@@ -126,7 +127,7 @@ def figure(results: list[Result]) -> Plot | None:
     rows = [
         (f"{result.name}: {row['treatment']} − {row['control']}", row)
         for result in sorted(results, key=lambda r: r.summary["verdict"]["demonstration"])
-        if result.summary["kind"] == "train"
+        if not masked(result.summary)
         for row in result.summary["comparisons"]
         if row["metric"] == result.summary["endpoint"] and row["low"] is not None
     ]
@@ -140,10 +141,9 @@ def figure(results: list[Result]) -> Plot | None:
     return Plot("found", "What training on each selection changed", alt, [Panel("", axis, "", [series], zero_line=True)])
 
 
-def _primary(result: Result) -> dict[str, Any] | None:
+def _primary(result: Result) -> Difference | None:
     """The primary contrast on the endpoint, where it has an interval."""
-    endpoint = result.summary["endpoint"]
-    row = next((c for c in result.summary["comparisons"] if c["primary"] and c["metric"] == endpoint), None)
+    row = primary(result.summary)
     return row if row is not None and row["low"] is not None else None
 
 

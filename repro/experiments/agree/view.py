@@ -1,22 +1,28 @@
-"""Table, plot and words of a comparison of scores (``repro.experiments.agree``)."""
+"""What a comparison of scores shows: table, plot and words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
+from repro.outcomes.outcome import Json, Outcome
 from repro.report.plots import Panel, Plot, Series
+from repro.report.sections import Section
 from repro.report.table import Cell, Interval, Table
 
 
-def _cells(summary: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def sections(summary: Outcome) -> list[Section]:
+    """How far the rankings of the arms agree."""
+    return [Section("agreement", "How far scores agree", [*figures(summary), *tables(summary)])]
+
+
+def _cells(summary: Outcome) -> Iterator[tuple[str, str, Json]]:
     """(pair, domain, how far its two rankings agree)."""
     for pair, domains in summary.get("agreement", {}).items():
         for domain, found in domains.items():
             yield pair, domain, found
 
 
-def tables(summary: dict[str, Any]) -> list[Table]:
+def tables(summary: Outcome) -> list[Table]:
     """One row a pair and domain."""
     cells = list(_cells(summary))
     if not cells:
@@ -41,7 +47,7 @@ def tables(summary: dict[str, Any]) -> list[Table]:
     return [Table("agreement", "How far scores agree", columns, rows, notes)]
 
 
-def heads_in_common(summary: dict[str, Any], pair: str) -> str | None:
+def heads_in_common(summary: Outcome, pair: str) -> str | None:
     """How many masked heads of the second arm the first masks too, as "19 of 27".
 
     ``None`` where they mask heads of different proxies, or rank by something else.
@@ -58,16 +64,16 @@ def heads_in_common(summary: dict[str, Any], pair: str) -> str | None:
     return f"{len(ours & theirs)} of {len(theirs)}" if one == other else None
 
 
-def _interval(estimate: dict[str, Any] | None, found: dict[str, Any]) -> Cell:
+def _interval(estimate: Json | None, found: Json) -> Cell:
     if estimate is None:
         return found.get("reason", "no estimate")
     return Interval(estimate["value"], estimate["low"], estimate["high"], 2, signed=False)
 
 
-def figures(summary: dict[str, Any]) -> list[Plot]:
+def figures(summary: Outcome) -> list[Plot]:
     """Spearman's correlation of every pair, one panel a domain."""
     panels: dict[str, Panel] = {}
-    lines: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    lines: dict[str, list[tuple[str, Json]]] = {}
     names = _names(summary)
     for pair, domain, found in _cells(summary):
         if found["spearman"]:
@@ -85,19 +91,19 @@ def figures(summary: dict[str, Any]) -> list[Plot]:
     return [Plot("agreement", f"{title}, 95 % intervals", f"{'; '.join(said)}.", list(panels.values()))]
 
 
-def _reference(summary: dict[str, Any]) -> str | None:
+def _reference(summary: Outcome) -> str | None:
     """The arm that all others are compared with, where there is one."""
     second = {pair.split(" | ")[1] for pair in summary.get("agreement", {})}
     return second.pop() if len(second) == 1 else None
 
 
-def _names(summary: dict[str, Any]) -> dict[str, str]:
+def _names(summary: Outcome) -> dict[str, str]:
     """What a pair is called: the first arm alone where the second is the same in all."""
     alone = _reference(summary) is not None
     return {pair: pair.split(" | ")[0] if alone else pair for pair in summary.get("agreement", {})}
 
 
-def _over_domains(summary: dict[str, Any], share: str = "0.2") -> dict[str, tuple[list[float], list[float]]]:
+def _over_domains(summary: Outcome, share: str = "0.2") -> dict[str, tuple[list[float], list[float]]]:
     """{pair: its Spearman's correlations, and the shared parts of its top 20 %, over the domains}."""
     found: dict[str, tuple[list[float], list[float]]] = {}
     for pair, _, cell in _cells(summary):
@@ -114,7 +120,7 @@ def _range(values: list[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def lines(summary: dict[str, Any]) -> list[str]:
+def lines(summary: Outcome) -> list[str]:
     """For the terminal: a line a pair, ranges over the domains."""
     found = _over_domains(summary)
     if not found:
@@ -129,7 +135,7 @@ def lines(summary: dict[str, Any]) -> list[str]:
     return [*text, ""]
 
 
-def sentence(summary: dict[str, Any]) -> str:
+def sentence(summary: Outcome) -> str:
     """What stands where a training run has its verdict."""
     found = {pair: correlations for pair, (correlations, _) in _over_domains(summary).items() if correlations}
     end = "Nothing was trained, so nothing is concluded about training."

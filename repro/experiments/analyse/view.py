@@ -1,37 +1,35 @@
-"""Tables and plots of selections set side by side (``repro.experiments.analyse``; the paper's section 6)."""
+"""What selections set side by side show: tables, plots and words (the paper's section 6)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import Any
 
+from repro.outcomes.outcome import Json, Outcome
 from repro.report.plots import Panel, Plot, Series, Words
+from repro.report.sections import Section, folded
 from repro.report.table import Cell, Interval, Number, Table
 
 CLUSTERS = 12  # bars of a domain, largest first
 
 
-def tables(summary: dict[str, Any]) -> list[Table]:
-    """Shared documents, shared words, judged quality and words by rank band: those the run has."""
-    found = [shared(summary), overlap(summary), judged(summary), words(summary)]
-    return [table for table in found if table.rows]
+def sections(summary: Outcome) -> list[Section]:
+    """Shared documents, judged quality and shared words; distributions of each selection; clusters, map and word clouds of the
+    first pair, or of the primary contrast's; words by rank band."""
+    counted = [table for table in (shared(summary), judged(summary), overlap(summary)) if table.rows]
+    drawn = [distributions(summary), clusters(summary), plane(summary), clouds(summary)]
+    banded = words(summary)
+    return [Section("compared", "Selections compared", [*counted, *drawn, folded(banded if banded.rows else None)])]
 
 
-def figures(summary: dict[str, Any]) -> list[Plot]:
-    """Distributions of each selection; clusters, map and word clouds of the first pair, or of the primary contrast's."""
-    makers = (distributions, clusters, plane, clouds)
-    return [plot for maker in makers if (plot := maker(summary)) is not None]
-
-
-def _cells(summary: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _cells(summary: Outcome) -> Iterator[tuple[str, str, Json]]:
     """(pair, domain, what the comparison found)."""
     for pair, domains in summary.get("pairs", {}).items():
         for domain, found in domains.items():
             yield pair, domain, found
 
 
-def _profiles(summary: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _profiles(summary: Outcome) -> Iterator[tuple[str, str, Json]]:
     """(arm, domain, profile of the first seed's selection)."""
     for arm, row in summary["arms"].items():
         for seed in list(row["seeds"].values())[:1]:
@@ -39,7 +37,7 @@ def _profiles(summary: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any
                 yield arm, domain, found
 
 
-def shared(summary: dict[str, Any]) -> Table:
+def shared(summary: Outcome) -> Table:
     """Documents and tokens that two selections share, and how alike their rankings are."""
     rows: list[list[Cell]] = []
     for pair, domain, found in _cells(summary):
@@ -51,7 +49,7 @@ def shared(summary: dict[str, Any]) -> Table:
     return Table("shared", "Documents two selections share", columns, rows, notes if rows else [])
 
 
-def overlap(summary: dict[str, Any]) -> Table:
+def overlap(summary: Outcome) -> Table:
     """Table 4 of the paper: overlap of high-frequency words among the top documents of two rankings."""
     rows: list[list[Cell]] = []
     columns: list[str] = []
@@ -64,7 +62,7 @@ def overlap(summary: dict[str, Any]) -> Table:
     return Table("overlap", "Overlap of high-frequency words", ["selections", "domain", *columns], rows, notes)
 
 
-def judged(summary: dict[str, Any]) -> Table:
+def judged(summary: Outcome) -> Table:
     """Tables 3 and 5 of the paper: shares judged educational and reasoning-intensive, with Wilson's 95 % intervals.
 
     Without a judge the mean length is that of the whole selection.
@@ -98,7 +96,7 @@ def share(counts: dict[str, int]) -> Cell:
     return Interval(counts["yes"] / counts["answered"], low, high, 2, signed=False)
 
 
-def words(summary: dict[str, Any]) -> Table:
+def words(summary: Outcome) -> Table:
     """Table 11 of the paper: words by band of the ranking."""
     rows: list[list[Cell]] = [
         [arm, domain, band, ", ".join(found) or "none"]
@@ -108,7 +106,7 @@ def words(summary: dict[str, Any]) -> Table:
     return Table("words", "Words by rank band", ["selection", "domain", "rank band", "words"], rows)
 
 
-def distributions(summary: dict[str, Any]) -> Plot | None:
+def distributions(summary: Outcome) -> Plot | None:
     """Length and loss of what each arm selected, among all documents of the domain."""
     panels: dict[tuple[str, str], Panel] = {}
     for arm, domain, profile in _profiles(summary):
@@ -129,14 +127,14 @@ def distributions(summary: dict[str, Any]) -> Plot | None:
     return Plot("distributions", "Length and loss of each selection", alt, list(panels.values()))
 
 
-def shown_pair(summary: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+def shown_pair(summary: Outcome) -> tuple[str, Json] | None:
     """The pair whose plots are drawn: against an educational classifier where there is one, else the first."""
     pairs = summary.get("pairs", {})
     ranked = sorted(pairs, key=lambda name: "edu" not in name and "classifier" not in name)
     return (ranked[0], pairs[ranked[0]]) if ranked else None
 
 
-def clusters(summary: dict[str, Any]) -> Plot | None:
+def clusters(summary: Outcome) -> Plot | None:
     """Figure 4 of the paper: how the two selections fall on clusters of their documents."""
     if (pair := shown_pair(summary)) is None:
         return None
@@ -155,7 +153,7 @@ def clusters(summary: dict[str, Any]) -> Plot | None:
     return Plot("clusters", f"Topics: {pair[0]}", "; ".join(said) or "Clusters by size.", panels) if panels else None
 
 
-def plane(summary: dict[str, Any]) -> Plot | None:
+def plane(summary: Outcome) -> Plot | None:
     """Figures 5 and 6 of the paper: embeddings of both selections on two principal components."""
     if (pair := shown_pair(summary)) is None:
         return None
@@ -175,7 +173,7 @@ def plane(summary: dict[str, Any]) -> Plot | None:
     return Plot("map", f"Embeddings: {pair[0]}", alt, panels) if panels else None
 
 
-def clouds(summary: dict[str, Any]) -> Plot | None:
+def clouds(summary: Outcome) -> Plot | None:
     """Figure 18 of the paper: frequent words of each selection without those frequent in both."""
     if (pair := shown_pair(summary)) is None:
         return None
@@ -190,7 +188,7 @@ def clouds(summary: dict[str, Any]) -> Plot | None:
     return Plot("clouds", f"Words of one selection only: {pair[0]}", "; ".join(said) + ".", panels) if panels else None
 
 
-def sentence(summary: dict[str, Any]) -> str:
+def sentence(summary: Outcome) -> str:
     """What stands where a training run has its verdict: how much of one selection the others hold too."""
     held: dict[str, dict[str, list[float]]] = {}
     for pair, _, found in _cells(summary):

@@ -21,7 +21,7 @@ def examples(corpus: Path, score: Path) -> dict[str, list[dict[str, Any]]]:
     score artifact kept token losses, ``tokens`` as [text, rise of the loss in nats]."""
     import polars
 
-    from repro.report.collect import read_scores
+    from repro.outcomes.collect import read_scores
 
     scores = read_scores(score).filter(polars.col("score").is_finite())
     scores = scores.sort(["domain", "score", "doc_id"], descending=[False, True, False])

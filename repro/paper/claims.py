@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from repro.analysis import statistics
-from repro.report import paper
-from repro.report.collect import lower_is_better
-from repro.report.outcomes import DOCUMENTS, SEEDS, SOURCES, in_words
-from repro.report.paper_tables import (
+from repro.outcomes import measure, statistics
+from repro.outcomes.compare import masked
+from repro.outcomes.verdict import DOCUMENTS, SEEDS, SOURCES, in_words
+from repro.paper import printed as paper
+from repro.paper.tables import (
     BASELINE,
     MASKED,
     MATCHED,
@@ -217,8 +217,8 @@ def _verdict(claim: Claim, gap: Interval, metrics: list[str], result: Result) ->
     if rows:
         words = in_words(result.summary, rows[0])
     else:  # a mean over tasks, which no correction knows
-        kind = result.summary["kind"]
-        words = statistics.verdict(gap.value, gap.low, gap.high, lower_is_better(metrics[0]), design=kind)
+        drawn = masked(result.summary)
+        words = statistics.verdict(gap.value, gap.low, gap.high, measure.of(metrics[0]).lower_is_better, masked=drawn)
     if result.summary["verdict"]["demonstration"]:
         return f"{UNDECIDED} (demonstration)"
     if words == statistics.AFTER_CORRECTION:

@@ -1,17 +1,23 @@
-"""Table and plot of a planted-truth run (``repro.experiments.planted``)."""
+"""What a planted-truth run shows: which kinds of document each selector finds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
+from repro.outcomes.outcome import Json, Outcome
 from repro.report.plots import Panel, Plot, Series
+from repro.report.sections import Section
 from repro.report.table import Cell, Interval, Number, Table
 
 OVER_SHUFFLED = "facts_over_shuffled"
 
 
-def _found(summary: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def sections(summary: Outcome) -> list[Section]:
+    """What each selector finds, and what repetition does to it."""
+    return [Section("planted", "What each selector finds", [*figures(summary), *tables(summary)])]
+
+
+def _found(summary: Outcome) -> Iterator[tuple[str, Json]]:
     """(arm, what its selector finds)."""
     for arm, row in summary["arms"].items():
         for seed in list(row["seeds"].values())[:1]:
@@ -19,13 +25,13 @@ def _found(summary: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield arm, seed["found"]
 
 
-def _interval(estimate: dict[str, Any] | None) -> Cell:
+def _interval(estimate: Json | None) -> Cell:
     if estimate is None:
         return "no documents"
     return Interval(estimate["auroc"], estimate["low"], estimate["high"], 2, signed=False)
 
 
-def tables(summary: dict[str, Any]) -> list[Table]:
+def tables(summary: Outcome) -> list[Table]:
     """AUROC of each kind by selector, before and after deduplication; and what deduplication does to repeated text."""
     found = dict(_found(summary))
     if not found:
@@ -48,13 +54,13 @@ def tables(summary: dict[str, Any]) -> list[Table]:
     return [Table("planted", "What each selector finds", columns, rows, notes), _multiplied(found)]
 
 
-def _scopes(found: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _scopes(found: Json) -> Iterator[tuple[str, Json]]:
     yield "all", {arm: f["all"] for arm, f in found.items()}
     for domain in next(iter(found.values()))["domains"]:
         yield domain, {arm: f["domains"][domain] for arm, f in found.items()}
 
 
-def _multiplied(found: dict[str, Any]) -> Table:
+def _multiplied(found: Json) -> Table:
     rows: list[list[Cell]] = []
     for arm, f in found.items():
         before, after = (f["all"]["repeated"][when] for when in ("before", "after"))
@@ -74,7 +80,7 @@ def _number(value: float | None) -> Number | None:
     return None if value is None else Number(value, 4)
 
 
-def sentence(summary: dict[str, Any]) -> str:
+def sentence(summary: Outcome) -> str:
     """What the first selector finds, in numbers; the others stand in the table."""
     found = dict(_found(summary))
     if not found:
@@ -89,7 +95,7 @@ def sentence(summary: dict[str, Any]) -> str:
     )
 
 
-def figures(summary: dict[str, Any]) -> list[Plot]:
+def figures(summary: Outcome) -> list[Plot]:
     """One panel a kind: AUROC of every selector with its interval, before and after deduplication."""
     found = dict(_found(summary))
     if not found:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from repro.report import evolution, figures, paper, selected
-from repro.report.paper_tables import BASELINE, Result, columns_of
+from repro.experiments.analyse import view as selected
+from repro.experiments.evolve import view as evolution
+from repro.paper import printed as paper
+from repro.paper.tables import BASELINE, Result, columns_of
+from repro.report import curve, figures
 from repro.report.plots import Plot
 
 WANTED = {
@@ -25,7 +28,7 @@ def paper_figures(results: list[Result]) -> list[Plot]:
     """Those of ``WANTED`` that some result has the data for."""
     found: list[Plot] = []
     for result in (r for r in results if r.summary["experiment"] == "paper_mixture"):
-        score = figures.performance(result.summary, ["accuracy_average"]) or figures.performance(
+        score = curve.performance(result.summary, ["accuracy_average"]) or curve.performance(
             result.summary, [result.summary["endpoint"]]
         )
         if (loss := figures.learning(result.summary)) is not None:
@@ -61,7 +64,7 @@ def _benchmarks(name: str, result: Result, arms: list[str]) -> list[Plot]:
     """Every column of table 1 that was run, against training tokens, for the given arms."""
     metrics = dict.fromkeys(m for column in paper.reference()["columns"] for m in columns_of(result, column))
     some = {**result.summary, "arms": {arm: row for arm, row in result.summary["arms"].items() if arm in arms}}
-    plot = figures.performance(some, list(metrics)) if metrics else None
+    plot = curve.performance(some, list(metrics)) if metrics else None
     return [_named(name, result, plot)] if plot is not None else []
 
 

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 
 import numpy as np
 from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import ndtri, stdtr, stdtrit
+
+from repro.evaluate.clusters import cluster_means
 
 
 @dataclass(frozen=True)
@@ -27,18 +29,23 @@ class Comparison:
     may be off: with one seed, or where every seed gives the very same difference and no items were resampled.
 
     ``p`` is the two-sided p-value of no difference; ``detectable`` the smallest true difference that this many seeds with
-    this spread see with 80 % power.
+    this spread see with 80 % power. What a summary records of every comparison are all fields but those marked; one with a
+    ``column`` is shown in every table of comparisons.
     """
 
     difference: float
     low: float
     high: float
     p: float
-    seeds: int
-    level: float
-    deviation: float
-    detectable: float
+    seeds: int = field(metadata={"recorded": False})  # a summary counts those that compare other evaluations
+    level: float = field(metadata={"recorded": False})
+    deviation: float = field(metadata={"recorded": False})
+    detectable: float = field(metadata={"column": "could see"})
     test: str  # "t" | "sign flips" (exact, from eight seeds on)
+
+
+RECORDED = [f.name for f in fields(Comparison) if f.metadata.get("recorded", True)]
+COLUMNS = {f.name: f.metadata["column"] for f in fields(Comparison) if "column" in f.metadata}
 
 
 def compare(
@@ -97,26 +104,6 @@ def _normal_effect(level: float, power: float = 0.8) -> float:
     return float(ndtri(0.5 + level / 2) + ndtri(power))
 
 
-def cluster_means(values: np.ndarray, clusters: Sequence[Hashable]) -> np.ndarray:
-    """(..., items) to (..., clusters): the mean of every cluster, in the order in which they come."""
-    names = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
-    index = np.array([names[name] for name in clusters])
-    member = np.eye(len(names))[index] if len(names) else np.zeros((0, 0))
-    return values @ member / member.sum(axis=0)
-
-
-def clustered(values: np.ndarray, clusters: Sequence[Hashable]) -> tuple[float, float | None, int]:
-    """Mean of the clusters' means, its standard error over clusters (``None`` with one) and their number.
-
-    For items that are drawn in groups: the pairs of a BLiMP paradigm come from one template, so another sample of grammar would
-    bring other paradigms. Treating 13,400 pairs as independent gives intervals several times too narrow. The interval is
-    Student's with one degree of freedom less than there are clusters.
-    """
-    means = cluster_means(np.asarray(values, dtype=np.float64), clusters)
-    n = len(means)
-    return float(means.mean()), float(means.std(ddof=1) / math.sqrt(n)) if n > 1 else None, n
-
-
 def paired_item_variance(differences: np.ndarray, clusters: Sequence[Hashable] | None = None) -> float:
     """Variance of a benchmark's mean difference that comes from the items drawn.
 
@@ -124,7 +111,8 @@ def paired_item_variance(differences: np.ndarray, clusters: Sequence[Hashable] |
     questions themselves contribute; the noise of (seed, item) in those averages is subtracted, at least to zero, because
     the interval over seeds holds it already. With few items the variance is raised so that normal quantiles act as Student's.
 
-    ``clusters`` names what each item was drawn with; the clusters' means are then what was drawn, as in :func:`clustered`. One
+    ``clusters`` names what each item was drawn with; the clusters' means are then what was drawn, as in
+    :func:`repro.evaluate.clusters.clustered`. One
     cluster says nothing about others: infinity.
     """
     if clusters is not None:
@@ -222,7 +210,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return dict(zip(p_values, (float(p) for p in corrected), strict=True))
 
 
-WORDS = {"mirror": ("hurts less", "hurts more")}  # of designs where the treatment is a harm; else better, worse
+WORDS = ("better", "worse"), ("hurts less", "hurts more")  # the latter where the treatment is a harm: heads are masked
 AFTER_CORRECTION = "undecided after correction"
 
 
@@ -234,14 +222,15 @@ def verdict(
     p_corrected: float | None = None,
     reasons: Sequence[str] = (),
     level: float = 0.95,
-    design: str = "train",
+    masked: bool = False,
 ) -> str:
     """The words for one comparison, wherever they are printed: README, page, tables, verdicts by claim.
 
-    "better" or "worse" (:data:`WORDS` of the design) where the interval leaves zero out; "undecided after correction" where it
-    does and a secondary comparison's p-value after Holm, ``p_corrected``, is not below 1 - ``level``; "no difference larger
-    than x" only where the interval holds zero. Without an interval (``low`` or ``high`` is ``None`` or NaN) there is not enough
-    data. ``reasons`` say what a verdict would need and the run does not have (method.md, section 6): a demonstration.
+    "better" or "worse" (:data:`WORDS`; others where heads are ``masked``) where the interval leaves zero out; "undecided after
+    correction" where it does and a secondary comparison's p-value after Holm, ``p_corrected``, is not below 1 - ``level``; "no
+    difference larger than x" only where the interval holds zero. Without an interval (``low`` or ``high`` is ``None`` or NaN)
+    there is not enough data. ``reasons`` say what a verdict would need and the run does not have (method.md, section 6): a
+    demonstration.
     """
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return "not enough data"
@@ -251,11 +240,10 @@ def verdict(
         return f"no difference larger than {max(abs(low), abs(high)):.2g}"
     if p_corrected is not None and p_corrected > 1 - level:
         return AFTER_CORRECTION
-    better, worse = WORDS.get(design, ("better", "worse"))
+    better, worse = WORDS[masked]
     return better if (difference < 0) == lower_is_better else worse
 
 
 def direction(words: str) -> int:
     """1 where the words of :func:`verdict` speak for the treatment, -1 where they speak against it, 0 where for neither."""
-    pairs = [("better", "worse"), *WORDS.values()]
-    return next((sign for pair in pairs for sign, word in zip((1, -1), pair, strict=True) if word == words), 0)
+    return next((sign for pair in WORDS for sign, word in zip((1, -1), pair, strict=True) if word == words), 0)

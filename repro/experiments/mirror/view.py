@@ -3,41 +3,41 @@
 from __future__ import annotations
 
 from statistics import mean
-from typing import Any
 
-from repro.report.outcomes import evaluated
+from repro.outcomes import measure
+from repro.outcomes.compare import evaluated
+from repro.outcomes.outcome import Outcome, Seed
+from repro.report.sections import NOTHING_CONCLUDED, Section
 from repro.report.table import Cell, Number, Table
 
-COVERS = (
-    "A seed is a draw of the control heads; the unmasked model and the retrieval heads are one evaluation each, shared by all "
-    "draws. Intervals cover which control heads were drawn and which items were asked; where neither arm draws, the items "
-    "alone. They do not cover other proxies or another detection."
+NOTHING_TRAINED = (
+    "The model itself is evaluated, with the heads of each arm masked to equal attention over all visible positions; "
+    "nothing is trained."
 )
 
 
-def tables(summary: dict[str, Any]) -> list[Table]:
-    """The masked heads of every arm and draw, if this is such a run."""
-    return [masked(summary)] if summary["kind"] == "mirror" else []
-
-
-def notes(summary: dict[str, Any]) -> list[str]:
-    """What the intervals of such a run cover, and which draws they leave out."""
-    return [COVERS, *left_out(summary)] if summary["kind"] == "mirror" else []
-
-
-def left_out(summary: dict[str, Any]) -> list[str]:
-    """Draws that do not hurt ordinary text as much as they should: listed with their heads, and in no mean or difference."""
-    arms = [
-        (arm, row["missed"], len(row["seeds"]) + len(row["missed"])) for arm, row in summary["arms"].items() if "missed" in row
-    ]
+def sections(summary: Outcome) -> list[Section]:
+    """Which heads are masked, and how much that hurts ordinary text."""
     return [
-        f"Left out: {len(missed)} of {drawn} draws of {arm} (seed {', '.join(missed)}), whose damage to ordinary text is not "
-        "within the tolerance of that of the retrieval heads."
-        for arm, missed, drawn in arms
+        Section("arms", "What is compared", [_arms(summary), NOTHING_TRAINED]),
+        Section("masked", "Heads masked", [masked(summary)]),
     ]
 
 
-def masked(summary: dict[str, Any]) -> Table:
+def sentence(summary: Outcome) -> str:
+    """What stands where a run without a primary contrast would have its verdict."""
+    return NOTHING_CONCLUDED
+
+
+def _arms(summary: Outcome) -> Table:
+    rows: list[list[Cell]] = [
+        [name, arm["heads"].get("detector", summary["settings"]["heads"]["detector"]), len(evaluated(arm))]
+        for name, arm in summary["arms"].items()
+    ]
+    return Table("arms", "Arms", ["arm", "heads masked", "evaluations"], rows)
+
+
+def masked(summary: Outcome) -> Table:
     """One row an arm and draw: its heads, and the rise in loss on held-out text over the arm that masks nothing."""
     found = {name: evaluated(arm) | arm.get("missed", {}) for name, arm in summary["arms"].items()}
     base = next((heldout(row) for by_seed in found.values() for row in by_seed.values() if "masked" not in row), None)
@@ -60,9 +60,9 @@ def masked(summary: dict[str, Any]) -> Table:
     return Table("masked", "Masked heads and what they do to ordinary text", columns, rows, [text])
 
 
-def heldout(row: dict[str, Any]) -> float | None:
+def heldout(row: Seed) -> float | None:
     """Bits per byte of held-out text, mean over domains."""
-    found = [cell["value"] for name, cell in row.get("metrics", {}).items() if name.startswith("heldout_bits_per_byte/")]
+    found = [cell["value"] for name, cell in row.get("metrics", {}).items() if measure.of(name).group == measure.HELD_OUT]
     return mean(found) if found else None
 
 

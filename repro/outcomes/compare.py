@@ -1,0 +1,227 @@
+"""Comparisons of arms: one difference, one interval, wherever it is shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+
+from repro.config import Contrast, require
+from repro.outcomes import measure
+from repro.outcomes.outcome import Arm, Difference, Gap, Outcome, Seed
+from repro.store import finite
+
+Variances = Mapping[tuple[str, str], Mapping[str, float]]  # (treatment, control) -> metric -> variance from the items
+
+
+def primary(summary: Outcome) -> Difference | None:
+    """The primary contrast on the endpoint; ``None`` where none was named or it was not measured in both arms."""
+    rows = summary.get("comparisons", [])
+    return next((row for row in rows if row["primary"] and row["metric"] == summary["endpoint"]), None)
+
+
+def metrics(arm: Arm) -> list[str]:
+    """Metrics that every seed of an arm has, in their order."""
+    seeds = [seed.get("metrics", {}) for seed in arm["seeds"].values()]
+    return [m for m in seeds[0] if all(m in s for s in seeds)] if seeds else []
+
+
+def evaluated(arm: Arm) -> dict[str, Seed]:
+    """{seed: row}, each evaluation once: where an arm draws nothing from its seeds they share one (``exp.kind: mirror``)."""
+    first: dict[str, str] = {}
+    for seed, row in arm["seeds"].items():
+        first.setdefault(_evaluation(row, seed), seed)
+    return {seed: arm["seeds"][seed] for seed in first.values()}
+
+
+def _evaluation(row: Seed, otherwise: str) -> str:
+    return row.get("artifacts", {}).get("evaluate", {}).get("fingerprint", otherwise)
+
+
+def _compared(treatment: Arm, control: Arm, seeds: set[int]) -> int:
+    """How many of the shared seeds compare other evaluations: one, where neither arm draws anything."""
+    pairs = [[_evaluation(arm["seeds"][str(seed)], str(seed)) for arm in (treatment, control)] for seed in seeds]
+    return len({tuple(pair) for pair in pairs})
+
+
+def seed_values(arm: Arm, metric: str) -> dict[int, float]:
+    """{seed: value} of a metric."""
+    found = {int(s): row["metrics"][metric]["value"] for s, row in arm["seeds"].items() if metric in row.get("metrics", {})}
+    return dict(sorted(found.items()))
+
+
+def covers_chance(arm: Arm, metric: str) -> bool:
+    """Whether an arm's accuracy is not shown to be above chance: the 95 % interval of its mean (:func:`interval`) reaches down
+    to that level. Accuracies without a chance level (generated answers) have one of zero.
+    """
+    cells = [row["metrics"][metric] for row in evaluated(arm).values()]
+    chance = cells[0].get("chance", 0.0 if measure.of(metric).accuracy else None)
+    if chance is None:
+        return False
+    found = interval(arm, metric)
+    return found is None or found[1] <= chance
+
+
+def interval(arm: Arm, metric: str) -> tuple[float, float, float] | None:
+    """Mean of a metric over an arm's models and its 95 % limits; ``None`` where nothing says how far it may be off.
+
+    It takes in the items (mean of the models' own standard errors, which share the items; of BLiMP the paradigms) and the
+    spread over seeds, as those of differences do.
+    """
+    from repro.outcomes.statistics import few, half_width
+
+    cells = [row["metrics"][metric] for row in evaluated(arm).values()]
+    values = [cell["value"] for cell in cells]
+    centre, clusters = mean(values), min(cell.get("clusters", 0) for cell in cells)
+    share = 0 <= centre <= 1 and not measure.of(metric).bits
+    errors = [cell.get("stderr") or (_of_share(centre, cell.get("n")) if share else None) for cell in cells]
+    if clusters == 1 or None in errors:
+        return None
+    variance = mean(errors) ** 2 * (few(clusters) if clusters else 1.0)
+    half = half_width(stdev(values) if len(values) > 1 else 0.0, max(len(values), 2), variance)
+    return centre, centre - half, centre + half
+
+
+def _of_share(value: float, n: int | None) -> float:
+    """Standard error of a share of ``n`` items; where every item is right, or wrong, it has none of its own."""
+    return math.sqrt(value * (1 - value) / max(n or 1, 1))
+
+
+def add_average(summary: Outcome) -> None:
+    """``accuracy_average``: mean over the tasks whose headline accuracy is above chance in every arm.
+
+    The same tasks for every arm; added to each seed's metrics where at least two tasks qualify.
+    """
+    arms = list(summary["arms"].values())
+    shared = [m for m in metrics(arms[0]) if all(m in metrics(arm) for arm in arms)] if arms else []
+    headline: dict[str, str] = {}
+    for wanted in measure.ACCURACIES:
+        for metric in shared:
+            if (one := measure.of(metric)).name.split(",")[0] == wanted:
+                headline.setdefault(one.task, metric)
+    counted = [m for m in headline.values() if not any(m in arm["at_chance"] for arm in arms)]
+    summary["averaged"] = counted
+    if len(counted) < 2:
+        return
+    for arm in arms:
+        for seed in arm["seeds"].values():
+            for cells in (seed["metrics"], *seed.get("checkpoints", {}).values()):
+                if all(m in cells for m in counted):
+                    cells["accuracy_average"] = {"value": mean(cells[m]["value"] for m in counted)}
+
+
+def compare_arms(summary: Outcome, contrast: Contrast, variances: Mapping[str, float]) -> list[Difference]:
+    """One row a metric: treatment minus control, paired by seed, the items' share of the error taken in.
+
+    ``low``, ``high``, ``p`` and ``detectable`` are ``None`` with one seed. Perplexities are left out: bits per byte say the
+    same, and a mean of exponentials over small models is noise.
+    """
+    from repro.outcomes.statistics import RECORDED, compare
+
+    tasks = summary.get("averaged", [])
+    if tasks and all(metric in variances for metric in tasks):
+        variances = {**variances, "accuracy_average": sum(variances[m] for m in tasks) / len(tasks) ** 2}
+    treatment, control = summary["arms"][contrast.treatment], summary["arms"][contrast.control]
+    one_kind_of_device(contrast, treatment, control)
+    rows = []
+    for metric in metrics(treatment):
+        ours, theirs = seed_values(treatment, metric), seed_values(control, metric)
+        if not set(ours) & set(theirs) or measure.of(metric).perplexity:
+            continue
+        found = compare(ours, theirs, variances.get(metric, 0.0))
+        row = {
+            "treatment": contrast.treatment,
+            "control": contrast.control,
+            "primary": contrast.primary,
+            "metric": metric,
+            "lower_is_better": measure.of(metric).lower_is_better,
+            "exploratory": measure.of(metric).part,
+            "at_chance": metric in treatment["at_chance"] and metric in control["at_chance"],
+            "seeds": _compared(treatment, control, set(ours) & set(theirs)),
+            "item_variance": finite(variances.get(metric, 0.0)) if metric in variances else None,
+            **{key: value if isinstance(value := getattr(found, key), str) else finite(value) for key in RECORDED},
+            "p_holm": None,
+        }
+        rows.append(row)
+    return rows
+
+
+def between(summary: Outcome, treatment: str, control: str, metrics: Sequence[str]) -> Gap | None:
+    """Difference of two arms of a finished run on ``metrics`` (their mean): the one interval that every table and figure shows.
+
+    ``difference``, ``low``, ``high``, ``detectable``, ``seeds`` and whether the run has ``compared`` them. Of one metric those
+    of the run's own comparison, turned where it has the arms the other way round; of several computed from their values and the
+    items' variances on record. Of two arms that the run does not compare those are not on record, and over seeds alone an
+    interval would be too narrow: ``low`` is ``None``. ``None`` where no seed has both.
+    """
+    from repro.outcomes.statistics import compare
+
+    sign, rows = _rows_between(summary, treatment, control)
+    if len(metrics) == 1 and (row := rows.get(metrics[0])) is not None:
+        ends = (row["low"], row["high"]) if sign > 0 or row["low"] is None else (-row["high"], -row["low"])
+        kept = {"detectable": row["detectable"], "seeds": row["seeds"], "compared": True}
+        return {"difference": sign * row["difference"], "low": ends[0], "high": ends[1], **kept}
+    sides = [[seed_values(summary["arms"][arm], metric) for metric in metrics] for arm in (treatment, control)]
+    shared = set.intersection(*(set(values) for side in sides for values in side))
+    if not shared:
+        return None
+    ours, theirs = ({seed: mean(values[seed] for values in side) for seed in sorted(shared)} for side in sides)
+    known = all(metric in rows for metric in metrics)
+    variance = sum(rows[m]["item_variance"] or 0.0 for m in metrics) / len(metrics) ** 2 if known else 0.0
+    found = compare(ours, theirs, variance)
+    ends = {key: finite(getattr(found, key)) if known else None for key in ("low", "high", "detectable")}
+    return {"difference": found.difference, **ends, "seeds": found.seeds, "compared": known}
+
+
+def _rows_between(summary: Outcome, treatment: str, control: str) -> tuple[int, dict[str, Difference]]:
+    """{metric: comparison} of two arms, and -1 where the run compares them the other way round."""
+    for sign, sides in ((1, (treatment, control)), (-1, (control, treatment))):
+        rows = {r["metric"]: r for r in summary["comparisons"] if (r["treatment"], r["control"]) == sides}
+        if rows:
+            return sign, rows
+    return 1, {}
+
+
+def no_interval(found: Gap) -> str:
+    """Why a difference (:func:`between`) has none."""
+    if not found["compared"]:
+        return "no interval (the run does not compare these arms)"
+    return f"no interval ({found['seeds']} seed{'s' * (found['seeds'] > 1)}, no spread)"
+
+
+def one_kind_of_device(contrast: Contrast, treatment: Arm, control: Arm) -> None:
+    """Refuse to pair models that were trained or evaluated on different kinds of device: the difference would be in it."""
+    for seed, row in treatment["seeds"].items():
+        other = control["seeds"].get(seed, {}).get("artifacts", {})
+        for stage in ("pretrain", "evaluate"):
+            sides = [side[stage] for side in (row.get("artifacts", {}), other) if stage in side]
+            kinds = [side["device"].partition(":")[0] for side in sides]
+            require(
+                len(set(kinds)) < 2,
+                f"{contrast.treatment} and {contrast.control}, seed {seed}: {stage} ran on {' and '.join(kinds)}; paired arms "
+                "need one kind of device: delete one of the two artifacts and run again with device=NAME",
+            )
+
+
+def holm(rows: list[Difference], endpoint: str) -> None:
+    """Holm's correction over everything secondary that is shown: the primary contrast's other metrics, and the other contrasts
+    on the endpoint. Metrics at chance and parts of a benchmark take no part. In place.
+    """
+    from repro.outcomes import statistics
+
+    shown = [r for r in rows if r["primary"] != (r["metric"] == endpoint) and not r["at_chance"] and not r.get("exploratory")]
+    family = {f"{r['treatment']}/{r['control']}/{r['metric']}": r for r in shown}
+    corrected = statistics.holm({name: row["p"] for name, row in family.items() if row["p"] is not None})
+    for name, p in corrected.items():
+        family[name]["p_holm"] = p
+
+
+def masked(summary: Outcome) -> bool:
+    """Whether the model itself was evaluated, heads masked, and nothing trained: its seeds are draws of the control heads."""
+    return has_stage(summary, "evaluate") and not has_stage(summary, "pretrain")
+
+
+def has_stage(summary: Outcome, stage: str) -> bool:
+    """Whether any model of the run has an artifact of the stage."""
+    arms = summary["arms"].values()
+    return any(stage in seed.get("artifacts", {}) for arm in arms for seed in arm["seeds"].values())

@@ -1,0 +1,217 @@
+"""What a run found, typed: the fields of ``summary.json``, in memory as on disk, so that there is one form and no conversion.
+
+``Outcome`` is the whole. What several kinds of run share has fields of its own; what one stage alone writes and one view alone
+reads (the head scores, a profile, an agreement) stays as that stage's JSON. Its version is ``repro.outcomes.summary.SCHEMA``;
+``tests/unit/test_outcome.py`` holds every committed summary against these types.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict  # that of the standard library cannot be validated before Python 3.12
+
+Json = dict[str, Any]  # what a stage wrote, as it wrote it
+
+
+class Metric(TypedDict):
+    """One metric of one model. ``repro.outcomes.measure`` says what the metric is."""
+
+    value: float
+    stderr: NotRequired[float | None]  # over the items of this model, or their clusters
+    n: NotRequired[int]  # items
+    chance: NotRequired[float | None]  # accuracy of guessing; without one an accuracy's is zero
+    guess: NotRequired[float | None]  # what guessing gives of a probability
+    clusters: NotRequired[int]  # that items were drawn in (paradigms of BLiMP)
+    ties: NotRequired[int]  # pairs of equal likelihood
+
+
+class Artifact(TypedDict):
+    """Provenance of a stage: identity, inputs, device, time and facts."""
+
+    stage: str
+    label: str
+    folder: str
+    fingerprint: str
+    inputs: dict[str, str]  # name -> fingerprint
+    device: str
+    seconds_last_attempt: float
+    facts: Json
+    commit: str | None
+    dirty: bool | None
+    tag: NotRequired[str | None]
+    outside: NotRequired[list[str]]  # sha256 of files outside the repository
+
+
+class Group(TypedDict):
+    """A source group of a domain, in documents and bytes."""
+
+    group: str
+    documents: int
+    selected: int
+    bytes: int
+    selected_bytes: int
+
+
+class MakeUp(TypedDict):
+    """What a selection took of one domain; each document once."""
+
+    documents: int
+    selected: int
+    bytes: int
+    selected_bytes: int
+    groups: int
+    selected_groups: int
+    by_group: list[Group]
+
+
+class Masked(TypedDict):
+    """The heads masked in one evaluation or scoring, as (layer, head)."""
+
+    detector: NotRequired[str]
+    selected: list[list[int]]
+    control: NotRequired[Json | None]  # how control heads were matched
+
+
+class Seed(TypedDict):
+    """One model of an arm: what it read, how it learned, what it can do. Which parts there are depends on its stages."""
+
+    artifacts: dict[str, Artifact]
+    metrics: NotRequired[dict[str, Metric]]
+    checkpoints: NotRequired[dict[str, dict[str, Metric]]]  # tokens -> metrics
+    loss: NotRequired[list[list[float]]]  # [tokens, training loss]
+    evaluation: NotRequired[Json]  # missing, notes, shots, config, cut
+    selection: NotRequired[Json]  # selection.json
+    make_up: NotRequired[dict[str, MakeUp]]
+    masked: NotRequired[Masked]
+    profile: NotRequired[Json]
+    found: NotRequired[Json]
+    judged: NotRequired[Json]
+
+
+class Arm(TypedDict):
+    """What is selected, mixed or masked, and its models by seed; ``missed`` are draws that are no control."""
+
+    select: Json
+    mixture: Json
+    strata: NotRequired[Json]
+    share: float
+    equal_passes: bool
+    heads: Json
+    seeds: dict[str, Seed]
+    missed: NotRequired[dict[str, Seed]]
+    at_chance: list[str]
+
+
+class Difference(TypedDict):
+    """A contrast on one metric: treatment minus control, its 95 % interval, its test and the words for it.
+
+    ``low``, ``high``, ``p`` and ``detectable`` are ``None`` where nothing says how far the difference may be off.
+    """
+
+    treatment: str
+    control: str
+    primary: bool
+    metric: str
+    lower_is_better: bool
+    exploratory: NotRequired[bool]  # a part of a benchmark: an interval, no test and no word
+    at_chance: bool
+    seeds: int  # that compare other evaluations
+    item_variance: float | None
+    difference: float
+    low: float | None
+    high: float | None
+    p: float | None
+    detectable: float | None
+    test: str
+    p_holm: float | None
+    verdict: str
+
+
+class Gap(TypedDict):
+    """A difference of two arms as every table shows it, and whether the run itself ``compared`` them."""
+
+    difference: float
+    low: float | None
+    high: float | None
+    detectable: float | None
+    seeds: int
+    compared: bool
+
+
+class Verdict(TypedDict):
+    """What may be concluded of the primary contrast, and the ``reasons`` why nothing may."""
+
+    demonstration: bool
+    reasons: list[str]
+    words: str
+    sentence: str
+
+
+class Noise(TypedDict):
+    """Standard deviations of the difference of two models that differ in the draw alone, with upper 80 % limits."""
+
+    seeds: int
+    paired: float
+    paired_limit: float
+    unpaired: float
+    unpaired_limit: float
+    detectable: dict[str, float]  # pairs -> effect seen with 80 % power
+
+
+class Conclusion(TypedDict):
+    """The outcome of the primary contrast and what was stated for it beforehand."""
+
+    outcome: str
+    text: str
+
+
+class Registration(TypedDict):
+    """What was stated before the run (``repro.registration.stated``), what the run had, and what follows."""
+
+    registered: Json
+    run: Json
+    deviations: list[str]
+    power: Json | None
+    conclusion: NotRequired[Conclusion | None]
+
+
+class Failed(TypedDict):
+    """A model that is not there because a stage of its own failed."""
+
+    arm: str
+    seed: int
+    stage: str
+    reason: str
+
+
+class Outcome(TypedDict):
+    """Everything that a run found."""
+
+    schema: NotRequired[int]
+    checksum: NotRequired[str]
+    experiment: str
+    kind: str
+    question: str
+    scale: str
+    endpoint: str
+    settings: Json
+    settings_digest: str
+    provenance: Json
+    code: NotRequired[Json]
+    artifacts: dict[str, Artifact]
+    arms: dict[str, Arm]
+    failed: NotRequired[list[Failed]]
+    corpus: NotRequired[Json]
+    heads: NotRequired[Json]
+    scores: NotRequired[dict[str, Json]]
+    items: NotRequired[Json]
+    baselines: NotRequired[Json]
+    averaged: list[str]  # metrics of the average accuracy
+    comparisons: list[Difference]
+    verdict: Verdict
+    noise: NotRequired[dict[str, Noise]]
+    registration: NotRequired[Registration]
+    pairs: NotRequired[Json]  # of analyse
+    agreement: NotRequired[Json]  # of agree
+    evolution: NotRequired[Json]  # of evolve

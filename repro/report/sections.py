@@ -1,0 +1,110 @@
+"""What a run shows, in order: the sections that every run has and between them those of its kind. Page, tables, figures and
+W&B all come from here, so that nothing which is drawn can be left off the page.
+
+A kind's ``experiments/<kind>/view.py`` has ``sections(summary)`` and ``sentence(summary)``, which stands where a comparison has
+its verdict; it may have ``lines(summary)`` for the terminal and ``leave(run_dir, store, stages)`` for files beside the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from repro import kinds
+from repro.outcomes.outcome import Outcome
+from repro.report import benchmarks, curve, cuts, failed, figures, noise, registered, run_tables
+from repro.report.plots import Plot
+from repro.report.table import Table
+
+NOTHING_CONCLUDED = "No primary contrast was named, so nothing is concluded."
+NO_INTERVAL = "One seed gives no interval, and a table without intervals is not shown. The values are in tables/seeds.csv."
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A long table that the page shows when it is asked to."""
+
+    table: Table
+
+
+Block = Table | Folded | Plot | str
+
+
+@dataclass
+class Section:
+    """A part of the page; what a run has no data for is ``None`` and left out."""
+
+    name: str
+    title: str
+    blocks: Sequence[Block | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.blocks = [block for block in self.blocks if block is not None]
+
+
+def sections(summary: Outcome) -> list[Section]:
+    """Every section of a run that is not empty; those of its kind (``experiments/<kind>/view.py``) follow the outcome."""
+    own = kinds.load(summary["kind"], "view").sections(summary)
+    compared, *rest = own if own and own[0].name == "arms" else [arms(summary), *own]
+    made = [compared, *_opening(summary), *rest, *_closing(summary)]
+    return [section for section in made if section.blocks]
+
+
+def tables(summary: Outcome) -> list[Table]:
+    """Every table of a run, the outcome first."""
+    return [b.table if isinstance(b, Folded) else b for b in _blocks(summary) if isinstance(b, (Table, Folded))]
+
+
+def plots(summary: Outcome) -> list[Plot]:
+    """Every plot of a run, the outcome first."""
+    return [block for block in _blocks(summary) if isinstance(block, Plot)]
+
+
+def _blocks(summary: Outcome) -> Iterator[Block]:
+    for section in sections(summary):
+        yield from section.blocks  # type: ignore[misc]
+
+
+def folded(table: Table | None) -> Folded | None:
+    """A table that may be absent, folded."""
+    return None if table is None else Folded(table)
+
+
+def arms(summary: Outcome, said: str | None = None) -> Section:
+    """What is compared: what every arm selects, and a sentence of the kind."""
+    return Section("arms", "What is compared", [run_tables.arms(summary), said])
+
+
+def _opening(summary: Outcome) -> list[Section]:
+    outcome, accuracies = run_tables.outcome(summary), benchmarks.figures(summary)
+    compared = [
+        failed.table(summary),
+        figures.contrasts(summary),
+        NO_INTERVAL if outcome is None and summary["comparisons"] else None,
+        noise.table(summary),
+        run_tables.contrasts(summary),
+        outcome,
+        run_tables.missing(summary),
+        cuts.prompts(summary),
+        *benchmarks.tables(summary),
+        *accuracies,
+        figures.benchmarks(summary),
+        curve.by_share(summary),
+        folded(run_tables.per_seed(summary)),
+    ]
+    return [
+        Section("outcome", "Outcome", compared),
+        Section("registered", "Stated before the run", [registered.table(summary)]),
+    ]
+
+
+def _closing(summary: Outcome) -> list[Section]:
+    return [
+        Section("training", "Training", [figures.learning(summary), curve.performance(summary)]),
+        Section("heads", "Heads", [figures.heads(summary), run_tables.effect(summary), folded(run_tables.heads(summary))]),
+        Section("scores", "Scores", [figures.scores(summary), cuts.documents(summary), run_tables.correlations(summary)]),
+        Section("selection", "What was selected", [run_tables.selection(summary), figures.sources(summary),
+                                                   folded(run_tables.sources(summary))]),
+        Section("corpus", "Corpus", [run_tables.corpus(summary)]),
+        Section("cost", "Cost and time", [figures.cost(summary), folded(run_tables.cost(summary))]),
+    ]  # fmt: skip

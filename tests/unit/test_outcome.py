@@ -1,0 +1,50 @@
+"""The types of what a run found are true: of every committed summary and of FABRICATED runs of every kind."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from test_page import COMMITTED, made
+
+from repro.config import KINDS
+from repro.outcomes import measure, outcome, summary
+
+RESULTS = Path(__file__).resolve().parents[2] / "results"
+
+
+@pytest.fixture(scope="module")
+def adapter():
+    """Strict: a field that the types do not know, or of another type, is an error."""
+    for record in vars(outcome).values():
+        if isinstance(record, type) and hasattr(record, "__required_keys__"):
+            record.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+    return TypeAdapter(outcome.Outcome)
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_a_committed_summary_has_the_fields_that_the_types_name(name, adapter):
+    adapter.validate_python(summary.read(RESULTS / name))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_of_every_kind_has_the_fields_that_the_types_name(kind, tmp_path, adapter):
+    adapter.validate_python(summary.write(tmp_path / "summary.json", made(kind, tmp_path / "work")))
+
+
+def test_a_field_of_another_name_or_type_is_an_error(adapter):
+    found = summary.read(RESULTS / COMMITTED[0])
+    for change in ({"arms": 3}, {"news": 1}, {"comparisons": [{"treatment": "a"}]}):
+        with pytest.raises(ValidationError):
+            adapter.validate_python({**found, **change})
+
+
+@pytest.mark.parametrize(
+    ("metric", "is_"),
+    [("bits_per_byte", {"lower_is_better", "bits"}), ("text_bits_per_byte/wikitext", {"lower_is_better", "bits"}),
+     ("gold_probability/blimp", set()), ("blimp/acc", {"accuracy"}), ("blimp_acc/binding", {"part"}), ("accuracy_average", set()),
+     ("wikitext/word_perplexity,none", {"lower_is_better", "perplexity"}), ("gsm8k/exact_match,strict-match", {"accuracy"})],
+)  # fmt: skip
+def test_what_a_metric_is_stands_in_its_measure(metric, is_):
+    one = measure.of(metric)
+    assert {name for name in ("lower_is_better", "bits", "accuracy", "part", "perplexity") if getattr(one, name)} == is_
+    assert measure.of("text_bits_per_byte/wikitext").task == "wikitext" and measure.of("a/b/acc,none").task == "a/b"

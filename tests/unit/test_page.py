@@ -1,0 +1,101 @@
+"""The page of every kind of run shows every table and every figure of its summary."""
+
+import re
+from pathlib import Path
+
+import fabricated
+import pytest
+from markupsafe import escape
+from test_report_agreement import PAIRS, arm, series
+
+from repro import kinds
+from repro.config import KINDS
+from repro.outcomes import summary
+from repro.outcomes.collect import collect
+from repro.report import build, sections
+from repro.report.table import Table
+
+RESULTS = Path(__file__).resolve().parents[2] / "results"
+COMMITTED = sorted(path.parent.name for path in RESULTS.glob("*/summary.json"))
+
+
+@pytest.fixture(autouse=True)
+def quick_stills(monkeypatch):
+    """Nothing here looks at the pictures, which take the longest."""
+
+    def write(plot, folder):
+        folder.mkdir(exist_ok=True)
+        (folder / f"{plot.name}.svg").write_text("<svg/>")
+
+    monkeypatch.setattr("repro.report.plots.write", write)
+
+
+def estimate(value):
+    return {"auroc": value, "low": value - 0.1, "high": value + 0.1, "wanted": 3, "others": 9, "sources": 4, "median": value,
+            "median_of_others": 0.1}  # fmt: skip
+
+
+def made(kind, work):
+    """A FABRICATED summary of a run of ``kind``."""
+    if kind == "mirror":
+        settings, store, stages = fabricated.masked_run(work)
+    else:
+        settings, store, stages = fabricated.run(work, kind="score" if kind == "score" else "train", seeds=(0, 1, 2))
+    settings.exp.kind = kind
+    found = collect(settings, store, stages)
+    if kind not in ("train", "mirror"):
+        settings.exp.contrasts = []
+        for row in found["arms"].values():
+            row["seeds"] = {seed: {k: v for k, v in one.items() if k not in ("metrics", "checkpoints", "loss")}
+                            for seed, one in row["seeds"].items()}  # fmt: skip
+    if kind == "agree":
+        found |= {"agreement": {"a | ref": PAIRS["a | ref"]}, "arms": {"ref": arm([[0, 1]]), "a": arm([[0, 1]])}}
+        for row in found["arms"].values():
+            row |= {"mixture": {"kind": "alone"}, "share": 0.3, "equal_passes": False, "heads": {}}
+            row["select"] |= {"params": {}}
+            row["seeds"]["0"]["artifacts"]["heads"] |= found["artifacts"]["heads"] | row["seeds"]["0"]["artifacts"]["heads"]
+    if kind == "evolve":
+        found |= {"evolution": {"retrieval": series(0.6)}}
+    if kind == "planted":
+        kinds = dict.fromkeys(("facts", "facts_over_shuffled", "list", "repeated"), {"before": estimate(0.8), "after": None})
+        kinds["repeated"] = {"before": estimate(0.9), "after": estimate(0.5)}
+        for row in found["arms"].values():
+            row["seeds"]["0"]["found"] = {"all": kinds, "domains": {"code": kinds}}
+    if kind == "analyse":
+        found["pairs"] = {"attention_influence | random": fabricated.pair()}
+        for row in found["arms"].values():
+            row["seeds"]["0"] |= {"profile": fabricated.profile(), "judged": fabricated.judged(3, 9)}
+    return build.judged(found, settings.exp.contrasts)
+
+
+def missing_from_page(folder, found):
+    """Names of the tables and figures that ``report.html`` does not show; each folder is drawn once."""
+    sealed = summary.write(folder / "summary.json", found)
+    build.draw(folder, sealed)
+    page = (folder / "report.html").read_text()
+    ids = re.findall(r'<section id="([^"]+)">', page)
+    assert len(ids) == len(set(ids)) and set(re.findall(r'<a href="#([^"]+)">', page)) == set(ids)
+    shown = re.findall(r"<caption>([^<]*)</caption>", page)
+    tables, plots = sections.tables(sealed), sections.plots(sealed)
+    assert tables and {p.stem for p in (folder / "tables").iterdir()} == {t.name for t in tables}
+    lost = [t.name for t in tables if shown.count(str(escape(t.title))) != 1]
+    return lost + [p.name for p in plots if page.count(f'id="figure-{p.name}"') != 1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_table_and_figure_of_a_kind_stands_on_its_page(kind, tmp_path):
+    assert missing_from_page(tmp_path, made(kind, tmp_path / "work")) == []
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_every_table_and_figure_of_a_committed_result_stands_on_its_page(name, tmp_path):
+    assert missing_from_page(tmp_path, summary.read(RESULTS / name)) == []
+
+
+def test_what_a_kind_adds_to_its_sections_is_on_the_page_and_in_the_folder_without_another_word(tmp_path, monkeypatch):
+    found = made("train", tmp_path / "work")
+    view = kinds.load("train", "view")
+    known, table = view.sections, Table("new", "A new table", ["a"], [["b"]])
+    monkeypatch.setattr(view, "sections", lambda s: [*known(s), sections.Section("new", "New", [table, None])])
+    assert missing_from_page(tmp_path, found) == []
+    assert (tmp_path / "tables" / "new.md").is_file() and '<a href="#new">New</a>' in (tmp_path / "report.html").read_text()
