@@ -126,7 +126,7 @@ def test_a_packed_run_is_done_on_another_machine_and_selects_anew_without_scorin
     for summary in summaries:
         del summary["provenance"], summary["checksum"]
     assert summaries[0] == summaries[1]
-    anew = run("exp=score_corpus", "scale=smoke", f"work={tmp_path}", "budget.share=0.5")
+    anew = run("exp=score_corpus", "scale=smoke", f"work={tmp_path}", "budget.share=0.5", "score.max_tokens=256")
     assert anew.returncode == 0 and set(stages_run(anew.stdout)) == {"items", "corpus", "selection"}, anew.stderr[-3000:]
 
 

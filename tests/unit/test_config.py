@@ -165,6 +165,7 @@ def test_every_shipped_yaml_composes(path, tmp_path):
             "corpus/git": ["corpus.git=[{repositories: {a/b: " + "1" * 40 + "}, domain: d}]"],
             "items/folder": ["items.folder=x"],
             "proxy/folder": ["proxy.path=x"],
+            "proxy/gguf": ["proxy.path=x.gguf"],
             "proxy/hub": ["proxy.repo=owner/name"],
         }
         extra = needs.get(f"{group}/{option}", [])

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from test_page import COMMITTED, made
 
-from repro.config import KINDS
+from repro import kinds
 from repro.outcomes import measure, outcome, summary
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
@@ -26,7 +26,7 @@ def test_a_committed_summary_has_the_fields_that_the_types_name(name, adapter):
     adapter.validate_python(summary.read(RESULTS / name))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", kinds.NAMES)
 def test_a_run_of_every_kind_has_the_fields_that_the_types_name(kind, tmp_path, adapter):
     adapter.validate_python(summary.write(tmp_path / "summary.json", made(kind, tmp_path / "work")))
 

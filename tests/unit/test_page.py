@@ -9,7 +9,6 @@ from markupsafe import escape
 from test_report_agreement import PAIRS, arm, series
 
 from repro import kinds
-from repro.config import KINDS
 from repro.outcomes import summary
 from repro.outcomes.collect import collect
 from repro.report import build, sections
@@ -82,7 +81,7 @@ def missing_from_page(folder, found):
     return lost + [p.name for p in plots if page.count(f'id="figure-{p.name}"') != 1]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", kinds.NAMES)
 def test_every_table_and_figure_of_a_kind_stands_on_its_page(kind, tmp_path):
     assert missing_from_page(tmp_path, made(kind, tmp_path / "work")) == []
 
