@@ -177,7 +177,8 @@ def main() -> None:
         "model": asdict(settings.model),
         "train": asdict(settings.train),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "provenance": made,
+        # without the folders of this machine: the corpus is named by its content above
+        "provenance": made | {"command": ["speedrun.py", given.rung, *given.settings, "--seed", str(given.seed)]},
     }
     path = given.record / "speedrun.json"
     rows = [*(read_json(path) if path.is_file() else []), row]

@@ -1,6 +1,7 @@
 """Committed results come from a clean checkout of one tagged commit, and their commands run from a clone."""
 
 import json
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -152,3 +153,11 @@ def test_inputs_from_outside_must_be_named_by_checksum():
     assert unnamed(named, settings) == []
     assert checksums({"source": {"files": [("", "b"), ("", "a")]}}) == ["a", "b"]
     assert checksums({"files": {"x": "a"}}) == ["a"] and checksums({"kind": "built"}) == []
+
+
+def test_nothing_committed_names_a_folder_of_the_machine_that_made_it():
+    places = re.compile(r"[\"' =](/(?:work|tmp|root|home|Users|opt|mnt)/[\w.-]+)")
+    results = Path(__file__).parents[2] / "results"
+    files = [path for path in results.rglob("*") if path.suffix in (".json", ".md", ".yaml", ".csv")]
+    assert files and places.search('"--corpus", "/work/data"')
+    assert not {f"{path.name}: {found[1]}" for path in files for found in places.finditer(path.read_text())}
