@@ -13,7 +13,10 @@ from repro.report.table import Cell, Table
 def lines(summary: Outcome) -> list[str]:
     """Conclusion and deviations, a sentence each, for the head of the page and the terminal."""
     found = summary.get("registration", {})
-    said = [f"Stated beforehand for this outcome ({c['outcome']}): {c['text']}"] if (c := found.get("conclusion")) else []
+    said = []
+    if drawn := found.get("conclusion"):
+        stated = f"Stated beforehand for this outcome ({drawn['outcome']}): {drawn['text']}"
+        said = [drawn["text"] if drawn["outcome"] == "none" else stated]
     return said + [f"Deviates from what was stated beforehand: {text}." for text in found.get("deviations", [])]
 
 
