@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
+from repro.config import Select
 from repro.cost import READ, Cost, Known
 from repro.selection import selectors
 from repro.store import Context, Stage
@@ -18,6 +19,13 @@ def stages(selector: str, params: dict[str, Any], corpus: Stage) -> dict[str, St
     """Inputs of a stage that calls ``selector``: one for each selector in it that reads text; none for a formula."""
     selectors.identity(selector, params)  # refuses what is wrong with the parameters
     return {selectors.key(name, own): _stage(name, own, corpus) for name, own in selectors.readers(selector, params)}
+
+
+def asking(select: Select, seed: int, corpus: Stage, scores: Stage) -> tuple[int, dict[str, Any], dict[str, Stage]]:
+    """Of a stage that asks a selector about every document: the seed it depends on, its settings and its inputs."""
+    seed = seed if getattr(selectors.load(select.selector), "SEEDED", False) else 0
+    settings = {"selector": select.selector, "params": selectors.identity(select.selector, select.params), "seed": seed}
+    return seed, settings, {"corpus": corpus, "scores": scores} | stages(select.selector, select.params, corpus)
 
 
 def _stage(selector: str, params: dict[str, Any], corpus: Stage) -> Stage:

@@ -9,7 +9,7 @@ from repro import parquet
 from repro.config import Select, Settings, require, typed_params
 from repro.cost import of_rows
 from repro.experiments import Experiment, arms
-from repro.selection import priority, selectors
+from repro.selection import priority
 from repro.store import Context, Stage, write_json
 
 
@@ -46,15 +46,12 @@ def stages(settings: Settings) -> Experiment:
 
 def ranking_stage(select: Select, seed: int, corpus: Stage, scores: Stage) -> Stage:
     """``ranking.parquet``: what a selector says of every training document (doc_id, domain, group, priority)."""
-    given = select.params
-    seed = seed if getattr(selectors.load(select.selector), "SEEDED", False) else 0
-    settings = {"selector": select.selector, "params": selectors.identity(select.selector, given), "seed": seed}
-    inputs = {"corpus": corpus, "scores": scores} | priority.stages(select.selector, given, corpus)
+    seed, settings, inputs = priority.asking(select, seed, corpus, scores)
     return Stage(
         "ranking",
         select.selector,
         settings,
-        lambda ctx: _rank(ctx, select.selector, given, seed),
+        lambda ctx: _rank(ctx, select.selector, select.params, seed),
         inputs,
         light=("corpus",),
         cost=lambda known: of_rows(known.inputs["corpus"]),

@@ -10,7 +10,7 @@ from repro.config import Corpus, Select, Settings, require, typed_params
 from repro.cost import BYTES_PER_TOKEN, STORED_BYTES, WORDS_COUNTED, Cost, Known, Made, of_rows
 from repro.experiments import Experiment, arms
 from repro.experiments.planted.texts import KINDS
-from repro.selection import priority, selectors
+from repro.selection import priority
 from repro.store import Context, Stage, write_json
 
 CHARACTERS_PER_TOKEN = 2.8  # of prose and code, on the low side: planted text has to fit into what is scored
@@ -63,15 +63,12 @@ def planted_stage(corpus_settings: Corpus, given: dict[str, Any], max_tokens: in
 
 def found_stage(select: Select, seed: int, corpus: Stage, scores: Stage) -> Stage:
     """``found.json``: the AUROC of each kind over real text for one selector, in all domains together and in each."""
-    given = select.params
-    seed = seed if getattr(selectors.load(select.selector), "SEEDED", False) else 0
-    settings = {"selector": select.selector, "params": selectors.identity(select.selector, given), "seed": seed}
-    inputs = {"corpus": corpus, "scores": scores} | priority.stages(select.selector, given, corpus)
+    seed, settings, inputs = priority.asking(select, seed, corpus, scores)
     return Stage(
         "found",
         select.selector,
         settings,
-        lambda ctx: _found(ctx, select.selector, given, seed),
+        lambda ctx: _found(ctx, select.selector, select.params, seed),
         inputs,
         cost=lambda known: of_rows(known.inputs["corpus"]),
     )
