@@ -12,6 +12,8 @@ import torch.nn.functional as F
 
 from repro.proxy import rope
 
+TOKENS = {"cpu": 2**12, "cuda": 2**16}  # of a batch
+
 
 @dataclass
 class Text:
@@ -41,7 +43,7 @@ def measure(
     prefix: int,
     context: int,
     texts: list[str],
-    tokens_per_batch: int = 4096,
+    tokens_per_batch: int | None = None,
     progress: Any = None,
 ) -> list[Text]:
     """Bits and bytes of each text under a causal language model.
@@ -55,6 +57,7 @@ def measure(
     work.sort(key=lambda item: -len(item[1]))
     nats = [0.0] * len(texts)
     device, alike = next(model.parameters()).device, rope.alone(model)
+    tokens_per_batch = tokens_per_batch or TOKENS[device.type]
     while work:
         width = len(work[0][1])
         rows = max(1, tokens_per_batch // width)

@@ -14,9 +14,11 @@ from typing import Any
 
 import torch
 
-LOGITS = 2**23  # elements of a batch's logits: 32 MB in float32, in reach of a core's cache
-TOKENS = 4096  # of a batch at most
-RAGGED = 1.25  # the longest of the answers that are read side by side, over the shortest
+from repro.proxy import rope
+
+LOGITS = {"cpu": 2**23, "cuda": 2**28}  # elements of a batch's logits: 32 MB in float32, in reach of a core's cache
+TOKENS = {"cpu": 2**12, "cuda": 2**16}  # of a batch at most
+RAGGED = {"cpu": 1.25, "cuda": 8.0}  # the longest of the answers that are read side by side, over the shortest
 
 Tokens = tuple[int, ...]
 Found = tuple[float, bool]
@@ -34,8 +36,9 @@ def loglikelihoods(model: Any, requests: Sequence[tuple[Sequence[int], Sequence[
         answers[tuple(context)][tuple(answer)] = (0.0, False)
     reader = _Reader(model, progress, answers)
     alone, shared = defaultdict(list), defaultdict(list)
+    whole = rope.alone(model)  # rotations depend on the length of the row: no two answers share their context's keys
     for context, own in answers.items():
-        if len(context) == 1 or len(own) == 1:
+        if len(context) == 1 or len(own) == 1 or whole:
             for answer in own:
                 alone[len(context) + len(answer)].append((context, answer))
         else:
@@ -53,6 +56,7 @@ class _Reader:
     def __init__(self, model: Any, progress: Any, answers: dict[Tokens, dict[Tokens, Found]]) -> None:
         self.model, self.progress, self.answers = model, progress, answers
         self.device = next(model.parameters()).device
+        self.logits, self.tokens, self.ragged = (sizes[self.device.type] for sizes in (LOGITS, TOKENS, RAGGED))
         self.keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.vocabulary = model.get_output_embeddings().weight.shape[0]
 
@@ -60,9 +64,9 @@ class _Reader:
         """Contexts with their answers, all of one length together."""
         width = len(pairs[0][0]) + len(pairs[0][1]) - 1
         while pairs:
-            most = max(1, min(TOKENS // width, len(pairs)))
+            most = max(1, min(self.tokens // width, len(pairs)))
             kept = len(pairs[most - 1][1])  # logits at the end of every row
-            most = max(1, min(most, LOGITS // (self.vocabulary * kept)))
+            most = max(1, min(most, self.logits // (self.vocabulary * kept)))
             batch, pairs = pairs[:most], pairs[most:]
             kept = len(batch[-1][1])
             inputs_BT = torch.tensor([[*context, *answer][:-1] for context, answer in batch], device=self.device)
@@ -75,7 +79,7 @@ class _Reader:
 
     def branched(self, contexts: list[Tokens]) -> None:
         """Contexts of one length, then their answers from the cached keys and values."""
-        most = max(1, min(TOKENS // len(contexts[0]), LOGITS // self.vocabulary))
+        most = max(1, min(self.tokens // len(contexts[0]), self.logits // self.vocabulary))
         for start in range(0, len(contexts), most):
             batch = contexts[start : start + most]
             read = self._logits(torch.tensor(batch, device=self.device), 1, use_cache=True)
@@ -97,9 +101,9 @@ class _Reader:
         import copy
 
         shortest = len(longer[0][1]) - 1
-        most = sum(len(answer) - 1 <= RAGGED * shortest for _, answer, _ in longer)
+        most = sum(len(answer) - 1 <= self.ragged * shortest for _, answer, _ in longer)
         width = len(longer[most - 1][1]) - 1
-        most = max(1, min(most, TOKENS // width, LOGITS // (self.vocabulary * width)))
+        most = max(1, min(most, self.tokens // width, self.logits // (self.vocabulary * width)))
         now, left = longer[:most], longer[most:]
         width = len(now[-1][1]) - 1
         own = copy.deepcopy(cache) if left else cache

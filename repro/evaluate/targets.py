@@ -10,12 +10,15 @@ from __future__ import annotations
 import contextlib
 import reprlib
 from collections.abc import Iterator
-from functools import wraps
+from functools import lru_cache, wraps
 from numbers import Integral
 from typing import Any
 from unittest import mock
 
+import lm_eval.utils
 from lm_eval.api.task import ConfigurableTask
+
+_compile = lm_eval.utils.env.from_string
 
 
 class Refused(ValueError):
@@ -163,6 +166,7 @@ def checked() -> Iterator[None]:
         return inner
 
     with (
+        mock.patch.object(lm_eval.utils.env, "from_string", _template),
         mock.patch.object(ConfigurableTask, "doc_to_choice", choices(ConfigurableTask.doc_to_choice)),
         mock.patch.object(ConfigurableTask, "doc_to_target", read("doc_to_target")),
         mock.patch.object(ConfigurableTask, "doc_to_text", read("doc_to_text")),
@@ -178,6 +182,12 @@ def _read(read: Any, name: str, *given: Any, **named: Any) -> Any:
         if isinstance(error, Refused):
             raise
         raise Refused(f"{name}: what its template writes cannot be read ({error}); a number must not begin with 0") from None
+
+
+@lru_cache(maxsize=4096)
+def _template(text: str) -> Any:
+    """A template, compiled once; lm-eval compiles it for every item, a third of the time of a small model's evaluation."""
+    return _compile(text)
 
 
 def _short(value: Any) -> str:

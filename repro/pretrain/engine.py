@@ -92,19 +92,20 @@ def parameter_groups(network: torch.nn.Module, train: Train) -> list[dict[str, A
     return groups
 
 
+def optimizer_of(network: torch.nn.Module, train: Train, capturable: bool = False) -> torch.optim.AdamW:
+    """AdamW, or Muon with AdamW; the caller sets the learning rates. ``capturable``: in a CUDA graph."""
+    from repro.pretrain.muon import Muon
+
+    kind = Muon if train.optimizer == "muon" else torch.optim.AdamW
+    betas = (train.beta1, train.beta2)
+    return kind(parameter_groups(network, train), train.learning_rate, betas, fused=True, capturable=capturable)
+
+
 def start(network: torch.nn.Module, train: Train, device: str) -> Any:
     """A DeepSpeed engine over ``network`` with its optimizer, clipping and accumulation; the caller sets the learning rates."""
     import deepspeed
 
-    from repro.pretrain.muon import Muon
-
-    kind = Muon if train.optimizer == "muon" else torch.optim.AdamW
-    optimizer = kind(
-        parameter_groups(network, train),
-        lr=train.learning_rate,
-        betas=(train.beta1, train.beta2),
-        fused=True,
-    )
+    optimizer = optimizer_of(network, train)
     network.train()
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     if train.activation_checkpointing:

@@ -66,4 +66,5 @@ class Muon(torch.optim.AdamW):
         updates = orthogonalise(matrices, getattr(torch, group["dtype"])).flatten()
         for p, update in zip(parameters, updates.split([len(d) for d in directions]), strict=True):
             p.mul_(1 - group["lr"] * group["weight_decay"])
-            p.view(-1)[: len(update)].add_(update, alpha=-group["lr"] * math.sqrt(max(1.0, rows / columns)))
+            matrix, rate = p.view(-1)[: len(update)], -group["lr"] * math.sqrt(max(1.0, rows / columns))
+            matrix.addcmul_(update, rate) if torch.is_tensor(rate) else matrix.add_(update, alpha=rate)  # in a CUDA graph

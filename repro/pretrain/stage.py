@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from repro.config import Model, Tracking, Train
 from repro.cost import TOKENISED, Cost, Known
 from repro.pretrain import cost, source
 from repro.pretrain.cost import shape
+from repro.pretrain.job import Job
 from repro.proxy.stage import TOKENIZER_FILES
 from repro.store import Context, Stage
 
@@ -79,6 +80,30 @@ def _start(model: Model, ctx: Context) -> Model:
     return shape(replace(model, init_from=str(folder)))
 
 
+@dataclass(frozen=True)
+class Training:
+    """What a stage "pretrain" does."""
+
+    model: Model
+    train: Train
+    seed: int
+    tracking: Tracking
+    group: str
+    arm: str
+
+    def job(self, ctx: Context) -> Job:
+        """What there is to train, where its inputs are there."""
+        where = {key: str(ctx.inputs[key]) for key in ("tokens", "selection")} | {"out": str(ctx.out), "device": ctx.device}
+        named = {"seed": self.seed, "tracking": self.tracking, "group": self.group, "arm": self.arm}
+        return Job(model=_start(self.model, ctx), train=self.train, **named, **where)
+
+    def __call__(self, ctx: Context) -> None:
+        """Train, by whatever launcher."""
+        from repro.pretrain.launch import launch
+
+        ctx.facts |= launch(self.job(ctx))
+
+
 def stage(
     model: Model,
     train: Train,
@@ -113,24 +138,7 @@ def stage(
     elif model.init_from is not None:
         settings["init_from"] = source.identity(model.init_from, ["config.json", "*.safetensors"])
 
-    def run(ctx: Context) -> None:
-        from repro.pretrain.job import Job
-        from repro.pretrain.launch import launch
-
-        job = Job(
-            model=_start(model, ctx),
-            train=train,
-            seed=seed,
-            tokens=str(ctx.inputs["tokens"]),
-            selection=str(ctx.inputs["selection"]),
-            out=str(ctx.out),
-            device=ctx.device,
-            tracking=tracking,
-            group=group,
-            arm=arm,
-        )
-        ctx.facts |= launch(job)
-
+    run = Training(model, train, seed, tracking, group, arm)
     # The label must follow from the settings: arms that turn out equal share one artifact, whatever they are called.
     size = f"{model.layers}x{model.hidden}" if proxy is None else f"continued-{proxy.label}"
     return Stage("pretrain", f"{size}-seed{seed}", settings, run, inputs, cost=lambda known: cost.of(model, train))

@@ -1,0 +1,70 @@
+"""Train all models of an experiment side by side on one GPU: ``python -m repro.together exp=NAME [settings]``.
+
+Worth it where a training keeps the GPU busy for a small part of the time (below about 30 M parameters). Runs first what the
+trainings read, heads, scores and selections; ``python -m repro.run`` with the same settings then publishes them, evaluates
+and reports. ``--part R/N`` trains every N-th model, from R = 0, so that several processes share the work;
+``--before`` runs only what the trainings read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from repro.config import SettingError, compose, require
+from repro.store import Context, Stage, Store
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The door; a user's mistake is one line."""
+    parser = argparse.ArgumentParser(prog="python -m repro.together", description=__doc__.split("\n\n")[0])
+    parser.add_argument("settings", nargs="+", help="as of repro.run")
+    parser.add_argument("--part", default="0/1", metavar="R/N", help="every N-th training, from R = 0")
+    parser.add_argument("--before", action="store_true", help="only what the trainings read")
+    given = parser.parse_args(arguments)
+    try:
+        rank, of = (int(number) for number in given.part.split("/"))
+        require(0 <= rank < of, f"--part {given.part} must be R/N with 0 <= R < N")
+        train(given.settings, rank, of, given.before)
+    except SettingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ValueError:
+        print(f"error: --part {given.part} must be R/N, such as 0/4", file=sys.stderr)
+        return 2
+    return 0
+
+
+def train(arguments: list[str], rank: int, of: int, before: bool) -> None:
+    """Finish the trainings of an experiment, or ``before``: what they read; see the module."""
+    from repro.device import device_of
+    from repro.experiments import build
+    from repro.pretrain import cost, together
+
+    settings = cost.sized(compose(arguments))
+    device, store = device_of(settings.device), Store(Path(settings.work))
+    trainings = [stage for stage in build(settings).order() if stage.name == "pretrain"]
+    require(bool(trainings), f"exp={settings.exp.name} trains nothing")
+    for stage in before_all(trainings):
+        if not store.has(stage):
+            print(f"{stage.name}  {stage.label}", flush=True)
+            store.ensure(stage, device)
+    if not before:
+        left = [stage for stage in trainings[rank::of] if not store.has(stage)]
+        together.train([stage.run.job(_context(store, stage, device)) for stage in left])
+
+
+def before_all(trainings: list[Stage]) -> list[Stage]:
+    """What is read by any of them, inputs first."""
+    found = {stage.fingerprint: stage for training in trainings for stage in training.ancestors()}
+    return [stage for stage in found.values() if stage.name != "pretrain"]
+
+
+def _context(store: Store, stage: Stage, device: str) -> Context:
+    partial = store.beside(stage, ".partial")
+    return Context(partial, {key: store.path(child) for key, child in stage.inputs.items()}, device)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
