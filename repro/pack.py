@@ -49,15 +49,22 @@ TEXT = ("text", "extra")  # columns of documents
 
 
 def pack(
-    store: Store, stages: Iterable[Stage], target: Path, half: bool = False, run_mb: float = RUN_MB, all_mb: float = ALL_MB
+    store: Store,
+    stages: Iterable[Stage],
+    target: Path,
+    rounded: str | None = None,
+    run_mb: float = RUN_MB,
+    all_mb: float = ALL_MB,
+    level: int = LEVEL,
 ) -> dict[str, Any]:
     """Write what is finished of ``stages`` to ``target``; returns the pack's content (:data:`CONTENT`).
 
-    Raises :class:`SettingError` where nothing is finished, and above ``run_mb`` or, with the packs beside it, ``all_mb``.
+    ``rounded``: items' log-likelihoods in ``half`` or ``single`` precision. Raises :class:`SettingError` where nothing is
+    finished, and above ``run_mb`` or, with the packs beside it, ``all_mb``.
     """
     import zstandard
 
-    found = [packed for stage in stages for packed in _artifacts(store, stage, half)]
+    found = [packed for stage in stages for packed in _artifacts(store, stage, rounded)]
     require(bool(found), f"{store.root} holds nothing of this run that is finished; name its work folder with work=DIR")
     code = {key: value for key, value in provenance().items() if key in ("commit", "dirty", "tag")}
     listed = [{key: value for key, value in entry.items() if key != "bytes"} for entry in found]
@@ -66,7 +73,7 @@ def pack(
     for entry in found:
         files |= {f"{entry['folder']}/{name}": data for name, data in entry["bytes"].items()}
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        LEVEL, window_log=WINDOW_LOG, enable_ldm=True, write_checksum=True
+        level, window_log=WINDOW_LOG, enable_ldm=True, write_checksum=True, threads=-1 if level < LEVEL else 0
     )
     with atomic(target) as temporary:
         with (
@@ -84,12 +91,12 @@ def pack(
     return content
 
 
-def _artifacts(store: Store, stage: Stage, half: bool) -> Iterator[dict[str, Any]]:
+def _artifacts(store: Store, stage: Stage, rounded: str | None) -> Iterator[dict[str, Any]]:
     """One entry for a finished stage, or for an unfinished scoring that has shards; none for others."""
     entry = {"folder": stage.folder, "stage": stage.name, "fingerprint": stage.fingerprint}
     folder = store.path(stage)
     if store.has(stage):
-        data = _finished(folder, stage.name, half)
+        data = _finished(folder, stage.name, rounded)
         yield entry | {"state": "finished", "files": _digests(data), "bytes": data}
         return
     partial = folder.with_name(folder.name + ".partial")
@@ -99,7 +106,7 @@ def _artifacts(store: Store, stage: Stage, half: bool) -> Iterator[dict[str, Any
         yield entry | {"folder": f"{stage.folder}.partial", "state": "unfinished", "files": _digests(data), "bytes": data}
 
 
-def _finished(folder: Path, stage: str, half: bool) -> dict[str, bytes]:
+def _finished(folder: Path, stage: str, rounded: str | None) -> dict[str, bytes]:
     """The files of an artifact in the form a pack holds them; the manifest says what became of each of the others."""
     manifest = read_json(folder / "manifest.json")
     left_out, recoded = dict(manifest.get("left_out", {})), dict(manifest.get("recoded", {}))
@@ -114,11 +121,11 @@ def _finished(folder: Path, stage: str, half: bool) -> dict[str, bytes]:
             require(hashlib.sha256(data).hexdigest() == sha, f"{folder / name} is not what was published; delete {folder}")
             kept[name] = data
             if name.endswith(".parquet"):
-                kept[name] = _recoded(data, half and Path(name).name == ITEMS)
+                kept[name] = _recoded(data, rounded if Path(name).name == ITEMS else None)
                 text = stage in ("corpus", "planted")
                 (left_out if text else recoded).setdefault(name, sha)
     how = {"left_out": left_out, "recoded": recoded, "not_packed": sorted(not_packed)}
-    how["rounded"] = sorted({*manifest.get("rounded", []), *(n for n in kept if half and Path(n).name == ITEMS)})
+    how["rounded"] = sorted({*manifest.get("rounded", []), *(n for n in kept if rounded and Path(n).name == ITEMS)})
     packed = manifest | {"files": _digests(kept)} | {key: value for key, value in how.items() if value}
     return kept | {"manifest.json": (canonical(packed) + "\n").encode()}
 
@@ -132,29 +139,30 @@ def _digests(files: dict[str, bytes]) -> dict[str, str]:
     return {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
 
 
-def _recoded(data: bytes, half: bool) -> bytes:
+def _recoded(data: bytes, rounded: str | None) -> bytes:
     """A parquet file with the same rows, plain and uncompressed, without columns of text.
 
-    ``half`` rounds log-likelihoods of items to half precision; whether an answer was right stays exact.
+    ``rounded``: log-likelihoods of items are, to ``half`` or ``single`` precision; whether an answer was right stays exact.
     """
     import pyarrow.parquet as pq
 
     table = parquet.table(io.BytesIO(data))
     table = table.drop_columns([name for name in TEXT if name in table.column_names])
-    if half:
-        table = _rounded(table)
+    if rounded:
+        table = _rounded(table, rounded)
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="NONE", use_dictionary=False, write_statistics=False)
     return buffer.getvalue()
 
 
-def _rounded(table: pa.Table) -> pa.Table:
-    """Every floating column in half precision; its type stays."""
+def _rounded(table: pa.Table, precision: str) -> pa.Table:
+    """Every floating column in that precision; its type stays."""
     import pyarrow as pa
 
+    rounded = {"half": pa.float16(), "single": pa.float32()}[precision]
     for place, column in enumerate(table.schema):
         if pa.types.is_floating(column.type):
-            table = table.set_column(place, column, table.column(place).cast(pa.float16(), safe=False).cast(column.type))
+            table = table.set_column(place, column, table.column(place).cast(rounded, safe=False).cast(column.type))
     return table
 
 
@@ -229,7 +237,7 @@ def _packed(parsed: argparse.Namespace) -> str:
     settings = settings_of(parsed.settings)
     target = (parsed.to or Path("results") / f"{settings.exp.name}_{settings.scale}") / NAME
     store, stages = Store(Path(settings.work)), build(settings).order()
-    content = pack(store, stages, target, parsed.half, parsed.run_mb, parsed.all_mb)
+    content = pack(store, stages, target, "half" if parsed.half else None, parsed.run_mb, parsed.all_mb)
     done = [entry for entry in content["artifacts"] if entry["state"] == "finished"]
     parts = sum(len(e["files"]) for e in content["artifacts"] if e["state"] != "finished")
     unfinished = f" and {parts} shards of unfinished scorings" if parts else ""

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from repro.secrecy import hidden
 
+COPY = "CODE.json"  # in the root of code that was copied: where from, and the sha256 of every file
 OUTCOMES = ("results", "paper_tables")  # what runs leave and no stage reads: they make the code no other
 
 
 def code(folder: Path) -> dict[str, Any]:
-    """``commit``, ``dirty`` and ``tag`` (on that very commit) of the checkout that holds ``folder``; ``None`` outside git."""
+    """``commit``, ``dirty`` and ``tag`` (on that very commit) of the checkout that holds ``folder``; ``None`` outside git.
+
+    Code that was copied from a clean checkout to a machine without git (:func:`copied`) is that commit while no file of it
+    differs.
+    """
 
     def git(*arguments: str) -> str | None:
         try:
@@ -25,11 +33,28 @@ def code(folder: Path) -> dict[str, Any]:
         return done.stdout.strip() if done.returncode == 0 else None
 
     status = git("status", "--porcelain", "--", ":/", *(f":(top,exclude){name}" for name in OUTCOMES))
+    if status is None and (folder.parent / COPY).is_file():
+        return _of_copy(folder.parent)
     return {
         "commit": git("rev-parse", "HEAD"),
         "dirty": None if status is None else bool(status),
         "tag": git("describe", "--tags", "--exact-match"),
     }
+
+
+def copied(files: Iterable[str], root: Path) -> dict[str, Any]:
+    """What :data:`COPY` says of a copy of ``files`` (paths within the checkout ``root``); the copy is written elsewhere."""
+    return {**code(root / "repro"), "files": {name: _sha256(root / name) for name in sorted(files)}}
+
+
+def _of_copy(root: Path) -> dict[str, Any]:
+    said = json.loads((root / COPY).read_text())
+    changed = any(not (root / n).is_file() or _sha256(root / n) != sha for n, sha in said["files"].items())
+    return {"commit": said["commit"], "dirty": changed or said["dirty"], "tag": said["tag"]}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def provenance() -> dict[str, Any]:

@@ -44,21 +44,16 @@ def train(arguments: list[str], rank: int, of: int, before: bool) -> None:
 
     settings = cost.sized(compose(arguments))
     device, store = device_of(settings.device), Store(Path(settings.work))
-    trainings = [stage for stage in build(settings).order() if stage.name == "pretrain"]
+    experiment = build(settings)
+    trainings = [stage for stage in experiment.order() if stage.name == "pretrain"]
     require(bool(trainings), f"exp={settings.exp.name} trains nothing")
-    for stage in before_all(trainings):
-        if not store.has(stage):
+    for stage in experiment.order():
+        if not store.has(stage) and not any(other.name == "pretrain" for other in stage.ancestors()):
             print(f"{stage.name}  {stage.label}", flush=True)
             store.ensure(stage, device)
     if not before:
         left = [stage for stage in trainings[rank::of] if not store.has(stage)]
         together.train([stage.run.job(_context(store, stage, device)) for stage in left])
-
-
-def before_all(trainings: list[Stage]) -> list[Stage]:
-    """What is read by any of them, inputs first."""
-    found = {stage.fingerprint: stage for training in trainings for stage in training.ancestors()}
-    return [stage for stage in found.values() if stage.name != "pretrain"]
 
 
 def _context(store: Store, stage: Stage, device: str) -> Context:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from repro.config import SettingError, require
+from repro.config import require
 from repro.pretrain import engine
 from repro.pretrain.export import export, model_card
 from repro.pretrain.health import stop_if_not_finite
@@ -27,7 +27,7 @@ from repro.pretrain.log import Log, write_reads
 from repro.pretrain.loop import FACTS, describe, finished, only_run_in
 from repro.pretrain.model import build, next_token_loss
 from repro.pretrain.order import open_stream
-from repro.pretrain.schedule import decay_start, learning_rate
+from repro.pretrain.schedule import learning_rate
 from repro.pretrain.validate import heldout_windows, validate
 from repro.store import read_json, write_json
 from repro.tracking import progress
@@ -155,7 +155,7 @@ class Training:
 
 
 def train(jobs: Sequence[Job]) -> None:
-    """Train what of ``jobs`` is not finished, so that each ``job.out`` is whole. All have one device and one group of processes.
+    """Train what of ``jobs`` is not finished, so that each ``job.out`` is whole. All are for one device.
 
     Raises :class:`SettingError` for what cannot be trained so, and when a training diverges.
     """

@@ -154,7 +154,7 @@ def test_what_came_from_a_pack_can_be_packed_again_to_the_same_bytes(there, tmp_
 def test_half_precision_keeps_outcomes_and_says_so(there, tmp_path):
     chain, target, work = there
     rounded = tmp_path / "results" / "half" / "store.tar.zst"
-    pack(Store(tmp_path / "here"), chain.order(), rounded, half=True)
+    pack(Store(tmp_path / "here"), chain.order(), rounded, rounded="half")
     unpack(rounded, work)
     found = polars.read_parquet(Store(work).path(chain.evaluate) / "items.parquet")
     assert found["acc"].to_list() == [1.0, 0.5]

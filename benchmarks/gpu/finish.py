@@ -1,0 +1,42 @@
+"""Every stage of an experiment that the store lacks, without a report; or ``--pack FILE``: what is finished, to one file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from repro import environment, stages
+from repro.config import SettingError, compose
+from repro.device import device_of
+from repro.experiments import build
+from repro.pack import pack
+from repro.pretrain import cost
+from repro.store import Store
+
+
+def main() -> int:
+    """Exit 2 for a user's mistake."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pack", type=Path)
+    parser.add_argument("settings", nargs="+")
+    given = parser.parse_args()
+    try:
+        settings = cost.sized(compose(given.settings))
+        store, device = Store(Path(settings.work)), device_of(settings.device)
+        if given.pack:
+            content = pack(store, build(settings).order(), given.pack, "single", run_mb=64, all_mb=1e9, level=9)
+            size = given.pack.stat().st_size / 1e6
+            print(f"{given.pack.name}: {len(content['artifacts'])} stages, {size:.1f} MB", flush=True)
+            return 0
+        share = stages.share(settings, device)
+        with environment.variables(share.variables):
+            stages.carry_out(settings, store, device, share)
+    except SettingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""What the GPU card needs on a machine without network, in parts small enough to be carried: ``python -m benchmarks.gpu.pack``.
+
+Libraries that the machine lacks (wheels, unpacked), this commit's code, the finished stages of text (corpus, items, token
+ids) and the proxy's file. Inputs that only their checksums are asked of stand there as empty files of the same size; the
+remembered digests go with them. ``benchmarks/gpu/unpack.sh`` puts it all under /tmp/card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from repro import assets
+from repro.provenance import COPY, copied
+from repro.store import sha256_file
+
+ROOT = Path(__file__).parents[2]
+THERE = "/tmp/card"  # fixed: remembered digests name files by their path
+CODE = ("repro", "configs", "benchmarks", "tests/pretraining.py", "pyproject.toml")
+TEXT = ("corpus", "items", "tokens", "measures", "baselines")  # finished here, stages of processors
+
+
+def libraries(wheels: Path, to: Path) -> None:
+    """Unpack wheels side by side; nothing of them is run."""
+    for wheel in sorted(wheels.glob("*.whl")):
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(to)
+
+
+def code(to: Path) -> None:
+    """The tracked files that run, and which commit they are."""
+    listed = subprocess.run(["git", "ls-files", "--", *CODE], cwd=ROOT, capture_output=True, text=True, check=True)
+    names = listed.stdout.split("\n")[:-1]
+    for name in names:
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, to / name)
+    (to / COPY).write_text(json.dumps(copied(names, ROOT)))
+
+
+def stages(work: Path, to: Path) -> None:
+    """Finished artifacts of text."""
+    for kind in TEXT:
+        for folder in (work / "artifacts" / kind).glob("*/manifest.json"):
+            shutil.copytree(folder.parent, to / "artifacts" / kind / folder.parent.name)
+
+
+def placeholders(folders: Iterable[tuple[Path, str]], to: Path, cache: Path) -> None:
+    """Empty files of the same names, sizes and times as those under (folder, place there), and their digests."""
+    known = {}
+    for folder, place in folders:
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            relative = f"{place}/{path.relative_to(folder)}"
+            status, empty = path.stat(), to / relative
+            empty.parent.mkdir(parents=True, exist_ok=True)
+            with open(empty, "wb") as handle:
+                handle.truncate(status.st_size)
+            seconds = int(status.st_mtime)
+            os.utime(empty, (seconds, seconds))
+            known[f"{THERE}/{relative}|{status.st_size}|{seconds * 10**9}"] = sha256_file(path)
+    cache.mkdir(parents=True, exist_ok=True)
+    (cache / "digests.json").write_text(json.dumps(known))
+
+
+def archive(folder: Path, target: Path) -> None:
+    """Compressed hard, on all cores."""
+    with open(target, "wb") as out:
+        tar = subprocess.Popen(["tar", "--sparse", "-C", str(folder), "-cf", "-", "."], stdout=subprocess.PIPE)
+        subprocess.run(["xz", "-T0", "-6"], stdin=tar.stdout, stdout=out, check=True)
+        assert tar.wait() == 0
+
+
+def in_parts(files: list[Path], out: Path, most: int) -> int:
+    """The bytes of ``files``, one after the other, as ``out/<n>/<file>.<nnn>`` with at most ``most`` bytes in each folder n."""
+    number, room = 1, most
+    for path in files:
+        data, piece = path.read_bytes(), 0
+        while data:
+            if not room:
+                number, room = number + 1, most
+            (out / str(number)).mkdir(parents=True, exist_ok=True)
+            (out / str(number) / f"{path.name}.{piece:03d}").write_bytes(data[:room])
+            taken = min(room, len(data))
+            data, room, piece = data[taken:], room - taken, piece + 1
+    return number
+
+
+def main() -> None:
+    """Pack."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--wheels", type=Path, required=True, help="folder of what the machine lacks")
+    parser.add_argument("--work", type=Path, required=True, help="work folder with the finished stages of text")
+    parser.add_argument("--corpus", type=Path, required=True, help="corpus.folder")
+    parser.add_argument("--items", type=Path, required=True, help="items.folder")
+    parser.add_argument("--to", type=Path, default=ROOT / ".gpu")
+    parser.add_argument("--most", type=float, default=55, help="MB a part")
+    given = parser.parse_args()
+    made = given.to / "made"
+    shutil.rmtree(given.to, ignore_errors=True)
+    libraries(given.wheels, made / "libraries" / "site")
+    text = made / "text"
+    stages(given.work, text / "work")
+    placeholders([(given.corpus, "corpus"), (given.items, "items")], text, text / "cache")
+    code(made / "code" / "code")
+    proxy = next(assets.fetch("smollm2").glob("**/*.gguf"))
+    place = made / "proxy" / "cache" / proxy.relative_to(assets.cache())
+    place.parent.mkdir(parents=True)
+    os.link(proxy, place)
+    files = []
+    for name in ("code", "libraries", "text", "proxy"):
+        files.append(given.to / f"{name}.tar.xz")
+        archive(made / name, files[-1])
+        print(f"{name}: {files[-1].stat().st_size / 1e6:.1f} MB", flush=True)
+    print(f"{in_parts(files, given.to, int(given.most * 1e6))} parts")
+    shutil.rmtree(made)
+    for path in files:
+        path.unlink()
+
+
+if __name__ == "__main__":
+    main()
