@@ -2,14 +2,15 @@
 
 Worth it where a training keeps the GPU busy for a small part of the time (below about 30 M parameters). Runs first what the
 trainings read, heads, scores and selections; ``python -m repro.run`` with the same settings then publishes them, evaluates
-and reports. ``--part R/N`` trains every N-th model, from R = 0, so that several processes share the work;
-``--before`` runs only what the trainings read.
+and reports. ``--part R/N`` trains every N-th model, from R = 0, so that several processes share the work; ``--before`` runs all
+that comes before any training, and no training.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 from repro.config import SettingError, compose, require
@@ -20,13 +21,14 @@ def main(arguments: list[str] | None = None) -> int:
     """The door; a user's mistake is one line."""
     parser = argparse.ArgumentParser(prog="python -m repro.together", description=__doc__.split("\n\n")[0])
     parser.add_argument("settings", nargs="+", help="as of repro.run")
+    parser.add_argument("--arms", default="*", metavar="A,B", help="only of these arms; * and ? stand for anything")
     parser.add_argument("--part", default="0/1", metavar="R/N", help="every N-th training, from R = 0")
     parser.add_argument("--before", action="store_true", help="only what the trainings read")
     given = parser.parse_args(arguments)
     try:
         rank, of = (int(number) for number in given.part.split("/"))
         require(0 <= rank < of, f"--part {given.part} must be R/N with 0 <= R < N")
-        train(given.settings, rank, of, given.before)
+        train(given.settings, given.arms.split(","), rank, of, given.before)
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -36,8 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def train(arguments: list[str], rank: int, of: int, before: bool) -> None:
-    """Finish the trainings of an experiment, or ``before``: what they read; see the module."""
+def train(arguments: list[str], arms: list[str], rank: int, of: int, before: bool) -> None:
+    """Finish the trainings of these arms, or ``before``: what the experiment's trainings read; see the module."""
     from repro.device import device_of
     from repro.experiments import build
     from repro.pretrain import cost, together
@@ -45,10 +47,14 @@ def train(arguments: list[str], rank: int, of: int, before: bool) -> None:
     settings = cost.sized(compose(arguments))
     device, store = device_of(settings.device), Store(Path(settings.work))
     experiment = build(settings)
-    trainings = [stage for stage in experiment.order() if stage.name == "pretrain"]
-    require(bool(trainings), f"exp={settings.exp.name} trains nothing")
-    for stage in experiment.order():
-        if not store.has(stage) and not any(other.name == "pretrain" for other in stage.ancestors()):
+    named = [name for name in experiment.arms if any(fnmatch(name, arm) for arm in arms)]
+    require(bool(named), f"exp={settings.exp.name} has no arm {', '.join(arms)}; it has {', '.join(experiment.arms)}")
+    wanted = {stages["pretrain"].fingerprint for name in named for stages in experiment.arms[name].values()}
+    trainings = [stage for stage in experiment.order() if stage.fingerprint in wanted]
+    first = [stage for stage in experiment.order() if all(other.name != "pretrain" for other in stage.ancestors())]
+    read = first if before else [stage for stage in first if any(stage in t.ancestors() for t in trainings)]
+    for stage in read:
+        if not store.has(stage):
             print(f"{stage.name}  {stage.label}", flush=True)
             store.ensure(stage, device)
     if not before:

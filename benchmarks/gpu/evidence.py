@@ -1,6 +1,6 @@
 """Part c of the GPU card: a pilot, the curve and the next size, trained side by side on one GPU (docs/gpu.md).
 
-``python -m benchmarks.gpu.evidence --work DIR --out DIR [--seconds N] [--device cuda] SETTINGS...``: for every experiment
+``python -m benchmarks.gpu.evidence --out DIR [--seconds N] [--device cuda] SETTINGS...``: for every experiment
 heads, scores and selections, the trainings (``repro.together``, several processes), then the evaluations, as many at once
 as there are cores. At the time limit all ends, and what is finished is packed: ``<out>/<exp>.tar.zst``, to be unpacked into
 a store (``python -m repro.store unpack``) whose ``repro.run`` reports. Experiments go on to the next one in the order given.
@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+Process = subprocess.Popen
 PROCESSES = 4  # of trainings: one writes models down while another trains
 SPARE = 45.0  # seconds before the limit at which packing begins
 
@@ -25,9 +26,10 @@ class Card:
     def __init__(self, settings: list[str], out: Path, seconds: float) -> None:
         self.settings, self.out = settings, out
         self.began, self.until = time.monotonic(), time.monotonic() + seconds - SPARE
-        self.running: list[subprocess.Popen[bytes]] = []
-        # Reserved segments that grow: many trainings of several processes share one card.
-        self.environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        self.running: list[Process] = []
+        self.names: list[str] = []
+        own = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+        self.environment = os.environ | own
 
     def left(self) -> float:
         """Seconds."""
@@ -37,30 +39,27 @@ class Card:
         """One line with the time."""
         print(f"[{time.monotonic() - self.began:6.1f} s] {text}", flush=True)
 
-    def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+    def start(self, name: str, *command: str) -> Process:
         """A process whose output goes to a file of this name."""
         log = open(self.out / f"{name}.log", "ab")
         process = subprocess.Popen([sys.executable, "-m", *command], stdout=log, stderr=log, env=self.environment)
         process.args = name
         self.running.append(process)
+        self.names.append(name)
         return process
 
-    def together(self, exp: str, *more: str, processes: int = PROCESSES) -> list[subprocess.Popen[bytes]]:
+    def together(self, exp: str, *settings: str, arms: str = "*", processes: int = PROCESSES) -> list[Process]:
         """Trainings of an experiment."""
-        named = [f"exp={exp}", *self.settings, *(word for word in more if not word.startswith("--"))]
-        options = [word for word in more if word.startswith("--")]
-        tag = "-".join([exp, *(word.strip("-").replace("=", "_")[:20] for word in more)]).replace("/", "_")
-        if options:
-            return [self.start(tag, "repro.together", *named, *options)]
-        parts = range(processes)
-        return [self.start(f"{tag}-{r}", "repro.together", *named, "--part", f"{r}/{processes}") for r in parts]
+        common = ["repro.together", f"exp={exp}", *self.settings, *settings, "--arms", arms]
+        name = f"{exp}-{sum(n.startswith(exp) for n in self.names)}"
+        return [self.start(f"{name}-{r}", *common, "--part", f"{r}/{processes}") for r in range(processes)]
 
-    def evaluate(self, exp: str, *more: str, parallel: int) -> subprocess.Popen[bytes]:
+    def evaluate(self, exp: str, *more: str, parallel: int) -> Process:
         """Publish what is trained, and evaluate it; ``more`` may name the arms."""
         settings = [f"exp={exp}", *self.settings, *more, f"run.parallel={parallel}"]
         return self.start(f"{exp}-evaluate", "benchmarks.gpu.finish", *settings)
 
-    def wait(self, processes: list[subprocess.Popen[bytes]]) -> None:
+    def wait(self, processes: list[Process]) -> None:
         """Until these end, or the time is up."""
         for process in processes:
             try:
@@ -91,9 +90,9 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     card = Card(given.settings, given.out, given.seconds)
     cores = len(os.sched_getaffinity(0))
-    curve, lossless = "accuracy_vs_data", "exp.only=[full,random_20,random_50,random_20_passes,random_50_passes,repetition_20]"
-    before = card.together(curve, "--before")
-    first = [*card.together("pilot", processes=2), *card.together(curve, lossless, processes=2)]
+    curve = "accuracy_vs_data"
+    before = [card.start("before", "repro.together", f"exp={curve}", *given.settings, "--before")]
+    first = [*card.together("pilot", processes=2), *card.together(curve, arms="full,random*,repetition*", processes=2)]
     card.wait([*before, *first])
     card.say("scores and the arms that need none are there")
     second = [*card.together(curve), *card.together("pilot_rates", processes=2)]
@@ -102,10 +101,9 @@ def main() -> None:
     card.say("the curve is trained")
     bigger = []
     if card.left() > 150:
-        arms = "exp.only=[full,random_20,attention_influence_20,attention_influence_within_source_20]"
-        seeds = [f"exp.arms.{a}.seeds=[0,1,2]" for a in ("random_20", "attention_influence_20")]
-        seeds.append("exp.arms.attention_influence_within_source_20.seeds=[0,1,2]")
-        bigger = [f"model={given.next_model}", arms, *seeds]
+        arms = ["random_20", "attention_influence_20", "attention_influence_within_source_20"]
+        bigger = [f"model={given.next_model}", f"exp.only=[full,{','.join(arms)}]"]
+        bigger += [f"exp.arms.{arm}.seeds=[0,1,2]" for arm in arms]
         second = card.together(curve, *bigger, processes=3)
     card.wait(third)
     card.wait([card.evaluate(curve, parallel=max(2, cores - 2))])
