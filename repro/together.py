@@ -52,7 +52,8 @@ def train(arguments: list[str], arms: list[str], rank: int, of: int, before: boo
     wanted = {stages["pretrain"].fingerprint for name in named for stages in experiment.arms[name].values()}
     trainings = [stage for stage in experiment.order() if stage.fingerprint in wanted]
     first = [stage for stage in experiment.order() if all(other.name != "pretrain" for other in stage.ancestors())]
-    read = first if before else [stage for stage in first if any(stage in t.ancestors() for t in trainings)]
+    used = {stage.fingerprint for training in trainings for stage in training.ancestors()}
+    read = first if before else [stage for stage in first if stage.fingerprint in used]
     for stage in read:
         if not store.has(stage):
             print(f"{stage.name}  {stage.label}", flush=True)

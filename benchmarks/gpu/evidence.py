@@ -92,11 +92,13 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     curve = "accuracy_vs_data"
     before = [card.start("before", "repro.together", f"exp={curve}", *given.settings, "--before")]
-    first = [*card.together("pilot", processes=2), *card.together(curve, arms="full,random*,repetition*", processes=2)]
-    card.wait([*before, *first])
+    pilot = card.together("pilot", processes=2)
+    lossless = [*card.together(curve, arms="full,random*,repetition*"), *card.together("pilot_rates", processes=2)]
+    card.wait(pilot)
+    evaluations = [card.evaluate("pilot", parallel=max(2, cores // 2))]
+    card.wait([*lossless, *before])
     card.say("scores and the arms that need none are there")
-    second = [*card.together(curve), *card.together("pilot_rates", processes=2)]
-    third = [card.evaluate("pilot", parallel=max(2, cores // 2))]
+    second = card.together(curve)
     card.wait(second)
     card.say("the curve is trained")
     bigger = []
@@ -105,7 +107,7 @@ def main() -> None:
         bigger = [f"model={given.next_model}", f"exp.only=[full,{','.join(arms)}]"]
         bigger += [f"exp.arms.{arm}.seeds=[0,1,2]" for arm in arms]
         second = card.together(curve, *bigger, processes=3)
-    card.wait(third)
+    card.wait(evaluations)
     card.wait([card.evaluate(curve, parallel=max(2, cores - 2))])
     card.wait([card.evaluate("pilot_rates", parallel=max(2, cores - 2))])
     if bigger and card.left() > 20:
