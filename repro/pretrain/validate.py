@@ -59,7 +59,8 @@ def validate(engine: Any, heldout: dict[str, Heldout], batch: int, documents_end
         for start in range(rank * batch, len(filled), batch * ranks):
             ids = torch.from_numpy(filled[start : start + batch]).to(device)
             nats += next_token_loss(engine, ids, documents_end, reduction="sum").double()
-        dist.all_reduce(nats)
+        if ranks > 1:
+            dist.all_reduce(nats)
         results[f"validation/loss/{domain}"] = nats.item() / held.n_tokens
         results[f"validation/bits_per_byte/{domain}"] = nats.item() / math.log(2) / held.n_bytes
     return results
