@@ -9,6 +9,7 @@ what is left in ``job.out`` is what that leaves, and the stage publishes it. A t
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
@@ -163,15 +164,25 @@ def train(jobs: Sequence[Job]) -> None:
     if left and not dist.is_initialized():
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     for first in range(0, len(left), STREAMS):
-        group = left[first : first + STREAMS]
         with ExitStack() as locks:
-            for job in group:
-                Path(job.out).mkdir(parents=True, exist_ok=True)
-                locks.enter_context(only_run_in(Path(job.out)))
+            group = [job for job in left[first : first + STREAMS] if _mine(job, locks)]
             _side_by_side([Training(job) for job in group])
 
 
+def _mine(job: Job, locks: ExitStack) -> bool:
+    """Whether no other process is at this training; the lock is held as long as ``locks`` are."""
+    Path(job.out).mkdir(parents=True, exist_ok=True)
+    try:
+        locks.enter_context(only_run_in(Path(job.out)))
+    except SettingError as error:
+        print(f"left out: {error}", file=sys.stderr, flush=True)
+        return False
+    return True
+
+
 def _side_by_side(trainings: list[Training]) -> None:
+    if not trainings:
+        return
     for training in trainings:
         for name in LOGS:
             (Path(training.job.out) / name).unlink(missing_ok=True)

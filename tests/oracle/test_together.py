@@ -65,6 +65,14 @@ def test_what_is_finished_is_left_alone(paths, tmp_path):
     assert (tmp_path / "out" / "model" / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_what_another_process_trains_is_left_to_it(paths, tmp_path, capsys):
+    one, other = job(paths, tmp_path / "one"), job(paths, tmp_path / "other")
+    with loop.only_run_in(tmp_path / "one"):
+        together.train([one, other])
+    assert not loop.finished(one) and loop.finished(other)
+    assert "left out: another process is training in" in capsys.readouterr().err
+
+
 def test_what_it_cannot_do_is_refused(paths, tmp_path):
     with pytest.raises(SettingError, match="train.attend_across_documents=False cannot be trained beside others"):
         together.train([job(paths, tmp_path / "out", attend_across_documents=False)])
