@@ -66,6 +66,7 @@ class Models:
         self.device, self.tiny = device, tiny
         self.count = 12 if tiny else 200
         self.kept: dict[tuple[str, str, str], ProxyModel] = {}
+        self.found: dict[tuple[str, str, str], Any] = {}  # losses
 
     @cached_property
     def built(self) -> tuple[Any, Any]:
@@ -96,7 +97,7 @@ class Models:
 
         topics = [pydoc_data.topics.topics[key] for key in sorted(pydoc_data.topics.topics)]
         lengths = itertools.cycle([300, 900, 500, 1300, 700])
-        found = [text[at : at + size] for text, size in zip(topics, lengths, strict=False) for at in range(0, len(text), 4000)]
+        found = [text[at : at + size] for text, size in zip(topics, lengths, strict=False) for at in range(0, len(text), 2500)]
         return [text for text in found if len(text) > 200][: self.count]
 
     @cached_property
@@ -118,15 +119,17 @@ class Models:
     def detected(self, name: str, device: str, dtype: str) -> np.ndarray:
         """Mean retrieval score of every head: [layers, heads]."""
         proxy = self.proxy(name, device, dtype)
-        s = Heads(probes=2 if self.tiny else 12, probe_tokens=512)
+        s = Heads(probes=2 if self.tiny else 12, probe_tokens=1024)
         values, _ = probes.values_from(self.texts, proxy.encode, s)
         samples = [probes.build(i, values, proxy.encode, s, proxy.prefix) for i in range(s.probes)]
         return np.mean([retrieval.detect(proxy, sample, s).scores for sample in samples], axis=0)
 
     def losses(self, name: str, device: str, dtype: str) -> list[list[tuple[np.ndarray, np.ndarray]]]:
         """Of every document, base and reference loss of its tokens."""
-        scorer = Scorer(self.proxy(name, device, dtype), self.heads(name), WINDOW, WINDOW, tokens_per_batch=8192)
-        return scorer.losses(self.documents(name))
+        if (name, device, dtype) not in self.found:
+            scorer = Scorer(self.proxy(name, device, dtype), self.heads(name), WINDOW, WINDOW, tokens_per_batch=8192)
+            self.found[name, device, dtype] = scorer.losses(self.documents(name))
+        return self.found[name, device, dtype]
 
 
 def repeater(device: str, steps: int) -> Any:

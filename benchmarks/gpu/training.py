@@ -102,7 +102,11 @@ class Trainings:
             checkpoint.prune = saved
         reached = len(losses(cut))
         self.trained(cut)
-        return {"cut_behind_step": reached, "ok": same(whole, cut) and reached < 8, "resumed_equals_whole": same(whole, cut)} | {
+        return {
+            "cut_behind_step": reached,
+            "ok": same(whole, cut) and reached < 8,
+            "resumed_equals_whole": same(whole, cut),
+        } | {
             "two_runs_equal": same(whole, again),
             "largest_difference": max(abs(a - b) for a, b in zip(losses(whole), losses(cut), strict=True)),
         }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -48,6 +50,27 @@ def leave() -> None:
     """Undo what marks this process as launched, for whatever runs in it next; the group itself stays for the next training."""
     if "RANK" not in os.environ:
         os.environ.pop("LOCAL_RANK", None)
+
+
+@contextmanager
+def repeatable(device: str) -> Iterator[None]:
+    """In the block a GPU adds in one order, so that a run that goes on equals one that was never cut.
+
+    The backward pass of fused attention adds as its blocks come, unless it is told so. What has no such way only warns.
+    """
+    if not device.startswith("cuda"):  # a CPU does so anyway
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a check for programs that read what nobody wrote
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = filled
 
 
 def zero_stage(train: Train) -> int:
@@ -127,15 +150,21 @@ def start(network: torch.nn.Module, train: Train, device: str) -> Any:
 
 
 def can_compile(device: str) -> bool:
-    """Whether torch.compile finds the compiler it needs on a CPU; where it does not the training stays eager, and says so."""
+    """Whether torch.compile finds the compiler it needs; where it does not the training stays eager, and says so."""
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 
     try:
-        return device != "cpu" or bool(get_cpp_compiler())
+        if device == "cpu":
+            return bool(get_cpp_compiler())
+        torch.compile(lambda x: x + 1)(torch.ones(8, device=device))  # Triton builds with a C compiler what starts a kernel
+        return True
     except InvalidCxxCompiler:
-        print("warning: train.compile=true needs a C++ compiler (g++) and there is none: training without", file=sys.stderr)
-        return False
+        reason = "needs a C++ compiler (g++) and there is none"
+    except Exception as error:  # a driver too old, a compiler that is missing: training goes on without
+        reason = f"fails here ({(str(error).strip().splitlines() or [type(error).__name__])[0][:160]})"
+    print(f"warning: train.compile=true {reason}: training without", file=sys.stderr)
+    return False
 
 
 def _show_what_is_not_finite(optimizer: Any) -> None:
