@@ -69,12 +69,17 @@ class Steps:
 
         def step() -> float:
             total = torch.zeros((), device=self.device)
-            with ds.repeatable(self.device if repeatable else "cpu"):
+            torch.use_deterministic_algorithms(repeatable and self.device == "cuda")
+            torch.utils.deterministic.fill_uninitialized_memory = False
+            try:
                 for ids in batch:
                     loss = next_token_loss(engine, ids, None)
                     engine.backward(loss)
                     engine.step()
                     total += loss.detach() / len(batch)
+            finally:
+                torch.use_deterministic_algorithms(False)
+                torch.utils.deterministic.fill_uninitialized_memory = True
             return total.item() + float(engine.get_global_grad_norm())
 
         return step

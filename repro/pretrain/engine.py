@@ -56,21 +56,40 @@ def leave() -> None:
 def repeatable(device: str) -> Iterator[None]:
     """In the block a GPU adds in one order, so that a run that goes on equals one that was never cut.
 
-    The backward pass of fused attention adds as its blocks come, unless it is told so. What has no such way only warns.
+    The backward pass of fused attention adds as its blocks come, unless it is told so; a mere warning (``warn_only``) does
+    not tell it. Where that cannot be had, training goes on without and says so.
     """
     if not device.startswith("cuda"):  # a CPU does so anyway
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     filled = torch.utils.deterministic.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a check for programs that read what nobody wrote
     try:
+        torch.use_deterministic_algorithms(True)
+        try:
+            _small_step(device)
+        except RuntimeError as error:
+            torch.use_deterministic_algorithms(False)
+            reason = (str(error).strip().splitlines() or [""])[0][:160]
+            print(
+                f"warning: this GPU adds in any order, a resumed training may differ in its last bits: {reason}",
+                file=sys.stderr,
+            )
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         torch.utils.deterministic.fill_uninitialized_memory = filled
+
+
+def _small_step(device: str) -> None:
+    """The operations of a training step, forwards and backwards, some tokens wide."""
+    functional = torch.nn.functional
+    table = torch.zeros(16, 64, device=device, requires_grad=True)
+    hidden = functional.embedding(torch.arange(8, device=device)[None], table)
+    heads = hidden.view(1, 8, 1, 64).transpose(1, 2)
+    read = functional.scaled_dot_product_attention(heads, heads, heads, is_causal=True).view(8, 64)
+    functional.cross_entropy(read @ table.T, torch.arange(8, device=device)).backward()
 
 
 def zero_stage(train: Train) -> int:

@@ -94,13 +94,25 @@ def test_flops_of_scoring_are_those_that_are_run():
     assert bench.flops("135m", [64]) - attention == pytest.approx(products, rel=1e-9)
 
 
-def test_a_gpu_adds_in_one_order_in_the_block_alone():
-    before = torch.are_deterministic_algorithms_enabled()
+def test_a_gpu_adds_in_one_order_in_the_block_alone(monkeypatch, capsys):
+    strict, filled = torch.are_deterministic_algorithms_enabled, torch.utils.deterministic
+    small = engine._small_step
+    monkeypatch.setattr(engine, "_small_step", lambda _: small("cpu"))
     with engine.repeatable("cuda"):
-        assert torch.are_deterministic_algorithms_enabled() and not torch.utils.deterministic.fill_uninitialized_memory
-    assert torch.are_deterministic_algorithms_enabled() is before and torch.utils.deterministic.fill_uninitialized_memory
+        # warn_only would leave fused attention as it is
+        assert strict() and not torch.is_deterministic_algorithms_warn_only_enabled()
+        assert not filled.fill_uninitialized_memory
+    assert not strict() and filled.fill_uninitialized_memory
     with engine.repeatable("cpu"):
-        assert torch.are_deterministic_algorithms_enabled() is before
+        assert not strict()
+
+    def fails(_):
+        raise RuntimeError("no such way\nmore")
+
+    monkeypatch.setattr(engine, "_small_step", fails)
+    with engine.repeatable("cuda"):
+        assert not strict()
+    assert "in any order" in capsys.readouterr().err
 
 
 def test_a_compiler_that_is_missing_leaves_the_training_eager(monkeypatch, capsys):
