@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -48,6 +50,46 @@ def leave() -> None:
     """Undo what marks this process as launched, for whatever runs in it next; the group itself stays for the next training."""
     if "RANK" not in os.environ:
         os.environ.pop("LOCAL_RANK", None)
+
+
+@contextmanager
+def repeatable(device: str) -> Iterator[None]:
+    """In the block a GPU adds in one order, so that a run that goes on equals one that was never cut.
+
+    The backward pass of fused attention adds as its blocks come, unless it is told so; a mere warning (``warn_only``) does
+    not tell it. Where that cannot be had, training goes on without and says so.
+    """
+    if not device.startswith("cuda"):  # a CPU does so anyway
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a check for programs that read what nobody wrote
+    try:
+        torch.use_deterministic_algorithms(True)
+        try:
+            _small_step(device)
+        except RuntimeError as error:
+            torch.use_deterministic_algorithms(False)
+            reason = (str(error).strip().splitlines() or [""])[0][:160]
+            print(
+                f"warning: this GPU adds in any order, a resumed training may differ in its last bits: {reason}",
+                file=sys.stderr,
+            )
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = filled
+
+
+def _small_step(device: str) -> None:
+    """The operations of a training step, forwards and backwards, some tokens wide."""
+    functional = torch.nn.functional
+    table = torch.zeros(16, 64, device=device, requires_grad=True)
+    hidden = functional.embedding(torch.arange(8, device=device)[None], table)
+    heads = hidden.view(1, 8, 1, 64).transpose(1, 2)
+    read = functional.scaled_dot_product_attention(heads, heads, heads, is_causal=True).view(8, 64)
+    functional.cross_entropy(read @ table.T, torch.arange(8, device=device)).backward()
 
 
 def zero_stage(train: Train) -> int:
@@ -128,15 +170,21 @@ def start(network: torch.nn.Module, train: Train, device: str) -> Any:
 
 
 def can_compile(device: str) -> bool:
-    """Whether torch.compile finds the compiler it needs on a CPU; where it does not the training stays eager, and says so."""
+    """Whether torch.compile finds the compiler it needs; where it does not the training stays eager, and says so."""
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 
     try:
-        return device != "cpu" or bool(get_cpp_compiler())
+        if device == "cpu":
+            return bool(get_cpp_compiler())
+        torch.compile(lambda x: x + 1)(torch.ones(8, device=device))  # Triton builds with a C compiler what starts a kernel
+        return True
     except InvalidCxxCompiler:
-        print("warning: train.compile=true needs a C++ compiler (g++) and there is none: training without", file=sys.stderr)
-        return False
+        reason = "needs a C++ compiler (g++) and there is none"
+    except Exception as error:  # a driver too old, a compiler that is missing: training goes on without
+        reason = f"fails here ({(str(error).strip().splitlines() or [type(error).__name__])[0][:160]})"
+    print(f"warning: train.compile=true {reason}: training without", file=sys.stderr)
+    return False
 
 
 def _show_what_is_not_finite(optimizer: Any) -> None:

@@ -37,12 +37,14 @@ def weights(engine: Any) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def export(engine: Any, folder: Path, tokenizer: Path, card: str, probe: torch.Tensor, tolerance: float = 1e-4) -> float:
+def export(engine: Any, folder: Path, tokenizer: Path, card: str, probe: torch.Tensor) -> float:
     """Write ``folder`` (safetensors, config, tokenizer, generation config, model card), whole or not at all.
 
     Before it is published, its logits on ``probe`` [B, T] are compared with the engine's; returns the largest absolute
-    difference and raises :class:`SettingError` when it exceeds ``tolerance`` x the largest logit.
+    difference and raises :class:`SettingError` when it exceeds 1e-4 x the largest logit: on a GPU in bfloat16 2e-2, because
+    its libraries choose their kernels by where the weights lie in memory, and these lie elsewhere in the copy.
     """
+    tolerance = 2e-2 if probe.is_cuda and engine.module.dtype == torch.bfloat16 else 1e-4
     with torch.compiler.set_stance("force_eager"):  # a compiled model rounds bfloat16 elsewhere
         logits = engine(input_ids=probe, use_cache=False).logits.float()
     state = weights(engine)

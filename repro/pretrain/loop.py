@@ -43,7 +43,7 @@ def train(job: Job) -> dict[str, Any]:
     engine = log = None
     try:
         rank, _ = ds.join(job.device, job.train.processes)
-        with only_run_in(out) if rank == 0 else contextlib.nullcontext():
+        with only_run_in(out) if rank == 0 else contextlib.nullcontext(), ds.repeatable(job.device):
             stream = open_stream(tokens, Path(job.selection), job.seed)
             end_token = read_json(tokens / "tokens.json")["end_token"]
             engine = ds.start(build(job.model, job.train.context, end_token, job.seed), job.train, job.device)
