@@ -13,6 +13,23 @@ from repro.config import SettingError, require
 SHOWN = 3  # tensors named in a message
 
 
+def fuse_float32() -> None:
+    """On a GPU give each query head keys of its own in float32: no fused kernel of CUDA shares them in this precision.
+
+    transformers asks for sharing, and torch then holds all scores of a layer at once.
+    """
+    from transformers.integrations import sdpa_attention
+
+    original = sdpa_attention.use_gqa_in_sdpa
+    if original.__name__ == "shared":
+        return
+
+    def shared(attention_mask: Any, key: Any, *others: Any) -> bool:
+        return not (key.is_cuda and key.dtype.itemsize == 4) and original(attention_mask, key, *others)
+
+    sdpa_attention.use_gqa_in_sdpa = shared
+
+
 def load_model(place: Path | str, kind: str = "AutoModelForCausalLM", unused: Sequence[str] = (), **options: Any) -> Any:
     """A model in evaluation mode from safetensors (or ``gguf_file``), every one of its weights from the file.
 
@@ -31,6 +48,7 @@ def load_model(place: Path | str, kind: str = "AutoModelForCausalLM", unused: Se
     """
     import transformers
 
+    fuse_float32()
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()  # its own report is a table of many lines
     transformers.logging.disable_progress_bar()

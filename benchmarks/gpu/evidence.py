@@ -93,7 +93,8 @@ def main() -> None:
     curve = "accuracy_vs_data"
     before = [card.start("before", "repro.together", f"exp={curve}", *given.settings, "--before")]
     pilot = card.together("pilot", processes=2)
-    lossless = [*card.together(curve, arms="full,random*,repetition*"), *card.together("pilot_rates", arms="full*,random_*", processes=2)]
+    lossless = card.together(curve, arms="full,random*,repetition*")
+    lossless += card.together("pilot_rates", arms="full*,random_*", processes=2)
     card.wait(pilot)
     evaluations = [card.evaluate("pilot", parallel=max(2, cores // 2))]
     card.wait([*lossless, *before])

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from repro.config import Model, SettingError, require
-from repro.pretrained import load_model
+from repro.pretrained import fuse_float32, load_model
 
 INIT_STD = 0.02
 RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight")
@@ -70,6 +70,7 @@ def build(model: Model, context: int, end_token: int, seed: int) -> PreTrainedMo
             raise SettingError(f"model.init_from={model.init_from}: {error}") from None
         network.config.use_cache = False
         return network
+    fuse_float32()
     network = LlamaForCausalLM(llama_config(model, context, end_token))
     initialise(network, seed)
     return network

@@ -56,9 +56,6 @@ def attention(
     if kwargs.get("softcap") is not None:
         output = _softcapped(module, query, key, value, attention_mask, **kwargs)
     else:
-        if query.is_cuda and query.dtype == torch.float32 and attention_mask is None and query.shape[-1] <= 256:
-            # No fused float32 kernel of CUDA shares keys among heads; the other way holds all scores of a layer at once.
-            key, value = (repeat_kv(x, query.shape[1] // x.shape[1]) for x in (key, value))
         output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     if mask is not None and mask.mode != "uniform":
         output[rows, :, mask.heads] = 0 if mask.output is None else mask.output.to(output.dtype)
