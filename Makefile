@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= exp=selection_30pct
 
-.PHONY: install demo test lint audit
+.PHONY: install demo test lint audit gpu-pack gpu-card
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -35,3 +35,12 @@ audit: install
 	if ! grep -qE "^(No known vulnerabilities|Found [0-9]+ known)" .audit/log || [ $$skipped -ge $$all ]; then \
 	echo "NOT AUDITED: no advisories can be read from here ($$(tail -n 1 .audit/log))"; exit 2; fi; \
 	echo "$$((all - skipped)) of $$all packages audited: $$(tail -n 1 .audit/log)"; exit $$status
+
+# The GPU card (docs/gpu.md): on a CUDA machine, and what a lent one without network needs to be brought.
+CORPUS ?= ../shared/data/corpus/wide
+ITEMS ?= ../shared/data/benchmarks
+gpu-card: install
+	PATH="$(abspath $(BIN)):$$PATH" CORPUS=$(CORPUS) ITEMS=$(ITEMS) benchmarks/gpu/card.sh results/gpu
+
+gpu-pack: install
+	$(BIN)/python -m benchmarks.gpu.pack --corpus $(CORPUS) --items $(ITEMS)

