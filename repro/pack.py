@@ -45,6 +45,7 @@ LEFT_OUT = {
 NOT_PACKED = {"score": ("tokens.json", "*.safetensors"), "pretrain": ("wandb/*",), "evaluate": ("parts/*", "*/parts/*")}
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")  # of whatever stage
 ITEMS = "items.parquet"  # of evaluations: rounded with --half
+PAIR = ("gold_loglikelihood", "other_loglikelihood")  # of a minimal pair
 TEXT = ("text", "extra")  # columns of documents
 
 
@@ -156,13 +157,23 @@ def _recoded(data: bytes, rounded: str | None) -> bytes:
 
 
 def _rounded(table: pa.Table, precision: str) -> pa.Table:
-    """Every floating column in that precision; its type stays."""
+    """Every floating column in that precision; its type stays. Of two log-likelihoods their difference is what is rounded:
+    the second is written as the first and the difference.
+    """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    rounded = {"half": pa.float16(), "single": pa.float32()}[precision]
+    kind = {"half": pa.float16(), "single": pa.float32()}[precision]
+    difference = None
+    if set(PAIR) <= set(table.column_names):
+        difference = pc.subtract(table[PAIR[1]], table[PAIR[0]]).cast(kind, safe=False)
     for place, column in enumerate(table.schema):
         if pa.types.is_floating(column.type):
-            table = table.set_column(place, column, table.column(place).cast(rounded, safe=False).cast(column.type))
+            table = table.set_column(place, column, table.column(place).cast(kind, safe=False).cast(column.type))
+    if difference is not None:
+        place = table.schema.get_field_index(PAIR[1])
+        column = table.schema.field(place)
+        table = table.set_column(place, column, pc.add(table[PAIR[0]], difference.cast(column.type)))
     return table
 
 
@@ -210,7 +221,7 @@ def main(arguments: list[str] | None = None) -> int:
     packing = doors.add_parser("pack", help="write the finished stages of a run, without text and weights, to one file")
     packing.add_argument("settings", nargs="+", metavar="key=value | RUN_DIR", help="as for repro.run, or a run's folder")
     packing.add_argument("--to", type=Path, metavar="DIR", help=f"folder of {NAME}; results/<exp>_<scale> unless said")
-    packing.add_argument("--half", action="store_true", help="items' log-likelihoods in half precision; outcomes stay exact")
+    packing.add_argument("--half", action="store_true", help="items' log-likelihoods, and differences of pairs, in half precision; outcomes stay exact")
     packing.add_argument("--run-mb", type=float, default=RUN_MB, help="refuse a larger pack")
     packing.add_argument("--all-mb", type=float, default=ALL_MB, help="refuse when the packs of all results are larger")
     unpacking = doors.add_parser("unpack", help="put the stages of packs into a store")

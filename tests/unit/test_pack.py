@@ -55,7 +55,8 @@ class Chain:
 
         def evaluate(ctx):
             assert (ctx.inputs["model"] / "model" / "model.safetensors").is_file()
-            polars.DataFrame({"acc": [1.0, 0.5], "gold_loglikelihood": [-1 / 3, -7.1]}).write_parquet(ctx.out / "items.parquet")
+            columns = {"acc": [1.0, 0.5], "gold_loglikelihood": [-1 / 3, -107.1], "other_loglikelihood": [None, -107.1017]}
+            polars.DataFrame(columns).write_parquet(ctx.out / "items.parquet")
 
         def selection(ctx):
             found = polars.read_parquet(ctx.inputs["corpus"] / "documents" / "*.parquet", columns=["doc_id"])
@@ -159,6 +160,8 @@ def test_half_precision_keeps_outcomes_and_says_so(there, tmp_path):
     found = polars.read_parquet(Store(work).path(chain.evaluate) / "items.parquet")
     assert found["acc"].to_list() == [1.0, 0.5]
     assert found["gold_loglikelihood"][0] != -1 / 3 and found["gold_loglikelihood"][0] == pytest.approx(-1 / 3, rel=1e-3)
+    difference = found["other_loglikelihood"] - found["gold_loglikelihood"]  # -0.0017 would be nothing if each were rounded
+    assert difference.to_list() == [None, pytest.approx(-0.0017, rel=1e-3)]
     assert read_json(Store(work).path(chain.evaluate) / "manifest.json")["rounded"] == ["items.parquet"]
     assert Store(work).verify(chain.evaluate) == []
 
