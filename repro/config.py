@@ -358,15 +358,16 @@ class Mixture:
 class Arm:
     """One treatment: what it is trained on. ``select`` and ``mixture`` are option names in YAML.
 
-    ``budget``, ``train``, ``proxy``, ``heads`` and ``score`` override the experiment's for this arm. With ``equal_passes``
-    it is trained on ``budget.share`` of ``train.tokens``, so that it passes over its documents as often as the full arm does
-    over all.
+    ``budget``, ``train``, ``model``, ``proxy``, ``heads`` and ``score`` override the experiment's for this arm. With
+    ``equal_passes`` it is trained on ``budget.share`` of ``train.tokens``, so that it passes over its documents as often as the
+    full arm does over all.
     """
 
     select: Any = "all"
     mixture: Any = "alone"
     budget: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
     proxy: dict[str, Any] = field(default_factory=dict)
     heads: dict[str, Any] = field(default_factory=dict)
     score: dict[str, Any] = field(default_factory=dict)
@@ -714,7 +715,7 @@ class Settings:
 
 
 # What an arm may override of the experiment's settings.
-OVERRIDES: dict[str, type] = {"budget": Budget, "train": Train, "proxy": Proxy, "heads": Heads, "score": Score}
+OVERRIDES: dict[str, type] = {"budget": Budget, "train": Train, "model": Model, "proxy": Proxy, "heads": Heads, "score": Score}
 
 GROUPS = ("corpus", "items", "proxy", "heads", "score", "model", "train", "eval")
 
@@ -877,7 +878,7 @@ def compose(arguments: list[str], planning: bool = False) -> Settings:
     for group in GROUPS:  # once more: what is chosen by hand wins over what scale and experiment set
         if group in chosen:
             conf = _overlay(conf, f"{group}={chosen[group]}", {group: read_option(group, chosen[group])})
-    written, registered = list(conf.exp.arms), registration.stated(OmegaConf.to_container(conf))
+    written, registered = list(conf.exp.arms), registration.stated(kinds.expanded(OmegaConf.to_container(conf)))
     for argument in sorted(dotted, key=_turn):
         require(
             not re.fullmatch(r"exp\.arms=\s*(\{\s*\}|null)?\s*", argument),
@@ -890,6 +891,13 @@ def compose(arguments: list[str], planning: bool = False) -> Settings:
             raise SettingError(f"{argument}: the value cannot be read; is a bracket, brace or quote left open?") from None
         conf = _with_options(_overlay(conf, argument, values))  # type: ignore[arg-type]
 
+    plain = OmegaConf.to_container(conf)
+    added = [name for name in plain["exp"]["arms"] if name not in written]
+    if plain["exp"]["only"]:
+        plain["exp"]["only"] += added
+    if (own := kinds.expanded(plain)) is not plain:
+        written, dotted = list(own["exp"]["arms"]), [d for d in dotted if not d.startswith("exp.arms.")]
+        conf = OmegaConf.merge(OmegaConf.structured(Settings), own)
     try:
         settings: Settings = OmegaConf.to_object(conf)  # type: ignore[assignment]
     except SettingError:

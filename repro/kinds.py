@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 FOLDER = Path(__file__).resolve().parent / "experiments"
 NAMES = tuple(sorted(path.parent.name for path in FOLDER.glob("*/stages.py")))
@@ -16,3 +17,11 @@ NAMES = tuple(sorted(path.parent.name for path in FOLDER.glob("*/stages.py")))
 def load(kind: str, part: str = "stages") -> ModuleType:
     """A module of the kind's folder."""
     return importlib.import_module(f"repro.experiments.{kind}.{part}")
+
+
+def expanded(values: dict[str, Any]) -> dict[str, Any]:
+    """Plain settings with what their kind makes of the arms that were written: ``expand`` of its ``arms.py``, if it has one."""
+    kind = values["exp"]["kind"]
+    if not (FOLDER / kind / "arms.py").is_file():
+        return values
+    return {**values, "exp": load(kind, "arms").expand(values["exp"])}

@@ -221,7 +221,11 @@ def main(arguments: list[str] | None = None) -> int:
     packing = doors.add_parser("pack", help="write the finished stages of a run, without text and weights, to one file")
     packing.add_argument("settings", nargs="+", metavar="key=value | RUN_DIR", help="as for repro.run, or a run's folder")
     packing.add_argument("--to", type=Path, metavar="DIR", help=f"folder of {NAME}; results/<exp>_<scale> unless said")
-    packing.add_argument("--half", action="store_true", help="items' log-likelihoods, and differences of pairs, in half precision; outcomes stay exact")
+    packing.add_argument(
+        "--half",
+        action="store_true",
+        help="items' log-likelihoods, and differences of pairs, in half precision; outcomes stay exact",
+    )
     packing.add_argument("--run-mb", type=float, default=RUN_MB, help="refuse a larger pack")
     packing.add_argument("--all-mb", type=float, default=ALL_MB, help="refuse when the packs of all results are larger")
     unpacking = doors.add_parser("unpack", help="put the stages of packs into a store")

@@ -11,6 +11,9 @@ from typing import Any
 from repro import items
 from repro.config import Budget, Settings, Train, nearest, require
 from repro.corpus import stage as corpus
+from repro.evaluate import baselines
+from repro.evaluate import stage as evaluate
+from repro.experiments import Experiment
 from repro.heads import stage as heads
 from repro.influence import measures
 from repro.influence import stage as influence
@@ -108,9 +111,29 @@ def train_of(settings: Settings, name: str) -> Train:
 
 def trained(settings: Settings, shared: dict[str, Stage], name: str, seed: int, train: Train, selection: Stage) -> Stage:
     """The model of an arm and seed; the token ids that all arms share are made for the first."""
-    model = settings.model
+    model = replace(settings.model, **settings.exp.arms[name].model)
     own = proxy.stage(settings.proxy) if "proxy" in (model.init_from, model.tokenizer) else None
     shared.setdefault("tokens", pretrain.tokens_stage(model, shared["corpus"], own))
     named = {"tracking": settings.tracking, "group": settings.exp.name, "arm": name}
     start = own if model.init_from == "proxy" else None
     return pretrain.stage(model, train, seed, shared["tokens"], selection, **named, proxy=start)
+
+
+def trained_arms(settings: Settings) -> Experiment:
+    """Every arm selected, trained and evaluated with each of its seeds."""
+    require(bool(settings.exp.arms), f"exp={settings.exp.name} has no arms to train")
+    if any(reads_losses(settings, name) for name in settings.exp.arms):
+        shared = with_scores(settings, evaluates=True)
+    else:
+        shared = with_proxy(settings, evaluates=True)
+    if baselines.wanted(settings.eval):
+        shared["baselines"] = baselines.stage(settings.eval, shared["items"], shared["corpus"])
+    found: dict[str, dict[int, dict[str, Stage]]] = {}
+    for name, arm in settings.exp.arms.items():
+        found[name] = {}
+        for seed in arm.seeds or settings.exp.seeds:
+            selection = selected(settings, shared, name, seed)
+            model = trained(settings, shared, name, seed, train_of(settings, name), selection)
+            result = evaluate.stage(settings.eval, seed, shared["items"], shared["corpus"], model)
+            found[name][seed] = {"selection": selection, "pretrain": model, "evaluate": result}
+    return Experiment(shared, found, apart=True)

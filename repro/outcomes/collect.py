@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,8 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> Outc
         }
         for arm, by_seed in stages.get("arms", {}).items()
     }
+    if found := overlap(store, stages.get("arms", {})):
+        summary["overlap"] = found
     if stages.get("failed"):
         summary["failed"] = list(stages["failed"])
     for key, (name, file) in COMPARISONS.items():
@@ -78,6 +81,32 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> Outc
     if "items" in shared:
         summary["items"] = read_json(store.path(shared["items"]) / "items.json")
     return summary
+
+
+def overlap(store: Store, arms: Mapping[str, Mapping[int, Mapping[str, Stage]]]) -> dict[str, dict[str, float]]:
+    """By arm and other arm: the share of the documents it selects that the other selects, too; of the first seed that both
+    have. Arms whose selection is the same stage (an arena's sizes) stand here once, under the first one's name.
+    """
+    import polars
+
+    read: dict[str, set[str]] = {}
+
+    def documents(stage: Stage) -> set[str]:
+        if stage.fingerprint not in read:
+            rows = parquet.read(store.path(stage) / "selection.parquet", columns=["doc_id", "repeats"])
+            read[stage.fingerprint] = set(rows.filter(polars.col("repeats") > 0)["doc_id"])
+        return read[stage.fingerprint]
+
+    chosen = {arm: {s: named["selection"] for s, named in by.items() if "selection" in named} for arm, by in arms.items()}
+    once: dict[tuple[str, ...], str] = {}
+    for arm, by_seed in chosen.items():
+        once.setdefault(tuple(stage.fingerprint for stage in by_seed.values()), arm)
+    found: dict[str, dict[str, float]] = {}
+    for arm, other in permutations([arm for arm in once.values() if chosen[arm]], 2):
+        seed = next((seed for seed in chosen[arm] if seed in chosen[other]), None)
+        if seed is not None and (own := documents(chosen[arm][seed])):
+            found.setdefault(arm, {})[other] = len(own & documents(chosen[other][seed])) / len(own)
+    return found
 
 
 def _baselines(store: Store, stage: Stage, arms: Mapping[str, Mapping[int, Mapping[str, Stage]]]) -> Json:

@@ -212,6 +212,7 @@ class Outcome(TypedDict):
     verdict: Verdict
     noise: NotRequired[dict[str, Noise]]
     registration: NotRequired[Registration]
+    overlap: NotRequired[dict[str, dict[str, float]]]  # arm -> other arm -> share of its documents the other selects, too
     pairs: NotRequired[Json]  # of analyse
     agreement: NotRequired[Json]  # of agree
     evolution: NotRequired[Json]  # of evolve

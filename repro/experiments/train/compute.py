@@ -6,17 +6,11 @@ from statistics import mean
 
 from repro.config import Model, Train
 from repro.outcomes.outcome import Outcome
+from repro.outcomes.spent import scoring_flops
 from repro.pretrain import cost
 from repro.report.table import Cell, Interval, Number, Table
 
 WHOLE = "all"  # selector of the arm that is trained on everything
-
-
-def scoring_flops(summary: Outcome) -> float:
-    """FLOPs of detection and scoring, as two whole passes (2 a parameter and token each; the fork saves some of it)."""
-    tokens = {name: row["facts"].get("tokens", 0) for name, row in summary["artifacts"].items()}
-    read = tokens.get("detection", 0) + 2 * tokens.get("score", 0)
-    return 2.0 * summary["settings"]["proxy"]["parameters"] * read
 
 
 def tables(summary: Outcome) -> list[Table]:

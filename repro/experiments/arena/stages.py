@@ -1,0 +1,11 @@
+"""Selection, training and evaluation of every selector, size and seed."""
+
+from __future__ import annotations
+
+from repro.config import Settings
+from repro.experiments import Experiment, arms
+
+
+def stages(settings: Settings) -> Experiment:
+    """``arms[name][seed]``: "selection", "pretrain" and "evaluate"; sizes share their selections."""
+    return arms.trained_arms(settings)

@@ -1,0 +1,162 @@
+"""Which selectors beat random, what they cost and share, and whether the small models foretell the large ones."""
+
+from __future__ import annotations
+
+from statistics import mean
+
+from repro.experiments.arena.arms import CONTROL
+from repro.outcomes import decision, measure
+from repro.outcomes.compare import metrics, seed_values
+from repro.outcomes.outcome import Arm, Outcome
+from repro.outcomes.spent import scoring_flops
+from repro.report.sections import NOTHING_CONCLUDED, Section, arms, folded
+from repro.report.table import Cell, Interval, Number, Table
+
+OURS = "attention_influence"
+SCORED = ("detection", "heads", "score")  # stages that a selector which reads losses needs
+
+
+def sections(summary: Outcome) -> list[Section]:
+    """A table a size, the overlaps, and what the small sizes say about the largest."""
+    found = sizes(summary)
+    *smaller, largest = found
+    return [
+        arms(summary, f"Every selector at {' and '.join(found)}: the same selection, other models. {_trained(summary)}"),
+        Section("arena", "Against random", [against_random(summary, size) for size in (largest, *reversed(smaller))]),
+        Section("decision", "Does a small size decide as the largest does?", [decisions(summary)]),
+        Section("overlap", "What selectors share", [folded(overlaps(summary))]),
+    ]
+
+
+def sentence(summary: Outcome) -> str:
+    """What stands where a run without a primary contrast would have its verdict."""
+    return NOTHING_CONCLUDED
+
+
+def lines(summary: Outcome) -> list[str]:
+    """For the terminal: how well each smaller size decides."""
+    table = decisions(summary)
+    return (
+        []
+        if table is None
+        else [f"{row[0]}, {row[1]}: decides as the largest size in {row[2]} of pairs" for row in table.rows[:1]]
+    )
+
+
+def sizes(summary: Outcome) -> list[str]:
+    """Model sizes, smallest first."""
+    return list(summary["settings"]["exp"]["params"]["models"])
+
+
+def of_size(summary: Outcome, size: str) -> dict[str, Arm]:
+    """The arms of a size by selector; those that failed are absent."""
+    return {name.removesuffix(f"_{size}"): arm for name, arm in summary["arms"].items() if name.endswith(f"_{size}")}
+
+
+def _trained(summary: Outcome) -> str:
+    return f"Each model is trained for {summary['settings']['train']['tokens']:,} tokens."
+
+
+def against_random(summary: Outcome, size: str) -> Table | None:
+    """One row a selector, best first: its difference to random by Dunnett, cost of selecting, overlap."""
+    found, endpoint = of_size(summary, size), measure.of(summary["endpoint"])
+    values = {name: list(seed_values(arm, summary["endpoint"]).values()) for name, arm in found.items()}
+    values = {name: kept for name, kept in values.items() if kept}
+    if CONTROL not in values:
+        return None
+    tested = decision.against_control(values, CONTROL)
+    gaps = {name: mean(kept) - mean(values[CONTROL]) for name, kept in values.items() if name != CONTROL}
+    shared = _overlap_with(summary, OURS)
+    rows: list[list[Cell]] = []
+    for name in sorted(gaps, key=lambda arm: gaps[arm] if endpoint.lower_is_better else -gaps[arm]):
+        gap: Cell = Number(gaps[name], 4)
+        if name in tested:
+            gap = Interval(*tested[name][:3], 4)
+        flops, seconds = cost(summary, found[name])
+        overlap = shared.get(name)
+        p = Number(tested[name][3], 3) if name in tested else None
+        spent = [f"{flops:.3g}" if flops else None, Number(seconds, 0)]
+        rows.append([name, len(values[name]), gap, p, *spent, None if overlap is None else Number(overlap, 2)])
+    difference = f"selector − random, {endpoint.name} [95 %, all at once]"
+    costs = ["FLOPs of selecting", "seconds of selecting"]
+    columns = ["selector", "seeds", difference, "p (Dunnett)", *costs, f"shared with {OURS}"]
+    notes = [
+        "Limits hold for all selectors of this table at once (Dunnett 1955: many against one, variance pooled over all arms, "
+        f"seeds not paired). {'Lower' if endpoint.lower_is_better else 'Higher'} is better. The run's own contrasts, paired by "
+        "seed, stand in the table of comparisons.",
+        "Cost: detection and scoring as two passes of the proxy where the selector reads losses, once for all of them, and the "
+        "seconds of the stages that made the selection, the last attempt's. "
+        f"Shared: of the documents the selector keeps, those that {OURS} keeps, too.",
+    ]
+    return Table(f"arena_{size}", f"Selectors against random, {size}", columns, rows, notes) if rows else None
+
+
+def cost(summary: Outcome, arm: Arm) -> tuple[float, float]:
+    """FLOPs and seconds of selecting, mean over seeds; scores are counted whole for each selector that reads them."""
+    chosen = [seed["artifacts"]["selection"] for seed in arm["seeds"].values() if "selection" in seed["artifacts"]]
+    seconds = mean(artifact["seconds_last_attempt"] for artifact in chosen)
+    scores = summary["artifacts"].get("score")
+    if scores is None or all(scores["fingerprint"] not in artifact["inputs"].values() for artifact in chosen):
+        return 0.0, seconds
+    made = [row["seconds_last_attempt"] for name, row in summary["artifacts"].items() if name in SCORED]
+    return scoring_flops(summary), seconds + sum(made)
+
+
+def _overlap_with(summary: Outcome, selector: str) -> dict[str, float]:
+    named = {arm: rows for arm, rows in summary.get("overlap", {}).items()}
+    plain = {arm: _plain(summary, arm) for arm in named}
+    return {plain[arm]: share for arm, rows in named.items() for other, share in rows.items() if plain.get(other) == selector}
+
+
+def _plain(summary: Outcome, arm: str) -> str:
+    size = next((s for s in sizes(summary) if arm.endswith(f"_{s}")), "")
+    return arm.removesuffix(f"_{size}")
+
+
+def overlaps(summary: Outcome) -> Table | None:
+    """Share of the row's documents that the column selects, too."""
+    found = summary.get("overlap", {})
+    if not found:
+        return None
+    names = list(found)
+    rows: list[list[Cell]] = [
+        [_plain(summary, arm), *(None if arm == other else Number(found[arm][other], 2) for other in names)] for arm in names
+    ]
+    note = "Of the documents that the selector of a row keeps, the share that the one of the column keeps, too; first seed."
+    return Table(
+        "overlap", "Documents shared by two selectors", ["kept by", *(_plain(summary, arm) for arm in names)], rows, [note]
+    )
+
+
+def decisions(summary: Outcome) -> Table | None:
+    """Smaller sizes and their endpoints against the order of the largest size, best first; beside it the ceiling."""
+    *smaller, largest = sizes(summary)
+    truth = _values(summary, largest, summary["endpoint"])
+    goal = {name: mean(by_seed.values()) for name, by_seed in truth.items()}
+    best = decision.ceiling(truth)
+    rows: list[list[Cell]] = []
+    for size in smaller:
+        arms_of = of_size(summary, size)
+        for metric in metrics(next(iter(arms_of.values()))) if arms_of else []:
+            means = {name: mean(v.values()) for name, v in _values(summary, size, metric).items() if name in goal}
+            same = measure.of(metric).lower_is_better == measure.of(summary["endpoint"]).lower_is_better
+            oriented = {name: value if same else -value for name, value in means.items()}
+            share = decision.agreement(oriented, goal)
+            if share is not None and not measure.of(metric).part:
+                rows.append([size, measure.of(metric).name, Number(share, 2), len(means) * (len(means) - 1) // 2])
+    if not rows:
+        return None
+    rows.sort(key=lambda row: (row[1] != measure.of(summary["endpoint"]).name, -row[2].value))  # type: ignore[union-attr]
+    limit = "unknown, with one seed" if best is None else f"{best:.2f}"
+    notes = [
+        f"Share of all pairs of selectors (random among them) that the small size puts in the order of {largest} on "
+        f"{measure.of(summary['endpoint']).name}: decision accuracy (DataDecide). Guessing gives 0.5.",
+        f"Ceiling: two halves of the seeds of {largest} agree in {limit} of pairs. Pairs are no independent trials: no "
+        "interval.",
+    ]
+    return Table("decision", f"Decision accuracy for {largest}", ["size", "measured by", "decides alike", "pairs"], rows, notes)
+
+
+def _values(summary: Outcome, size: str, metric: str) -> dict[str, dict[int, float]]:
+    found = {name: seed_values(arm, metric) for name, arm in of_size(summary, size).items()}
+    return {name: values for name, values in found.items() if values}
