@@ -24,7 +24,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import stats
 from scipy.optimize import brentq
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtri, stdtr, stdtrit
 
 from repro.evaluate.clusters import cluster_means
 
@@ -101,8 +101,8 @@ def compare(
 def limits(values: np.ndarray, item_variance: float | np.ndarray = 0.0, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper limit of the mean of ``values`` (..., seeds), items drawn anew; see the head of this file.
 
-    ``item_variance`` (...) is that of the mean. The skewness of mean and items together is that of the seeds times the seeds'
-    share of the variance to the power of 3/2.
+    ``item_variance`` (...) is that of the mean. Of the longer limb as of Student's quantile the seeds' share of the variance
+    is taken.
     """
     mean, *spread = _moments(np.asarray(values, dtype=np.float64), item_variance)
     below, above = _limbs(*spread, level)
@@ -112,6 +112,9 @@ def limits(values: np.ndarray, item_variance: float | np.ndarray = 0.0, level: f
 def p_value(values: np.ndarray, item_variance: float = 0.0) -> float:
     """One minus the level at which the interval (:func:`limits`) of ``values`` (seeds) ends at zero."""
     mean, *spread = _moments(np.asarray(values, dtype=np.float64), item_variance)
+    if mean and item_variance == 0:  # Student's, the limb as long as it is
+        unit = [float(limb) / stdtrit(len(values) - 1, 0.975) for limb in _limbs(*spread, 0.95)]
+        return float(2 * stdtr(len(values) - 1, -abs(mean) / unit[int(mean < 0)]))
 
     def excess(p: float) -> float:
         below, above = _limbs(*spread, 1 - p)
@@ -143,7 +146,7 @@ def _limbs(
     """How far the interval reaches below and above the mean."""
     student, normal = stdtrit(n - 1, 0.5 + level / 2), ndtri(0.5 + level / 2)
     half = np.sqrt(total) * (share * student + (1 - share) * normal)
-    longer = STRETCH / n**2 * skewness * share**1.5
+    longer = STRETCH / n**2 * skewness * share
     return half * (1 + np.maximum(-longer, 0)), half * (1 + np.maximum(longer, 0))
 
 

@@ -170,18 +170,14 @@ def verdict_table(results: list[Result]) -> Table:
         ours = [r for r in results if r.summary["experiment"] == claim.experiment and _of_the_method(claim, r)]
         found += [(claim, result.label, judge(claim, result)) for result in ours]
         found += [] if ours else [(claim, NOT_RUN, Judged(f"needs {claim.needs}", verdict=NOT_RUN))]
-    corrected = statistics.holm({str(n): j.p for n, (_, _, j) in enumerate(found) if j.p is not None})
-    rows: list[list[Cell]] = []
-    for n, (claim, label, judged) in enumerate(found):
-        said = judged.verdict
-        if said in (REPLICATED, NOT_REPLICATED) and corrected[str(n)] > words.ALPHA:
-            said = f"{UNDECIDED} ({words.AFTER_CORRECTION})"
-        rows.append(
-            [claim.text, claim.rests_on, claim.printed, label, judged.measured_on, judged.difference, judged.could_see, said]
-        )
+    rows: list[list[Cell]] = [
+        [claim.text, claim.rests_on, claim.printed, label, one.measured_on, one.difference, one.could_see, said]
+        for (claim, label, one), said in zip(found, settle([one for _, _, one in found]), strict=True)
+    ]
+    tested = sum(one.p is not None for _, _, one in found)
     notes = [
         "replicated / not replicated: the 95 % interval lies on the paper's / on the other side of zero, its own run calls it "
-        f"a difference, and so does Holm's correction over the {len(corrected)} claims and runs tested here. undecided: "
+        f"a difference, and so does Holm's correction over the {tested} claims and runs tested here. undecided: "
         "anything else, or the run is a demonstration "
         f"(below {SEEDS} seeds, {DOCUMENTS} selected documents or {SOURCES} sources a domain; draws of control heads "
         "count as seeds).",
@@ -213,6 +209,13 @@ class Judged:
     could_see: Cell = None
     verdict: str = NOT_RUN
     p: float | None = None
+
+
+def settle(found: list[Judged]) -> list[str]:
+    """The verdicts after Holm's correction over all claims that a difference tests."""
+    corrected = statistics.holm({str(n): one.p for n, one in enumerate(found) if one.p is not None})
+    said = {n: one.verdict in (REPLICATED, NOT_REPLICATED) and corrected[str(n)] > words.ALPHA for n, one in enumerate(found)}
+    return [f"{UNDECIDED} ({words.AFTER_CORRECTION})" if said[n] else one.verdict for n, one in enumerate(found)]
 
 
 def judge(claim: Claim, result: Result) -> Judged:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from statistics import mean
 from typing import Any
 
+from repro.analysis.ranks import SOURCES
 from repro.outcomes.compare import evaluated, metrics
-from repro.outcomes.outcome import Arm, Difference, Outcome
+from repro.outcomes.outcome import Arm, Difference, Json, Outcome
 from repro.outcomes.statistics import COLUMNS
 from repro.outcomes.verdict import covered, gate, unit
 from repro.report import endpoint
@@ -200,11 +201,19 @@ def correlations(summary: Outcome) -> Table | None:
     found = {domain: row for domain, row in summary.get("scores", {}).items() if row["documents"]}
     names = list(dict.fromkeys(name for row in found.values() for name in row["spearman"]))
     rows: list[list[Cell]] = [
-        [domain, row["documents"], Number(row["quantiles"]["0.5"], 3), *(_correlation(row["spearman"].get(n)) for n in names)]
+        [
+            domain,
+            row["documents"],
+            Number(row["quantiles"]["0.5"], 3),
+            *(_correlation(row["spearman"].get(n), _sources(summary, domain)) for n in names),
+        ]
         for domain, row in found.items()
     ]
     columns = ["domain", "documents", "median score", *(name.replace("_", " ") for name in names)]
-    note = "Spearman's rank correlation of the score with each quantity within the domain; 95 % intervals, sources resampled."
+    note = (
+        "Spearman's rank correlation of the score with each quantity within the domain; 95 % intervals, sources resampled; "
+        f"none with fewer than {SOURCES} sources."
+    )
     notes = [note] if names else []
     return Table("correlations", "Scores and simpler quantities", columns, rows, notes) if rows else None
 
@@ -259,11 +268,16 @@ def flatten(value: dict[str, Any], path: str = "") -> dict[str, Any]:
     return flat
 
 
-def _correlation(found: dict[str, float | None] | None) -> Interval | Number | None:
+def _sources(summary: Outcome, domain: str) -> int:
+    """Source groups of a domain; earlier versions drew documents where they are few."""
+    return summary.get("corpus", {}).get("domains", {}).get(domain, {}).get("groups", SOURCES)
+
+
+def _correlation(found: Json | None, sources: int) -> Interval | Number | None:
     if found is None:
         return None
     low, high = found.get("low"), found.get("high")
-    if low is None or high is None:
+    if low is None or high is None or sources < SOURCES:
         return Number(found["value"], 2, NO_INTERVAL)
     return Interval(found["value"], low, high, 2)
 
