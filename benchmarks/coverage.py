@@ -2,9 +2,9 @@
 
     python benchmarks/coverage.py [--runs 20000]
 
-The functions are the product's own: ``compare``, ``judge``, ``verdict``, the claims' correction. Prints a Markdown report, puts it
-between the markers of ``docs/statistics.md``, and writes what reports quote to ``repro/outcomes/coverage.json``. One core; the
-tests run the same designs with fewer runs.
+The functions are the product's own: ``compare``, ``judge``, ``verdict``, the claims' correction. Prints a Markdown report, puts
+it between the markers of ``docs/statistics.md``, and writes what reports quote to ``repro/outcomes/coverage.json``. One core;
+the tests run the same designs with fewer runs.
 """
 
 from __future__ import annotations
@@ -135,8 +135,8 @@ def run_of(values: dict[str, np.ndarray], margin: float | None = None) -> dict[s
 
 
 def errors(seeds: int, shift: float, runs: int) -> dict[str, float]:
-    """Runs of three arms and five correlated metrics in which nothing differs, but for the primary comparison by ``shift`` SD of
-    the noise of one model: how often any word is wrong, and how often any secondary one is (there is nothing to find there)."""
+    """Runs of three arms and five correlated metrics in which nothing differs, but for the primary comparison by ``shift`` SD
+    of the noise of one model: how often any word is wrong, and how often a secondary one is, where nothing is to be found."""
     g, wrong, false, opened = np.random.default_rng(seeds), 0, 0, 0
     for _ in range(runs):
         values = {arm: g.normal(size=(5, seeds)) + g.normal(size=(1, seeds)) for arm in "abc"}
@@ -176,8 +176,8 @@ def equivalence_wrong(seeds: int, runs: int) -> float:
 
 
 def power_by_pilot(pilot: int, seeds: int, family: int, runs: int) -> dict[str, float]:
-    """Over pilots of so many seeds: the true power at the effect that is printed as seen with 80 %, at the level that Holm leaves
-    the first of a ``family``."""
+    """Over pilots of so many seeds: the true power at the effect that is printed as seen with 80 %, at the level that Holm
+    leaves the first of a ``family``."""
     level = 1 - words.ALPHA / family
     low, _ = statistics.limits(np.random.default_rng(seeds + 100).normal(size=(4 * runs, seeds)), level=level)
     needed = np.sort(-low)
@@ -334,8 +334,8 @@ def report(runs: int) -> tuple[str, dict[str, Any]]:
     lines += ["", "**Every other interval**", "", "| interval | function | design | covers |", "|---|---|---|---|"]
     lines += [
         f"| accuracy of an arm | `compare.interval` | 3 models, 200 items of varying difficulty | {level['held']:.3f} |",
-        f'| the mark "chance" | `compare.covers_chance` | the same, guessing; marked as above chance in | {level["above"]:.3f} |',
-        f"| rank correlation | `ranks.rank_correlation` | 8 sources of 15 documents; {ranked:,} runs | {order['Spearman']:.3f} |",
+        f'| the mark "chance" | `compare.covers_chance` | the same, guessing; taken for above it in | {level["above"]:.3f} |',
+        f"| correlation of ranks | `ranks.rank_correlation` | 8 sources of 15; {ranked:,} runs | {order['Spearman']:.3f} |",
         f"| overlap of two tops | `ranks.share_interval` | the same, highest 20 % | {order['overlap']:.3f} |",
         f"| AUROC | `auroc.auroc` | 40 planted and 40 real documents of 8 sources each | {order['AUROC']:.3f} |",
     ]
@@ -362,6 +362,7 @@ def _student_needs(seeds: int) -> float:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """The door."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=20_000)
     parsed = parser.parse_args(arguments)

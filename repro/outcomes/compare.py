@@ -166,7 +166,7 @@ def between(summary: Outcome, treatment: str, control: str, metrics: Sequence[st
     if len(metrics) == 1 and (row := rows.get(metrics[0])) is not None:
         ends = (row["low"], row["high"]) if sign > 0 or row["low"] is None else (-row["high"], -row["low"])
         kept = {"p": row["p"], "detectable": row["detectable"], "seeds": row["seeds"], "compared": True}
-        return {"difference": sign * row["difference"], "low": ends[0], "high": ends[1], **kept}
+        return {"difference": row["difference"] and sign * row["difference"], "low": ends[0], "high": ends[1], **kept}
     sides = [[seed_values(summary["arms"][arm], metric) for metric in metrics] for arm in (treatment, control)]
     shared = set.intersection(*(set(values) for side in sides for values in side))
     if not shared:

@@ -121,7 +121,7 @@ class Difference(TypedDict):
     item_variance: float | None
     noise: NotRequired[float | None]  # standard deviation of one seed's difference, upper limit of a pilot
     no_interval: NotRequired[str]  # why there is none
-    difference: float
+    difference: float | None
     low: float | None
     high: float | None
     p: float | None
@@ -134,7 +134,7 @@ class Difference(TypedDict):
 class Gap(TypedDict):
     """A difference of two arms as every table shows it, and whether the run itself ``compared`` them."""
 
-    difference: float
+    difference: float | None
     low: float | None
     high: float | None
     p: float | None

@@ -78,9 +78,10 @@ def compare(
     """
     seeds = sorted(set(treatment) & set(control))
     sides = np.array([[treatment[s], control[s]] for s in seeds], dtype=np.float64).reshape(-1, 2)
-    d, n = sides[:, 0] - sides[:, 1], len(seeds)
-    if n and not np.isfinite(d).all():
+    n = len(seeds)
+    if not np.isfinite(sides).all():
         return Comparison(math.nan, seeds=n, level=level, no_interval=NOT_FINITE)
+    d = sides[:, 0] - sides[:, 1]
     mean = float(d.mean()) if n else math.nan
     deviation = float(d.std(ddof=1)) if n > 1 else math.nan
     if n > 1 and deviation <= 1e-12 * float(np.abs(sides).max()):  # rounding: no spread was seen, which is not certainty
@@ -166,7 +167,7 @@ def paired_item_variance(
     says nothing about others: infinity.
     """
     if clusters is not None:
-        differences = cluster_means(differences, clusters)
+        differences, weights = cluster_means(differences, clusters), None  # clusters weigh the same
     seeds, items = differences.shape
     weight = np.ones(items) if weights is None else np.asarray(weights, dtype=np.float64)
     whole = weight.sum()

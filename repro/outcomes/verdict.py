@@ -92,7 +92,9 @@ def _word(summary: Outcome, row: Difference, tested: bool = True) -> str:
     if row.get("exploratory") and row["low"] is not None:
         return words.EXPLORATORY
     first = row["primary"] and row["metric"] == summary["endpoint"]
-    margin = summary["settings"]["exp"].get("smallest_effect") if first else None  # stated of the primary comparison alone
+    margin = (
+        summary["settings"].get("exp", {}).get("smallest_effect") if first else None
+    )  # stated of the primary comparison alone
     return words.verdict(
         row["low"],
         row["high"],

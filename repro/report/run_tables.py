@@ -102,7 +102,7 @@ def contrasts(summary: Outcome) -> Table | None:
     rows: list[list[Cell]] = []
     for name, r in zip(names, found, strict=True):
         p = "primary" if r["primary"] else _number(r["p_holm"], 3)
-        gap = _interval(r) if r["low"] is not None else Number(r["difference"], 4)
+        gap = _interval(r) if r["low"] is not None else _number(r["difference"], 4)
         rows.append([name, gap, *_statistics(r), p, r["verdict"], r["seeds"]])
     rows += [[name, None, *[None] * len(COLUMNS), None, why, None] for name, why in _not_compared(summary)]
     better = "below zero favours the first arm" if found[0]["lower_is_better"] else "above zero favours the first arm"
@@ -116,7 +116,7 @@ def _not_compared(summary: Outcome) -> Iterator[tuple[str, str]]:
     """Contrasts on the endpoint that have no row, and which arm lacks it."""
     endpoint, arms = summary["endpoint"], summary["arms"]
     there = {(r["treatment"], r["control"]) for r in summary["comparisons"] if r["metric"] == endpoint}
-    for contrast in summary["settings"]["exp"]["contrasts"]:
+    for contrast in summary["settings"].get("exp", {}).get("contrasts", []):
         sides = contrast["treatment"], contrast["control"]
         if sides in there or contrast.get("noise"):
             continue

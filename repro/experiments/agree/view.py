@@ -41,7 +41,8 @@ def tables(summary: Outcome) -> list[Table]:
     columns += ["heads shared", "documents", "without a score", "interval over"]
     notes = [
         "Rankings of the same documents. By chance the top 10 % share 10 %, the top 50 % half, and Spearman is 0.",
-        f"Intervals: bootstrap over sources, since documents of one source are alike; none where a domain has fewer than {SOURCES}.",
+        "Intervals: bootstrap over sources, since documents of one source are alike; none where a domain has fewer than "
+        f"{SOURCES} of them.",
         "Heads shared: of those whose masking makes the two scores, where one proxy makes both.",
     ]
     return [Table("agreement", "How far scores agree", columns, rows, notes)]
