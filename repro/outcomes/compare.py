@@ -51,6 +51,12 @@ def seed_values(arm: Arm, metric: str) -> dict[int, float]:
     return dict(sorted(found.items()))
 
 
+def differences(summary: Outcome, row: Difference) -> list[float]:
+    """The differences that a comparison rests on, one a seed that both arms have."""
+    ours, theirs = (seed_values(summary["arms"][arm], row["metric"]) for arm in (row["treatment"], row["control"]))
+    return [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+
+
 def covers_chance(arm: Arm, metric: str) -> bool:
     """Whether an arm's accuracy is not shown to be above chance: the 95 % interval of its mean (:func:`interval`) reaches down
     to that level. Accuracies without a chance level (generated answers) have one of zero.

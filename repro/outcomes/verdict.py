@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from repro.config import Contrast, as_dict
-from repro.outcomes import words
+from repro.outcomes import simulated, words
 from repro.outcomes.collect import misses
 from repro.outcomes.compare import (
     Limits,
@@ -213,9 +213,17 @@ COVERS = (
 )
 
 
+TRAINED = (
+    "Intervals cover the seeds of the trainings (initial weights, order, which documents a random arm draws) and which items "
+    "were asked. They do not cover another draw of the corpus, and so not another selection, another proxy or other heads."
+)
+
+
 def covered(summary: Outcome) -> list[str]:
-    """What the intervals cover where that is not the seeds of a training, and which draws they leave out."""
-    return [COVERS, *left_out(summary)] if masked(summary) else []
+    """What the intervals cover, in how many of simulated cases, and which draws they leave out."""
+    most = max((row["seeds"] for row in summary["comparisons"]), default=0)
+    told = [COVERS, *left_out(summary)] if masked(summary) else [TRAINED]
+    return told + ([said] if (said := simulated.sentence(most)) else [])
 
 
 def left_out(summary: Outcome) -> list[str]:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from statistics import stdev
 
-from repro.outcomes.compare import masked, primary
+from repro.outcomes.compare import differences, masked, primary
 from repro.outcomes.outcome import Difference
 from repro.outcomes.statistics import detectable, upper_limit
 from repro.outcomes.words import outwards
@@ -124,7 +124,7 @@ def _sizes(results: list[Result]) -> str:
 def figure(results: list[Result]) -> Plot | None:
     """Every contrast of every trained result on its endpoint, evidence first."""
     rows = [
-        (f"{result.name}: {row['treatment']} − {row['control']}", row)
+        (f"{result.name}: {row['treatment']} − {row['control']}", row, differences(result.summary, row))
         for result in sorted(results, key=lambda r: r.summary["verdict"]["demonstration"])
         if not masked(result.summary)
         for row in result.summary["comparisons"]
@@ -132,10 +132,10 @@ def figure(results: list[Result]) -> Plot | None:
     ]
     if not rows:
         return None
-    x, low, high = ([row[key] for _, row in rows] for key in ("difference", "low", "high"))
-    series = Series("", x, [label for label, _ in rows], "interval", low, high)
+    x, low, high = ([row[key] for _, row, _ in rows] for key in ("difference", "low", "high"))
+    series = Series("", x, [label for label, _, _ in rows], "interval", low, high, dots=[seeds for _, _, seeds in rows])
     axis = "difference, bits per byte"  # short: long names of arms leave little room
-    clear = [label for label, row in rows if row["low"] > 0 or row["high"] < 0]
+    clear = [label for label, row, _ in rows if row["low"] > 0 or row["high"] < 0]
     alt = f"{len(rows)} contrasts with 95 % intervals; zero lies outside for {', '.join(clear) or 'none of them'}."
     return Plot("found", "What training on each selection changed", alt, [Panel("", axis, "", [series], zero_line=True)])
 

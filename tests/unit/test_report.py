@@ -15,7 +15,7 @@ from scipy import stats
 
 from repro.config import SettingError
 from repro.experiments.train import compute
-from repro.outcomes import collect, documents, items, summary, verdict
+from repro.outcomes import collect, documents, items, summary
 from repro.outcomes import compare as outcomes
 from repro.outcomes.statistics import limits, paired_item_variance
 from repro.report import build, curve, figures, interactive, page, plots, run_tables, sections, terminal

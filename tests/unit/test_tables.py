@@ -146,14 +146,17 @@ def verdict_of(folder, **kwargs) -> str:
 
 def test_verdicts_follow_the_interval_and_the_thresholds(tmp_path):
     assert verdict_of(tmp_path / "a", effect=0.05, documents=1000) == "replicated"
-    assert verdict_of(tmp_path / "b", effect=-0.05, documents=1000) == "not replicated"
+    assert verdict_of(tmp_path / "b", effect=-0.2, documents=1000) == "not replicated"
     assert verdict_of(tmp_path / "c", effect=0.0, documents=1000) == "undecided (not tested in its run)"
     assert verdict_of(tmp_path / "d", effect=0.05, demonstration=True) == "undecided (demonstration)"
     assert verdict_of(tmp_path / "e", effect=0.05, seeds=(0,)) == "undecided"
 
 
 def test_a_claim_that_its_run_calls_a_difference_must_pass_the_correction_over_claims():
-    found = [claims.Judged("", verdict=claims.REPLICATED, p=p) for p in (0.001, 0.03)] + [claims.Judged("", p=0.04), claims.Judged("")]
+    found = [claims.Judged("", verdict=claims.REPLICATED, p=p) for p in (0.001, 0.03)] + [
+        claims.Judged("", p=0.04),
+        claims.Judged(""),
+    ]
     assert claims.settle(found) == ["replicated", "undecided (not established after correction)", "not run", "not run"]
 
 
@@ -165,7 +168,12 @@ def test_the_answer_follows_the_intervals_of_what_is_no_demonstration(tmp_path):
     assert "was better than its control in run**" in answer("a", effect=0.05, documents=1000)
     assert "was worse than its control in run**" in answer("b", effect=-0.05, documents=1000)
     null = answer("c", effect=0.0, documents=1000)
-    assert null.startswith("**No difference") and "Not excluded are differences of up to 0." in null "in 1 comparison of trained models" in null and "parameters" in null
+    assert (
+        null.startswith("**No difference")
+        and "Not excluded are differences of up to 0." in null
+        and "in 1 comparison of trained models" in null
+        and "parameters" in null
+    )
     assert "No evidence yet" in answer("d", effect=0.05, demonstration=True)
 
 
