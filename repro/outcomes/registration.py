@@ -88,7 +88,7 @@ def limits_on_record(summary: Outcome) -> dict[str, float]:
     if "pilot" not in power:
         return {}
     folder = RESULTS / Path(power["pilot"]).name
-    committed = power["pilot"].startswith("results/") and folder.is_dir()
+    committed = power["pilot"].startswith("results/") and (folder / "summary.json").is_file()
     return _limits(summaries.read(folder)) if committed else {summary["endpoint"]: power["deviation"]}
 
 
