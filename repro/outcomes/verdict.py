@@ -221,9 +221,9 @@ TRAINED = (
 
 def covered(summary: Outcome) -> list[str]:
     """What the intervals cover, in how many of simulated cases, and which draws they leave out."""
-    most = max((row["seeds"] for row in summary["comparisons"]), default=0)
-    told = [COVERS, *left_out(summary)] if masked(summary) else [TRAINED]
-    return told + ([said] if (said := simulated.sentence(most)) else [])
+    rows = [row for row in summary["comparisons"] if row["primary"]] or summary["comparisons"]
+    said = simulated.sentence(max((row["seeds"] for row in rows), default=0))
+    return ([COVERS, *left_out(summary)] if masked(summary) else [TRAINED]) + ([said] if said else [])
 
 
 def left_out(summary: Outcome) -> list[str]:

@@ -35,13 +35,17 @@ def arms(summary: Outcome) -> Table:
 
 
 def primary_rows(summary: Outcome) -> list[Difference]:
-    """Comparisons of the primary contrast that have an interval, without parts of benchmarks (their tables show those)."""
-    rows = summary.get("comparisons", [])
-    return [row for row in rows if row["primary"] and row["low"] is not None and not row.get("exploratory")]
+    """Comparisons of the primary contrast, without parts of benchmarks (their tables show those); none where none has an
+    interval."""
+    rows = [row for row in summary.get("comparisons", []) if row["primary"] and not row.get("exploratory")]
+    return rows if any(row["low"] is not None for row in rows) else []
 
 
-def _interval(row: Difference, digits: int = 4) -> Interval:
-    return Interval(row["difference"], row["low"], row["high"], digits)
+def _interval(row: Difference) -> Interval | Number | None:
+    """The difference, where there is one with its interval."""
+    if row["low"] is None or row["high"] is None or row["difference"] is None:
+        return _number(row["difference"], 4)
+    return Interval(row["difference"], row["low"], row["high"], 4)
 
 
 def _statistics(row: Difference) -> list[Cell]:
@@ -102,8 +106,7 @@ def contrasts(summary: Outcome) -> Table | None:
     rows: list[list[Cell]] = []
     for name, r in zip(names, found, strict=True):
         p = "primary" if r["primary"] else _number(r["p_holm"], 3)
-        gap = _interval(r) if r["low"] is not None else _number(r["difference"], 4)
-        rows.append([name, gap, *_statistics(r), p, r["verdict"], r["seeds"]])
+        rows.append([name, _interval(r), *_statistics(r), p, r["verdict"], r["seeds"]])
     rows += [[name, None, *[None] * len(COLUMNS), None, why, None] for name, why in _not_compared(summary)]
     better = "below zero favours the first arm" if found[0]["lower_is_better"] else "above zero favours the first arm"
     over = f"Over {unit(summary)}, 95 % intervals; p of all that is secondary Holm-corrected."
