@@ -99,7 +99,9 @@ def compare(
     return Comparison(mean, low, high, p_value(d, item_variance), n, level, deviation, effect)
 
 
-def limits(values: np.ndarray, item_variance: float | np.ndarray = 0.0, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+def limits(
+    values: np.ndarray | Sequence[float], item_variance: float | np.ndarray = 0.0, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper limit of the mean of ``values`` (..., seeds), items drawn anew; see the head of this file.
 
     ``item_variance`` (...) is that of the mean. Of the longer limb as of Student's quantile the seeds' share of the variance
