@@ -126,7 +126,7 @@ def compare_arms(
     pilot's limit for the metric. Perplexities are left out: bits per byte say the same, and a mean of exponentials over small
     models is noise.
     """
-    from repro.outcomes.statistics import RECORDED, compare
+    from repro.outcomes.statistics import FEWEST, RECORDED, compare
 
     noise = noise or {}
     tasks = summary.get("averaged", [])
@@ -139,6 +139,9 @@ def compare_arms(
         ours, theirs = seed_values(treatment, metric), seed_values(control, metric)
         if not set(ours) & set(theirs) or measure.of(metric).perplexity:
             continue
+        pairs = _compared(treatment, control, set(ours) & set(theirs))
+        if pairs == 1 < len(set(ours) & set(theirs)):  # neither arm draws: however many draws others have, the items alone
+            ours, theirs = (dict.fromkeys(range(FEWEST), next(iter(side.values()))) for side in (ours, theirs))
         found = compare(ours, theirs, variances.get(metric, 0.0), noise=noise.get(metric))
         row: Difference = {
             "treatment": contrast.treatment,
@@ -148,7 +151,7 @@ def compare_arms(
             "lower_is_better": measure.of(metric).lower_is_better,
             "exploratory": measure.of(metric).part or not (contrast.primary or metric == summary["endpoint"]),
             "at_chance": metric in treatment["at_chance"] and metric in control["at_chance"],
-            "seeds": _compared(treatment, control, set(ours) & set(theirs)),
+            "seeds": pairs,
             "item_variance": finite(variances.get(metric, 0.0)) if metric in variances else None,
             "noise": noise.get(metric),
             **{key: value if isinstance(value := getattr(found, key), str) else finite(value) for key in RECORDED},
