@@ -15,7 +15,7 @@ from scipy import stats
 
 from repro.config import SettingError
 from repro.experiments.train import compute
-from repro.outcomes import collect, documents, items, summary
+from repro.outcomes import collect, documents, items, simulated, summary
 from repro.outcomes import compare as outcomes
 from repro.outcomes.statistics import limits, paired_item_variance
 from repro.report import build, curve, figures, interactive, page, plots, run_tables, sections, terminal
@@ -60,6 +60,28 @@ def test_primary_interval_is_the_paired_t_interval(run):
     assert row["item_variance"] == pytest.approx(0, abs=1e-12)  # every text of the fabricated arms differs by the same
     assert (row["low"], row["high"]) == pytest.approx(expected, rel=1e-6)
     assert row["detectable"] is None  # no pilot
+
+
+def test_the_points_stand_beside_their_interval(run):
+    _, sealed, _, _ = run
+    plot = figures.contrasts(sealed)
+    [series] = plot.panels[0].series
+    ours, theirs = (
+        [s["metrics"]["bits_per_byte"]["value"] for s in sealed["arms"][a]["seeds"].values()]
+        for a in ("attention_influence", "random")
+    )
+    assert series.dots[0] == pytest.approx(numpy.subtract(ours, theirs)) and len(series.dots) == len(series.y)
+    drawn = [t for t in interactive.to_plotly(plot)["data"] if t.get("hoverinfo") == "x"]
+    assert sorted(drawn[0]["x"]) == pytest.approx(sorted(x for values in series.dots for x in values))
+
+
+def test_what_such_intervals_cover_is_said_with_them(run):
+    _, sealed, _, _ = run
+    found = simulated.record()
+    notes = " ".join(run_tables.contrasts(sealed).notes)
+    assert f"{100 * found['outliers']['3']:.0f} % where one in ten is an outlier" in notes and "docs/statistics.md" in notes
+    assert "They do not cover another draw of the corpus" in notes
+    assert simulated.sentence(2) is None and simulated.sentence(9) == simulated.sentence(8) != simulated.sentence(10)
 
 
 def test_holm_takes_in_every_secondary_metric_but_not_the_primary(run, tmp_path):
