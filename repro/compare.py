@@ -50,7 +50,7 @@ def differences(a: Outcome, b: Outcome) -> list[Any]:
 
 
 def outcomes(a: Outcome, b: Outcome, folders: Sequence[Path] = ()) -> Any:
-    """Every metric of every arm the runs share: B minus A, paired by seed where two seeds or more are shared.
+    """Every metric of every arm the runs share: B minus A, paired by seed where three seeds or more are shared.
 
     ``folders`` are those of A and B: while their evaluations are in the store beside them, intervals take in the items too.
     """
@@ -71,14 +71,10 @@ def outcomes(a: Outcome, b: Outcome, folders: Sequence[Path] = ()) -> Any:
             shared = sorted(set(ours) & set(theirs))
             if not shared or all(ours[s] == theirs[s] for s in shared):
                 continue
-            gap: Any = "no interval (1 shared seed)"
-            if len(shared) > 1:
-                found = compare(
-                    {s: theirs[s] for s in shared}, {s: ours[s] for s in shared}, (variances or {}).get(metric, 0.0)
-                )
-                gap = f"{found.difference:+.4f}, no interval (no spread)"
-                if isfinite(found.low):
-                    gap = Interval(found.difference, found.low, found.high, 4, mark=mark)
+            found = compare(theirs, ours, (variances or {}).get(metric, 0.0))
+            gap: Any = f"{found.difference:+.4f}, no interval: {found.no_interval}"
+            if isfinite(found.low):
+                gap = Interval(found.difference, found.low, found.high, 4, mark=mark)
             marks = [CHANCE if metric in side["arms"][arm].get("at_chance", []) else "" for side in (a, b)]
             means = [Number(mean(side.values()), 4, mark) for side, mark in zip((ours, theirs), marks, strict=True)]
             rows.append([arm, metric, *means, gap, len(shared)])

@@ -18,26 +18,32 @@ import numpy as np
 if TYPE_CHECKING:
     import polars
 
-SOURCES = 5  # with fewer, documents are drawn
+SOURCES = 5  # with fewer there is no interval
 LEVEL = 0.95
 
+Estimate = dict[str, float | None]  # value, low, high
 
-def rank_correlation(
-    groups: polars.Series, x: np.ndarray, y: np.ndarray, draws: int = 300, seed: int = 0
-) -> dict[str, float] | None:
+
+def rank_correlation(groups: polars.Series, x: np.ndarray, y: np.ndarray, draws: int = 300, seed: int = 0) -> Estimate | None:
     """Spearman's correlation of two quantities [n] with its interval; ``groups`` are the documents' sources."""
     a, b = Ranks.of(x), Ranks.of(y)
-    unit, units, _ = units_of(groups)
+    unit, units = units_of(groups)
+    value = spearman(a, b, np.ones(len(x)))
+    if units < SOURCES:
+        return alone(value)
     drawn = np.array([spearman(a, b, weight) for weight in resampled(unit, units, draws, seed)])
-    return correlation_interval(spearman(a, b, np.ones(len(x))), drawn, units)
+    return correlation_interval(value, drawn, units)
 
 
-def units_of(groups: polars.Series) -> tuple[np.ndarray, int, str]:
-    """What a bootstrap draws: the unit of each document [n], how many units there are, and their name."""
-    if groups.n_unique() < SOURCES:
-        return np.arange(len(groups)), len(groups), "documents"
+def alone(value: float) -> Estimate | None:
+    """An estimate without an interval: so few sources do not say how far other ones may differ."""
+    return {"value": round(value, 6), "low": None, "high": None} if math.isfinite(value) else None
+
+
+def units_of(groups: polars.Series) -> tuple[np.ndarray, int]:
+    """What a bootstrap draws: the source of each document [n], and how many there are."""
     unit = groups.rank("dense").to_numpy() - 1
-    return unit, int(unit.max()) + 1, "sources"
+    return unit, int(unit.max()) + 1
 
 
 def resampled(unit: np.ndarray, units: int, draws: int, seed: int) -> Iterator[np.ndarray]:
@@ -92,7 +98,7 @@ def number_of(share: float, n: float) -> int:
     return max(1, round(share * n))
 
 
-def correlation_interval(value: float, drawn: np.ndarray, units: int) -> dict[str, float] | None:
+def correlation_interval(value: float, drawn: np.ndarray, units: int) -> Estimate | None:
     """Value, low and high of a correlation from its bootstrap's draws [draws], on Fisher's scale.
 
     The spread is taken of the draws as they are and carried over: on that scale a draw of exactly 1 would be infinite.
@@ -107,7 +113,7 @@ def correlation_interval(value: float, drawn: np.ndarray, units: int) -> dict[st
     return _rounded(value, math.tanh(math.atanh(value) - half), math.tanh(math.atanh(value) + half))
 
 
-def share_interval(value: float, drawn: np.ndarray, units: int) -> dict[str, float]:
+def share_interval(value: float, drawn: np.ndarray, units: int) -> Estimate:
     """Value, low and high of a share from its bootstrap's draws [draws], on the scale of the arc sine of its root."""
     middle, half = math.asin(math.sqrt(value)), _student(units) * float(np.arcsin(np.sqrt(drawn)).std(ddof=1))
     low, high = (math.sin(min(max(angle, 0.0), math.pi / 2)) ** 2 for angle in (middle - half, middle + half))
@@ -121,5 +127,5 @@ def _student(units: int) -> float:
     return float(stdtrit(units - 1, 0.5 + LEVEL / 2)) * math.sqrt(units / (units - 1))
 
 
-def _rounded(value: float, low: float, high: float) -> dict[str, float]:
+def _rounded(value: float, low: float, high: float) -> Estimate:
     return {"value": round(value, 6), "low": round(low, 6), "high": round(high, 6)}

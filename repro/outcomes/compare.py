@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import mean, stdev
+from statistics import mean
 
 from repro.config import Contrast, require
 from repro.outcomes import measure
@@ -12,6 +12,7 @@ from repro.outcomes.outcome import Arm, Difference, Gap, Outcome, Seed
 from repro.store import finite
 
 Variances = Mapping[tuple[str, str], Mapping[str, float]]  # (treatment, control) -> metric -> variance from the items
+Limits = Mapping[str, float]  # metric -> standard deviation of one seed's difference, the upper limit of a pilot
 
 
 def primary(summary: Outcome) -> Difference | None:
@@ -50,6 +51,12 @@ def seed_values(arm: Arm, metric: str) -> dict[int, float]:
     return dict(sorted(found.items()))
 
 
+def differences(summary: Outcome, row: Difference) -> list[float]:
+    """The differences that a comparison rests on, one a seed that both arms have."""
+    ours, theirs = (seed_values(summary["arms"][arm], row["metric"]) for arm in (row["treatment"], row["control"]))
+    return [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+
+
 def covers_chance(arm: Arm, metric: str) -> bool:
     """Whether an arm's accuracy is not shown to be above chance: the 95 % interval of its mean (:func:`interval`) reaches down
     to that level. Accuracies without a chance level (generated answers) have one of zero.
@@ -66,9 +73,9 @@ def interval(arm: Arm, metric: str) -> tuple[float, float, float] | None:
     """Mean of a metric over an arm's models and its 95 % limits; ``None`` where nothing says how far it may be off.
 
     It takes in the items (mean of the models' own standard errors, which share the items; of BLiMP the paradigms) and the
-    spread over seeds, as those of differences do.
+    spread over seeds, as those of differences do; below three models the items alone.
     """
-    from repro.outcomes.statistics import few, half_width
+    from repro.outcomes.statistics import FEWEST, few, limits
 
     cells = [row["metrics"][metric] for row in evaluated(arm).values()]
     values = [cell["value"] for cell in cells]
@@ -78,8 +85,8 @@ def interval(arm: Arm, metric: str) -> tuple[float, float, float] | None:
     if clusters == 1 or None in errors:
         return None
     variance = mean(errors) ** 2 * (few(clusters) if clusters else 1.0)
-    half = half_width(stdev(values) if len(values) > 1 else 0.0, max(len(values), 2), variance)
-    return centre, centre - half, centre + half
+    low, high = limits(values if len(values) >= FEWEST else [centre] * FEWEST, variance)
+    return centre, float(low), float(high)
 
 
 def _of_share(value: float, n: int | None) -> float:
@@ -110,14 +117,18 @@ def add_average(summary: Outcome) -> None:
                     cells["accuracy_average"] = {"value": mean(cells[m]["value"] for m in counted)}
 
 
-def compare_arms(summary: Outcome, contrast: Contrast, variances: Mapping[str, float]) -> list[Difference]:
+def compare_arms(
+    summary: Outcome, contrast: Contrast, variances: Mapping[str, float], noise: Limits | None = None
+) -> list[Difference]:
     """One row a metric: treatment minus control, paired by seed, the items' share of the error taken in.
 
-    ``low``, ``high``, ``p`` and ``detectable`` are ``None`` with one seed. Perplexities are left out: bits per byte say the
-    same, and a mean of exponentials over small models is noise.
+    ``low``, ``high`` and ``p`` are ``None`` where ``no_interval`` says why, ``detectable`` also where ``noise`` holds no
+    pilot's limit for the metric. Perplexities are left out: bits per byte say the same, and a mean of exponentials over small
+    models is noise.
     """
-    from repro.outcomes.statistics import RECORDED, compare
+    from repro.outcomes.statistics import FEWEST, RECORDED, compare
 
+    noise = noise or {}
     tasks = summary.get("averaged", [])
     if tasks and all(metric in variances for metric in tasks):
         variances = {**variances, "accuracy_average": sum(variances[m] for m in tasks) / len(tasks) ** 2}
@@ -128,17 +139,21 @@ def compare_arms(summary: Outcome, contrast: Contrast, variances: Mapping[str, f
         ours, theirs = seed_values(treatment, metric), seed_values(control, metric)
         if not set(ours) & set(theirs) or measure.of(metric).perplexity:
             continue
-        found = compare(ours, theirs, variances.get(metric, 0.0))
-        row = {
+        pairs = _compared(treatment, control, set(ours) & set(theirs))
+        if pairs == 1 < len(set(ours) & set(theirs)):  # neither arm draws: however many draws others have, the items alone
+            ours, theirs = (dict.fromkeys(range(FEWEST), next(iter(side.values()))) for side in (ours, theirs))
+        found = compare(ours, theirs, variances.get(metric, 0.0), noise=noise.get(metric))
+        row: Difference = {
             "treatment": contrast.treatment,
             "control": contrast.control,
             "primary": contrast.primary,
             "metric": metric,
             "lower_is_better": measure.of(metric).lower_is_better,
-            "exploratory": measure.of(metric).part,
+            "exploratory": measure.of(metric).part or not (contrast.primary or metric == summary["endpoint"]),
             "at_chance": metric in treatment["at_chance"] and metric in control["at_chance"],
-            "seeds": _compared(treatment, control, set(ours) & set(theirs)),
+            "seeds": pairs,
             "item_variance": finite(variances.get(metric, 0.0)) if metric in variances else None,
+            "noise": noise.get(metric),
             **{key: value if isinstance(value := getattr(found, key), str) else finite(value) for key in RECORDED},
             "p_holm": None,
         }
@@ -149,28 +164,35 @@ def compare_arms(summary: Outcome, contrast: Contrast, variances: Mapping[str, f
 def between(summary: Outcome, treatment: str, control: str, metrics: Sequence[str]) -> Gap | None:
     """Difference of two arms of a finished run on ``metrics`` (their mean): the one interval that every table and figure shows.
 
-    ``difference``, ``low``, ``high``, ``detectable``, ``seeds`` and whether the run has ``compared`` them. Of one metric those
-    of the run's own comparison, turned where it has the arms the other way round; of several computed from their values and the
-    items' variances on record. Of two arms that the run does not compare those are not on record, and over seeds alone an
-    interval would be too narrow: ``low`` is ``None``. ``None`` where no seed has both.
+    ``difference``, ``low``, ``high``, ``p``, ``detectable``, ``seeds`` and whether the run has ``compared`` them. Of one
+    metric those of the run's own comparison, turned where it has the arms the other way round; of several computed from their
+    values and the items' variances on record. Of two arms that the run does not compare those are not on record, and over
+    seeds alone an interval would be too narrow: ``low`` is ``None``. ``None`` where no seed has both.
     """
     from repro.outcomes.statistics import compare
 
     sign, rows = _rows_between(summary, treatment, control)
     if len(metrics) == 1 and (row := rows.get(metrics[0])) is not None:
         ends = (row["low"], row["high"]) if sign > 0 or row["low"] is None else (-row["high"], -row["low"])
-        kept = {"detectable": row["detectable"], "seeds": row["seeds"], "compared": True}
-        return {"difference": sign * row["difference"], "low": ends[0], "high": ends[1], **kept}
+        kept = {"p": row["p"], "detectable": row["detectable"], "seeds": row["seeds"], "compared": True}
+        return {"difference": row["difference"] and sign * row["difference"], "low": ends[0], "high": ends[1], **kept}
     sides = [[seed_values(summary["arms"][arm], metric) for metric in metrics] for arm in (treatment, control)]
     shared = set.intersection(*(set(values) for side in sides for values in side))
     if not shared:
         return None
     ours, theirs = ({seed: mean(values[seed] for values in side) for seed in sorted(shared)} for side in sides)
     known = all(metric in rows for metric in metrics)
-    variance = sum(rows[m]["item_variance"] or 0.0 for m in metrics) / len(metrics) ** 2 if known else 0.0
+    variance = sum(item_variance(rows[m]) for m in metrics) / len(metrics) ** 2 if known else 0.0
     found = compare(ours, theirs, variance)
-    ends = {key: finite(getattr(found, key)) if known else None for key in ("low", "high", "detectable")}
-    return {"difference": found.difference, **ends, "seeds": found.seeds, "compared": known}
+    ends = {key: finite(getattr(found, key)) if known else None for key in ("low", "high", "p")}
+    return {"difference": found.difference, **ends, "detectable": None, "seeds": found.seeds, "compared": known}
+
+
+def item_variance(row: Difference) -> float:
+    """What the choice of items contributes to the variance of a recorded difference; infinite where one item was asked."""
+    from repro.outcomes.statistics import ONE_ITEM
+
+    return math.inf if row.get("no_interval") == ONE_ITEM else row["item_variance"] or 0.0
 
 
 def _rows_between(summary: Outcome, treatment: str, control: str) -> tuple[int, dict[str, Difference]]:
@@ -186,7 +208,7 @@ def no_interval(found: Gap) -> str:
     """Why a difference (:func:`between`) has none."""
     if not found["compared"]:
         return "no interval (the run does not compare these arms)"
-    return f"no interval ({found['seeds']} seed{'s' * (found['seeds'] > 1)}, no spread)"
+    return f"no interval ({found['seeds']} seed{'s' * (found['seeds'] > 1)}, or nothing says how far it may be off)"
 
 
 def one_kind_of_device(contrast: Contrast, treatment: Arm, control: Arm) -> None:
@@ -203,17 +225,11 @@ def one_kind_of_device(contrast: Contrast, treatment: Arm, control: Arm) -> None
             )
 
 
-def holm(rows: list[Difference], endpoint: str) -> None:
-    """Holm's correction over everything secondary that is shown: the primary contrast's other metrics, and the other contrasts
-    on the endpoint. Metrics at chance and parts of a benchmark take no part. In place.
-    """
-    from repro.outcomes import statistics
-
+def secondary(rows: list[Difference], endpoint: str) -> list[Difference]:
+    """The family that is corrected: the primary contrast's other metrics, and the other contrasts on the endpoint. Metrics at
+    chance, parts of a benchmark and what has no interval take no part."""
     shown = [r for r in rows if r["primary"] != (r["metric"] == endpoint) and not r["at_chance"] and not r.get("exploratory")]
-    family = {f"{r['treatment']}/{r['control']}/{r['metric']}": r for r in shown}
-    corrected = statistics.holm({name: row["p"] for name, row in family.items() if row["p"] is not None})
-    for name, p in corrected.items():
-        family[name]["p_holm"] = p
+    return [row for row in shown if row["p"] is not None]
 
 
 def masked(summary: Outcome) -> bool:

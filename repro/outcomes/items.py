@@ -26,32 +26,31 @@ def item_variances(pairs: Sequence[tuple[Path, Path]]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, read in (("items.parquet", _items), ("texts.parquet", _texts)):
         if pairs and all((folder / name).is_file() for pair in pairs for folder in pair):
-            for metric, (differences, clusters) in _differences(pairs, name, read).items():
-                found[metric] = paired_item_variance(differences, clusters)
-    return found | _endpoint(found)
+            for metric, drawn in _differences(pairs, name, read).items():
+                found[metric] = paired_item_variance(*drawn)
+    return found | of_endpoint(found)
 
 
 def over_baseline(models: Sequence[Path], baseline: Path) -> dict[str, dict[str, float | int | None]]:
     """{metric: {difference, low, high, seeds}}: the models of an arm (one folder a seed) minus a baseline on the same items.
 
-    95 % intervals over seeds and items (or their clusters); of one seed the interval takes in the items only.
+    95 % intervals over seeds and items (or their clusters); below three seeds the interval takes in the items only.
     """
-    from repro.outcomes.statistics import cluster_means, half_width, paired_item_variance
+    from repro.outcomes.statistics import FEWEST, cluster_means, limits, paired_item_variance
     from repro.store import finite
 
     found = {}
     pairs = [(model / "items.parquet", baseline) for model in models]
-    for metric, (differences, clusters) in _differences_of([(_items(a), _items(b)) for a, b in pairs]).items():
-        means = differences.mean(axis=1) if clusters is None else cluster_means(differences, clusters).mean(axis=1)
-        seeds = len(means)
-        deviation = float(means.std(ddof=1)) if seeds > 1 else 0.0
-        half = half_width(deviation, max(seeds, 2), paired_item_variance(differences, clusters))
-        ends = {"low": finite(float(means.mean()) - half), "high": finite(float(means.mean()) + half)}
-        found[metric] = {"difference": float(means.mean()), **ends, "seeds": seeds}
+    for metric, (gaps, clusters, weights) in _differences_of([(_items(a), _items(b)) for a, b in pairs]).items():
+        means = gaps.mean(axis=1) if clusters is None else cluster_means(gaps, clusters).mean(axis=1)
+        centre = float(means.mean())
+        seeds = means if len(means) >= FEWEST else [centre] * FEWEST
+        low, high = (float(end) for end in limits(seeds, paired_item_variance(gaps, clusters, weights)))
+        found[metric] = {"difference": centre, "low": finite(low), "high": finite(high), "seeds": len(means)}
     return found
 
 
-Differences = dict[str, tuple["numpy.ndarray", list[str] | None]]
+Differences = dict[str, tuple["numpy.ndarray", list[str] | None, "numpy.ndarray"]]
 
 
 def _differences(pairs: Sequence[tuple[Path, Path]], name: str, read: Any) -> Differences:
@@ -59,8 +58,8 @@ def _differences(pairs: Sequence[tuple[Path, Path]], name: str, read: Any) -> Di
 
 
 def _differences_of(seeds: Sequence[tuple[Any, Any]]) -> Differences:
-    """{metric: ((seeds, items) treatment minus control, the items' clusters if they have any)}; items that some model lacks
-    are left out."""
+    """{metric: ((seeds, items) treatment minus control, the items' clusters if they have any, their weights)}; items that
+    some model lacks are left out."""
     import numpy
 
     found: Differences = {}
@@ -71,12 +70,8 @@ def _differences_of(seeds: Sequence[tuple[Any, Any]]) -> Differences:
             sides = zip(tables[::2], tables[1::2], strict=True)
             rows = [[one[key][0] - other[key][0] for key in shared] for one, other in sides]
             weights = numpy.array([tables[0][key][1] for key in shared], dtype=float)
-            gaps = numpy.array(rows, dtype=float)
-            # a ratio of sums (bits over bytes) as a mean over texts, linearised: each text's share of the error of the ratio
-            ratio = gaps.sum(axis=1, keepdims=True) / weights.sum()
             clusters = [tables[0][key][2] for key in shared]
-            clustered = None if None in clusters else clusters
-            found[metric] = (gaps - ratio * weights) / weights.mean() + ratio, clustered
+            found[metric] = numpy.array(rows, dtype=float), None if None in clusters else clusters, weights
     return found
 
 
@@ -112,7 +107,7 @@ def _texts(path: Path) -> dict[str, dict[tuple[str, str], tuple[float, float, st
     return found
 
 
-def _endpoint(found: dict[str, float]) -> dict[str, float]:
+def of_endpoint(found: dict[str, float]) -> dict[str, float]:
     """Variance of the primary endpoint: the mean of two means of independent parts (``repro.evaluate.summary.endpoint``)."""
     kinds = [[v for m, v in found.items() if measure.of(m).group == group] for group in (measure.TEXT, measure.GOLD)]
     means = [mean(kind) / len(kind) for kind in kinds if kind]

@@ -106,7 +106,8 @@ class Arm(TypedDict):
 class Difference(TypedDict):
     """A contrast on one metric: treatment minus control, its 95 % interval, its test and the words for it.
 
-    ``low``, ``high``, ``p`` and ``detectable`` are ``None`` where nothing says how far the difference may be off.
+    ``low``, ``high`` and ``p`` are ``None`` where nothing says how far the difference may be off (``no_interval`` says why),
+    ``detectable`` where no pilot measured the noise. ``p_holm`` is ``None`` where the comparison is not tested.
     """
 
     treatment: str
@@ -114,11 +115,13 @@ class Difference(TypedDict):
     primary: bool
     metric: str
     lower_is_better: bool
-    exploratory: NotRequired[bool]  # a part of a benchmark: an interval, no test and no word
+    exploratory: NotRequired[bool]  # a part of a benchmark, or of another contrast on another metric: an interval, no word
     at_chance: bool
     seeds: int  # that compare other evaluations
     item_variance: float | None
-    difference: float
+    noise: NotRequired[float | None]  # standard deviation of one seed's difference, upper limit of a pilot
+    no_interval: NotRequired[str]  # why there is none
+    difference: float | None
     low: float | None
     high: float | None
     p: float | None
@@ -131,9 +134,10 @@ class Difference(TypedDict):
 class Gap(TypedDict):
     """A difference of two arms as every table shows it, and whether the run itself ``compared`` them."""
 
-    difference: float
+    difference: float | None
     low: float | None
     high: float | None
+    p: float | None
     detectable: float | None
     seeds: int
     compared: bool

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.config import SettingError, Settings, as_dict
-from repro.outcomes import summary
+from repro.outcomes import summary as summaries
 from repro.outcomes.outcome import Json, Outcome, Registration
 from repro.registration import deviations, stated
 
@@ -62,22 +62,47 @@ def power(settings: Settings) -> Json | None:
         "differs": differences(found["settings"], settings),
         "deviation": limit,
         "pairs": number,
-        "power": statistics.power(effect, limit, number) if effect and number > 1 else None,
-        "detectable": statistics.detectable(limit, number) if number > 1 else None,
+        "power": statistics.power(effect, limit, number) if effect and number >= statistics.FEWEST else None,
+        "detectable": statistics.detectable(limit, number) if number >= statistics.FEWEST else None,
     }
+
+
+def limits(settings: Settings) -> dict[str, float]:
+    """{metric: upper limit of the standard deviation of one seed's difference}, by the pilot of this setting; empty without."""
+    try:
+        found, _ = _pilot(settings) if pairs(settings) else (None, "")
+    except SettingError:  # gone since the run began, which must not cost the report
+        return {}
+    if found is None or found["settings"]["exp"].get("kind", "train") != settings.exp.kind:
+        return {}
+    return _limits(found)
+
+
+def _limits(pilot: Outcome) -> dict[str, float]:
+    return {metric: row["paired_limit"] for metric, row in pilot["noise"].items() if row["paired_limit"] > 0}
+
+
+def limits_on_record(summary: Outcome) -> dict[str, float]:
+    """:func:`limits` by what a finished run says of its pilot: all of it where that is in ``results/``, else the endpoint's."""
+    power = summary.get("registration", {}).get("power") or {}
+    if "pilot" not in power:
+        return {}
+    folder = RESULTS / Path(power["pilot"]).name
+    committed = power["pilot"].startswith("results/") and (folder / "summary.json").is_file()
+    return _limits(summaries.read(folder)) if committed else {summary["endpoint"]: power["deviation"]}
 
 
 def _pilot(settings: Settings) -> tuple[Outcome | None, str]:
     """The pilot's summary with ``run``, the name of its folder (no place of this machine); else why there is none."""
     if settings.exp.pilot is not None:
-        found = summary.read(Path(settings.exp.pilot))
+        found = summaries.read(Path(settings.exp.pilot))
         if not found.get("noise"):
             raise SettingError(f"exp.pilot={settings.exp.pilot} is no pilot of two arms; make one with exp=pilot")
         return found | {"run": Path(settings.exp.pilot).name}, ""
     near: list[str] = []
     for folder in _candidates(Path(settings.work)):
         try:
-            found = summary.read(folder)
+            found = summaries.read(folder)
         except SettingError:  # of another version: no pilot for this one
             continue
         if not (differ := differences(found["settings"], settings)):
@@ -132,7 +157,7 @@ def power_line(found: Mapping[str, Any] | None, effect: float | None) -> str:
     if found is None or "unknown" in found:
         return f"power: not known, {found['unknown'] if found else 'nothing is compared'}"
     if found["detectable"] is None:
-        return "power: none with one pair"
+        return f"power: none with {found['pairs']} pairs: an interval needs three"
     at = f"{found['power']:.0%} at {effect:g}, " if found["power"] is not None else ""
     other = f"; the pilot differs in {', '.join(found['differs'])}" if found["differs"] else ""
     return (
@@ -165,7 +190,7 @@ def concluded(summary: Outcome) -> dict[str, str] | None:
     A demonstration draws no conclusion, whatever its interval.
     """
     from repro.outcomes.compare import primary
-    from repro.outcomes.statistics import conclusion
+    from repro.outcomes.words import conclusion
 
     said = summary["registration"]["run"]["conclusions"]
     row = primary(summary)

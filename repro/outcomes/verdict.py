@@ -5,26 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from repro.config import Contrast, as_dict
+from repro.outcomes import simulated, words
 from repro.outcomes.collect import misses
 from repro.outcomes.compare import (
+    Limits,
     Variances,
     add_average,
     compare_arms,
     covers_chance,
     has_stage,
-    holm,
+    item_variance,
     masked,
     metrics,
     primary,
+    secondary,
 )
-from repro.outcomes.outcome import Difference, Outcome, Verdict
+from repro.outcomes.outcome import Arm, Difference, Outcome, Verdict
 
 SEEDS, DOCUMENTS, SOURCES = 3, 200, 3  # a verdict needs as many seeds, selected documents and source groups a domain
-ALPHA = 0.05  # of a verdict, after Holm's correction
 
 
-def judge(summary: Outcome, contrasts: Sequence[Contrast], variances: Variances | None = None) -> Outcome:
-    """The summary with ``comparisons``, each arm's ``at_chance`` metrics, the ``verdict``, and the ``noise`` of a pilot."""
+def judge(
+    summary: Outcome, contrasts: Sequence[Contrast], variances: Variances | None = None, limits: Limits | None = None
+) -> Outcome:
+    """The summary with ``comparisons``, each arm's ``at_chance`` metrics, the ``verdict``, and the ``noise`` of a pilot.
+
+    ``variances`` are those from the items, ``limits`` the noise that a pilot measured of two arms of the primary contrast's
+    share. The primary contrast on the endpoint comes first; only where it is called better or worse are the secondary
+    comparisons tested, as one family (Holm), so that of all words of a run one is wrong in at most 5 % of runs.
+    """
     from repro.outcomes.noise import noise
 
     contrasts = [c for c in contrasts if c.treatment in summary["arms"] and c.control in summary["arms"]]  # others failed whole
@@ -37,28 +46,66 @@ def judge(summary: Outcome, contrasts: Sequence[Contrast], variances: Variances 
         summary = {**summary, "noise": noise(summary, drawn_alike)}
     comparisons = []
     for contrast in contrasts:
-        comparisons += compare_arms(summary, contrast, (variances or {}).get((contrast.treatment, contrast.control), {}))
-    holm(comparisons, summary["endpoint"])
+        measured = limits if limits and _of_its_size(summary, contrast, contrasts) else None
+        comparisons += compare_arms(
+            summary, contrast, (variances or {}).get((contrast.treatment, contrast.control), {}), measured
+        )
+    first = primary({**summary, "comparisons": comparisons})
+    tested = first is not None and bool(words.direction(_word(summary, first)))
+    family = secondary(comparisons, summary["endpoint"])
+    correct(family, tested)
     for row in comparisons:
-        row["verdict"] = in_words(summary, row, shortfalls(summary, row))
+        row["verdict"] = _word(summary, row, tested or row is first)
     return {**summary, "comparisons": comparisons, "verdict": verdict(summary, comparisons)}
 
 
-def in_words(summary: Outcome, row: Difference, reasons: Sequence[str] | None = None) -> str:
-    """The verdict on one comparison of a run (``repro.outcomes.statistics.verdict``); at chance there is none.
+def _of_its_size(summary: Outcome, contrast: Contrast, contrasts: Sequence[Contrast]) -> bool:
+    """Whether the arms of a contrast are cut as those of the primary one, whose size the pilot has."""
 
-    ``reasons`` against a verdict are, of a finished summary, those that it records.
-    """
+    def cut(arm: Arm) -> tuple[float, bool]:
+        return arm["share"], arm["equal_passes"]
+
+    first = next((c for c in contrasts if c.primary), contrast)
+    sizes = {cut(summary["arms"][arm]) for arm in (first.treatment, first.control)}
+    return {cut(summary["arms"][arm]) for arm in (contrast.treatment, contrast.control)} <= sizes
+
+
+def correct(family: list[Difference], tested: bool) -> None:
+    """Holm's correction of a family of comparisons, where it is ``tested``, and what each of them could see at the level that
+    the correction leaves the first of them. In place."""
     from repro.outcomes import statistics
+    from repro.store import finite
 
+    names = {f"{r['treatment']}/{r['control']}/{r['metric']}": r for r in family}
+    corrected = statistics.holm({name: row["p"] for name, row in names.items()}) if tested else {}  # type: ignore[misc]
+    for name, row in names.items():
+        row["p_holm"] = corrected.get(name)
+        if row.get("noise") is not None:
+            effect = statistics.smallest_effect(row["noise"], row["seeds"], item_variance(row), 1 - words.ALPHA / len(family))
+            row["detectable"] = finite(effect)
+
+
+def _word(summary: Outcome, row: Difference, tested: bool = True) -> str:
+    """The verdict on one comparison of a run (``repro.outcomes.words.verdict``); at chance there is none."""
     if row["at_chance"]:
-        return "at chance"
-    if row.get("exploratory"):
-        return "exploratory"
-    if reasons is None:
-        reasons = ["a demonstration"] if summary["verdict"]["demonstration"] else []
-    given = [row[key] for key in ("difference", "low", "high", "lower_is_better", "p_holm")]
-    return statistics.verdict(*given, reasons=reasons, masked=masked(summary))
+        return words.AT_CHANCE
+    if row.get("exploratory") and row["low"] is not None:
+        return words.EXPLORATORY
+    first = row["primary"] and row["metric"] == summary["endpoint"]
+    margin = (
+        summary["settings"].get("exp", {}).get("smallest_effect") if first else None
+    )  # stated of the primary comparison alone
+    return words.verdict(
+        row["low"],
+        row["high"],
+        row["lower_is_better"],
+        margin=margin,
+        p_corrected=row["p_holm"],
+        tested=tested,
+        no_interval=row.get("no_interval", ""),
+        reasons=shortfalls(summary, row),
+        masked=masked(summary),
+    )
 
 
 def verdict(summary: Outcome, comparisons: list[Difference]) -> Verdict:
@@ -77,16 +124,13 @@ def verdict(summary: Outcome, comparisons: list[Difference]) -> Verdict:
     return {"demonstration": bool(reasons), "reasons": reasons, "words": row["verdict"], "sentence": sentence}
 
 
-def out_of_reach(summary: Outcome) -> list[str]:
-    """Said where the seeds are too few for any secondary comparison to pass Holm's correction, whatever it shows."""
-    family = [r for r in summary.get("comparisons", []) if r["p_holm"] is not None]
-    seeds = min((r["seeds"] for r in family if r["test"] == "sign flips"), default=None)
-    if seeds is None or (least := 2 / 2**seeds) * len(family) <= ALPHA:
+def gate(summary: Outcome) -> list[str]:
+    """Said where no primary contrast opened the way to the secondary comparisons."""
+    if all(row["verdict"] != words.NOT_TESTED for row in summary.get("comparisons", [])):
         return []
     return [
-        f"The permutation test of {seeds} seeds gives no p below {least:.3f}, and Holm's correction over {len(family)} "
-        f"secondary comparisons lifts that above {ALPHA:g}: none can be called better or worse here; read their intervals, "
-        "which are not corrected."
+        f"{words.NOT_TESTED}: secondary comparisons are tested only where the primary one shows a difference. Here none does: "
+        "read the intervals, which are not corrected for their number."
     ]
 
 
@@ -96,7 +140,7 @@ def shortfalls(summary: Outcome, primary: Difference) -> list[str]:
     if primary["seeds"] < SEEDS:
         reasons.append(f"{primary['seeds']} {unit(summary)}; a verdict needs {SEEDS}")
     elif primary["low"] is None:
-        reasons.append("every seed gives the very same difference, which says nothing about its error")
+        reasons.append(f"no interval: {primary.get('no_interval', '')}")
     if masked(summary) and summary["settings"]["proxy"]["kind"] == "built":
         reasons.append("the proxy is built by code; a verdict needs a trained one")
     reasons += _unmatched(summary, primary)
@@ -134,26 +178,26 @@ def _smallest(summary: Outcome, row: Difference) -> dict[str, tuple[int, int]]:
 
 
 def _measured(row: Difference) -> str:
-    interval = "one seed, no interval" if row["low"] is None else f"95 % interval {row['low']:+.4f} to {row['high']:+.4f}"
+    interval = f"95 % interval {row['low']:+.4f} to {row['high']:+.4f}" if row["low"] is not None else row["verdict"]
     return f"{row['treatment']} − {row['control']} on {row['metric']}: {row['difference']:+.4f}, {interval}."
 
 
 def _concluded(row: Difference, summary: Outcome) -> str:
-    from repro.outcomes.statistics import AFTER_CORRECTION, direction
-
     over = f"{row['seeds']} {unit(summary)}"
     interval = f"{row['difference']:+.4f} (95 % interval {row['low']:+.4f} to {row['high']:+.4f}, {over})"
     better = "lower is better" if row["lower_is_better"] else "higher is better"
     where = f"on {row['metric']} ({better}): {interval}"
     drawn = masked(summary)
     treatment, control = row["treatment"] + " masked" * drawn, row["control"] + " masked" * drawn
-    if direction(row["verdict"]):
+    if words.direction(row["verdict"]):
         return f"{treatment} {row['verdict'] if drawn else 'does ' + row['verdict']} than {control} {where}."
-    if row["verdict"] == AFTER_CORRECTION:
-        return f"The interval leaves zero out, and after Holm's correction it is undecided: {treatment}, {control} {where}."
+    seen = f" By the pilot's noise it saw {row['detectable']:.4f} with 80 % power." if row["detectable"] is not None else ""
+    if row["verdict"].startswith("equivalent"):
+        return f"{treatment} and {control} are {row['verdict']}, the smallest effect of interest, {where}.{seen}"
+    far = words.outwards(max(-row["low"], row["high"]))  # type: ignore[operator,type-var]
     return (
-        f"{row['verdict'].capitalize()} between {treatment} and {control} {where}. "
-        f"The smallest difference this run would see with 80 % power is {row['detectable']:.4f}."
+        f"Undecided between {treatment} and {control} {where}. No difference is established, and one of up to {far} is not "
+        f"excluded.{seen}"
     )
 
 
@@ -169,9 +213,17 @@ COVERS = (
 )
 
 
+TRAINED = (
+    "Intervals cover the seeds of the trainings (initial weights, order, which documents a random arm draws) and which items "
+    "were asked. They do not cover another draw of the corpus, and so not another selection, another proxy or other heads."
+)
+
+
 def covered(summary: Outcome) -> list[str]:
-    """What the intervals cover where that is not the seeds of a training, and which draws they leave out."""
-    return [COVERS, *left_out(summary)] if masked(summary) else []
+    """What the intervals cover, in how many of simulated cases, and which draws they leave out."""
+    rows = [row for row in summary["comparisons"] if row["primary"]] or summary["comparisons"]
+    said = simulated.sentence(max((row["seeds"] for row in rows), default=0))
+    return ([COVERS, *left_out(summary)] if masked(summary) else [TRAINED]) + ([said] if said else [])
 
 
 def left_out(summary: Outcome) -> list[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from repro.outcomes import measure, statistics
-from repro.outcomes.compare import masked
-from repro.outcomes.verdict import DOCUMENTS, SEEDS, SOURCES, in_words
+from repro.outcomes import measure, statistics, words
+from repro.outcomes.compare import masked, primary
+from repro.outcomes.verdict import DOCUMENTS, SEEDS, SOURCES
 from repro.paper import printed as paper
 from repro.paper.tables import (
     BASELINE,
@@ -26,6 +26,7 @@ from repro.report.table import NOT_RUN, Cell, Interval, Table
 
 REPLICATED, NOT_REPLICATED, UNDECIDED = "replicated", "not replicated", "undecided"
 NOT_TESTED = "described, not tested"
+DEMONSTRATION = f"{UNDECIDED} (demonstration)"
 
 
 @dataclass(frozen=True)
@@ -159,19 +160,25 @@ def _judged() -> str:
 
 
 def verdict_table(results: list[Result]) -> Table:
-    """One row a claim and run: our difference with its interval, the smallest difference the run could see, the verdict."""
+    """One row a claim and run: our difference with its interval, the smallest difference the run could see, the verdict.
+
+    The claims that a difference tests are one family: beside what its own run allows, Holm's correction over them all must.
+    """
     columns = ["claim", "rests on", "paper", "our run", "measured on", "difference [95 %]", "could see", "verdict"]
-    rows = []
+    found: list[tuple[Claim, str, Judged]] = []
     for claim in claims():
         ours = [r for r in results if r.summary["experiment"] == claim.experiment and _of_the_method(claim, r)]
-        for result in ours:
-            rows.append([claim.text, claim.rests_on, claim.printed, result.label, *judge(claim, result)])
-        if not ours:
-            rows.append([claim.text, claim.rests_on, claim.printed, NOT_RUN, f"needs {claim.needs}", None, None, NOT_RUN])
+        found += [(claim, result.label, judge(claim, result)) for result in ours]
+        found += [] if ours else [(claim, NOT_RUN, Judged(f"needs {claim.needs}", verdict=NOT_RUN))]
+    rows: list[list[Cell]] = [
+        [claim.text, claim.rests_on, claim.printed, label, one.measured_on, one.difference, one.could_see, said]
+        for (claim, label, one), said in zip(found, settle([one for _, _, one in found]), strict=True)
+    ]
+    tested = sum(one.p is not None for _, _, one in found)
     notes = [
-        "replicated / not replicated: the 95 % interval lies on the paper's / on the other side of zero. "
-        "undecided: it covers zero, Holm's correction over the secondary comparisons lets it stand for nothing, or the run "
-        "is a demonstration "
+        "replicated / not replicated: the 95 % interval lies on the paper's / on the other side of zero, its own run calls it "
+        f"a difference, and so does Holm's correction over the {tested} claims and runs tested here. undecided: "
+        "anything else, or the run is a demonstration "
         f"(below {SEEDS} seeds, {DOCUMENTS} selected documents or {SOURCES} sources a domain; draws of control heads "
         "count as seeds).",
         f"described: no single difference tests the claim; {NOT_TESTED} means that nothing here may be concluded from it.",
@@ -192,36 +199,60 @@ def _of_the_method(claim: Claim, result: Result) -> bool:
     return right and is_the_method(result, claim.treatment)
 
 
-def judge(claim: Claim, result: Result) -> tuple[str, Cell, Cell, str]:
-    """(measured on, difference, what could be seen, verdict) of one claim in one run."""
+@dataclass(frozen=True)
+class Judged:
+    """A claim in one run: what it was measured on, the difference, what could be seen, the verdict before the correction over
+    claims, and the p-value that enters it (of a demonstration none)."""
+
+    measured_on: str
+    difference: Cell = None
+    could_see: Cell = None
+    verdict: str = NOT_RUN
+    p: float | None = None
+
+
+def settle(found: list[Judged]) -> list[str]:
+    """The verdicts after Holm's correction over all claims that a difference tests."""
+    corrected = statistics.holm({str(n): one.p for n, one in enumerate(found) if one.p is not None})
+    said = {n: one.verdict in (REPLICATED, NOT_REPLICATED) and corrected[str(n)] > words.ALPHA for n, one in enumerate(found)}
+    return [f"{UNDECIDED} ({words.AFTER_CORRECTION})" if said[n] else one.verdict for n, one in enumerate(found)]
+
+
+def judge(claim: Claim, result: Result) -> Judged:
+    """One claim in one run."""
     if claim.shown == "table 3" and not any("judged" in seed for arm in result.summary["arms"].values()
                                             for seed in arm["seeds"].values()):  # fmt: skip
-        return "needs a judge model (judge.url); none was at hand", None, None, NOT_RUN
+        return Judged("needs a judge model (judge.url); none was at hand")
     if claim.shown:
-        return f"see {claim.shown}", None, None, NOT_TESTED
+        return Judged(f"see {claim.shown}", verdict=NOT_TESTED)
     chance = set(result.summary["arms"][claim.treatment]["at_chance"]) if claim.treatment in result.summary["arms"] else set()
     metrics = [m for column in claim.columns for m in columns_of(result, column) if m not in chance]
     if claim.columns and not metrics:
-        return f"needs models above chance on {', '.join(claim.columns)}", None, None, NOT_RUN
+        return Judged(f"needs models above chance on {', '.join(claim.columns)}")
     metrics = metrics or [result.summary["endpoint"]]
     gap = difference(result, claim.treatment, claim.control, metrics, digits=4)
     if not isinstance(gap.cell, Interval):
-        return ", ".join(metrics), gap.cell, None, NOT_RUN if gap.cell == NOT_RUN else UNDECIDED
-    return ", ".join(metrics), gap.cell, gap.could_see, _verdict(claim, gap.cell, metrics, result)
+        return Judged(", ".join(metrics), gap.cell, verdict=NOT_RUN if gap.cell == NOT_RUN else UNDECIDED)
+    said = _verdict(claim, gap.cell, metrics, result)
+    return Judged(", ".join(metrics), gap.cell, gap.could_see, said, None if said == DEMONSTRATION else gap.p)
 
 
 def _verdict(claim: Claim, gap: Interval, metrics: list[str], result: Result) -> str:
-    """The words of the comparison itself (``outcomes.in_words``), held against what the claim says."""
+    """The words of the comparison itself, held against what the claim says."""
     sides = (claim.treatment, claim.control)
     rows = [r for r in result.summary["comparisons"] if (r["treatment"], r["control"]) == sides and [r["metric"]] == metrics]
-    if rows:
-        words = in_words(result.summary, rows[0])
-    else:  # a mean over tasks, which no correction knows
-        drawn = masked(result.summary)
-        words = statistics.verdict(gap.value, gap.low, gap.high, measure.of(metrics[0]).lower_is_better, masked=drawn)
-    if result.summary["verdict"]["demonstration"]:
-        return f"{UNDECIDED} (demonstration)"
-    if words == statistics.AFTER_CORRECTION:
-        return words
-    sign = statistics.direction(words)
+    said = rows[0]["verdict"] if rows else _of_a_mean(gap, metrics, result)
+    if result.summary["verdict"]["demonstration"] or said == words.DEMONSTRATION:
+        return DEMONSTRATION
+    sign = words.direction(said)
+    if not sign and said in (words.AFTER_CORRECTION, words.NOT_TESTED):
+        return f"{UNDECIDED} ({said} in its run)"
     return {0: UNDECIDED, 1: REPLICATED, -1: NOT_REPLICATED}[-sign if claim.hurts else sign]
+
+
+def _of_a_mean(gap: Interval, metrics: list[str], result: Result) -> str:
+    """The words for a mean over tasks, which is in no family of its run: tested as a secondary one is, after the primary."""
+    first = primary(result.summary)
+    opened = first is not None and bool(words.direction(first["verdict"]))
+    lower = measure.of(metrics[0]).lower_is_better
+    return words.verdict(gap.low, gap.high, lower, tested=opened, masked=masked(result.summary))

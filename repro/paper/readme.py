@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 from statistics import stdev
 
-from repro.outcomes.compare import masked, primary
+from repro.outcomes.compare import differences, masked, primary
 from repro.outcomes.outcome import Difference
-from repro.outcomes.statistics import detectable
-from repro.outcomes.verdict import in_words
+from repro.outcomes.statistics import detectable, upper_limit
+from repro.outcomes.words import outwards
 from repro.paper.tables import Result
 from repro.report.figures import artifacts
 from repro.report.page import command
@@ -57,7 +57,8 @@ def block(results: list[Result]) -> str:
     if compared:
         lines += [
             "Primary contrasts in bits per byte (below zero favours the first arm), paired, 95 % intervals; *could see*: the",
-            "smallest true difference seen with 80 % power. A *demonstration* is too small for a verdict, whatever it shows.",
+            "smallest true difference seen with 80 % power at a pilot's noise, empty without one. A *demonstration* is too",
+            "small for a verdict, whatever it shows. What intervals and words mean: [docs/statistics.md](docs/statistics.md).",
             "",
             "| run | contrast | difference [95 %] | pairs | could see | verdict |",
             "|---|---|---|---|---|---|",
@@ -93,20 +94,18 @@ def answer(results: list[Result]) -> str:
     if not rows:
         return "**No evidence yet on training:** every comparison of trained models here is a demonstration."
     sides: dict[str, list[str]] = {"better": [], "worse": []}
-    summaries = {result.name: result.summary for result in results}
     for name, row in rows:
-        if (words := in_words(summaries[name], row)) in sides:
-            sides[words].append(name)
+        if row["verdict"] in sides:
+            sides[row["verdict"]].append(name)
     told = [f"{word} than its control in {', '.join(names)}" for word, names in sides.items() if names]
-    seen = sorted(row["detectable"] for _, row in rows)
-    power = f"{seen[0]:.3f}" if len(seen) == 1 else f"{seen[0]:.3f} to {seen[-1]:.3f}"
     runs = f"{len(rows)} comparison{'s' if len(rows) > 1 else ''} of trained models with enough data for a verdict"
     end = f"These are {_sizes([r for r in results if r.name in {name for name, _ in rows}])}: nothing follows for larger ones."
     if told:
         return f"**Training on the selection was {' and '.join(told)}** ({runs}). {end}"
+    ends = [max(-row["low"], row["high"]) for _, row in rows]
     return (
-        f"**No benefit of training on the selection was shown, and none of {power} bits per byte or more was likely to be "
-        f"missed:** in {runs}, every 95 % interval of the primary contrast covers zero. {end}"
+        f"**No difference from training on the selection was shown:** in {runs}, every 95 % interval of the primary contrast "
+        f"holds zero. Not excluded are differences of up to {outwards(max(ends))} bits per byte. {end}"
     )
 
 
@@ -125,7 +124,7 @@ def _sizes(results: list[Result]) -> str:
 def figure(results: list[Result]) -> Plot | None:
     """Every contrast of every trained result on its endpoint, evidence first."""
     rows = [
-        (f"{result.name}: {row['treatment']} − {row['control']}", row)
+        (f"{result.name}: {row['treatment']} − {row['control']}", row, differences(result.summary, row))
         for result in sorted(results, key=lambda r: r.summary["verdict"]["demonstration"])
         if not masked(result.summary)
         for row in result.summary["comparisons"]
@@ -133,10 +132,10 @@ def figure(results: list[Result]) -> Plot | None:
     ]
     if not rows:
         return None
-    x, low, high = ([row[key] for _, row in rows] for key in ("difference", "low", "high"))
-    series = Series("", x, [label for label, _ in rows], "interval", low, high)
+    x, low, high = ([row[key] for _, row, _ in rows] for key in ("difference", "low", "high"))
+    series = Series("", x, [label for label, _, _ in rows], "interval", low, high, dots=[seeds for _, _, seeds in rows])
     axis = "difference, bits per byte"  # short: long names of arms leave little room
-    clear = [label for label, row in rows if row["low"] > 0 or row["high"] < 0]
+    clear = [label for label, row, _ in rows if row["low"] > 0 or row["high"] < 0]
     alt = f"{len(rows)} contrasts with 95 % intervals; zero lies outside for {', '.join(clear) or 'none of them'}."
     return Plot("found", "What training on each selection changed", alt, [Panel("", axis, "", [series], zero_line=True)])
 
@@ -150,10 +149,10 @@ def _primary(result: Result) -> Difference | None:
 def _compared(result: Result) -> str | None:
     if (row := _primary(result)) is None:
         return None
-    words = in_words(result.summary, row)
+    seen = "" if row["detectable"] is None else f"{row['detectable']:.3f}"
     return (
         f"| [{result.name}](results/{result.name}) | {row['treatment']} − {row['control']} | {row['difference']:+.3f} "
-        f"[{row['low']:+.3f}, {row['high']:+.3f}] | {row['seeds']} | {row['detectable']:.3f} | {words} |"
+        f"[{row['low']:+.3f}, {row['high']:+.3f}] | {row['seeds']} | {seen} | {row['verdict']} |"
     )
 
 
@@ -177,10 +176,13 @@ def _noise(result: Result) -> str | None:
         return None
     (arm,) = summary["arms"].values()
     values = [seed["metrics"][summary["endpoint"]]["value"] for seed in arm["seeds"].values()]
+    if len(values) < 2:
+        return None
     spread = stdev(values)
-    effects = ", ".join(f"{n} seeds {detectable(spread * 2**0.5, n):.3f}" for n in (3, 5, 8))
+    limit = upper_limit(spread, len(values) - 1)
+    effects = ", ".join(f"{n} seeds {detectable(limit * 2**0.5, n):.3f}" for n in (3, 5, 8))
     return (
-        f"over {len(values)} seeds of one arm the endpoint has a standard deviation of {spread:.3f} bits per byte. Two such "
-        f"arms whose noise is independent would need a true difference of: {effects}. Pairing by seed lowers this where arms "
-        "share their noise."
+        f"over {len(values)} seeds of one arm the endpoint has a standard deviation of {spread:.3f} bits per byte (upper 80 % "
+        f"limit {limit:.3f}). At the limit two such arms whose noise is independent need a true difference of: {effects}. "
+        "Pairing by seed lowers this where arms share their noise."
     )

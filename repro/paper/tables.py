@@ -84,11 +84,12 @@ def values(result: Result, arm: str, metrics: list[str]) -> dict[int, float]:
 
 @dataclass(frozen=True)
 class Gap:
-    """A difference as a table shows it: its interval or why there is none, what the run could see, the number of seeds."""
+    """A difference as a table shows it: its interval or why there is none, what the run could see, seeds and p-value."""
 
     cell: Cell
     could_see: Cell = None
     seeds: Cell = None
+    p: float | None = None
 
     @property
     def cells(self) -> list[Cell]:
@@ -111,7 +112,8 @@ def difference(result: Result, treatment: str, control: str, metrics: list[str],
     if row["low"] is None:
         return Gap(no_interval(row), None, row["seeds"])
     shown = Interval(scale * row["difference"], scale * row["low"], scale * row["high"], digits)
-    return Gap(shown, Number(scale * row["detectable"], digits), row["seeds"])
+    sees = None if row["detectable"] is None else Number(scale * row["detectable"], digits)
+    return Gap(shown, sees, row["seeds"], row["p"])
 
 
 def columns_of(result: Result, column: str) -> list[str]:
@@ -151,7 +153,7 @@ def table1(results: list[Result]) -> Table:
             row += [percent(result, BASELINE, metrics), percent(result, TREATED, metrics), *gap.cells]
         rows.append(row + ([] if results else [NOT_RUN, *Gap(NOT_RUN).cells]))
     notes = [
-        "Percent. Paper: 7B model, 1T tokens, one run, no interval printed. Ours: mean over seeds, paired 95 % t-interval.",
+        "Percent. Paper: 7B model, 1T tokens, one run, no interval printed. Ours: mean over seeds, paired 95 % interval.",
         CHANCE_NOTE,
         POWER,
     ]
@@ -178,7 +180,7 @@ def own_table(name: str, title: str, results: list[Result], contrasts: list[tupl
                 marks = {a: CHANCE if v and metric in result.summary["arms"][a]["at_chance"] else "" for a, v in means.items()}
                 shown = [Number(mean(v.values()), 4, marks[a]) if v else NOT_RUN for a, v in means.items()]
                 rows.append([result.label, f"{treatment} − {control}", metric, *shown, *gap.cells])
-    notes = [POWER, "Bits per byte: lower is better. Paired by seed; 95 % t-intervals, not corrected for the number of rows."]
+    notes = [POWER, "Bits per byte: lower is better. Paired by seed; 95 % intervals, not corrected for the number of rows."]
     notes += [CHANCE_NOTE] if any(getattr(cell, "mark", "") for row in rows for cell in row) else []
     notes += _left_out(results)
     return Table(name, title, columns, rows or [[NOT_RUN, *[None] * 7]], notes)

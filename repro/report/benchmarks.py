@@ -93,7 +93,7 @@ def likelihoods(summary: Outcome) -> Table | None:
             rows.append([*row, difference(metric)] if column else row)
     if not rows:
         return None
-    notes = [MEASURES, f"95 % intervals over seeds and items.{chance_note(rows)}"]
+    notes = [MEASURES, f"95 % intervals over seeds and items, below three seeds over items alone.{chance_note(rows)}"]
     if column:
         notes.append("Differences are shown for reading; words stand in the outcome table alone.")
     return Table("likelihoods", "Benchmarks: accuracy and likelihood of the right answer",
@@ -188,7 +188,7 @@ def over_baselines(summary: Outcome) -> Table | None:
                 rows.append([measure.of(metric).task, arm, base["name"], cell, found["seeds"]])
     if not rows:
         return None
-    notes = ["Paired by pair; 95 % intervals over seeds and paradigms, uncorrected; of one seed over paradigms alone."]
+    notes = ["Paired by pair; 95 % intervals over seeds and paradigms, uncorrected; below three seeds over paradigms alone."]
     columns = ["task", "arm", "baseline", "accuracy over it [95 %]", "seeds"]
     return Table("over_baselines", "Minimal pairs: models over baselines", columns, rows, notes)
 
@@ -253,7 +253,7 @@ def by_share(summary: Outcome) -> Plot | None:
 def _drawn(
     summary: Outcome, name: str, title: str, axis: str, lines: dict[str, Callable[[str], dict[float, list[float]]]]
 ) -> Plot | None:
-    """A panel a task and measure: means over seeds in bands of t-intervals; what guessing and baselines give is dashed."""
+    """A panel a task and measure: means over seeds in bands of 95 % intervals; what guessing and baselines give is dashed."""
     from repro.report.curve import with_intervals
 
     panels = []

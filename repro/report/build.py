@@ -12,7 +12,7 @@ from repro.outcomes.outcome import Outcome
 from repro.store import Store, read_json, write_json
 
 if TYPE_CHECKING:
-    from repro.outcomes.compare import Variances
+    from repro.outcomes.compare import Limits, Variances
 
 
 def build(run_dir: Path, settings: Settings, store: Store, stages: Mapping[str, Any]) -> Outcome:
@@ -26,8 +26,8 @@ def build(run_dir: Path, settings: Settings, store: Store, stages: Mapping[str, 
 
     found = collect(settings, store, stages)
     variances = {(c.treatment, c.control): _item_variances(store, stages, found, c) for c in settings.exp.contrasts}
-    collected = judged(found, settings.exp.contrasts, variances) | {"registration": registration.record(settings)}
-    collected["registration"]["conclusion"] = registration.concluded(collected)
+    found["registration"] = registration.record(settings)
+    collected = judged(found, settings.exp.contrasts, variances, registration.limits(settings))
     if "score" in stages and "corpus" in stages:
         if store.whole(stages["corpus"]):  # a pack carries no text
             shown = documents.examples(store.path(stages["corpus"]), store.path(stages["score"]))
@@ -39,14 +39,28 @@ def build(run_dir: Path, settings: Settings, store: Store, stages: Mapping[str, 
     return sealed
 
 
-def judged(collected: Outcome, contrasts: Sequence[Contrast], variances: Variances | None = None) -> Outcome:
-    """:func:`repro.outcomes.compare.judge`, and in the words of its kind what a run without a comparison describes."""
+def judged(
+    collected: Outcome, contrasts: Sequence[Contrast], variances: Variances | None = None, limits: Limits | None = None
+) -> Outcome:
+    """:func:`repro.outcomes.verdict.judge`, in the words of its kind what a run without a comparison describes, and which of
+    the conclusions stated beforehand is drawn."""
+    from repro.outcomes.registration import concluded
     from repro.outcomes.verdict import judge
 
-    found = judge(collected, contrasts, variances)
+    found = judge(collected, contrasts, variances, limits)
     if not found["verdict"]["sentence"]:
         found["verdict"]["sentence"] = kinds.load(found["kind"], "view").sentence(found)
+    if "registration" in found:
+        found["registration"] = {**found["registration"], "conclusion": concluded(found)}
     return found
+
+
+def again(summary: Outcome) -> Outcome:
+    """A finished summary judged once more by the rules of today, from the values, the items' variances and the pilot's noise
+    that it records. What was measured stays as it is; intervals, corrections, words and what follows from them are new."""
+    from repro.outcomes import again as recorded
+
+    return judged(recorded.measured(summary), *recorded.given(summary))
 
 
 def _item_variances(store: Store, stages: Mapping[str, Any], collected: Outcome, contrast: Contrast) -> dict[str, float]:

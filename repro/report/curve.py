@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from statistics import mean, stdev
+from statistics import mean
 
 from repro.outcomes.compare import metrics as common_metrics
 from repro.outcomes.compare import seed_values
@@ -43,7 +43,7 @@ def line_of(arm: str, row: Arm) -> tuple[str, str]:
 
 def by_share(summary: Outcome) -> Plot | None:
     """Metrics against the share of the corpus that is kept, and the endpoint against the training tokens where these differ:
-    one line a selector, means over seeds with 95 % t-intervals. A selector of one share is a point."""
+    one line a selector, means over seeds with 95 % intervals. A selector of one share is a point."""
     panels, said = [], []
     for metric in default_metrics(summary):
         lines = _lines(summary, metric)
@@ -135,10 +135,10 @@ def _line(name: str, x: list[float], values: list[list[float]]) -> Series:
 
 
 def with_intervals(name: str, x: list[float], values: list[list[float]]) -> Series:
-    """A line of means over seeds in a band of t-intervals; of one seed the band has no width."""
-    from repro.outcomes.statistics import half_width
+    """A line of means over seeds in a band of 95 % intervals; below three seeds there is none, and the band has no width."""
+    from repro.outcomes.statistics import FEWEST, limits
 
-    half = [half_width(stdev(v), len(v), 0.0) if len(v) > 1 else 0.0 for v in values]
     means = [mean(v) for v in values]
-    low, high = ([m + sign * h for m, h in zip(means, half, strict=True)] for sign in (-1, 1))
+    ends = [limits(v) if len(v) >= FEWEST else (m, m) for v, m in zip(values, means, strict=True)]
+    low, high = ([float(end[side]) for end in ends] for side in (0, 1))
     return Series(name, x, means, "line", low, high)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from repro.outcomes.compare import differences
 from repro.outcomes.outcome import Artifact, Difference, MakeUp, Outcome
 from repro.report.plots import Heat, Panel, Plot, Series
 
@@ -13,9 +14,11 @@ def _rows(summary: Outcome, **wanted: Any) -> list[Difference]:
     return [r for r in found if r["low"] is not None and all(r[key] == value for key, value in wanted.items())]
 
 
-def _interval(rows: list[Difference], labels: list[str], name: str = "") -> Series:
+def _interval(summary: Outcome, rows: list[Difference], labels: list[str]) -> Series:
+    """Intervals, and the differences of the seeds that they rest on."""
     values = {key: [row[key] for row in rows] for key in ("difference", "low", "high")}
-    return Series(name, values["difference"], labels, "interval", values["low"], values["high"])
+    dots = [differences(summary, row) for row in rows]
+    return Series("", values["difference"], labels, "interval", values["low"], values["high"], dots=dots)
 
 
 def contrasts(summary: Outcome) -> Plot | None:
@@ -26,9 +29,9 @@ def contrasts(summary: Outcome) -> Plot | None:
     labels = [f"{row['treatment']} − {row['control']}" for row in rows]
     better = "Left of zero favours the first arm" if rows[0]["lower_is_better"] else "Right of zero favours the first arm"
     axis = f"difference in {summary['endpoint'].replace('_', ' ')}"
-    panel = Panel("", axis, "", [_interval(rows, labels)], zero_line=True)
+    panel = Panel("", axis, "", [_interval(summary, rows, labels)], zero_line=True)
     said = [f"{l}: {r['difference']:+.4f} ({r['low']:+.4f} to {r['high']:+.4f})" for l, r in zip(labels, rows, strict=True)]
-    return Plot("contrasts", "Primary endpoint, 95 % intervals", f"{better}. {'; '.join(said)}.", [panel])
+    return Plot("contrasts", "Primary endpoint, 95 % intervals and seeds", f"{better}. {'; '.join(said)}.", [panel])
 
 
 def benchmarks(summary: Outcome) -> Plot | None:
@@ -38,7 +41,9 @@ def benchmarks(summary: Outcome) -> Plot | None:
     for title, lower in (("bits per byte: left is better", True), ("accuracy: right is better", False)):
         rows = [r for r in chosen if r["lower_is_better"] == lower]
         if rows:
-            panels.append(Panel(title, "difference", "", [_interval(rows, [r["metric"] for r in rows])], zero_line=True))
+            panels.append(
+                Panel(title, "difference", "", [_interval(summary, rows, [r["metric"] for r in rows])], zero_line=True)
+            )
     if not panels:
         return None
     name = f"{chosen[0]['treatment']} − {chosen[0]['control']}"

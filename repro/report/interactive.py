@@ -131,6 +131,12 @@ def _traces(panel: Panel, names: list[str]) -> list[dict[str, Any]]:
         colour = COLOURS[index % len(COLOURS)]
         if series.mode == "interval":
             offset = (number - (several - 1) / 2) * 0.6 / max(several, 1)
+            dots = [(x, rows.index(y) + offset) for y, values in zip(series.y, series.dots, strict=False) for x in values]
+            if dots:
+                traces.append({
+                    "type": "scatter", "mode": "markers", "x": [x for x, _ in dots], "y": [y for _, y in dots],
+                    "marker": {"color": colour, "size": 5, "opacity": 0.4}, "hoverinfo": "x", "showlegend": False,
+                })  # fmt: skip
             traces.append({
                 "type": "scatter", "mode": "markers", "name": series.name, "x": series.x,
                 "y": [rows.index(label) + offset for label in series.y],

@@ -31,6 +31,7 @@ class Series:
     dashed: bool = False
     colour: int | None = None  # index of COLOURS; default: position in the panel
     marks: bool = False  # of a line: a mark and whiskers at each point instead of a band
+    dots: list[list[float]] = field(default_factory=list)  # of an interval: the values that each rests on
 
 
 @dataclass
@@ -178,6 +179,8 @@ def _draw(axis: Axes, panel: Panel, names: list[str]) -> None:
             offset = (number - (several - 1) / 2) * 0.6 / max(several, 1)
             y = [rows.index(label) + offset for label in series.y]
             axis.hlines(y, series.low, series.high, color=colour, linewidth=1.6)
+            for height, values in zip(y, series.dots, strict=False):
+                axis.plot(values, [height] * len(values), "o", color=colour, markersize=3, alpha=0.4, markeredgewidth=0)
             axis.plot(series.x, y, MARKERS[index % len(MARKERS)], color=colour, label=series.name, markersize=4.5)
         elif series.mode == "bars":
             start = [left[label] for label in series.y]

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from statistics import mean
 from typing import Any
 
-from repro.outcomes.compare import evaluated
-from repro.outcomes.outcome import Arm, Difference, Outcome
+from repro.analysis.ranks import SOURCES
+from repro.outcomes.compare import evaluated, metrics
+from repro.outcomes.outcome import Arm, Difference, Json, Outcome
 from repro.outcomes.statistics import COLUMNS
-from repro.outcomes.verdict import covered, out_of_reach, unit
+from repro.outcomes.verdict import covered, gate, unit
 from repro.report import endpoint
 from repro.report.figures import artifacts, selected_shares
-from repro.report.table import CHANCE, Cell, Interval, Number, Table
+from repro.report.table import CHANCE, NO_INTERVAL, Cell, Interval, Number, Table
 
-POWER = "could see: the smallest true difference that this many seeds with this spread see with 80 % power."
+POWER = (
+    "could see: the smallest true difference seen with 80 % power at the noise that a pilot of this setting measured (its "
+    "upper 80 % limit), after the correction that applies; empty where no pilot measured it."
+)
 CHANCE_NOTE = f"{CHANCE.strip()}: not shown to be above chance; in no average, in no verdict."
 
 
@@ -30,13 +35,17 @@ def arms(summary: Outcome) -> Table:
 
 
 def primary_rows(summary: Outcome) -> list[Difference]:
-    """Comparisons of the primary contrast that have an interval, without parts of benchmarks (their tables show those)."""
-    rows = summary.get("comparisons", [])
-    return [row for row in rows if row["primary"] and row["low"] is not None and not row.get("exploratory")]
+    """Comparisons of the primary contrast, without parts of benchmarks (their tables show those); none where none has an
+    interval."""
+    rows = [row for row in summary.get("comparisons", []) if row["primary"] and not row.get("exploratory")]
+    return rows if any(row["low"] is not None for row in rows) else []
 
 
-def _interval(row: Difference, digits: int = 4) -> Interval:
-    return Interval(row["difference"], row["low"], row["high"], digits)
+def _interval(row: Difference) -> Interval | Number | None:
+    """The difference, where there is one with its interval."""
+    if row["low"] is None or row["high"] is None or row["difference"] is None:
+        return _number(row["difference"], 4)
+    return Interval(row["difference"], row["low"], row["high"], 4)
 
 
 def _statistics(row: Difference) -> list[Cell]:
@@ -71,11 +80,11 @@ def outcome(summary: Outcome) -> Table | None:
             if own
             else []
         ),
-        f"Means and differences over {unit(summary)}, two-sided 95 % t-intervals. ↓ lower is better, ↑ higher is better.",
+        f"Means and differences over {unit(summary)}, two-sided 95 % intervals. ↓ lower is better, ↑ higher is better.",
         *covered(summary),
-        f"Primary endpoint, {endpoint.sentence(summary)} All other rows are secondary; their p values are Holm-corrected "
-        "together with those of the other contrasts on the endpoint.",
-        *out_of_reach(summary),
+        f"Primary endpoint, {endpoint.sentence(summary)} All other rows are secondary: tested only where the primary one shows "
+        "a difference, and then Holm-corrected together with the other contrasts on the endpoint.",
+        *gate(summary),
         POWER,
         CHANCE_NOTE,
     ]
@@ -90,19 +99,33 @@ def arm_values(summary: Outcome, arm: str, metric: str) -> list[float]:
 
 def contrasts(summary: Outcome) -> Table | None:
     """Every contrast on the primary endpoint."""
-    found = [r for r in summary.get("comparisons", []) if r["metric"] == summary["endpoint"] and r["low"] is not None]
-    if not found:
+    found = [r for r in summary.get("comparisons", []) if r["metric"] == summary["endpoint"]]
+    if all(r["low"] is None for r in found):
         return None
     names = [f"{r['treatment']} − {r['control']}{' (primary)' if r['primary'] else ''}" for r in found]
     rows: list[list[Cell]] = []
     for name, r in zip(names, found, strict=True):
         p = "primary" if r["primary"] else _number(r["p_holm"], 3)
         rows.append([name, _interval(r), *_statistics(r), p, r["verdict"], r["seeds"]])
+    rows += [[name, None, *[None] * len(COLUMNS), None, why, None] for name, why in _not_compared(summary)]
     better = "below zero favours the first arm" if found[0]["lower_is_better"] else "above zero favours the first arm"
-    over = f"Over {unit(summary)}, 95 % t-intervals; p of all that is secondary Holm-corrected."
-    notes = [f"Difference in {summary['endpoint']}; {better}. {over}", *out_of_reach(summary), POWER, *covered(summary)]
+    over = f"Over {unit(summary)}, 95 % intervals; p of all that is secondary Holm-corrected."
+    notes = [f"Difference in {summary['endpoint']}; {better}. {over}", *gate(summary), POWER, *covered(summary)]
     columns = ["contrast", "difference [95 %]", *COLUMNS.values(), "p (Holm)", "verdict", "seeds"]
     return Table("contrasts", "Contrasts on the primary endpoint", columns, rows, notes)
+
+
+def _not_compared(summary: Outcome) -> Iterator[tuple[str, str]]:
+    """Contrasts on the endpoint that have no row, and which arm lacks it."""
+    endpoint, arms = summary["endpoint"], summary["arms"]
+    there = {(r["treatment"], r["control"]) for r in summary["comparisons"] if r["metric"] == endpoint}
+    for contrast in summary["settings"].get("exp", {}).get("contrasts", []):
+        sides = contrast["treatment"], contrast["control"]
+        if sides in there or contrast.get("noise"):
+            continue
+        lacking = [arm for arm in sides if arm not in arms or endpoint not in metrics(arms[arm])]
+        why = f"no interval: {' and '.join(lacking)} without {endpoint}" if lacking else "no interval: no shared seed"
+        yield f"{sides[0]} − {sides[1]}", why
 
 
 def per_seed(summary: Outcome) -> Table | None:
@@ -181,11 +204,19 @@ def correlations(summary: Outcome) -> Table | None:
     found = {domain: row for domain, row in summary.get("scores", {}).items() if row["documents"]}
     names = list(dict.fromkeys(name for row in found.values() for name in row["spearman"]))
     rows: list[list[Cell]] = [
-        [domain, row["documents"], Number(row["quantiles"]["0.5"], 3), *(_correlation(row["spearman"].get(n)) for n in names)]
+        [
+            domain,
+            row["documents"],
+            Number(row["quantiles"]["0.5"], 3),
+            *(_correlation(row["spearman"].get(n), _sources(summary, domain)) for n in names),
+        ]
         for domain, row in found.items()
     ]
     columns = ["domain", "documents", "median score", *(name.replace("_", " ") for name in names)]
-    note = "Spearman's rank correlation of the score with each quantity within the domain; 95 % intervals, sources resampled."
+    note = (
+        "Spearman's rank correlation of the score with each quantity within the domain; 95 % intervals, sources resampled; "
+        f"none with fewer than {SOURCES} sources."
+    )
     notes = [note] if names else []
     return Table("correlations", "Scores and simpler quantities", columns, rows, notes) if rows else None
 
@@ -240,8 +271,18 @@ def flatten(value: dict[str, Any], path: str = "") -> dict[str, Any]:
     return flat
 
 
-def _correlation(found: dict[str, float] | None) -> Interval | None:
-    return None if found is None else Interval(found["value"], found["low"], found["high"], 2)
+def _sources(summary: Outcome, domain: str) -> int:
+    """Source groups of a domain; earlier versions drew documents where they are few."""
+    return summary.get("corpus", {}).get("domains", {}).get(domain, {}).get("groups", SOURCES)
+
+
+def _correlation(found: Json | None, sources: int) -> Interval | Number | None:
+    if found is None:
+        return None
+    low, high = found.get("low"), found.get("high")
+    if low is None or high is None or sources < SOURCES:
+        return Number(found["value"], 2, NO_INTERVAL)
+    return Interval(found["value"], low, high, 2)
 
 
 def _number(value: float | None, digits: int) -> Number | None:

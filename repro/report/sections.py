@@ -17,7 +17,6 @@ from repro.report.plots import Plot
 from repro.report.table import Table
 
 NOTHING_CONCLUDED = "No primary contrast was named, so nothing is concluded."
-NO_INTERVAL = "One seed gives no interval, and a table without intervals is not shown. The values are in tables/seeds.csv."
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def _opening(summary: Outcome) -> list[Section]:
     compared = [
         failed.table(summary),
         figures.contrasts(summary),
-        NO_INTERVAL if outcome is None and summary["comparisons"] else None,
+        _no_interval(summary) if outcome is None and summary["comparisons"] else None,
         noise.table(summary),
         run_tables.contrasts(summary),
         outcome,
@@ -96,6 +95,14 @@ def _opening(summary: Outcome) -> list[Section]:
         Section("outcome", "Outcome", compared),
         Section("registered", "Stated before the run", [registered.table(summary)]),
     ]
+
+
+def _no_interval(summary: Outcome) -> str:
+    reasons = dict.fromkeys(row.get("no_interval") or "one seed" for row in summary["comparisons"] if row["low"] is None)
+    return (
+        f"There is no interval ({'; '.join(reasons) or 'no primary contrast'}), and a table without intervals is not shown. "
+        "The values are in tables/seeds.csv."
+    )
 
 
 def _closing(summary: Outcome) -> list[Section]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 from repro.outcomes import summary
 from repro.outcomes.compare import primary
 from repro.outcomes.outcome import Outcome
-from repro.outcomes.statistics import half_width
+from repro.outcomes.statistics import FEWEST, limits
 from repro.report import plots
 from repro.report.plots import Panel, Plot, Series
 from repro.report.run_tables import POWER, arm_values
@@ -16,12 +16,12 @@ from repro.report.table import Cell, Interval, Number, Table
 
 
 def _alone(member: Outcome) -> str:
-    """What a member says that compares nothing: the endpoint of each arm, mean over seeds with its t-interval."""
+    """What a member says that compares nothing: the endpoint of each arm, mean over seeds with its interval."""
     said = []
     for arm in member["arms"]:
         values = arm_values(member, arm, member["endpoint"])
-        half = half_width(stdev(values), len(values), 0.0) if len(values) > 1 else None
-        said += [f"{arm} {mean(values):.4f}" + (f" ± {half:.4f}" if half is not None else "")] if values else []
+        low, high = limits(values) if len(values) >= FEWEST else (None, None)
+        said += [f"{arm} {mean(values):.4f}" + (f" [{low:.4f}, {high:.4f}]" if low is not None else "")] if values else []
     return "; ".join(said) or member["verdict"]["sentence"]
 
 
@@ -52,7 +52,7 @@ def collate(folder: Path, name: str, runs: dict[str, Path]) -> str:
         if row is None:
             rows.append([label, "no primary contrast", *[None] * 5, _alone(member)])
             continue
-        gap: Cell = "no interval (1 seed)"
+        gap: Cell = f"{row['difference']:+.4f}, {row['verdict']}"
         if row["low"] is not None:
             gap = Interval(row["difference"], row["low"], row["high"], 4)
             for values, value in zip((series.x, series.low, series.high), (gap.value, gap.low, gap.high), strict=True):

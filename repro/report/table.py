@@ -11,6 +11,8 @@ from pathlib import Path
 from repro.store import atomic
 
 NOT_RUN = "not run"
+NO_INTERVAL = " (no interval: too few sources)"
+FINEST = 8  # digits behind the point
 CHANCE = " (chance)"  # behind an accuracy whose interval covers chance; a star would read as a finding
 
 
@@ -26,8 +28,10 @@ class Interval:
     mark: str = ""
 
     def __str__(self) -> str:
-        sign = "+" if self.signed else ""
-        value, low, high = (_digits(x, self.digits, sign) for x in (self.value, self.low, self.high))
+        sign, digits = "+" if self.signed else "", self.digits
+        while digits < FINEST and any(end and not float(_digits(end, digits)) for end in (self.low, self.high)):
+            digits += 1  # a limit that is not zero must not look like it
+        value, low, high = (_digits(x, digits, sign) for x in (self.value, self.low, self.high))
         return f"{value} [{low}, {high}]{self.mark}"
 
 

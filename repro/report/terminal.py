@@ -7,7 +7,7 @@ from statistics import mean
 
 from repro import kinds
 from repro.outcomes.outcome import Outcome
-from repro.outcomes.verdict import left_out, out_of_reach, unit
+from repro.outcomes.verdict import gate, left_out, unit
 from repro.report import failed, registered
 from repro.report.run_tables import arm_values
 
@@ -28,7 +28,7 @@ def render(summary: Outcome) -> str:
         *(f"- {reason}" for reason in verdict["reasons"]),
         *failed.lines(summary),
         *registered.lines(summary),
-        *out_of_reach(summary),
+        *gate(summary),
         *left_out(summary),
     ]:
         lines += textwrap.wrap(text, WIDTH, subsequent_indent="  " if text.startswith("- ") else "")
@@ -55,8 +55,9 @@ def _contrasts(summary: Outcome) -> list[str]:
     better = "below zero favours the first arm" if rows[0]["lower_is_better"] else "above zero favours the first arm"
     lines = [f"differences over {unit(summary)}, 95 % intervals ({better}; * primary)"]
     for name, r in zip(names, rows, strict=True):
-        interval = "no interval from one seed" if r["low"] is None else f"[{r['low']:+.4f}, {r['high']:+.4f}]"
+        interval = r["verdict"] if r["low"] is None else f"[{r['low']:+.4f}, {r['high']:+.4f}]"
         lines.append(f"  {textwrap.shorten(name, width, placeholder='…'):{width}}  {r['difference']:+.4f}  {interval}")
-        if r["detectable"] is not None:
-            lines.append(f"  {'':{width}}  {r['verdict']}; could see {r['detectable']:.4f}")
+        if r["low"] is not None:
+            seen = f"; could see {r['detectable']:.4f}" if r["detectable"] is not None else ""
+            lines.append(f"  {'':{width}}  {r['verdict']}{seen}")
     return [*lines, ""]

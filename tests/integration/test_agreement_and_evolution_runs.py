@@ -41,7 +41,8 @@ def test_scores_are_compared_end_to_end(work, capsys):
         assert set(domains) == set(summary["corpus"]["domains"])
         for domain, found in domains.items():
             assert found["documents"] + found["dropped"] == summary["corpus"]["domains"][domain]["documents"]
-            assert found["spearman"]["low"] <= found["spearman"]["value"] <= found["spearman"]["high"]
+            low, high = found["spearman"]["low"], found["spearman"]["high"]
+            assert low is high is None if found["units"] < 5 else low <= found["spearman"]["value"] <= high
             assert pair.startswith("length") or found["spearman"]["value"] > 0.5
     assert "Spearman" in text and "length " in text and "top 20 % shared" in text
     assert 'id="agreement"' in page and "figure-agreement" in page

@@ -188,7 +188,7 @@ def test_masking_nothing_is_refused_where_heads_are_needed():
 def test_the_whole_experiment_at_smoke(tmp_path, capsys):
     from repro.run import run
 
-    tasks = ["eval.tasks=[lambada_openai]", "eval.limit=12", "eval.text_bytes=1000"]
+    tasks = ["eval.tasks=[lambada_openai]", "eval.text_tasks=[lambada_openai]", "eval.limit=12", "eval.text_bytes=1000"]
     sizes = ["corpus.max_documents_per_domain=20", "heads.probes=2", "heads.draws=3", "exp.seeds=[0,1]", f"work={tmp_path}"]
     folder = run(compose(["exp=mirror_effect", "scale=smoke", "eval=smoke", *tasks, *sizes, "device=cpu"]))
     summary = read_json(folder / "summary.json")

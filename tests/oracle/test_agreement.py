@@ -79,7 +79,9 @@ def test_documents_without_a_score_are_dropped_and_counted(generator):
     x[2] = math.nan
     found = measure(frame(x, y, np.arange(30) % 4), Agreement(draws=100))
     assert (found["documents"], found["dropped"]) == (27, 3)
-    assert (found["drawn"], found["units"]) == ("documents", 27)  # four sources are too few to draw
+    assert (found["drawn"], found["units"]) == ("sources", 4)
+    few = [found["spearman"], *found["overlap"].values()]  # four sources are too few to draw: no interval
+    assert all(one["value"] is not None and one["low"] is one["high"] is None for one in few)
     assert found["spearman"]["value"] == pytest.approx(stats.spearmanr(x[3:], y[3:]).statistic, abs=1e-6)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from repro.evaluate.clusters import cluster_means, clustered
 from repro.outcomes import items
-from repro.outcomes.statistics import few, half_width, paired_item_variance
+from repro.outcomes.statistics import few, limits, paired_item_variance
 
 RUNS = 1500
 
@@ -21,7 +21,8 @@ def test_an_accuracy_over_paradigms_is_covered_and_one_over_items_is_not():
         right = (draw.random(len(labels)) < true[labels]).astype(float)
         value, stderr, n = clustered(right, labels.tolist())
         assert stderr is not None
-        held["clustered"] += abs(value - 0.6) <= half_width(0.0, 2, stderr**2 * few(n))
+        low, high = limits(np.full(3, value), stderr**2 * few(n))
+        held["clustered"] += low <= 0.6 <= high
         held["items"] += abs(right.mean() - 0.6) <= 1.96 * right.std() / len(right) ** 0.5
     assert 0.935 < held["clustered"] / RUNS < 0.965
     assert held["items"] / RUNS < 0.6
@@ -39,7 +40,8 @@ def test_a_paired_difference_over_seeds_and_paradigms_is_covered(seeds, clusters
         means = cluster_means(gaps, labels).mean(axis=1)
         for known in held:
             variance = paired_item_variance(gaps, labels if known else None)
-            held[known] += abs(means.mean() - 0.03) <= half_width(float(means.std(ddof=1)), seeds, variance)
+            low, high = limits(means, variance)
+            held[known] += low <= 0.03 <= high
     assert 0.935 < held[True] / RUNS <= 1.0
     assert held[False] < held[True]
     assert held[False] / RUNS < 0.9 or seeds == 3

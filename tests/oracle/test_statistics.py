@@ -4,17 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from repro.outcomes.statistics import (
-    compare,
-    conclusion,
-    detectable,
-    holm,
-    paired_item_variance,
-    power,
-    sign_flip_p,
-    upper_limit,
-    verdict,
-)
+from repro.outcomes.statistics import compare, detectable, holm, limits, paired_item_variance, power, upper_limit
+from repro.outcomes.words import conclusion, verdict
 
 
 def as_seeds(values):
@@ -29,7 +20,7 @@ def test_the_interval_covers_the_truth_95_percent_of_the_time(seeds):
         shared = g.normal(size=seeds) * 5  # what seeds share between arms must cancel
         c = compare(as_seeds(shared + truth + g.normal(size=seeds)), as_seeds(shared))
         covered += c.low <= truth <= c.high
-    assert abs(covered / runs - 0.95) < 3 * np.sqrt(0.95 * 0.05 / runs)
+    assert 0.95 - 3 * np.sqrt(0.95 * 0.05 / runs) < covered / runs < 0.985
 
 
 def test_a_percentile_bootstrap_at_three_seeds_would_not():
@@ -42,7 +33,7 @@ def test_a_percentile_bootstrap_at_three_seeds_would_not():
     assert covered / 600 < 0.85
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 5, 8])
+@pytest.mark.parametrize("seeds", [3, 5, 8])
 @pytest.mark.parametrize(
     ("of_seed", "of_item", "noise"), [(0.01, 0.0, 0.5), (0.0, 0.5, 0.3), (0.02, 0.3, 0.3), (0.05, 0.3, 0.3)]
 )
@@ -71,16 +62,41 @@ def test_few_items_are_allowed_for(items):
     assert abs(covered / runs - 0.95) < 3 * np.sqrt(0.95 * 0.05 / runs)
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 7, 9])
+@pytest.mark.parametrize("seeds", [3, 7, 9])
 @pytest.mark.parametrize("item_variance", [0.0, 0.05])
 def test_p_and_interval_never_contradict_each_other(seeds, item_variance):
     g = np.random.default_rng(seeds)
     for _ in range(200):
-        c = compare(as_seeds(g.normal(size=seeds) + 1.0), as_seeds(np.zeros(seeds)), item_variance)
-        if c.test == "t":
-            assert (c.p < 0.05) == (c.low > 0 or c.high < 0)
-        elif item_variance and c.p < 0.05:
-            assert c.low > 0 or c.high < 0
+        d = g.exponential(size=seeds) - g.random()
+        c = compare(as_seeds(d), as_seeds(np.zeros(seeds)), item_variance)
+        assert (c.p < 0.05) == (c.low > 0 or c.high < 0)
+        low, high = limits(d, item_variance, 1 - c.p)
+        assert min(abs(low), abs(high)) == pytest.approx(0, abs=1e-6 * (high - low))
+
+
+def test_texts_of_very_unequal_length_are_weighed():
+    """Eight texts of log-normal lengths: with as many degrees of freedom as texts 89 % are covered, not 95."""
+    g, runs, covered, usual = np.random.default_rng(3), 1500, 0, 0
+    for _ in range(runs):
+        length = np.exp(1.2 * g.normal(size=8))
+        gaps = (g.normal(size=8) + g.normal(size=(3, 8)) * 0.05) * length
+        ratio = (gaps.sum(axis=1) / length.sum()).mean()
+        own = np.full(3, ratio)  # no noise of seeds: the texts alone
+        low, high = limits(own, paired_item_variance(gaps, weights=length))
+        covered += low <= 0 <= high
+        low, high = limits(own, paired_item_variance((gaps - ratio * length) / length.mean()))
+        usual += low <= 0 <= high
+    assert 0.93 < covered / runs < 0.98 and usual / runs < 0.91
+
+
+def test_weights_that_are_equal_change_nothing():
+    g = np.random.default_rng(0)
+    d = g.normal(size=(1, 12)) + g.normal(size=(4, 12)) * 0.1
+    of_item = d.mean(axis=0)
+    residual = d - of_item - d.mean(axis=1, keepdims=True) + d.mean()
+    noise = (residual**2).sum() / (3 * 11) / 4
+    plain = (of_item.var(ddof=1) - noise) / 12 * (stats.t.ppf(0.975, 11) / stats.norm.ppf(0.975)) ** 2
+    assert paired_item_variance(d) == pytest.approx(plain) == pytest.approx(paired_item_variance(3 * d, weights=np.full(12, 3)))
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 8])
@@ -95,30 +111,25 @@ def test_intervals_with_item_variance_cover_the_population_of_items(seeds):
     assert covered / runs > 0.93
 
 
-def test_p_agrees_with_scipy_and_the_interval():
-    a, b = np.array([1.0, 2.5, 3.1, 4.0]), np.array([0.5, 2.6, 2.0, 3.1])
-    c = compare(as_seeds(a), as_seeds(b))
-    assert c.p == pytest.approx(stats.ttest_rel(a, b).pvalue)
-    expected = stats.ttest_rel(a, b).confidence_interval(0.95)
-    assert (c.low, c.high) == pytest.approx((expected.low, expected.high))
-
-
-def test_sign_flips_are_exact_and_hold_their_level():
-    d = np.array([0.4, -0.1, 0.3, 0.2, 0.5, -0.2, 0.1, 0.6])
-    expected = stats.permutation_test((d,), np.sum, permutation_type="samples", n_resamples=np.inf).pvalue
-    assert sign_flip_p(d) == pytest.approx(expected)
-    g = np.random.default_rng(0)
-    alarms = np.mean([sign_flip_p(g.standard_t(3, size=8)) <= 0.05 for _ in range(1500)])
-    assert alarms <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 1500)
-    assert compare(as_seeds(d), as_seeds(d * 0)).test == "sign flips"
+def test_without_skew_it_is_scipys_and_with_skew_one_end_is():
+    a, b = np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.0, 2.0, 2.0, 4.0])
+    symmetric, oracle = compare(as_seeds(a), as_seeds(b)), stats.ttest_rel(a, b)
+    expected = oracle.confidence_interval(0.95)
+    assert (symmetric.p, symmetric.low, symmetric.high) == pytest.approx((oracle.pvalue, expected.low, expected.high))
+    skewed = np.array([0.1, 0.2, 0.3, 2.0])
+    c, expected = compare(as_seeds(skewed), as_seeds(0 * skewed)), stats.ttest_1samp(skewed, 0).confidence_interval(0.95)
+    longer = 1 + 40 / 4**2 * stats.skew(skewed)
+    assert c.low == pytest.approx(expected.low)
+    assert c.high - c.difference == pytest.approx(longer * (expected.high - c.difference))
+    turned = compare(as_seeds(0 * skewed), as_seeds(skewed))
+    assert (turned.low, turned.high, turned.p) == pytest.approx((-c.high, -c.low, c.p))
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 8])
 def test_the_detectable_effect_is_detected_80_percent_of_the_time(seeds):
     g, runs = np.random.default_rng(2), 3000
-    d = g.normal(size=(runs, seeds)) + detectable(1.0, seeds)
-    power = (stats.ttest_1samp(d, 0, axis=1).pvalue < 0.05).mean()
-    assert abs(power - 0.8) < 3 * np.sqrt(0.16 / runs)
+    low, _ = limits(g.normal(size=(runs, seeds)) + detectable(1.0, seeds))
+    assert abs((low > 0).mean() - 0.8) < 3 * np.sqrt(0.16 / runs)
 
 
 def test_holm_is_statsmodels_and_keeps_names():
@@ -132,19 +143,19 @@ def test_only_seeds_that_both_arms_have_are_paired():
 
 @pytest.mark.parametrize(
     ("low", "high", "lower_is_better", "says"),
-    [(-2, -1, True, "better"), (-2, -1, False, "worse"), (1, 2, True, "worse"), (-0.5, 0.2, True, "no difference larger than 0.5"),
-     (float("nan"), float("nan"), True, "not enough data")],
+    [(-2, -1, True, "better"), (-2, -1, False, "worse"), (1, 2, True, "worse"), (-0.5, 0.2, True, "undecided; up to 0.5 not excluded"),
+     (float("nan"), float("nan"), True, "no interval: one seed")],
 )  # fmt: skip
 def test_verdicts_in_words(low, high, lower_is_better, says):
-    assert verdict((low + high) / 2, low, high, lower_is_better) == says
+    assert verdict(low, high, lower_is_better, no_interval="one seed") == says
 
 
 def test_a_verdict_is_held_back_where_the_run_or_the_correction_does_not_carry_it():
-    c = (-1.5, -2, -1)
-    assert verdict(*c, reasons=["2 sources in web; a verdict needs 3"]) == "demonstration only"
-    assert verdict(*c, p_corrected=0.04) == "better"
-    assert verdict(*c, p_corrected=0.06) == "undecided after correction"
-    assert verdict(-1.5, None, None, reasons=["1 paired seed"]) == "not enough data"
+    assert verdict(-2, -1, reasons=["2 sources in web; a verdict needs 3"]) == "demonstration only"
+    assert verdict(-2, -1, p_corrected=0.04) == "better"
+    assert verdict(-2, -1, p_corrected=0.06) == "not established after correction"
+    assert verdict(-2, -1, p_corrected=0.01, tested=False) == "not tested"
+    assert verdict(None, None, reasons=["1 paired seed"], no_interval="one seed") == "no interval: one seed"
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.01])
@@ -153,6 +164,7 @@ def test_seeds_that_agree_to_the_last_digit_prove_nothing(gap):
     c = compare({s: v + gap for s, v in control.items()}, control)
     assert c.difference == pytest.approx(gap) and np.isnan([c.low, c.high, c.p, c.detectable]).all()
     with_items = compare({s: v + gap for s, v in control.items()}, control, item_variance=1e-4)
+    assert c.no_interval == "every seed gives the very same difference"
     assert with_items.low < gap < with_items.high
 
 
@@ -164,23 +176,18 @@ def test_p_at_the_edges_is_a_probability(mean):
 
 
 @pytest.mark.parametrize(("seeds", "effect"), [(3, 1.5), (5, 1.0), (8, 0.7), (8, 0.0)])
-def test_power_is_how_often_simulated_t_tests_see_the_effect(seeds, effect):
-    from statsmodels.stats.power import TTestPower
-
-    rng = np.random.default_rng(0)
-    d = rng.normal(effect, 1.0, (20_000, seeds))
-    t = d.mean(axis=1) / d.std(axis=1, ddof=1) * np.sqrt(seeds)
-    seen = (np.abs(t) > stats.t.ppf(0.975, seeds - 1)).mean()
-    assert power(2 * effect, 2.0, seeds) == pytest.approx(seen, abs=0.012)
-    assert power(-effect, 1.0, seeds) == pytest.approx(TTestPower().power(effect, seeds, 0.05), abs=1e-6)
+def test_power_is_how_often_the_effect_is_seen_with_its_sign(seeds, effect):
+    d = np.random.default_rng(9).normal(effect, 1.0, (20_000, seeds))
+    low, _ = limits(d)
+    assert power(2 * effect, 2.0, seeds) == power(-effect, 1.0, seeds) == pytest.approx((low > 0).mean(), abs=0.012)
     assert power(detectable(0.3, seeds), 0.3, seeds) == pytest.approx(0.8, abs=1e-3)
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 8])
+@pytest.mark.parametrize("seeds", [3, 8])
 def test_power_of_large_effects_is_certain_and_without_spread_unknown(seeds):
     grid = [power(effect, 1.0, seeds) for effect in (0.1, 1.0, 10.0, 100.0, 1e4, 1e9)]
     assert grid == sorted(grid) and grid[-1] == 1.0 and np.isfinite(grid).all()
-    assert np.isnan([power(1.0, 0.0, seeds), power(1.0, 1.0, 1)]).all()
+    assert np.isnan([power(1.0, 0.0, seeds), power(1.0, 1.0, 2), detectable(1.0, 2)]).all()
 
 
 @pytest.mark.parametrize("n", [3, 6, 12])

@@ -2,7 +2,6 @@
 
 import fabricated
 import pytest
-from scipy import stats
 
 from repro import compare
 from repro.outcomes import summary
@@ -38,12 +37,7 @@ def test_what_differed_is_named_and_nothing_else(pair):
 def test_outcomes_are_paired_over_the_shared_seeds(pair):
     _, a, b = pair
     row = next(r for r in compare.outcomes(a, b).rows if r[0] == "attention_influence" and r[1] == "bits_per_byte")
-    values = [
-        [run["arms"]["attention_influence"]["seeds"][s]["metrics"]["bits_per_byte"]["value"] for s in "12"] for run in (a, b)
-    ]
-    with pytest.warns(RuntimeWarning):  # the fabricated difference is the same for both seeds
-        oracle = stats.ttest_rel(values[1], values[0])
-    assert row[-1] == 2 and row[4] == "-0.1500, no interval (no spread)" and oracle.pvalue < 1e-6
+    assert row[-1] == 2 and row[4] == "-0.1500, no interval: two seeds"
 
 
 def test_a_run_does_not_differ_from_itself(pair):

@@ -69,7 +69,7 @@ def test_every_place_that_shows_the_primary_contrast_shows_the_same_numbers(run,
     own = {t.name: t for t in paper_tables.tables([result])}["selection_30pct"]
     assert [str(r[5]) for r in own.rows if r[1] == f"{ARM} − {WHOLE}" and r[2] == METRIC] == [four]
     claim = claims.Claim("x", "y", "z", "selection_30pct", ARM, WHOLE)
-    assert str(claims.judge(claim, result)[1]) == four
+    assert str(claims.judge(claim, result).difference) == four
 
 
 def test_turned_round_it_is_the_same_interval_and_arms_that_are_not_compared_have_none(run):

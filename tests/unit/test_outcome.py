@@ -6,8 +6,9 @@ import pytest
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from test_page import COMMITTED, made
 
-from repro import kinds
-from repro.outcomes import measure, outcome, summary
+from repro import judge, kinds
+from repro.outcomes import measure, outcome, statistics, summary
+from repro.report import build
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 
@@ -24,6 +25,36 @@ def adapter():
 @pytest.mark.parametrize("name", COMMITTED)
 def test_a_committed_summary_has_the_fields_that_the_types_name(name, adapter):
     adapter.validate_python(summary.read(RESULTS / name))
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_a_committed_summary_is_judged_by_the_rules_of_today(name):
+    found = summary.read(RESULTS / name)
+    assert summary.seal(build.again(found)) == found, f"python -m repro.judge results/{name}"
+
+
+def test_a_pilot_that_an_earlier_version_named_gives_its_noise():
+    found = summary.read(RESULTS / "selection_30pct_evening")
+    power = {"pilot": "pilot-evening-1a2b3c4d", "deviation": 0.05}
+    found["registration"] = {"registered": {}, "run": {"conclusions": {}}, "deviations": [], "power": power}
+    once = build.again(found)
+    rows = {(r["treatment"], r["control"]): r for r in once["comparisons"] if r["metric"] == "bits_per_byte"}
+    first = rows["attention_influence", "random"]
+    assert first["detectable"] == pytest.approx(statistics.smallest_effect(0.05, 8, first["item_variance"]))
+    assert rows["perplexity_low", "random"]["detectable"] > first["detectable"]  # after the correction
+    assert rows["random", "full"]["detectable"] is None  # of another share than the pilot's
+    assert build.again(once) == once
+
+
+def test_judging_again_leaves_what_was_measured_and_mends_the_words(tmp_path, capsys):
+    found = summary.read(RESULTS / "selection_30pct_evening")
+    row = next(r for r in found["comparisons"] if r["primary"] and r["metric"] == "bits_per_byte")
+    row |= {"verdict": "better", "low": -1.0, "p": 0.5}
+    summary.write(tmp_path / "run" / "summary.json", found)
+    assert judge.main([str(tmp_path / "run")]) == 0
+    assert "attention_influence - random, bits_per_byte: better -> worse" in capsys.readouterr().out
+    assert summary.read(tmp_path / "run") == summary.read(RESULTS / "selection_30pct_evening")
+    assert judge.main([str(tmp_path / "nowhere")]) == 2 and "is not there" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", kinds.NAMES)

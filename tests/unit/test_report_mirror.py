@@ -58,7 +58,7 @@ def test_the_verdict_needs_draws_not_documents(sealed, tmp_path):
     sentence = sealed["verdict"]["sentence"]
     assert "retrieval masked hurts more than random_matched_damage masked" in sentence and "3 control draws" in sentence
     few = built(tmp_path, seeds=(0, 1))["verdict"]
-    assert few["reasons"] == ["2 control draws; a verdict needs 3"] and few["words"] == "demonstration only"
+    assert few["reasons"] == ["2 control draws; a verdict needs 3"] and few["words"] == "no interval: two seeds"
 
 
 def test_heads_of_the_built_proxy_prove_nothing(sealed):
@@ -138,7 +138,7 @@ def test_the_claim_is_that_masking_retrieval_heads_does_worse(tmp_path, hurt, sa
     result = paper_tables.Result("mine", built(tmp_path, hurt=hurt))
     found = [claim for claim in claims.claims() if claim.experiment == "mirror_effect"]
     assert [claim.control for claim in found] == ["random", "random_matched_damage"]
-    assert [claims.judge(claim, result)[-1] for claim in found] == [says, says]
+    assert [claims.judge(claim, result).verdict for claim in found] == [says, says]
 
 
 def test_the_plan_reckons_with_the_proxy_and_with_the_search_for_matched_heads():

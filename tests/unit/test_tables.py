@@ -99,7 +99,7 @@ def test_our_cells_of_table_1_against_a_paired_t_test(results):
     base_cell, treated_cell, gap, sees, seeds = row[4:9]
     assert base_cell.value == pytest.approx(100 * sum(base) / 3) and treated_cell.value == pytest.approx(100 * sum(ours) / 3)
     assert gap.value == pytest.approx(treated_cell.value - base_cell.value) and seeds == 3
-    assert sees.value > 0
+    assert sees is None  # no pilot measured the noise
     assert gap.low <= 100 * oracle.low + 1e-9 and gap.high >= 100 * oracle.high - 1e-9  # items only widen it
     assert str(cells(paper_tables.table1(mixture))["MMLU"][6]) == "not run"
 
@@ -108,7 +108,7 @@ def test_the_interval_is_the_one_of_the_run_itself(results):
     result = paper_tables.read_results(results)[0]
     gap = paper_tables.difference(result, paper_tables.TREATED, "full", ["arc_easy/acc_norm"])
     row = next(r for r in result.summary["comparisons"] if r["control"] == "full" and r["metric"] == "arc_easy/acc_norm")
-    assert (gap.cell.low, gap.cell.high, gap.could_see.value) == pytest.approx((row["low"], row["high"], row["detectable"]))
+    assert (gap.cell.low, gap.cell.high, gap.p) == pytest.approx((row["low"], row["high"], row["p"]))
 
 
 def test_one_experiment_is_never_shown_as_the_other(results):
@@ -141,15 +141,23 @@ def verdict_of(folder, **kwargs) -> str:
     committed(folder, "run", "paper_mixture", **kwargs)
     [result] = paper_tables.read_results(folder / "results")
     claim = next(c for c in claims.claims() if c.control == "full" and not c.columns and not c.shown)
-    return claims.judge(claim, result)[-1]
+    return claims.judge(claim, result).verdict
 
 
 def test_verdicts_follow_the_interval_and_the_thresholds(tmp_path):
-    assert verdict_of(tmp_path / "a", effect=0.05) == "replicated"
-    assert verdict_of(tmp_path / "b", effect=-0.05) == "not replicated"
-    assert verdict_of(tmp_path / "c", effect=0.0) == "undecided"
+    assert verdict_of(tmp_path / "a", effect=0.05, documents=1000) == "replicated"
+    assert verdict_of(tmp_path / "b", effect=-0.2, documents=1000) == "not replicated"
+    assert verdict_of(tmp_path / "c", effect=0.0, documents=1000) == "undecided (not tested in its run)"
     assert verdict_of(tmp_path / "d", effect=0.05, demonstration=True) == "undecided (demonstration)"
     assert verdict_of(tmp_path / "e", effect=0.05, seeds=(0,)) == "undecided"
+
+
+def test_a_claim_that_its_run_calls_a_difference_must_pass_the_correction_over_claims():
+    found = [claims.Judged("", verdict=claims.REPLICATED, p=p) for p in (0.001, 0.03)] + [
+        claims.Judged("", p=0.04),
+        claims.Judged(""),
+    ]
+    assert claims.settle(found) == ["replicated", "undecided (not established after correction)", "not run", "not run"]
 
 
 def test_the_answer_follows_the_intervals_of_what_is_no_demonstration(tmp_path):
@@ -157,10 +165,15 @@ def test_the_answer_follows_the_intervals_of_what_is_no_demonstration(tmp_path):
         committed(tmp_path / name, "run", "selection_30pct", **kwargs)
         return readme.answer(paper_tables.read_results(tmp_path / name / "results"))
 
-    assert "was better than its control in run**" in answer("a", effect=0.05)
-    assert "was worse than its control in run**" in answer("b", effect=-0.05)
-    null = answer("c", effect=0.0)
-    assert null.startswith("**No benefit") and "in 1 comparison of trained models" in null and "parameters" in null
+    assert "was better than its control in run**" in answer("a", effect=0.05, documents=1000)
+    assert "was worse than its control in run**" in answer("b", effect=-0.05, documents=1000)
+    null = answer("c", effect=0.0, documents=1000)
+    assert (
+        null.startswith("**No difference")
+        and "Not excluded are differences of up to 0." in null
+        and "in 1 comparison of trained models" in null
+        and "parameters" in null
+    )
     assert "No evidence yet" in answer("d", effect=0.05, demonstration=True)
 
 

@@ -12,7 +12,9 @@ import numpy as np
 import polars
 
 from repro.analysis.ranks import (
+    SOURCES,
     Ranks,
+    alone,
     correlation_interval,
     number_of,
     overlap,
@@ -32,7 +34,7 @@ def measure(documents: polars.DataFrame, s: Agreement) -> dict[str, Any]:
     """Agreement within one domain; ``documents`` has group, priority and other, in the order that breaks ties.
 
     ``dropped`` documents have no priority in one ranking or in both. ``drawn`` says what the bootstrap draws, and of how many
-    ``units``; ``reason`` why there is no estimate.
+    ``units``: of fewer than :data:`SOURCES` nothing, and estimates have no interval. ``reason`` says why there is no estimate.
     """
     ranked = documents.filter(polars.col("priority").is_finite() & polars.col("other").is_finite())
     n = len(ranked)
@@ -42,16 +44,17 @@ def measure(documents: polars.DataFrame, s: Agreement) -> dict[str, Any]:
     if min(ranked["priority"].n_unique(), ranked["other"].n_unique()) < 2:
         return found | {"reason": "all scores equal"}
     x, y = (Ranks.of(ranked[column].to_numpy()) for column in ("priority", "other"))
-    unit, units, drawn_of = units_of(ranked["group"])
+    unit, units = units_of(ranked["group"])
 
     def statistics(weight: np.ndarray) -> list[float]:
         return [spearman(x, y, weight), *(overlap(x, y, weight, share) for share in s.shares)]
 
-    drawn = np.array([statistics(weight) for weight in resampled(unit, units, s.draws, s.seed)]).T
+    few = units < SOURCES
+    drawn = np.array([statistics(weight) for weight in resampled(unit, units, 0 if few else s.draws, s.seed)]).T
     values = statistics(np.ones(n))
-    found |= {"drawn": drawn_of, "units": units}
-    found["spearman"] = correlation_interval(values[0], drawn[0], units)
-    for share, value, of_share in zip(s.shares, values[1:], drawn[1:], strict=True):
-        estimate = share_interval(value, of_share, units)
-        found["overlap"][str(share)] = estimate | {"chance": round(number_of(share, n) / n, 6)}
+    found |= {"drawn": "sources", "units": units}
+    found["spearman"] = alone(values[0]) if few else correlation_interval(values[0], drawn[0], units)
+    for number, share in enumerate(s.shares, 1):
+        estimate = alone(values[number]) if few else share_interval(values[number], drawn[number], units)
+        found["overlap"][str(share)] = (estimate or {}) | {"chance": round(number_of(share, n) / n, 6)}
     return found

@@ -79,6 +79,7 @@ def agreement_stage(s: Agreement, left: Stage, right: Stage) -> Stage:
         lambda ctx: _agree(ctx, s),
         inputs,
         cost=lambda known: of_rows(known.inputs["left"]),
+        version=2,  # no interval over fewer than five sources
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from repro.analysis.ranks import SOURCES
 from repro.outcomes.outcome import Json, Outcome
 from repro.report.plots import Panel, Plot, Series
 from repro.report.sections import Section
-from repro.report.table import Cell, Interval, Table
+from repro.report.table import NO_INTERVAL, Cell, Interval, Number, Table
 
 
 def sections(summary: Outcome) -> list[Section]:
@@ -31,7 +32,7 @@ def tables(summary: Outcome) -> list[Table]:
     rows: list[list[Cell]] = []
     for pair, domain, found in cells:
         overlaps = [_interval(found["overlap"].get(share), found) for share in shares]
-        drawn = f"{found['units']} {found['drawn']}" if "drawn" in found else ""
+        drawn = f"{found['units']} {found['drawn']}" if not few(found) else None
         rows.append(
             [pair, domain, _interval(found["spearman"], found), *overlaps, heads_in_common(summary, pair), found["documents"],
              found["dropped"], drawn]
@@ -40,8 +41,8 @@ def tables(summary: Outcome) -> list[Table]:
     columns += ["heads shared", "documents", "without a score", "interval over"]
     notes = [
         "Rankings of the same documents. By chance the top 10 % share 10 %, the top 50 % half, and Spearman is 0.",
-        "Intervals: bootstrap over sources, since documents of one source are alike; over documents where a domain has fewer "
-        "than 5 sources, and then they are too narrow.",
+        "Intervals: bootstrap over sources, since documents of one source are alike; none where a domain has fewer than "
+        f"{SOURCES} of them.",
         "Heads shared: of those whose masking makes the two scores, where one proxy makes both.",
     ]
     return [Table("agreement", "How far scores agree", columns, rows, notes)]
@@ -67,7 +68,14 @@ def heads_in_common(summary: Outcome, pair: str) -> str | None:
 def _interval(estimate: Json | None, found: Json) -> Cell:
     if estimate is None:
         return found.get("reason", "no estimate")
+    if few(found):
+        return Number(estimate["value"], 2, NO_INTERVAL)
     return Interval(estimate["value"], estimate["low"], estimate["high"], 2, signed=False)
+
+
+def few(found: Json) -> bool:
+    """Whether a domain has too few sources for an interval; earlier versions drew its documents."""
+    return found.get("drawn") != "sources" or found["units"] < SOURCES
 
 
 def figures(summary: Outcome) -> list[Plot]:
@@ -77,7 +85,9 @@ def figures(summary: Outcome) -> list[Plot]:
     names = _names(summary)
     for pair, domain, found in _cells(summary):
         if found["spearman"]:
-            lines.setdefault(domain, []).append((names[pair], found["spearman"]))
+            value = found["spearman"]["value"]
+            shown = {"value": value, "low": value, "high": value} if few(found) else found["spearman"]
+            lines.setdefault(domain, []).append((names[pair], shown))
     said = []
     for domain, found in lines.items():
         values = {key: [f[key] for _, f in found] for key in ("value", "low", "high")}
