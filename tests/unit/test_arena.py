@@ -59,20 +59,15 @@ def test_an_arena_that_cannot_be_is_refused(argument, said):
         compose([*SMOKE, argument])
 
 
-def test_limits_against_random_hold_for_all_at_once():
-    """Over runs where nothing differs, some interval misses zero in 5 % of them; each alone would in far more."""
-    rng = np.random.default_rng(3)
-    misses = []
-    for _ in range(300):
-        values = {name: rng.normal(size=4).tolist() for name in ("random", *"abcdef")}
-        found = decision.against_control(values, "random")
-        misses.append(any(low > 0 or high < 0 for _, low, high, _ in found.values()))
-    assert 0.015 < mean(misses) < 0.09
-    gap, low, high, p = decision.against_control({"random": [1.0, 2.0, 3.0], "a": [4.0, 6.0, 5.0]}, "random")["a"]
-    pooled = mean([variance([1.0, 2.0, 3.0]), variance([4.0, 6.0, 5.0])])
-    half = 2.776 * (pooled * 2 / 3) ** 0.5  # of one comparison it is Student's t, 4 degrees of freedom
+def test_limits_against_random_are_dunnetts():
+    """Two against one of three values each: 2.86 standard errors, as Dunnett's table of 1955 has it for six degrees of freedom."""
+    values = {"random": [1.0, 2.0, 3.0], "a": [4.0, 6.0, 5.0], "b": [1.5, 2.0, 3.5]}
+    half = 2.86 * (mean(variance(found) for found in values.values()) * 2 / 3) ** 0.5
+    found = decision.against_control(values, "random")
+    assert list(found) == ["a", "b"]
+    gap, low, high, p = found["a"]
     assert (gap, low, high) == (3.0, pytest.approx(3 - half, abs=0.03), pytest.approx(3 + half, abs=0.03))
-    assert p < 0.05
+    assert p < 0.05 < found["b"][3]
 
 
 @pytest.mark.parametrize(
