@@ -13,15 +13,19 @@ Values = Mapping[str, Mapping[int, float]]  # arm -> seed -> value
 def against_control(values: Mapping[str, Sequence[float]], control: str) -> dict[str, tuple[float, float, float, float]]:
     """Difference of each arm to ``control`` with limits that hold for all of them at once (95 %), and p: Dunnett (1955).
 
-    The variance is pooled over all arms. Empty where an arm has fewer than two values, or none of them varies: nothing says
-    how far a mean may be off.
+    The variance is pooled over all arms. An arm with fewer than two values (its seeds failed) takes no part. Empty where
+    that is the control, nobody else is left, or none of them varies: nothing says how far a mean may be off. The same
+    values give the same limits: the distribution is integrated at random points, drawn from one seed.
     """
+    import numpy
     from scipy.stats import dunnett
 
+    values = {name: found for name, found in values.items() if len(found) >= 2}
     others = [name for name in values if name != control]
-    if not others or min(map(len, values.values())) < 2 or all(len(set(found)) == 1 for found in values.values()):
+    if not others or control not in values or all(len(set(found)) == 1 for found in values.values()):
         return {}
-    result = dunnett(*(list(values[name]) for name in others), control=list(values[control]))
+    drawn = numpy.random.default_rng(0)
+    result = dunnett(*(list(values[name]) for name in others), control=list(values[control]), random_state=drawn)
     limits = result.confidence_interval(0.95)
     gaps = [mean(values[name]) - mean(values[control]) for name in others]
     return {

@@ -46,6 +46,24 @@ def test_ones_own_selector_joins_by_being_named():
     assert ("mine_mini", "random_mini") in {(c.treatment, c.control) for c in settings.exp.contrasts}
 
 
+def test_scores_of_a_csv_keep_their_ids(tmp_path):
+    import polars
+
+    from repro.selection.selectors import imported
+
+    class Known:
+        @staticmethod
+        def query(sql):
+            return [("007",), ("8",)]
+
+    (tmp_path / "mine.csv").write_text("doc_id,score,other\n007,1.5,x\n8,-2,y\n9,3,z\n")
+    found = imported.priority(Known(), str(tmp_path))
+    assert found.equals(polars.DataFrame({"doc_id": ["007", "8"], "priority": [1.5, -2.0]}))
+    (tmp_path / "mine.csv").write_text("doc_id,score\n007,high\n")
+    with pytest.raises(SettingError, match="cannot read scores from"):
+        imported.priority(Known(), str(tmp_path))
+
+
 @pytest.mark.parametrize(
     "argument,said",
     [
@@ -68,6 +86,23 @@ def test_limits_against_random_are_dunnetts():
     gap, low, high, p = found["a"]
     assert (gap, low, high) == (3.0, pytest.approx(3 - half, abs=0.03), pytest.approx(3 + half, abs=0.03))
     assert p < 0.05 < found["b"][3]
+
+
+def test_the_same_values_give_the_same_limits_and_an_arm_that_lost_its_seeds_takes_nobodys():
+    rng = np.random.default_rng(0)
+    values = {name: list(rng.normal(size=2)) for name in ("random", "a", "b", "c", "d")}
+    found = decision.against_control(values, "random")
+    assert found == decision.against_control(values, "random") == decision.against_control({**values, "e": [1.0]}, "random")
+
+
+def test_some_arm_is_called_different_in_one_of_twenty_experiments_in_which_none_is():
+    """Simulated truth: the level is that of the whole table."""
+    rng, runs = np.random.default_rng(3), 60
+    wrong = 0
+    for drawn in rng.normal(size=(runs, 6, 3)):
+        found = decision.against_control({str(i): list(row) for i, row in enumerate(drawn)}, "0")
+        wrong += any(low > 0 or high < 0 for _, low, high, _ in found.values())
+    assert wrong <= runs * 0.05 + 2.6 * (runs * 0.05 * 0.95) ** 0.5
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_matching_needs_the_other_selection_and_tokens_that_are_there(tmp_path):
 def test_imported_scores(tmp_path):
     rows = documents()
     made, path = artifacts(rows), tmp_path / "mine.parquet"
-    refused("no parquet file there", tmp_path, made, "imported", {"path": str(path)})
+    refused("no parquet or CSV file there", tmp_path, made, "imported", {"path": str(path)})
     pl.DataFrame({"id": [r["doc_id"] for r in rows], "quality": [1.0] * len(rows)}).write_parquet(path)
     refused(
         "no column 'qualty'; did you mean 'quality'",

@@ -1,4 +1,4 @@
-"""Scores from your own parquet files: any model, any method."""
+"""Scores from your own parquet or CSV files: any model, any method."""
 
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,19 @@ READS_LOSSES = False
 def priority(
     context: Context, path: str, column: str = "score", id_column: str = "doc_id", keep: str = "high"
 ) -> polars.DataFrame:
-    """``column`` of the parquet file, folder or glob ``path``. Documents that it does not name are counted as unranked."""
+    """``column`` of the parquet or CSV file, folder or glob ``path``. Documents it does not name are unranked."""
     one_of("params.keep", keep, ("high", "low"))
     value = polars.col(column).cast(polars.Float64)
     chosen = {"doc_id": polars.col(id_column).cast(polars.String), "priority": value if keep == "high" else -value}
     parts = []
     for file in files(path):  # one by one: the types of columns may differ between files
         try:
-            names = parquet.columns(file)
+            table = csv(file) if file.suffix == ".csv" else None
+            names = parquet.columns(file) if table is None else table.columns
             for name in (column, id_column):
                 require(name in names, f"params: {file} has no column {name!r}; did you mean {nearest(name, names)}?")
-            parts.append(parquet.read(file, sorted({column, id_column})).select(**chosen))
+            table = parquet.read(file, sorted({column, id_column})) if table is None else table
+            parts.append(table.select(**chosen))
         except (OSError, ValueError, polars.exceptions.PolarsError) as error:  # pyarrow's own errors are ValueErrors
             raise SettingError(f"params.path: cannot read scores from {file} ({str(error).splitlines()[0][:160]})") from None
     found = polars.concat(parts)
@@ -36,12 +38,17 @@ def priority(
     return kept
 
 
+def csv(file: Path) -> polars.DataFrame:
+    """A CSV with a header; every column as text, so that an id of digits keeps its zeros."""
+    return polars.read_csv(file, infer_schema=False)
+
+
 def files(path: str) -> list[Path]:
-    """The parquet files behind a file, folder or glob; at least one."""
+    """The parquet and CSV files behind a file, folder or glob; at least one."""
     place = Path(path)
-    found = sorted(place.glob("*.parquet")) if place.is_dir() else parquet.matches(place)
+    found = sorted([*place.glob("*.parquet"), *place.glob("*.csv")]) if place.is_dir() else parquet.matches(place)
     if not found:
-        raise SettingError(f"params.path={path}: no parquet file there; give a file, a folder or a glob")
+        raise SettingError(f"params.path={path}: no parquet or CSV file there; give a file, a folder or a glob")
     return found
 
 
