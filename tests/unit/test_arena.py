@@ -190,3 +190,5 @@ def test_the_tables_say_who_is_best_what_it_costs_and_how_well_the_small_size_de
     assert "agree in 1.00 of pairs" in decided.notes[1]
     assert len(decided.rows) == 2 and decided.rows[1][2].value == decided.rows[0][2].value  # accuracies turn round
     assert view.overlaps(found).rows[0][0] == "random"
+    assert decided.rows[0][1] == "bits_per_byte" and all(row[1] for row in decided.rows)  # each says by what it was measured
+    assert "on bits_per_byte: decision" in decided.notes[0] and "random, bits_per_byte [" in table.columns[2]

@@ -77,7 +77,7 @@ def against_random(summary: Outcome, size: str) -> Table | None:
         p = Number(tested[name][3], 3) if name in tested else None
         spent = [f"{flops:.3g}" if flops else None, Number(seconds, 0)]
         rows.append([name, len(values[name]), gap, p, *spent, None if overlap is None else Number(overlap, 2)])
-    difference = f"selector − random, {endpoint.name} [95 %, all at once]"
+    difference = f"selector − random, {summary['endpoint']} [95 %, all at once]"
     costs = ["FLOPs of selecting", "seconds of selecting"]
     columns = ["selector", "seeds", difference, "p (Dunnett)", *costs, f"shared with {OURS}"]
     notes = [
@@ -142,15 +142,15 @@ def decisions(summary: Outcome) -> Table | None:
             same = measure.of(metric).lower_is_better == measure.of(summary["endpoint"]).lower_is_better
             oriented = {name: value if same else -value for name, value in means.items()}
             share = decision.agreement(oriented, goal)
-            if share is not None and not measure.of(metric).part:
-                rows.append([size, measure.of(metric).name, Number(share, 2), len(means) * (len(means) - 1) // 2])
+            if share is not None and not measure.of(metric).part and not measure.of(metric).perplexity:
+                rows.append([size, metric, Number(share, 2), len(means) * (len(means) - 1) // 2])
     if not rows:
         return None
-    rows.sort(key=lambda row: (row[1] != measure.of(summary["endpoint"]).name, -row[2].value))  # type: ignore[union-attr]
+    rows.sort(key=lambda row: (row[1] != summary["endpoint"], -row[2].value))  # type: ignore[union-attr]
     limit = "unknown, with one seed" if best is None else f"{best:.2f}"
     notes = [
         f"Share of all pairs of selectors (random among them) that the small size puts in the order of {largest} on "
-        f"{measure.of(summary['endpoint']).name}: decision accuracy (DataDecide). Guessing gives 0.5.",
+        f"{summary['endpoint']}: decision accuracy (DataDecide). Guessing gives 0.5.",
         f"Ceiling: two halves of the seeds of {largest} agree in {limit} of pairs. Pairs are no independent trials: no "
         "interval.",
     ]
