@@ -204,6 +204,8 @@ def _seed(store: Store, named: Mapping[str, Stage], documents: polars.DataFrame 
     if "selection" in named:
         folder = store.path(named["selection"])
         row["selection"] = read_json(folder / "selection.json")
+        text = {name: stage for name, stage in named["selection"].inputs.items() if name.startswith("priority")}
+        row["artifacts"] |= {name: _artifact(store, stage) for name, stage in text.items() if store.has(stage)}
         if documents is not None:
             row["make_up"] = make_up(folder, documents)
     if "describe" in named:

@@ -192,3 +192,22 @@ def test_the_tables_say_who_is_best_what_it_costs_and_how_well_the_small_size_de
     assert view.overlaps(found).rows[0][0] == "random"
     assert decided.rows[0][1] == "bits_per_byte" and all(row[1] for row in decided.rows)  # each says by what it was measured
     assert "on bits_per_byte: decision" in decided.notes[0] and "random, bits_per_byte [" in table.columns[2]
+
+
+def test_a_selector_that_reads_text_costs_what_reading_it_took(tmp_path):
+    from repro.experiments.arena import view
+
+    found = summary(tmp_path)
+    for seed in found["arms"]["length_1m"]["seeds"].values():
+        seed["artifacts"]["priority dsir"] = {"seconds_last_attempt": 20.0}
+    assert view.cost(found, found["arms"]["length_1m"]) == (0.0, 23.0)
+
+
+def test_a_seed_that_one_arm_lacks_decides_nothing(tmp_path):
+    from repro.experiments.arena import view
+
+    found = summary(tmp_path)
+    before = [row[2].value for row in view.decisions(found).rows]
+    found["arms"]["random_mini"]["seeds"]["1"]["metrics"]["bits_per_byte"]["value"] = 99.0
+    del found["arms"]["length_1m"]["seeds"]["1"]
+    assert [row[2].value for row in view.decisions(found).rows] == before

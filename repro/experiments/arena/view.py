@@ -94,7 +94,8 @@ def against_random(summary: Outcome, size: str) -> Table | None:
 def cost(summary: Outcome, arm: Arm) -> tuple[float, float]:
     """FLOPs and seconds of selecting, mean over seeds; scores are counted whole for each selector that reads them."""
     chosen = [seed["artifacts"]["selection"] for seed in arm["seeds"].values() if "selection" in seed["artifacts"]]
-    seconds = mean(artifact["seconds_last_attempt"] for artifact in chosen)
+    read = [row for name, row in next(iter(arm["seeds"].values()))["artifacts"].items() if name.startswith("priority")]
+    seconds = mean(artifact["seconds_last_attempt"] for artifact in chosen) + sum(row["seconds_last_attempt"] for row in read)
     scores = summary["artifacts"].get("score")
     if scores is None or all(scores["fingerprint"] not in artifact["inputs"].values() for artifact in chosen):
         return 0.0, seconds
@@ -131,14 +132,15 @@ def overlaps(summary: Outcome) -> Table | None:
 def decisions(summary: Outcome) -> Table | None:
     """Smaller sizes and their endpoints against the order of the largest size, best first; beside it the ceiling."""
     *smaller, largest = sizes(summary)
-    truth = _values(summary, largest, summary["endpoint"])
+    seeds = _shared(summary)
+    truth = _values(summary, largest, summary["endpoint"], seeds)
     goal = {name: mean(by_seed.values()) for name, by_seed in truth.items()}
     best = decision.ceiling(truth)
     rows: list[list[Cell]] = []
     for size in smaller:
         arms_of = of_size(summary, size)
         for metric in metrics(next(iter(arms_of.values()))) if arms_of else []:
-            means = {name: mean(v.values()) for name, v in _values(summary, size, metric).items() if name in goal}
+            means = {name: mean(v.values()) for name, v in _values(summary, size, metric, seeds).items() if name in goal}
             same = measure.of(metric).lower_is_better == measure.of(summary["endpoint"]).lower_is_better
             oriented = {name: value if same else -value for name, value in means.items()}
             share = decision.agreement(oriented, goal)
@@ -157,6 +159,13 @@ def decisions(summary: Outcome) -> Table | None:
     return Table("decision", f"Decision accuracy for {largest}", ["size", "measured by", "decides alike", "pairs"], rows, notes)
 
 
-def _values(summary: Outcome, size: str, metric: str) -> dict[str, dict[int, float]]:
+def _shared(summary: Outcome) -> set[int]:
+    """Seeds that every arm has: means over others would compare unlike with unlike."""
+    found = [set(seed_values(arm, summary["endpoint"])) for arm in summary["arms"].values()]
+    return set.intersection(*(seeds for seeds in found if seeds)) if any(found) else set()
+
+
+def _values(summary: Outcome, size: str, metric: str, seeds: set[int]) -> dict[str, dict[int, float]]:
     found = {name: seed_values(arm, metric) for name, arm in of_size(summary, size).items()}
-    return {name: values for name, values in found.items() if values}
+    kept = {name: {seed: value for seed, value in values.items() if seed in seeds} for name, values in found.items()}
+    return {name: values for name, values in kept.items() if values}
