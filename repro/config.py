@@ -15,16 +15,15 @@ from __future__ import annotations
 
 import difflib
 import math
-import os
 import re
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from repro import kinds, secrecy
+from repro import kinds, places, secrecy
 
 DTYPES = ("auto", "bfloat16", "float32")  # auto: what the device is fast in, resolved by repro.device before any fingerprint
-CONFIGS = Path(os.environ.get("REPRO_CONFIGS", Path(__file__).resolve().parent.parent / "configs"))
+CONFIGS = places.configs()
 
 
 class SettingError(Exception):

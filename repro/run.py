@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(
-        prog="python -m repro.run",
+        prog=environment.program or "python -m repro.run",
         description="Run an experiment end to end. Stages that are in the store are not run again; a run that was "
         "stopped anywhere goes on with the same command.",
         epilog=_choices(),

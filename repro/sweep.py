@@ -173,7 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The door. Exit 1 when a member failed, 2 for a user's mistake."""
     environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(
-        prog="python -m repro.sweep", description=__doc__.split("\n\n")[0], epilog="sweeps: " + ", ".join(options("sweep"))
+        prog=environment.program or "python -m repro.sweep", description=__doc__.split("\n\n")[0], epilog="sweeps: " + ", ".join(options("sweep"))
     )
     parser.add_argument("settings", nargs="*", metavar="key=value", help="sweep=NAME, then settings of repro.run")
     parser.add_argument("--jobs", type=int, default=1, help=JOBS)
