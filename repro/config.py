@@ -229,13 +229,14 @@ class Proxy:
     path: str | None = None  # folder: a local Hugging Face folder; gguf: a file
     repo: str | None = None  # hub: owner/name
     revision: str = "main"  # hub: resolved to a commit at first use and recorded
-    dtype: str = "float32"  # auto | bfloat16 | float32: of detection and scoring; what auto becomes is in the fingerprint
+    # auto | bfloat16 | float16 | float32: of detection and scoring; what auto becomes is in the fingerprint
+    dtype: str = "float32"
     parameters: float = 135e6  # for --plan only; of a folder or file they are counted
     accept_terms: bool = False  # of a model that has terms of use, before its download
 
     def __post_init__(self) -> None:
         one_of("proxy.kind", self.kind, ("wheel", "folder", "hub", "gguf", "built"))
-        one_of("proxy.dtype", self.dtype, DTYPES)
+        one_of("proxy.dtype", self.dtype, (*DTYPES, "float16"))
         require(self.kind != "folder" or bool(self.path), "proxy=folder needs proxy.path=DIR of a Hugging Face model")
         require(self.kind != "hub" or bool(self.repo), "proxy=hub needs proxy.repo=owner/name")
         require(
@@ -264,9 +265,13 @@ class Heads:
     draws: int = 64  # random_matched_damage: how many draws are tried
     seed: int = 0  # of the probes
     control_seed: int = 0  # of the random heads of a control; the probes stay the same
+    given: list[list[int]] = field(default_factory=list)  # [[layer, head], ...]: these are masked, and nothing is detected
 
     def __post_init__(self) -> None:
         one_of("heads.match", self.match, ("needle", "any"))
+        for pair in self.given:
+            require(len(pair) == 2 and min(pair) >= 0, f"heads.given: {pair} must be [layer, head], both counted from 0")
+        require(len({tuple(pair) for pair in self.given}) == len(self.given), "heads.given names a head twice")
         one_of("heads.decoding", self.decoding, ("teacher_forcing", "greedy"))
         require(0 < self.share <= 1, f"heads.share={self.share} must be in (0, 1]: a share of all heads, 0.05 in the paper")
         at_least(0, "heads", self, "shots", "damage_tolerance")

@@ -79,8 +79,8 @@ def _choices() -> str:
     )
 
 
-def run(settings: Settings) -> Path:
-    """Run every stage that the store lacks, then the report; returns the run's folder."""
+def run(settings: Settings, brief: bool = False) -> Path:
+    """Run every stage that the store lacks, then the report; returns the run's folder. ``brief``: print no comparison."""
     from repro import checks, stages
     from repro.device import device_of
     from repro.experiments import build
@@ -96,10 +96,10 @@ def run(settings: Settings) -> Path:
         device = device_of(settings.device)
         share = stages.share(settings, device)
         with environment.variables(share.variables):
-            return _run(settings, device, share)
+            return _run(settings, device, share, brief)
 
 
-def _run(settings: Settings, device: str, share: Share) -> Path:
+def _run(settings: Settings, device: str, share: Share, brief: bool) -> Path:
     from repro.lines import duration
     from repro.outcomes import registration
     from repro.stages import carry_out
@@ -119,8 +119,9 @@ def _run(settings: Settings, device: str, share: Share) -> Path:
     from repro.report.terminal import render
 
     summary = report(folder, carried.settings, store, carried.whole().as_dict() | {"failed": carried.rows()})
-    print(render(summary))
-    print(f"report: {folder / 'report.html'}   ({duration(time.monotonic() - started)} in all)")
+    if not brief:
+        print(render(summary))
+        print(f"report: {folder / 'report.html'}   ({duration(time.monotonic() - started)} in all)")
     return folder
 
 
