@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from repro import kinds, places, secrecy
+from repro import kinds, places, plugins, secrecy
 
 DTYPES = ("auto", "bfloat16", "float32")  # auto: what the device is fast in, resolved by repro.device before any fingerprint
 CONFIGS = places.configs()
@@ -725,20 +725,50 @@ GROUPS = ("corpus", "items", "proxy", "heads", "score", "model", "train", "eval"
 
 
 def options(group: str) -> list[str]:
-    """Names of the YAML options of a group."""
-    return sorted(p.stem for p in (CONFIGS / group).glob("*.yaml"))
+    """Names of the YAML options of a group, those of included folders among them."""
+    own = set(plugins.found("selectors")) if group == "select" and places.included() else set()
+    return sorted({p.stem for folder in (CONFIGS, *places.included()) for p in (folder / group).glob("*.yaml")} | own)
+
+
+def option_name(name: str) -> str:
+    """What an option is called: its name, or of a file of one's own the file's without ``.yaml``."""
+    return Path(name).stem if name.endswith((".yaml", ".yml")) else name
+
+
+def option_file(group: str, name: str) -> str:
+    """How messages name the file of an option."""
+    return name if name.endswith((".yaml", ".yml")) else f"configs/{group}/{name}.yaml"
 
 
 def read_option(group: str, name: str) -> dict[str, Any]:
-    """The content of ``configs/<group>/<name>.yaml`` or a :class:`SettingError` naming the nearest option."""
+    """The content of ``configs/<group>/<name>.yaml``, of a file of one's own, or of an option in a folder of ``REPRO_PATH``.
+
+    Raises :class:`SettingError` for a name that is none, naming the nearest, and for a file that is no mapping.
+    """
     from omegaconf import OmegaConf
 
-    path = CONFIGS / group / f"{name}.yaml"
-    if not re.fullmatch(r"[\w.-]+", name) or not path.is_file():
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name).expanduser()
+        require(path.is_file(), f"{group}={name}: there is no such file")
+        found = [path]
+    else:
+        paths = [folder / group / f"{name}.yaml" for folder in (CONFIGS, *places.included())]
+        found = [path for path in paths if re.fullmatch(r"[\w.-]+", name) and path.is_file()]
+    require(len(found) <= 1, f"{group}={name} is in {' and in '.join(map(str, found))}; rename one of them")
+    if not found:
+        if group == "select" and name in plugins.found("selectors"):  # a selector without parameters needs no YAML
+            return {"selector": name}
         raise SettingError(
             f"{group}={name} is not known; did you mean {nearest(name, options(group))}? valid: {', '.join(options(group))}"
         )
-    return OmegaConf.to_container(OmegaConf.load(path)) or {}  # type: ignore[return-value]
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(found[0]))
+    except RecursionError:
+        raise SettingError(f"{group}={name}: {found[0]} contains itself (an anchor & with its own * below)") from None
+    except Exception as error:
+        raise SettingError(f"{group}={name}: {found[0]} cannot be read: {' '.join(str(error).split())[:200]}") from None
+    require(isinstance(content, dict), f"{group}={name}: {found[0]} must hold settings (key: value)")
+    return content  # type: ignore[return-value]
 
 
 def _check_keys(where: str, given: dict[str, Any], schema: Any, path: str = "") -> None:
@@ -826,8 +856,23 @@ def _with_options(conf: Any) -> Any:
     return conf
 
 
+def _without(conf: Any, dropped: list[str], arms: list[str]) -> None:
+    """Take out the contrasts of arms that were dropped. Raises :class:`SettingError` where the primary one is among them."""
+    for name in dropped:
+        require(name in arms, f"exp.arms.{name}=null: there is no arm {name!r}; did you mean {nearest(name, arms)}?")
+        require(
+            not any(c.get("primary") and name in (c.treatment, c.control) for c in conf.exp.contrasts),
+            f"exp.arms.{name}=null drops an arm of the primary contrast; name another one with exp.contrasts=[...]",
+        )
+    conf.exp.contrasts = [c for c in conf.exp.contrasts if not {c.treatment, c.control} & set(dropped)]
+
+
 def compose(arguments: list[str], planning: bool = False) -> Settings:
     """Settings from ``exp=NAME group=option key.path=value ...``; raises :class:`SettingError` in one line.
+
+    An option is a name or a YAML file of one's own (``exp=my/idea.yaml``). ``include=FOLDER`` adds a folder of such
+    options, and of selectors and detectors, for this process and all that it starts. ``exp.arms.NAME=null`` drops an arm and
+    its contrasts; an arm that is given whole, ``exp.arms.NAME={select: ...}``, is replaced whole.
 
     A dtype of ``auto`` is resolved for this machine, with ``planning`` for the hardware that the scale names.
     """
@@ -840,7 +885,11 @@ def compose(arguments: list[str], planning: bool = False) -> Settings:
     dotted: list[str] = []
     given: dict[str, str] = {}
     top = {f.name for f in fields(Settings)}
-    for argument in arguments:
+    for argument in [a for a in arguments if a.startswith("include=")]:
+        folder = argument.removeprefix("include=")
+        require(Path(folder).expanduser().is_dir(), f"{argument}: there is no such folder")
+        places.include(folder)
+    for argument in [a for a in arguments if not a.startswith("include=")]:
         key, separator, value = argument.partition("=")
         require(bool(separator), f"{argument!r} is not a setting; write group=option or key.path=value")
         require(
@@ -856,21 +905,21 @@ def compose(arguments: list[str], planning: bool = False) -> Settings:
             raise SettingError(f"unknown setting {key!r}; did you mean {nearest(key, top | {'scale'})}?")
     require(bool(chosen.get("exp")), f"name an experiment: exp=NAME with one of {', '.join(options('exp'))}")
 
-    scale_name = chosen.get("scale", "laptop")
-    scale, exp = read_option("scale", scale_name), read_option("exp", chosen["exp"])
+    scale_name, exp_name = (option_name(chosen.get(key, "laptop")) for key in ("scale", "exp"))
+    scale, exp = read_option("scale", chosen.get("scale", "laptop")), read_option("exp", chosen["exp"])
     defaults = {**scale.pop("defaults", {}), **exp.pop("defaults", {})}
     _check_keys(f"configs defaults of scale={scale_name}, exp={chosen['exp']}", defaults, Settings())
     conf = OmegaConf.structured(Settings)
     for group in GROUPS:
         option = chosen.get(group, defaults.get(group))
         if option is not None:
-            conf = _overlay(conf, f"configs/{group}/{option}.yaml", {group: read_option(group, option)})
-    conf = _overlay(conf, f"configs/scale/{scale_name}.yaml", scale | {"scale": scale_name})
-    exp_file = f"configs/exp/{chosen['exp']}.yaml"
+            conf = _overlay(conf, option_file(group, option), {group: read_option(group, option)})
+    conf = _overlay(conf, option_file("scale", chosen.get("scale", "laptop")), scale | {"scale": scale_name})
+    exp_file = option_file("exp", chosen["exp"])
     at_scales = exp.pop("scales", {})
     for name in at_scales:
         one_of(f"{exp_file}: scales", name, tuple(options("scale")))
-    own = {"exp": {"name": chosen["exp"], **arms.expand(exp.pop("exp", {}), exp_file)}, **exp}
+    own = {"exp": {"name": exp_name, **arms.expand(exp.pop("exp", {}), exp_file)}, **exp}
     conf = _with_options(_overlay(conf, exp_file, own))
     here = at_scales.get(scale_name, {})
     for name in here.get("exp", {}).get("arms", {}):
@@ -882,6 +931,7 @@ def compose(arguments: list[str], planning: bool = False) -> Settings:
     for group in GROUPS:  # once more: what is chosen by hand wins over what scale and experiment set
         if group in chosen:
             conf = _overlay(conf, f"{group}={chosen[group]}", {group: read_option(group, chosen[group])})
+    dropped: list[str] = []
     written, registered = list(conf.exp.arms), registration.stated(kinds.expanded(OmegaConf.to_container(conf)))
     for argument in sorted(dotted, key=_turn):
         require(
@@ -891,10 +941,18 @@ def compose(arguments: list[str], planning: bool = False) -> Settings:
         _check_arm(argument, list(conf.exp.arms))
         try:
             values = OmegaConf.to_container(OmegaConf.from_dotlist([argument]))
+            if argument.partition("=")[0].count(".") == 2 and argument.startswith("exp.arms."):
+                name, arm = next(iter(values["exp"]["arms"].items()))  # type: ignore[call-overload, index]
+                conf.exp.arms.pop(name, None)  # given whole: nothing of the old one stays
+                if arm is None:
+                    dropped.append(name)
+                    continue
         except Exception:  # YAML of the value is malformed
             raise SettingError(f"{argument}: the value cannot be read; is a bracket, brace or quote left open?") from None
         conf = _with_options(_overlay(conf, argument, values))  # type: ignore[arg-type]
 
+    _without(conf, dropped, written)
+    dotted = [argument for argument in dotted if argument.partition("=")[0] not in {f"exp.arms.{name}" for name in dropped}]
     plain = OmegaConf.to_container(conf)
     added = [name for name in plain["exp"]["arms"] if name not in written]
     if plain["exp"]["only"]:

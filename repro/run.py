@@ -34,11 +34,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "settings", nargs="*", metavar="key=value", help="exp=NAME, scale=NAME, group=option, or key.path=value"
     )
+    parser.add_argument("--show", action="store_true", help="print the composed settings as YAML; run nothing")
     parser.add_argument("--plan", action="store_true", help="show stages, cached or not, and cost estimates; run nothing")
     parsed = parser.parse_intermixed_args(arguments)
     try:
         settings = compose(parsed.settings, parsed.plan)
-        if parsed.plan:
+        if parsed.show:
+            print(to_yaml(settings), end="")
+        elif parsed.plan:
             from repro.plan import describe
 
             print(describe(settings))

@@ -12,7 +12,6 @@ from repro import environment, places
 from repro.config import SettingError, require
 
 
-
 def main(arguments: list[str] | None = None) -> int:
     """The door. Exit 2 for a user's mistake."""
     environment.prepare(restart=arguments is None)

@@ -11,7 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro import parquet
+from repro import parquet, plugins
 from repro.config import Heads, Proxy, SettingError, nearest, require
 from repro.cost import STARTED, Cost, Known
 from repro.heads import detectors
@@ -198,7 +198,12 @@ def _detect(s: Heads, proxy_settings: Proxy, context: Context) -> None:
                 break
             index = len(rows)
             probe = build(index)
-            found = detector.detect(proxy, probe, s)
+            found = plugins.called("detectors", s.detector, detector.detect, proxy, probe, s)
+            require(
+                np.shape(found.scores) == (proxy.num_layers, proxy.num_heads),
+                f"detector {s.detector!r} gave scores of shape {list(np.shape(found.scores))}; the proxy has "
+                f"{proxy.num_layers} layers of {proxy.num_heads} heads",
+            )
             nonzero = [[int(l), int(h), float(found.scores[l, h])] for l, h in np.argwhere(found.scores)]
             row = {
                 "probe": index,

@@ -84,9 +84,7 @@ class AttentionInfluence:
         self.heads = importance.top(self.head_scores, share)
         return self.heads
 
-    def score(
-        self, texts: str | Sequence[str], window: int = 1024, max_tokens: int | None = None
-    ) -> list[dict[str, Any]]:
+    def score(self, texts: str | Sequence[str], window: int = 1024, max_tokens: int | None = None) -> list[dict[str, Any]]:
         """One row per text, a single string being one: ``score``, ``loss_base``, ``loss_ref`` (nats a token),
         ``score_error``, ``n_tokens``, ``reason``.
 
