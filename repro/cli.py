@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 
 from repro import environment
@@ -55,7 +56,11 @@ def main(arguments: list[str] | None = None) -> int:
     door = importlib.import_module(module)
     sys.argv = [str(door.__file__), *before, *rest]  # what a run records as its command, however it was started
     environment.program = f"repro {name}"
-    return door.main([*before, *rest])
+    try:
+        return door.main([*before, *rest])
+    except BrokenPipeError:  # | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 if __name__ == "__main__":

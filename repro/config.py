@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -682,11 +683,15 @@ class Run:
 
     parallel: int = 1  # stages that run at once on this machine, each in a process of its own; 0 = one a CPU core, or a GPU
     threads: int | None = None  # CPU threads of a stage; null = OMP_NUM_THREADS, else a share of the cores if several run
+    notice: str | None = None  # at the end: desktop, or webhook (a POST to the URL in $REPRO_WEBHOOK)
     keep_going: bool = True  # an arm that fails is a row of the report, and the other arms go on
 
     def __post_init__(self) -> None:
         at_least(0, "run", self, "parallel")
-        at_least(1, "run", self, "threads")
+        if self.notice is not None:
+            one_of("run.notice", self.notice, ("desktop", "webhook"))
+        there = self.notice != "webhook" or bool(os.environ.get("REPRO_WEBHOOK"))
+        require(there, "run.notice=webhook needs a URL in $REPRO_WEBHOOK")
 
 
 @dataclass

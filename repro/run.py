@@ -15,7 +15,9 @@ from repro.config import GROUPS, SettingError, Settings, compose, options, to_ya
 DEMONSTRATIONS = ("smoke", "laptop")  # scales too small for evidence
 
 if TYPE_CHECKING:
+    from repro.running import Record
     from repro.stages import Share
+    from repro.store import Store
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -103,20 +105,40 @@ def run(settings: Settings, brief: bool = False) -> Path:
 
 
 def _run(settings: Settings, device: str, share: Share, brief: bool) -> Path:
-    from repro.lines import duration
+    from repro import notice
     from repro.outcomes import registration
-    from repro.stages import carry_out
-    from repro.store import Store, digest
+    from repro.running import recorded
+    from repro.secrecy import hidden
+    from repro.store import Store
 
     started, store = time.monotonic(), Store(Path(settings.work))
     _quiet(device)
     _say_where_from(settings)
     for line in registration.lines(settings):
         print(line, flush=True)
-    carried = carry_out(settings, store, device, share)
+    about = {"experiment": settings.exp.name, "scale": settings.scale, "command": [hidden(word) for word in sys.argv]}
+    with recorded(Path(settings.work), about) as record:
+        try:
+            folder = _carried(settings, store, device, share, record, brief, started)
+        except BaseException as error:
+            if not isinstance(error, KeyboardInterrupt):
+                notice.give(settings.run.notice, f"{settings.exp.name} {settings.scale} failed")
+            raise
+    said = "ended, with failures" if record.values["failed"] else "is done"
+    notice.give(settings.run.notice, f"{settings.exp.name} {settings.scale} {said}: {folder}")
+    return folder
+
+
+def _carried(settings: Settings, store: Store, device: str, share: Share, record: Record, brief: bool, started: float) -> Path:
+    from repro.lines import duration
+    from repro.stages import carry_out
+    from repro.store import digest
+
+    carried = carry_out(settings, store, device, share, record)
     key = digest([stage.fingerprint for stage in carried.stages])
     folder = store.root.parent / "runs" / f"{settings.exp.name}-{settings.scale}-{key[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
+    record.values["run"] = str(folder)
     (folder / "config.yaml").write_text(to_yaml(carried.settings))
     from repro.report.build import build as report
     from repro.report.terminal import render
