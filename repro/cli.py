@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     module, before, _ = COMMANDS[name]
     door = importlib.import_module(module)
     sys.argv = [str(door.__file__), *before, *rest]  # what a run records as its command, however it was started
-    environment.program = f"repro {name}"
+    environment.program = f"repro {name}"  # in usage lines
     try:
         return door.main([*before, *rest])
     except BrokenPipeError:  # | head

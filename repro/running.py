@@ -1,4 +1,4 @@
-"""What a run leaves in ``<work>/running`` for whoever looks from elsewhere: a ``.json`` of how it stands, a ``.log`` of its lines.
+"""What a run leaves in ``<work>/running`` for whoever looks from elsewhere: ``.json``, how it stands, ``.log``, its lines.
 
 ``repro status`` reads these. A lock that the run holds tells one that is at work from one that was killed.
 """

@@ -16,6 +16,7 @@ from repro import environment
 from repro.config import Tracking
 
 LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
+FIRST_SECONDS = 10.0  # before the first of them
 _told: Path | None = None
 _beside: Path | None = None
 
@@ -172,14 +173,15 @@ def progress(total: float, unit: str, label: str) -> Iterator[Any]:
         def display(self, msg: str | None = None, pos: int | None = None) -> bool:
             if msg is None and path is not None:
                 _note(path, _said(str(self)).strip())
-            elif msg is None:
+            elif msg is None and self._time() - getattr(self, "told", -LINE_SECONDS) >= LINE_SECONDS:
+                self.told = self._time()
                 print(_said(str(self)), file=self.fp, flush=True)
             return False
 
     terminal = sys.stderr.isatty() and path is None
     how: dict[str, Any] = {"dynamic_ncols": True, "mininterval": 0.5, "delay": 2.0}
     if not terminal:
-        seconds = LINE_SECONDS if path is None else 1.0
+        seconds = FIRST_SECONDS if path is None else 1.0
         how = {"bar_format": line, "mininterval": seconds, "maxinterval": seconds, "delay": seconds}
     how["unit_scale"] = not total or total >= 1000  # "12 of 24 probes", but "1.2k of 4.8k tokens"
     bar = (Noted if terminal else Lines)(total=total, unit=f" {unit}", desc=f"    {label}", leave=False, file=sys.stderr, **how)
