@@ -181,8 +181,7 @@ def progress(total: float, unit: str, label: str) -> Iterator[Any]:
     terminal = sys.stderr.isatty() and path is None
     how: dict[str, Any] = {"dynamic_ncols": True, "mininterval": 0.5, "delay": 2.0}
     if not terminal:
-        seconds = FIRST_SECONDS if path is None else 1.0
-        how = {"bar_format": line, "mininterval": seconds, "maxinterval": seconds, "delay": seconds}
+        how = {"bar_format": line, "mininterval": 1.0, "maxinterval": 1.0, "delay": FIRST_SECONDS if path is None else 1.0}
     how["unit_scale"] = not total or total >= 1000  # "12 of 24 probes", but "1.2k of 4.8k tokens"
     bar = (Noted if terminal else Lines)(total=total, unit=f" {unit}", desc=f"    {label}", leave=False, file=sys.stderr, **how)
     try:

@@ -79,7 +79,7 @@ def test_the_wheel_alone_knows_its_configs_from_any_folder(tmp_path):
         p.relative_to(site / "repro/configs") for p in (site / "repro/configs").glob("*/*.yaml")
     }
     assert {p.name for p in site.iterdir() if not p.name.endswith(".dist-info")} == {"repro"}
-    data = {p.relative_to(ROOT) for p in (ROOT / "repro").rglob("*") if p.suffix in (".j2", ".yaml")}
+    data = {p.relative_to(ROOT) for p in (ROOT / "repro").rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")}
     assert data and all((site / p).is_file() for p in data)
     away.mkdir()
     here = os.environ | {"PYTHONPATH": str(site)}
