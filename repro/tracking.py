@@ -145,7 +145,7 @@ def _note(path: Path, text: str) -> None:
 
 def _said(line: str) -> str:
     """Without what is not known yet, and without the blanks that tqdm puts before a unit."""
-    return re.sub(r"(?<=\S) {2,}", " ", line.replace(", ? left", "").replace(" of ?", "").replace("/ ", "/")) if line else line
+    return re.sub(r"(?<=\S) {2,}", " ", line.replace(", ? left", "").replace("/ ", "/")) if line else line
 
 
 @contextmanager
@@ -154,7 +154,9 @@ def progress(total: float, unit: str, label: str) -> Iterator[Any]:
     from tqdm import tqdm
 
     path, beside = _told, _beside
-    line = "{desc}: {n_fmt} of {total_fmt}{unit}, {rate_fmt}, {elapsed} gone, {remaining} left"
+    line = "{desc}: {n_fmt}{unit}, {rate_fmt}, {elapsed} gone"
+    if total is not None:  # else how much is left is not known
+        line = "{desc}: {n_fmt} of {total_fmt}{unit}, {rate_fmt}, {elapsed} gone, {remaining} left"
 
     class Noted(tqdm):  # type: ignore[type-arg]
         """Beside what it shows, it notes how far it is in the file of :func:`progress_beside`."""
