@@ -9,7 +9,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from repro import plugins
 from repro.config import SettingError, Settings, one_of, require
+from repro.heads import detectors
+from repro.selection import selectors
 
 if TYPE_CHECKING:
     from repro.experiments import Experiment
@@ -17,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def names(settings: Settings, experiment: Experiment) -> None:
-    """Look up the benchmarks that the last stages will ask for; raises :class:`SettingError` naming the nearest."""
+    """Look up the benchmarks that the last stages will ask for; raises :class:`SettingError` naming the nearest. Refuses
+    plug-ins of other packages with a name of this project's."""
+    plugins.refuse_taken("selectors", selectors.here())
+    plugins.refuse_taken("detectors", detectors.here())
     if experiment.has("evaluate"):
         from repro.evaluate.tasks import check_names
         from repro.items import TEXT_COLUMNS

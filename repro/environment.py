@@ -19,6 +19,9 @@ WANDB = (
 )  # fmt: skip
 
 
+program = ""  # how the command was started, where it was not ``python -m``: "repro run"
+
+
 def forget(names: tuple[str, ...]) -> None:
     """Take variables out of this process's environment and out of that of all it starts."""
     for name in names:

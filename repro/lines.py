@@ -6,9 +6,13 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from repro.schedule import Failure
 from repro.store import Stage, Store
+
+if TYPE_CHECKING:
+    from repro.running import Record
 
 LINE_SECONDS = 30.0  # between two lines of what runs, where there is no terminal
 
@@ -17,8 +21,10 @@ class Lines:
     """What the terminal is told: a line when a stage begins and one when it ends, and in between how far those are that run
     elsewhere: one line on a terminal, one every half minute without."""
 
-    def __init__(self, store: Store, stages: Sequence[Stage], title: Callable[[Stage], str]) -> None:
-        self.store, self.stages, self.title = store, stages, title
+    def __init__(
+        self, store: Store, stages: Sequence[Stage], title: Callable[[Stage], str], record: Record | None = None
+    ) -> None:
+        self.store, self.stages, self.title, self.record = store, stages, title, record
         self.begun: dict[str, float] = {}
         self.looked = time.monotonic()
         self.drawn = False
@@ -33,14 +39,22 @@ class Lines:
         """A line of its own."""
         self._clear()
         print(line, file=sys.stderr if warning else sys.stdout, flush=True)
+        if self.record:
+            self.record.line(line)
 
     def cached(self, stage: Stage) -> None:
         """What it found when it ran is told again."""
+        self._count()
+        if self.record:
+            self.record.cached()
         self.say(f"{self._place(stage)}  cached{'' if self.store.whole(stage) else ', from a pack'}")
         self._facts(stage, warnings=True)
 
     def started(self, stage: Stage) -> None:
         """The first line of a stage."""
+        self._count()
+        if self.record:
+            self.record.started(stage, self.title(stage))
         again = ", again: a pack left out what a later stage reads" if self.store.has(stage) else ""
         self.store.beside(stage, ".log").unlink(missing_ok=True)
         self.say(f"{self._place(stage)}  running{again}")
@@ -52,6 +66,8 @@ class Lines:
 
     def ended(self, stage: Stage) -> None:
         """The last line of a stage, behind the warnings in its log."""
+        if self.record:
+            self.record.ended(stage)
         log = self.store.beside(stage, ".log")
         for line in log.read_text(errors="replace").split("\n") if log.is_file() else ():
             if line.startswith("warning: "):
@@ -62,6 +78,8 @@ class Lines:
 
     def failed(self, stage: Stage, failure: Failure) -> None:
         """In place of the last line."""
+        if self.record:
+            self.record.failed(stage, self.title(stage), failure.reason)
         self.say(f"{self._place(stage)}  FAILED: {failure.reason}")
 
     def skipped(self, stage: Stage, failure: Failure) -> None:
@@ -88,6 +106,10 @@ class Lines:
             self.drawn = True
         else:
             print(line, file=sys.stderr, flush=True)
+
+    def _count(self) -> None:
+        if self.record:
+            self.record.stages(len(self.stages))
 
     def _place(self, stage: Stage) -> str:
         stages = [s.fingerprint for s in self.stages]

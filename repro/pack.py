@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro import parquet
+from repro import environment, parquet
 from repro.config import SettingError, Settings, compose, require
 from repro.store import Stage, Store, atomic, canonical, provenance, read_json, sha256_file
 
@@ -215,7 +215,7 @@ def settings_of(arguments: list[str]) -> Settings:
 def main(arguments: list[str] | None = None) -> int:
     """The door. Exit 2 for a user's mistake."""
     parser = argparse.ArgumentParser(
-        prog="python -m repro.store", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog=environment.program or "python -m repro.store", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     doors = parser.add_subparsers(dest="door", required=True)
     packing = doors.add_parser("pack", help="write the finished stages of a run, without text and weights, to one file")

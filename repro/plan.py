@@ -74,6 +74,34 @@ def describe(settings: Settings) -> str:
     return "\n".join(lines)
 
 
+def together(members: dict[str, Settings]) -> str:
+    """The plan of a sweep: of each member the stages still to run that no member before it runs, and the sum."""
+    lines = [f"{'member':60} {'to run':>8} {'cached':>7} {'shared':>7} {'hours':>8} {'text':>8} {'disk':>8}"]
+    seen: set[str] = set()
+    total, hours = Cost(), 0.0
+    for label, settings in members.items():
+        settings = cost.sized(settings)
+        store, experiment = Store(Path(settings.work)), build(settings)
+        checks.names(settings, experiment)
+        stages = experiment.order()
+        known = estimates(stages, store)
+        rates, _ = matrix_rates(settings, {dtype_of(stage) for stage in stages})
+        todo = store.demanded(stages, experiment.exported)
+        own = [stage for stage in todo if stage.fingerprint not in seen]
+        seen |= {stage.fingerprint for stage in own}
+        spent = sum((known[stage.fingerprint] for stage in own), Cost())
+        taken = sum(known[stage.fingerprint].hours(rates[dtype_of(stage)]) for stage in own)
+        total, hours = total + spent, hours + taken
+        lines.append(
+            f"{label[:60]:60} {len(own):>8} {len(stages) - len(todo):>7} {len(todo) - len(own):>7} {_hours(taken):>8} "
+            f"{_hours(spent.seconds / 3600):>8} {_amount(spent.disk_bytes):>7}B"
+        )
+    text = _hours(total.seconds / 3600)
+    return "\n".join(
+        [*lines, "", f"in all: {_hours(hours)} hours, {text} of one CPU core for text, {_amount(total.disk_bytes)}B of disk"]
+    )
+
+
 def _empty_domains(settings: Settings, experiment: Experiment, store: Store, known: str) -> list[str]:
     """Domains to leave out, as far as the store knows; refused as the run would refuse them."""
     if known == "corpus" and "corpus" in experiment.shared and store.has(experiment.shared["corpus"]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,11 @@ def load_model(place: Path | str, kind: str = "AutoModelForCausalLM", unused: Se
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()  # its own report is a table of many lines
     transformers.logging.disable_progress_bar()
+    if "gguf_file" in options:  # its bar asks nobody
+        from tqdm import tqdm
+        from transformers import modeling_gguf_pytorch_utils as gguf
+
+        gguf.tqdm = partial(tqdm, disable=True)
     if "gguf_file" not in options:
         options["use_safetensors"] = True
     try:

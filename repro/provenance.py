@@ -32,9 +32,9 @@ def code(folder: Path) -> dict[str, Any]:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
+    if git("ls-files", "--error-unmatch", ".") is None:  # no git, or another project's, which a package was installed in
+        return _of_copy(folder.parent) if (folder.parent / COPY).is_file() else {"commit": None, "dirty": None, "tag": None}
     status = git("status", "--porcelain", "--", ":/", *(f":(top,exclude){name}" for name in OUTCOMES))
-    if status is None and (folder.parent / COPY).is_file():
-        return _of_copy(folder.parent)
     return {
         "commit": git("rev-parse", "HEAD"),
         "dirty": None if status is None else bool(status),

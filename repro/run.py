@@ -15,7 +15,9 @@ from repro.config import GROUPS, SettingError, Settings, compose, options, to_ya
 DEMONSTRATIONS = ("smoke", "laptop")  # scales too small for evidence
 
 if TYPE_CHECKING:
+    from repro.running import Record
     from repro.stages import Share
+    from repro.store import Store
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(
-        prog="python -m repro.run",
+        prog=environment.program or "python -m repro.run",
         description="Run an experiment end to end. Stages that are in the store are not run again; a run that was "
         "stopped anywhere goes on with the same command.",
         epilog=_choices(),
@@ -34,11 +36,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "settings", nargs="*", metavar="key=value", help="exp=NAME, scale=NAME, group=option, or key.path=value"
     )
+    parser.add_argument("--show", action="store_true", help="print the composed settings as YAML; run nothing")
     parser.add_argument("--plan", action="store_true", help="show stages, cached or not, and cost estimates; run nothing")
     parsed = parser.parse_intermixed_args(arguments)
     try:
         settings = compose(parsed.settings, parsed.plan)
-        if parsed.plan:
+        if parsed.show:
+            print(to_yaml(settings), end="")
+        elif parsed.plan:
             from repro.plan import describe
 
             print(describe(settings))
@@ -79,8 +84,8 @@ def _choices() -> str:
     )
 
 
-def run(settings: Settings) -> Path:
-    """Run every stage that the store lacks, then the report; returns the run's folder."""
+def run(settings: Settings, brief: bool = False) -> Path:
+    """Run every stage that the store lacks, then the report; returns the run's folder. ``brief``: print no comparison."""
     from repro import checks, stages
     from repro.device import device_of
     from repro.experiments import build
@@ -96,31 +101,52 @@ def run(settings: Settings) -> Path:
         device = device_of(settings.device)
         share = stages.share(settings, device)
         with environment.variables(share.variables):
-            return _run(settings, device, share)
+            return _run(settings, device, share, brief)
 
 
-def _run(settings: Settings, device: str, share: Share) -> Path:
-    from repro.lines import duration
+def _run(settings: Settings, device: str, share: Share, brief: bool) -> Path:
+    from repro import notice
     from repro.outcomes import registration
-    from repro.stages import carry_out
-    from repro.store import Store, digest
+    from repro.running import recorded
+    from repro.secrecy import hidden
+    from repro.store import Store
 
     started, store = time.monotonic(), Store(Path(settings.work))
     _quiet(device)
     _say_where_from(settings)
     for line in registration.lines(settings):
         print(line, flush=True)
-    carried = carry_out(settings, store, device, share)
+    about = {"experiment": settings.exp.name, "scale": settings.scale, "command": [hidden(word) for word in sys.argv]}
+    with recorded(Path(settings.work), about) as record:
+        try:
+            folder = _carried(settings, store, device, share, record, brief, started)
+        except BaseException as error:
+            if not isinstance(error, KeyboardInterrupt):
+                notice.give(settings.run.notice, f"{settings.exp.name} {settings.scale} failed")
+            raise
+    said = "ended, with failures" if record.values["failed"] else "is done"
+    notice.give(settings.run.notice, f"{settings.exp.name} {settings.scale} {said}: {folder}")
+    return folder
+
+
+def _carried(settings: Settings, store: Store, device: str, share: Share, record: Record, brief: bool, started: float) -> Path:
+    from repro.lines import duration
+    from repro.stages import carry_out
+    from repro.store import digest
+
+    carried = carry_out(settings, store, device, share, record)
     key = digest([stage.fingerprint for stage in carried.stages])
     folder = store.root.parent / "runs" / f"{settings.exp.name}-{settings.scale}-{key[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
+    record.values["run"] = str(folder)
     (folder / "config.yaml").write_text(to_yaml(carried.settings))
     from repro.report.build import build as report
     from repro.report.terminal import render
 
     summary = report(folder, carried.settings, store, carried.whole().as_dict() | {"failed": carried.rows()})
-    print(render(summary))
-    print(f"report: {folder / 'report.html'}   ({duration(time.monotonic() - started)} in all)")
+    if not brief:
+        print(render(summary))
+        print(f"report: {folder / 'report.html'}   ({duration(time.monotonic() - started)} in all)")
     return folder
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from repro.config import SettingError, Settings, require
 from repro.experiments import Experiment
@@ -22,7 +22,10 @@ from repro.lines import Lines
 from repro.processes import StageFailed
 from repro.schedule import Call, Failure, Here, attempt, finish, workers
 from repro.store import Stage, Store, digest
-from repro.tracking import progress_in
+from repro.tracking import progress_beside, progress_in
+
+if TYPE_CHECKING:
+    from repro.running import Record
 
 LEFT_OUT = "some share is less than its first document (exp.empty_domains)"
 
@@ -92,8 +95,11 @@ class Carried:
         return next((self.failed[s.fingerprint] for s in named.values() if s.fingerprint in self.failed), None)
 
 
-def carry_out(settings: Settings, store: Store, device: str, share: Share) -> Carried:
-    """Run every stage that the store lacks. Raises what a stage raised that the rest cannot do without."""
+def carry_out(settings: Settings, store: Store, device: str, share: Share, record: Record | None = None) -> Carried:
+    """Run every stage that the store lacks. Raises what a stage raised that the rest cannot do without.
+
+    ``record``: where it is noted for others to see (:mod:`repro.running`).
+    """
     from repro import checks
     from repro.experiments import build
 
@@ -107,7 +113,7 @@ def carry_out(settings: Settings, store: Store, device: str, share: Share) -> Ca
 
     run_now = demanded()
     context = workers(share.own) if share.apart and run_now else nullcontext([Here()])
-    with context as places, _Watched(run, store, device) as lines:
+    with context as places, _Watched(run, store, device, record) as lines:
         while todo := [stage for stage in run.stages if stage.fingerprint not in seen]:
             last = next((i for i, stage in enumerate(todo) if _asks(run.experiment, stage)), len(todo) - 1)
             call: Call = partial(in_process, run.settings, device) if share.apart else here(run.stages, store, device)
@@ -128,8 +134,8 @@ def carry_out(settings: Settings, store: Store, device: str, share: Share) -> Ca
 class _Watched(Lines):
     """The lines, and behind some of them what ends the run."""
 
-    def __init__(self, run: Carried, store: Store, device: str) -> None:
-        super().__init__(store, run.stages, lambda stage: run.experiment.title(stage))
+    def __init__(self, run: Carried, store: Store, device: str, record: Record | None) -> None:
+        super().__init__(store, run.stages, lambda stage: run.experiment.title(stage), record)
         self.run, self.device = run, device
 
     def ended(self, stage: Stage) -> None:
@@ -146,6 +152,8 @@ class _Watched(Lines):
         needed = {a.fingerprint for shared in run.experiment.shared.values() for a in shared.ancestors()}
         alone = run.experiment.apart and settings.run.keep_going and stage.fingerprint not in needed
         if failure.hopeless or not alone:
+            if self.record:
+                self.record.failed(stage, self.title(stage), failure.reason)
             give_up(failure, self.store)
         if failure.error is not None:
             traceback.clear_frames(failure.error.__traceback__)  # they hold the model
@@ -190,7 +198,8 @@ def here(stages: Sequence[Stage], store: Store, device: str) -> Call:
 
     def call(fingerprint: str) -> Failure | None:
         stage = known[fingerprint]
-        return attempt(lambda: store.ensure(stage, device, whole=True), store.beside(stage, ".log"))
+        with progress_beside(store.beside(stage, ".progress")):
+            return attempt(lambda: store.ensure(stage, device, whole=True), store.beside(stage, ".log"))
 
     return call
 

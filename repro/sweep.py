@@ -18,8 +18,18 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
-from repro import environment
-from repro.config import SettingError, Settings, compose, options, read_option, require, to_yaml
+from repro import environment, places
+from repro.config import (
+    SettingError,
+    Settings,
+    compose,
+    option_file,
+    option_name,
+    options,
+    read_option,
+    require,
+    to_yaml,
+)
 from repro.device import gpus
 from repro.store import digest, write_json
 
@@ -33,20 +43,25 @@ class Sweep:
     overrides: list[str] = field(default_factory=list)
 
 
+def read(name: str) -> Sweep:
+    """A sweep by its name, or of a YAML file of one's own."""
+    try:
+        return Sweep(**read_option("sweep", name))
+    except TypeError as error:
+        raise SettingError(f"{option_file('sweep', name)}: {error}; it holds exp, grid and overrides") from None
+
+
 def members(name: str, overrides: list[str]) -> dict[str, list[str]]:
     """Label -> arguments of ``repro.run``, for every point of the grid; overrides of the command line win."""
-    try:
-        sweep = Sweep(**read_option("sweep", name))
-    except TypeError as error:
-        raise SettingError(f"configs/sweep/{name}.yaml: {error}; it holds exp, grid and overrides") from None
-    require(bool(sweep.grid) and all(sweep.grid.values()), f"configs/sweep/{name}.yaml: the grid is empty")
+    sweep = read(name)
+    require(bool(sweep.grid) and all(sweep.grid.values()), f"{option_file('sweep', name)}: the grid is empty")
     _apart(name, sweep, overrides)
     points = {}
     grid = _resolved(sweep, overrides)
     for values in itertools.product(*grid.values()):
         chosen = [f"{key}={_text(value)}" for key, value in zip(grid, values, strict=True)]
         label = " ".join(chosen)
-        require(label not in points, f"configs/sweep/{name}.yaml names {label} twice")
+        require(label not in points, f"{option_file('sweep', name)} names {label} twice")
         points[label] = [*_own(sweep, overrides), *chosen, *overrides]
     return points
 
@@ -111,22 +126,34 @@ def wandb_sweep(name: str, overrides: list[str]) -> str:
     """The same grid as a W&B sweep file: ``wandb sweep FILE`` and ``wandb agent ID`` then drive it."""
     import yaml
 
-    sweep = Sweep(**read_option("sweep", name))
+    sweep = read(name)
     command = ["${env}", "python", "-m", "repro.run", *_own(sweep, overrides), *overrides, "${args_no_hyphens}"]
     parameters = {
         key: {"values": [_text(v) if isinstance(v, list) else v for v in vs]} for key, vs in _resolved(sweep, overrides).items()
     }
-    content = {"name": name, "method": "grid", "program": "repro.run", "command": command, "parameters": parameters}
+    content = {
+        "name": option_name(name),
+        "method": "grid",
+        "program": "repro.run",
+        "command": command,
+        "parameters": parameters,
+    }
     return yaml.safe_dump(content, sort_keys=False)
+
+
+def composed(name: str, overrides: list[str], points: dict[str, list[str]], planning: bool = False) -> dict[str, Settings]:
+    """The settings of every member; refuses all mistakes before any work."""
+    settings = {label: compose(arguments, planning) for label, arguments in points.items()}
+    _read_back(name, _resolved(read(name), overrides), settings)
+    return settings
 
 
 def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]]:
     """Run every member; returns the sweep's folder and the labels that failed."""
     points = members(name, overrides)
-    settings = {label: compose(arguments) for label, arguments in points.items()}  # refuse all mistakes before any work
-    _read_back(name, _resolved(Sweep(**read_option("sweep", name)), overrides), settings)
+    settings = composed(name, overrides, points)
     work = Path(next(iter(settings.values())).work)
-    folder = work / "sweeps" / f"{name}-{digest(points)[:8]}"
+    folder = work / "sweeps" / f"{option_name(name)}-{digest(points)[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "wandb_sweep.yaml").write_text(wandb_sweep(name, overrides))
 
@@ -159,7 +186,7 @@ def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]
     from repro.report.sweep import collate
 
     write_json(folder / "sweep.json", {label: str(path) if path else None for label, path in runs.items()})
-    print(collate(folder, name, {label: path for label, path in runs.items() if path}))
+    print(collate(folder, option_name(name), {label: path for label, path in runs.items() if path}))
     return folder, [label for label, path in runs.items() if path is None]
 
 
@@ -173,15 +200,25 @@ def main(arguments: list[str] | None = None) -> int:
     """The door. Exit 1 when a member failed, 2 for a user's mistake."""
     environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(
-        prog="python -m repro.sweep", description=__doc__.split("\n\n")[0], epilog="sweeps: " + ", ".join(options("sweep"))
+        prog=environment.program or "python -m repro.sweep",
+        description=__doc__.split("\n\n")[0],
+        epilog="sweeps: " + ", ".join(options("sweep")),
     )
     parser.add_argument("settings", nargs="*", metavar="key=value", help="sweep=NAME, then settings of repro.run")
     parser.add_argument("--jobs", type=int, default=1, help=JOBS)
+    parser.add_argument("--plan", action="store_true", help="each member's stages still to run and their cost; run nothing")
     parsed = parser.parse_intermixed_args(arguments)
     names = [a.removeprefix("sweep=") for a in parsed.settings if a.startswith("sweep=")]
     overrides = [a for a in parsed.settings if not a.startswith("sweep=")]
     try:
         require(len(names) == 1, f"name one sweep: sweep=NAME with one of {', '.join(options('sweep'))}")
+        for argument in [a for a in overrides if a.startswith("include=")]:  # before the sweep is looked for
+            places.include(argument.removeprefix("include="))
+        if parsed.plan:
+            from repro.plan import together
+
+            print(together(composed(names[0], overrides, members(names[0], overrides), planning=True)))
+            return 0
         folder, failed = run(names[0], overrides, parsed.jobs)
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)

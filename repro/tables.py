@@ -8,25 +8,24 @@ import sys
 import tempfile
 from pathlib import Path
 
-from repro import environment
+from repro import environment, places
 from repro.config import SettingError, require
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The door. Exit 2 for a user's mistake."""
     environment.prepare(restart=arguments is None)
-    parser = argparse.ArgumentParser(prog="python -m repro.tables", description=__doc__)
-    parser.add_argument("--results", type=Path, default=ROOT / "results", help="folders with a summary.json each")
-    parser.add_argument("--out", type=Path, default=ROOT / "paper_tables", help="where to write")
+    parser = argparse.ArgumentParser(prog=environment.program or "python -m repro.tables", description=__doc__)
+    parser.add_argument("--results", type=Path, default=places.home() / "results", help="folders with a summary.json each")
+    parser.add_argument("--out", type=Path, default=places.home() / "paper_tables", help="where to write")
     parsed = parser.parse_args(arguments)
     try:
         written = write_whole(parsed.results, parsed.out)
-        if (parsed.results, parsed.out) == (ROOT / "results", ROOT / "paper_tables"):
+        root = places.checkout()
+        if root and (parsed.results, parsed.out) == (root / "results", root / "paper_tables"):
             for stale in {p.name for p in parsed.out.iterdir()} - written:  # nothing else ever writes there
                 (parsed.out / stale).unlink()
-            _write_readme(parsed.results)
+            _write_readme(root, parsed.results)
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -83,11 +82,11 @@ def write(results_folder: Path, out: Path) -> set[str]:
     return names | {f"{plot.name}.{suffix}" for plot in plotted for suffix in ("svg", "png")} | {"README.md"}
 
 
-def _write_readme(results_folder: Path) -> None:
+def _write_readme(root: Path, results_folder: Path) -> None:
     from repro.paper import readme
     from repro.paper import tables as paper_tables
 
-    readme.rewrite(ROOT / "README.md", paper_tables.read_results(results_folder), results_folder / "benchmarks")
+    readme.rewrite(root / "README.md", paper_tables.read_results(results_folder), results_folder / "benchmarks")
 
 
 if __name__ == "__main__":

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from repro import environment
 from repro.config import Tracking
 
-LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
+LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
+FIRST_SECONDS = 10.0  # before the first of them
 _told: Path | None = None
+_beside: Path | None = None
 
 
 @contextmanager
@@ -26,6 +30,18 @@ def progress_in(path: Path) -> Iterator[None]:
         yield
     finally:
         _told = before
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def progress_beside(path: Path) -> Iterator[None]:
+    """Progress goes to the terminal as ever, and once a second to ``path`` for others to see."""
+    global _beside
+    before, _beside = _beside, path
+    try:
+        yield
+    finally:
+        _beside = before
         path.unlink(missing_ok=True)
 
 
@@ -119,33 +135,57 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _note(path: Path, text: str) -> None:
+    """A line that others read, whole at any time; a disk that is full does not end the work for it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with suppress(OSError):
+        temporary.write_text(text.strip())
+        os.replace(temporary, path)
+
+
+def _said(line: str) -> str:
+    """Without what is not known yet, and without the blanks that tqdm puts before a unit."""
+    return re.sub(r"(?<=\S) {2,}", " ", line.replace(", ? left", "").replace("/ ", "/")) if line else line
+
+
 @contextmanager
 def progress(total: float, unit: str, label: str) -> Iterator[Any]:
-    """A progress bar with rate and time left; ``bar.update(n)``. One line every ten seconds where there is no terminal."""
+    """A progress bar with rate and time left; ``bar.update(n)``. One line every half minute where there is no terminal."""
     from tqdm import tqdm
 
-    path = _told
+    path, beside = _told, _beside
+    line = "{desc}: {n_fmt}{unit}, {rate_fmt}, {elapsed} gone"
+    if total is not None:  # else how much is left is not known
+        line = "{desc}: {n_fmt} of {total_fmt}{unit}, {rate_fmt}, {elapsed} gone, {remaining} left"
 
-    class Lines(tqdm):  # type: ignore[type-arg]
+    class Noted(tqdm):  # type: ignore[type-arg]
+        """Beside what it shows, it notes how far it is in the file of :func:`progress_beside`."""
+
+        def update(self, n: float | None = 1) -> bool | None:
+            shown = super().update(n)
+            now = time.monotonic()
+            if beside is not None and now - getattr(self, "noted", 0.0) >= 1:
+                self.noted = now
+                _note(beside, _said(tqdm.format_meter(**self.format_dict | {"bar_format": line, "ncols": None})))
+            return shown
+
+    class Lines(Noted):  # type: ignore[type-arg]
         """A line for a log file, or in the file of :func:`progress_in`, instead of a bar that is drawn over itself."""
 
         def display(self, msg: str | None = None, pos: int | None = None) -> bool:
             if msg is None and path is not None:
-                temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-                temporary.write_text(str(self).strip())
-                os.replace(temporary, path)
-            elif msg is None:
-                print(self, file=self.fp, flush=True)
+                _note(path, _said(str(self)).strip())
+            elif msg is None and self._time() - getattr(self, "told", -LINE_SECONDS) >= LINE_SECONDS:
+                self.told = self._time()
+                print(_said(str(self)), file=self.fp, flush=True)
             return False
 
     terminal = sys.stderr.isatty() and path is None
     how: dict[str, Any] = {"dynamic_ncols": True, "mininterval": 0.5, "delay": 2.0}
     if not terminal:
-        line = "{desc}: {n_fmt} of {total_fmt}{unit}, {rate_fmt}, {elapsed} gone, {remaining} left"
-        seconds = LINE_SECONDS if path is None else 1.0
-        how = {"bar_format": line, "mininterval": seconds, "maxinterval": seconds, "delay": seconds}
+        how = {"bar_format": line, "mininterval": 1.0, "maxinterval": 1.0, "delay": FIRST_SECONDS if path is None else 1.0}
     how["unit_scale"] = not total or total >= 1000  # "12 of 24 probes", but "1.2k of 4.8k tokens"
-    bar = (tqdm if terminal else Lines)(total=total, unit=f" {unit}", desc=f"    {label}", leave=False, file=sys.stderr, **how)
+    bar = (Noted if terminal else Lines)(total=total, unit=f" {unit}", desc=f"    {label}", leave=False, file=sys.stderr, **how)
     try:
         yield bar
     finally:

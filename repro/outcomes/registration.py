@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from repro import places
 from repro.config import SettingError, Settings, as_dict
 from repro.outcomes import summary as summaries
 from repro.outcomes.outcome import Json, Outcome, Registration
 from repro.registration import deviations, stated
 
-RESULTS = Path(__file__).resolve().parents[2] / "results"
+RESULTS = places.home() / "results"
 # Where things are and which draw of them is taken: another pilot of the same setting may differ in these. With them whatever
 # of a training ``repro.pretrain.stage.HOW`` names.
 WHERE = {

@@ -75,7 +75,7 @@ def learning(summary: Outcome) -> Plot | None:
 def heads(summary: Outcome) -> Plot | None:
     """Retrieval score of every head, selected ones framed."""
     found = summary.get("heads")
-    if not found:
+    if not found or found["scores"] is None:  # heads named by hand have none
         return None
     values, selected = found["scores"], [(layer, head) for layer, head in found["selected"]]
     named = ", ".join(f"{layer}.{head}" for layer, head in sorted(selected)[:40])

@@ -236,6 +236,8 @@ def heads(summary: Outcome) -> Table | None:
     found = summary.get("heads")
     if not found:
         return None
+    if found["scores"] is None:  # named by hand
+        return Table("heads", "Heads that were given", ["layer", "head"], [list(pair) for pair in found["selected"]])
     ranked = sorted(((found["scores"][l][h], l, h) for l, h in found["selected"]), key=lambda r: (-r[0], r[1], r[2]))
     return Table("heads", "Selected heads", ["layer", "head", "score"], [[l, h, Number(s, 4)] for s, l, h in ranked])
 

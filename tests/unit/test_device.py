@@ -178,7 +178,7 @@ def test_the_scorer_alone_takes_what_the_cpu_is_fast_in(machine, tmp_path, capsy
     assert AttentionInfluence(model, dtype="bfloat16").proxy.model.dtype == torch.bfloat16
     assert "dtype: this CPU emulates bfloat16" in capsys.readouterr().err
     with pytest.raises(SettingError, match="did you mean"):
-        AttentionInfluence(model, dtype="float16")
+        AttentionInfluence(model, dtype="float8")
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from repro import plugins
 from repro.config import Heads, SettingError, nearest
 from repro.store import sha256_file
 
@@ -41,12 +42,19 @@ class Measurement:
 
 def names() -> list[str]:
     """All detectors there are."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return sorted({*here(), *plugins.found("detectors")})
+
+
+def here() -> list[str]:
+    """Those of this project."""
+    return [module.name for module in pkgutil.iter_modules(__path__)]
 
 
 def load(name: str) -> ModuleType:
     """The detector's module, or a :class:`SettingError` naming the nearest."""
-    if name not in names():
+    if name not in here():
+        if (own := plugins.load("detectors", name, "detect")) is not None:
+            return own
         raise SettingError(
             f"no detector {name!r} measures heads; did you mean {nearest(name, names())}? valid: {', '.join(names())}"
         )

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from repro import parquet
+from repro import parquet, plugins
 from repro.config import SettingError, nearest, require
 from repro.store import atomic, digest, sha256_file
 
@@ -83,7 +83,9 @@ class Context:
             if done is not None and done.is_file():
                 parts.append(parquet.read(done))
                 continue
-            parts.append(shard.select("doc_id", priority=polars.Series(judge(shard), dtype=polars.Float64)))
+            numbers = list(judge(shard))
+            require(len(numbers) == len(shard), f"a selector gave {len(numbers)} numbers for {len(shard)} documents")
+            parts.append(shard.select("doc_id", priority=polars.Series(numbers, dtype=polars.Float64)))
             if done is not None:
                 with atomic(done) as temporary:
                     parts[-1].write_parquet(temporary)
@@ -106,12 +108,19 @@ class Context:
 
 def names() -> list[str]:
     """All selectors there are."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return sorted({*here(), *plugins.found("selectors")})
+
+
+def here() -> list[str]:
+    """Those of this project."""
+    return [module.name for module in pkgutil.iter_modules(__path__)]
 
 
 def load(name: str) -> ModuleType:
     """The selector's module, or a :class:`SettingError` naming the nearest."""
-    if name not in names():
+    if name not in here():
+        if (own := plugins.load("selectors", name, "priority")) is not None:
+            return own
         raise SettingError(
             f"selector {name!r} is not known; did you mean {nearest(name, names())}? valid: {', '.join(names())}"
         )
@@ -138,7 +147,11 @@ def call(name: str, context: Context, params: dict[str, Any]) -> str | polars.Da
     check(name, params)
     if (made := context.made.get(key(name, params))) is not None:
         return parquet.read(made / "priorities.parquet")
-    found = load(name).priority(context, **params)
+    found = plugins.called("selectors", name, load(name).priority, context, **params)
+    if not isinstance(found, str) and not hasattr(found, "columns"):
+        raise SettingError(
+            f"selector {name!r} gave {type(found).__name__}; it must give an SQL expression or a frame of doc_id and priority"
+        )
     if not isinstance(found, str):
         lacking = {"doc_id", "priority"} - set(found.columns)
         require(not lacking, f"selector {name!r} gave no column {', '.join(sorted(lacking))}")

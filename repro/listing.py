@@ -1,0 +1,117 @@
+"""``repro settings [PREFIX]``: every setting with its type, default and meaning, as the code says them.
+
+The meaning is the comment beside a field of the dataclasses of ``repro/config.py``, or the lines of comment above it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import inspect
+import io
+import json
+import shutil
+import sys
+import textwrap
+import tokenize
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from functools import cache
+from typing import Any
+
+from repro import environment
+from repro.config import GROUPS, OVERRIDES, Settings, nearest, options
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: ``name`` as the command line takes it, its ``type``, its ``default`` in YAML, and its ``meaning``."""
+
+    name: str
+    type: str
+    default: str
+    meaning: str
+
+
+def settings(schema: type = Settings, path: str = "") -> Iterator[Setting]:
+    """Every setting below ``schema``, in the order of the code."""
+    said = comments(schema)
+    for f in fields(schema):
+        default = _default(f)
+        if is_dataclass(default):
+            yield from settings(type(default), f"{path}{f.name}.")
+        else:
+            shown = json.dumps(default, ensure_ascii=False)
+            yield Setting(f"{path}{f.name}", str(f.type), shown, said.get(f.name, ""))
+
+
+def _default(f: Field[Any]) -> Any:
+    if f.default is not MISSING:
+        return f.default
+    return f.default_factory() if f.default_factory is not MISSING else None
+
+
+@cache
+def comments(schema: type) -> dict[str, str]:
+    """What stands beside each field of a dataclass, or right above it."""
+    source = textwrap.dedent(inspect.getsource(schema))
+    lines = source.split("\n")
+    beside = {
+        token.start[0]: token.string.lstrip("# ").strip()
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    found = {}
+    for node in ast.parse(source).body[0].body:  # type: ignore[attr-defined]
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            above, number = [], node.lineno - 1
+            while number in beside and lines[number - 1].lstrip().startswith("#"):
+                above.insert(0, beside[number])
+                number -= 1
+            own = beside.get(node.end_lineno or node.lineno, "")
+            found[node.target.id] = " ".join([*above, own]).strip()
+    return found
+
+
+def described(prefix: str = "") -> str:
+    """The settings below ``prefix``, or with it in their names, in the width of the terminal; empty where there are none."""
+    every = list(settings())
+    chosen = [s for s in every if not prefix or f"{s.name}.".startswith(f"{prefix.rstrip('.')}.")]
+    chosen = chosen or [s for s in every if prefix in s.name]
+    width = max(40, shutil.get_terminal_size((100, 24)).columns)
+
+    def wrapped(text: str, first: str = "") -> list[str]:
+        return textwrap.wrap(text, width, initial_indent=first, subsequent_indent="    ", break_on_hyphens=False)
+
+    lines = []
+    for s in chosen:
+        lines += wrapped(f"{s.name}={s.default}  ({s.type})") + wrapped(s.meaning, "    ")
+    for group in ("exp", "scale", *GROUPS):
+        if prefix in ("", group) or prefix.startswith(f"{group}."):
+            lines += ["", *wrapped(f"{group}=NAME takes {', '.join(options(group))}, or a YAML file of your own")]
+    if not prefix or prefix.startswith("exp"):
+        said = f"exp.arms.NAME.KEY=VALUE overrides for one arm; KEY is select, mixture, or begins with {', '.join(OVERRIDES)}"
+        lines += ["", *wrapped(said)]
+    return "\n".join(lines) if chosen else ""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The door. Exit 2 for a prefix that no setting has."""
+    environment.prepare(restart=arguments is None)
+    parser = argparse.ArgumentParser(
+        prog=environment.program or "python -m repro.listing", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument("prefix", nargs="?", default="", metavar="PREFIX", help="a group (score) or a part of a name (tokens)")
+    parsed = parser.parse_args(arguments)
+    text = described(parsed.prefix)
+    if not text:
+        names = [s.name for s in settings()]
+        near = nearest(parsed.prefix, {*names, *(name.rpartition(".")[0] for name in names)} - {""})
+        print(f"error: no setting has {parsed.prefix!r} in its name; did you mean {near}?", file=sys.stderr)
+        return 2
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

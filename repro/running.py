@@ -1,0 +1,128 @@
+"""What a run leaves in ``<work>/running`` for whoever looks from elsewhere: ``.json``, how it stands, ``.log``, its lines.
+
+``repro status`` reads these. A lock that the run holds tells one that is at work from one that was killed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from repro.store import Stage, write_json
+
+FOLDER = "running"
+KEPT = 50  # records of runs that ended, before the oldest goes
+
+
+class Record:
+    """The record of one run, kept up to date by what it tells the terminal."""
+
+    def __init__(self, work: Path, about: dict[str, Any]) -> None:
+        """``about``: experiment, scale, command."""
+        self.work = work
+        name = re.sub(r"[^\w.-]", "_", f"{about['experiment']}-{about['scale']}-{time.strftime('%m%d-%H%M%S')}-{os.getpid()}")
+        self.path = work / FOLDER / f"{name}.json"
+        self.values: dict[str, Any] = {
+            **about,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": time.time(),
+            "state": "running",
+            "stages": 0,
+            "cached": 0,
+            "done": 0,
+            "current": [],
+            "failed": [],
+            "run": None,
+        }
+
+    @property
+    def log(self) -> Path:
+        """What the run told the terminal."""
+        return self.path.with_suffix(".log")
+
+    def line(self, text: str) -> None:
+        """Append to the log."""
+        with open(self.log, "a", encoding="utf-8") as handle:
+            handle.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
+
+    def stages(self, number: int) -> None:
+        """How many stages the run has, which may change on the way."""
+        self.values["stages"] = number
+
+    def cached(self) -> None:
+        """One more was in the store."""
+        self._write(cached=self.values["cached"] + 1)
+
+    def started(self, stage: Stage, title: str) -> None:
+        """A stage begins."""
+        entry = {"stage": stage.name, "title": title, "folder": stage.folder, "since": time.time()}
+        self._write(current=[*self._others(stage), entry])
+
+    def ended(self, stage: Stage) -> None:
+        """It is in the store."""
+        self._write(current=self._others(stage), done=self.values["done"] + 1)
+
+    def failed(self, stage: Stage, title: str, reason: str) -> None:
+        """It is not, and why."""
+        entry = {"stage": stage.name, "title": title, "folder": stage.folder, "reason": reason}
+        self._write(current=self._others(stage), failed=[*self.values["failed"], entry])
+
+    def _others(self, stage: Stage) -> list[dict[str, Any]]:
+        return [entry for entry in self.values["current"] if entry["folder"] != stage.folder]
+
+    def _write(self, **changed: Any) -> None:
+        self.values |= changed
+        write_json(self.path, self.values)
+
+
+@contextmanager
+def recorded(work: Path, about: dict[str, Any]) -> Iterator[Record]:
+    """A record while the block runs; how it ended stays in it."""
+    from filelock import FileLock
+
+    from repro.secrecy import hidden
+
+    record = Record(work, about)
+    record.path.parent.mkdir(parents=True, exist_ok=True)
+    _forget(record.path.parent)
+    with FileLock(str(record.path.with_suffix(".lock"))):
+        record._write()
+        try:
+            yield record
+            record._write(state="failed" if record.values["failed"] else "done", current=[], ended=time.time())
+        except BaseException as error:
+            state = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+            reason = hidden(str(error).strip().split("\n")[0] or type(error).__name__)
+            with suppress(OSError):  # of a full disk, which is what the error may say
+                record._write(state=state, reason=reason, current=[], ended=time.time())
+                record.line(f"{state}: {reason}")
+            raise
+
+
+def alive(record: Path) -> bool:
+    """Whether the run of a record still holds its lock."""
+    from filelock import FileLock, Timeout
+
+    lock = record.with_suffix(".lock")
+    if not lock.is_file():
+        return False
+    try:
+        with FileLock(str(lock), timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _forget(folder: Path) -> None:
+    """Remove the oldest records of runs that ended."""
+    for path in sorted(folder.glob("*.json"), key=lambda p: p.stat().st_mtime)[:-KEPT]:
+        if not alive(path):
+            for suffix in (".json", ".log", ".lock"):
+                path.with_suffix(suffix).unlink(missing_ok=True)

@@ -1,0 +1,130 @@
+"""``repro status [WORK]``: what runs in a work folder, how far it is, what ended, what failed and why. From any terminal."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+from repro import environment
+from repro.config import SettingError, require
+from repro.lines import duration
+from repro.running import FOLDER, alive
+
+ENDED = 5  # runs that are shown after their end
+PATIENCE = 0.4  # seconds that counting what lies on the disk may take
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The door. Exit 2 for a folder that is none."""
+    environment.prepare(restart=arguments is None)
+    parser = argparse.ArgumentParser(prog=environment.program or "python -m repro.status", description=__doc__)
+    parser.add_argument("work", nargs="?", type=Path, default=Path("work"), help="the work folder (default: work)")
+    parser.add_argument("--json", action="store_true", help="the same for programs")
+    parsed = parser.parse_args(arguments)
+    try:
+        require(parsed.work.is_dir(), f"{parsed.work} is no folder; name the work folder of a run (work=DIR): repro status DIR")
+        found = read(parsed.work)
+    except SettingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(found, indent=1) if parsed.json else render(found, shutil.get_terminal_size((100, 24)).columns))
+    return 0
+
+
+def read(work: Path) -> dict[str, Any]:
+    """``runs``, newest first, as their records say, ``state`` being ``killed`` where the run is gone without a word; each of
+    what is ``current`` with its ``progress``. ``disk``: bytes that are free, and that the folder holds, at ``least``."""
+    runs = []
+    for path in sorted((work / FOLDER).glob("*.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # forgotten meanwhile
+            continue
+        if record["state"] == "running" and not alive(path):
+            record["state"] = "killed"
+        for entry in record["current"]:
+            entry["progress"] = _progress(work, entry["folder"])
+        runs.append(record | {"log": str(path.with_suffix(".log"))})
+    held, whole = _held(work)
+    free = shutil.disk_usage(work).free
+    disk = {"free": free, "held": held, "least": not whole}
+    return {"work": str(work), "runs": sorted(runs, key=lambda r: -r["started"]), "disk": disk}
+
+
+def _progress(work: Path, folder: str) -> str:
+    try:
+        return (work / "artifacts" / f"{folder}.progress").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _held(folder: Path) -> tuple[int, bool]:
+    """Bytes of all files below a folder, and whether all were counted in the time there is."""
+    total, todo, until = 0, [folder], time.monotonic() + PATIENCE
+    while todo:
+        if time.monotonic() > until:
+            return total, False
+        try:
+            with os.scandir(todo.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append(Path(entry.path))
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_size
+        except OSError:
+            continue
+    return total, True
+
+
+def render(found: dict[str, Any], width: int = 100) -> str:
+    """The same for a reader, in ``width`` columns."""
+    disk, lines = found["disk"], []
+    least = "at least " if disk["least"] else ""
+    lines.append(f"{found['work']}: {least}{disk['held'] / 1e9:.2f} GB, {disk['free'] / 1e9:.1f} GB free")
+    running = [run for run in found["runs"] if run["state"] == "running"]
+    ended = [run for run in found["runs"] if run["state"] != "running"]
+    if not running:
+        lines.append("nothing runs")
+    for run in running:
+        lines.append("")
+        lines.append(
+            f"{run['experiment']} {run['scale']}: running for {duration(time.time() - run['started'])}, "
+            f"{run['done'] + run['cached']} of {run['stages']} stages there ({run['cached']} were); "
+            f"process {run['pid']} on {run['host']}"
+        )
+        for entry in run["current"]:
+            said = entry["progress"] or f"for {duration(time.time() - entry['since'])}"
+            lines.append(f"  {entry['stage']} {entry['title']}: {said}")
+        lines += _failed(run)
+        lines.append(f"  log: {run['log']}")
+    if ended:
+        lines += ["", "ended"]
+    for run in ended[:ENDED]:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.get("ended", run["started"])))
+        where = f": {run['run']}" if run["run"] else ""
+        why = f": {run['reason']}" if run.get("reason") else ": gone without a word" if run["state"] == "killed" else ""
+        lines.append(f"  {run['experiment']} {run['scale']}, {when}, {run['state']}{where}{why}")
+        lines += _failed(run)
+        if run["state"] != "done":
+            lines.append(f"    log: {run['log']}; the same command goes on")
+    return "\n".join(part for line in lines for part in _wrapped(line, width))
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    indent = line[: len(line) - len(line.lstrip())] + "    "
+    return textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def _failed(run: dict[str, Any]) -> list[str]:
+    return [f"    FAILED {entry['stage']} {entry['title']}: {entry['reason']}" for entry in run["failed"]]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""``repro score``: files in, scores and kept documents out, the same as the Python API gives."""
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from repro import parquet, score
+from repro.config import Proxy, SettingError, compose
+from repro.influence.api import AttentionInfluence
+from repro.proxy import stage as proxy_stage
+from repro.store import Store
+
+ROOT = Path(__file__).resolve().parents[2]
+HEADS = [[1, 0]]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A folder of Hugging Face with a tiny model."""
+    return Store(tmp_path_factory.mktemp("model")).ensure(proxy_stage.stage(Proxy(kind="built"))) / "model"
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Six documents in two files, one of them empty, one as long as three windows."""
+    (tmp_path / "my docs").mkdir()
+    texts = [f"words of document {n}, and the same words of document {n} again. " * (2 + 3 * n) for n in range(5)]
+    texts[4] *= 12
+    rows = [{"id": f"d{n}", "text": text, "kind": "ab"[n % 2]} for n, text in enumerate(texts)]
+    (tmp_path / "my docs" / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"id": "e", "text": ""}\n')
+    (tmp_path / "my docs" / "note, one.txt").write_text("a short note")
+    return tmp_path / "my docs"
+
+
+def arguments(*words):
+    return score._parser().parse_intermixed_args([str(word) for word in words])
+
+
+def test_scores_are_those_of_the_api_and_the_best_are_kept(files, model, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["my docs", "--model", model, "--heads", json.dumps(HEADS), "--dtype", "float32", "--keep", "0.5"]
+    code = score.main([str(word) for word in [*words, "--format", "jsonl", "--set", "score.processes=1"]])
+    said = capsys.readouterr().out
+    assert code == 0, said
+    scores = parquet.read(Path(re.search(r"scores: (\S+)", said)[1]))
+    kept = re.search(r"kept: +(.+?)   \(", said)[1]
+    rows = [json.loads(line) for path in Path(kept).glob("*.jsonl") for line in path.read_text().splitlines()]
+    texts = {row["id"]: row["text"] for row in map(json.loads, (files / "a.jsonl").read_text().splitlines()) if row["text"]}
+    texts["note, one.txt"] = "a short note"
+    api = AttentionInfluence(str(model), dtype="float32")
+    api.heads = HEADS
+    expected = dict(zip(texts, api.score(list(texts.values())), strict=True))
+    assert {r["doc_id"] for r in scores.iter_rows(named=True)} == set(texts)
+    for row in scores.iter_rows(named=True):
+        assert row["score"] == pytest.approx(expected[row["doc_id"]]["score"], abs=1e-5)
+        assert row["n_tokens_doc"] == expected[row["doc_id"]]["n_tokens_doc"]
+    assert expected["d4"]["n_tokens_doc"] > 2048 and row["n_tokens"] > 0  # scored whole, in windows
+    best = sorted(texts, key=lambda name: -expected[name]["score"])[:3]
+    assert {row["doc_id"] for row in rows} == set(best) and all(row["text"] == texts[row["doc_id"]] for row in rows)
+    shown = [line.split()[2].rstrip(":") for line in said.split("\n") if re.match(r"  +-?\d+\.\d{3} ", line)]
+    assert shown[0] == best[0] and "6 documents scored, 3 kept" in said and "dropped: " in said
+    assert (tmp_path / "work" / "running").is_dir()  # where repro status looks
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nothing.txt"], "nothing.txt does not exist"),
+        (["my docs", "--model", "nothing"], "--model nothing: no such folder, and neither one of"),
+        (["my docs", "--heads", "nothing"], "--heads nothing: no such file, and no list"),
+        (["my docs", "--heads", "[[1]]"], "holds no list of"),
+        (["my docs", "--heads", "[[1, 0], [1, 0]]"], "heads.given names a head twice"),
+        (["my docs", "--keep", "30"], "30 % is --keep 0.3"),
+        (["my docs", "--domain-field", "kind", "--domain-folder"], "exclude each other"),
+        (["my docs", "--set", "score.windwo=3"], "did you mean score.window"),
+    ],
+)
+def test_a_mistake_costs_one_line_and_no_work(words, said, files, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert score.main([*words, "--device", "cpu", "--dtype", "float32"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error and error.startswith("error: ") and "\n" not in error
+    assert not (tmp_path / "work" / "artifacts").exists()
+
+
+def test_a_head_that_the_model_lacks_is_refused(files, model, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert score.main(["my docs", "--model", str(model), "--heads", "[[9, 0]]", "--dtype", "float32"]) == 2
+    assert "the proxy has 2 layers of 4 heads, counted from 0, and so no [9, 0]" in capsys.readouterr().err
+    api = AttentionInfluence(str(model), dtype="float32")
+    with pytest.raises(SettingError, match=r"so no \(9, 0\)"):
+        api.heads = [(9, 0)]
+
+
+def test_heads_are_read_from_a_list_and_from_a_file(tmp_path):
+    (tmp_path / "heads.json").write_text(json.dumps({"selected": [[1, 2], [0, 3]], "scores": None}))
+    (tmp_path / "plain.json").write_text("[[1, 2], [0, 3]]")
+    given = ("[[1, 2], [0, 3]]", str(tmp_path / "heads.json"), str(tmp_path / "plain.json"))
+    assert [score.heads(g) for g in given] == [[[1, 2], [0, 3]]] * 3
+
+
+def test_what_is_asked_for_composes(model, tmp_path):
+    """Names with blanks, commas and quotes reach the settings as they are; what is set by hand wins."""
+    odd = 'a, "b" [c].jsonl'
+    parsed = arguments(
+        odd, "x=y.txt", "--model", model, "--domain-field", "a.b", "--set", "corpus.min_characters=7", "--keep", 0.25
+    )
+    found = compose(score.settings_of(parsed, str(model)))
+    assert found.corpus.paths == [odd, "x=y.txt"] and found.corpus.domain_field == "a.b"
+    assert found.corpus.min_characters == 7 and found.budget.share == 0.25 and found.proxy.path == str(model)
+    assert not found.corpus.decontaminate and found.score.max_tokens is None and found.corpus.heldout_share == 0
+    assert score.proxy("owner/name@abc") == ["proxy=hub", "proxy.repo=owner/name", "proxy.revision=abc"]
+    assert score.proxy("smollm2-135m") == ["proxy=smollm2-135m"]
+
+
+def test_models_are_compared_by_rank(tmp_path):
+    folders = {}
+    for name, values in (("a", [1.0, 2.0, 3.0, 4.0]), ("b", [1.0, 2.0, 4.0, 3.0])):
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        frame = pl.DataFrame({"doc_id": list("wxyz"), "domain": ["text"] * 4, "score": values})
+        frame.write_parquet(folders[name] / "scores.parquet")
+    assert "a and b, text: 0.80 over 4 documents" in score._agreement(folders)
+
+
+def test_a_single_string_is_a_document_and_anything_else_is_refused(model):
+    api = AttentionInfluence(str(model), dtype="float32")
+    api.heads = HEADS
+    text = "one document, and one document again"
+    assert api.score(text) == api.score([text])
+    with pytest.raises(SettingError, match="document 1 is a int; a document is a string"):
+        api.score(["a", 3])
+
+
+def test_the_page_of_the_docs_runs(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "score.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.S)
+    assert blocks
+    for block in blocks:
+        exec(block.replace("path/to/SmolLM2-135M-Instruct", str(model)), {})
+    assert capsys.readouterr().out.strip()
+    for command in re.findall(r"^repro score (.*)$", page, re.M):
+        import shlex
+
+        assert isinstance(arguments(*shlex.split(command)), argparse.Namespace)

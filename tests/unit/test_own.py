@@ -1,0 +1,174 @@
+"""Experiments, sweeps, selectors and detectors of one's own, outside the repository."""
+
+import sys
+from dataclasses import replace
+
+import pytest
+import selecting
+
+from repro import checks, plugins, sweep
+from repro.config import CONFIGS, Heads, SettingError, compose, options
+from repro.experiments import build
+from repro.heads import detectors
+from repro.selection import selectors
+
+SHORT = """
+def priority(context, power: float = 1.0):
+    return f"-pow(n_tokens_doc, {float(power)})"
+"""
+LAST = """
+def detect(proxy, probe, s):
+    return None
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder of one's own, included."""
+    monkeypatch.setenv("REPRO_PATH", str(tmp_path / "mine"))
+    for name in ("exp", "select", "sweep", "selectors", "detectors"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+    yield tmp_path / "mine"
+    for name in [name for name in sys.modules if name.startswith("repro_path.")]:
+        del sys.modules[name]
+
+
+def package(tmp_path, monkeypatch, name, module, points):
+    """An installed package with entry points."""
+    root = tmp_path / f"site-{name}"
+    (root / f"{name}-1.0.dist-info").mkdir(parents=True)
+    (root / f"{name}-1.0.dist-info" / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (root / f"{name}-1.0.dist-info" / "entry_points.txt").write_text(points)
+    (root / f"{name}_code.py").write_text(module)
+    monkeypatch.syspath_prepend(str(root))
+
+
+def test_a_yaml_anywhere_is_an_experiment_and_a_sweep(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (CONFIGS / "exp" / "selection_30pct.yaml").read_text()
+    (tmp_path / "idea.yaml").write_text(text)
+    found, shipped = compose(["exp=idea.yaml", "scale=smoke"]), compose(["exp=selection_30pct", "scale=smoke"])
+    assert found.exp.name == "idea"
+    assert replace(found.exp, name="selection_30pct") == shipped.exp
+    assert [s.fingerprint for s in build(found).order()] == [s.fingerprint for s in build(shipped).order()]
+    (tmp_path / "two.yaml").write_text("exp: idea.yaml\ngrid: {budget.share: [0.1, 0.2]}\n")
+    members = sweep.members("two.yaml", ["scale=smoke"])
+    assert list(members) == ["budget.share=0.1", "budget.share=0.2"]
+    assert [s.exp.name for s in sweep.composed("two.yaml", ["scale=smoke"], members).values()] == ["idea", "idea"]
+
+
+def test_an_included_folder_adds_options_selectors_and_detectors(folder):
+    (folder / "selectors" / "short.py").write_text(SHORT)
+    (folder / "select" / "shorter.yaml").write_text("selector: short\nparams: {power: 2.0}\n")
+    (folder / "detectors" / "last.py").write_text(LAST)
+    assert {"short", "shorter"} <= set(options("select"))
+    settings = compose(
+        ["exp=selection_30pct", "scale=smoke", "exp.arms.a.select=short", "exp.arms.b.select=shorter", "heads.detector=last"]
+    )
+    assert settings.exp.arms["a"].select.selector == "short" and settings.exp.arms["b"].select.params == {"power": 2.0}
+    experiment = build(settings)
+    checks.names(settings, experiment)
+    assert experiment.shared["heads"].settings["detector"] == "last"
+    code = experiment.arms["a"][0]["selection"].settings["params"]["code"]
+    (folder / "selectors" / "short.py").write_text(SHORT + "# another\n")
+    assert selectors.identity("short", {})["code"] != code  # it counts by its content
+
+
+def test_a_selector_of_a_package_selects_as_one_of_this_project(tmp_path, monkeypatch):
+    package(tmp_path, monkeypatch, "theirs", SHORT, "[repro.selectors]\nbrief = theirs_code\n")
+    rows = selecting.documents()
+    repeats, _ = selecting.select(tmp_path, selecting.artifacts(rows), "brief", share=0.3, unit="documents")
+    assert selecting.chosen(repeats) == selecting.brute_force(
+        rows, {r["doc_id"]: -r["n_tokens_doc"] for r in rows}, 0.3, "documents"
+    )
+
+
+def test_a_detector_of_a_package_is_found(tmp_path, monkeypatch):
+    package(tmp_path, monkeypatch, "theirs2", LAST, "[repro.detectors]\nlooks = theirs2_code\n")
+    assert "looks" in detectors.names() and "code" in detectors.identity(Heads(detector="looks"))
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        (
+            "def priority(context):\n    return 1 / 0\n",
+            r"selector 'odd' failed: ZeroDivisionError: division by zero \(odd.py:2\)",
+        ),
+        ("def priority(context):\n    return 7\n", "gave int; it must give an SQL expression or a frame"),
+        ("import nothing_like_it\n", "cannot be imported: ModuleNotFoundError"),
+        ("x = 1\n", r"must be a module with a function priority\(...\)"),
+        (
+            "READS_TEXT = True\ndef priority(context):\n    return context.judged(lambda shard: [1.0])\n",
+            "gave 1 numbers for 37 documents",
+        ),
+    ],
+)
+def test_a_plug_in_that_fails_is_named_in_one_line(module, said, folder, tmp_path):
+    (folder / "selectors" / "odd.py").write_text(module)
+    with pytest.raises(SettingError, match=said) as raised:
+        selecting.select(tmp_path, selecting.artifacts(selecting.documents()), "odd")
+    assert "\n" not in str(raised.value)
+
+
+def test_names_that_two_have_are_refused(folder, tmp_path, monkeypatch):
+    settings = compose(["exp=selection_30pct", "scale=smoke"])
+    (folder / "selectors" / "random.py").write_text(SHORT)
+    with pytest.raises(SettingError, match="selector 'random' of .*random.py has the name of one of this project's"):
+        checks.names(settings, build(settings))
+    (folder / "selectors" / "random.py").rename(folder / "selectors" / "mine.py")
+    package(tmp_path, monkeypatch, "theirs3", SHORT, "[repro.selectors]\nmine = theirs3_code\n")
+    with pytest.raises(SettingError, match="selector 'mine' is in .*mine.py and in theirs3 1.0; rename one"):
+        selectors.load("mine")
+    (folder / "select" / "all.yaml").write_text("selector: all\n")
+    with pytest.raises(SettingError, match="select=all is in .*configs.* and in .*mine.*; rename one"):
+        compose(["exp=selection_30pct", "scale=smoke"])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("&a\nexp: *a\n", "recursive aliases"),
+        ("exp: {kind: [\n", "cannot be read"),
+        ("- a\n- b\n", "must hold settings"),
+    ],
+)
+def test_a_yaml_of_ones_own_that_cannot_be_read_is_named(content, said, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    with pytest.raises(SettingError, match=f"mine.yaml.*{said}"):
+        compose([f"exp={path}", "scale=smoke"])
+    with pytest.raises(SettingError, match="there is no such file"):
+        compose([f"exp={tmp_path}/none.yaml"])
+
+
+def test_include_is_for_this_process_and_those_it_starts(folder, tmp_path, monkeypatch):
+    monkeypatch.delenv("REPRO_PATH")
+    (folder / "exp" / "mine.yaml").write_text((CONFIGS / "exp" / "score_corpus.yaml").read_text())
+    assert compose([f"include={folder}", "exp=mine", "scale=smoke"]).exp.name == "mine"
+    assert compose(["exp=mine", "scale=smoke"]).exp.kind == "score"
+    with pytest.raises(SettingError, match="include=/nowhere: there is no such folder"):
+        compose(["include=/nowhere", "exp=mine"])
+
+
+def test_an_arm_is_dropped_with_its_contrasts_and_replaced_whole():
+    base = compose(["exp=selection_30pct", "scale=smoke"])
+    found = compose(["exp=selection_30pct", "scale=smoke", "exp.arms.full=null"])
+    assert set(base.exp.arms) - set(found.exp.arms) == {"full"}
+    assert [c for c in base.exp.contrasts if "full" not in (c.treatment, c.control)] == found.exp.contrasts
+    own = ["exp=selection_30pct", "scale=smoke", "exp.arms.perplexity_low.budget.share=0.1"]
+    assert compose(own).exp.arms["perplexity_low"].budget == {"share": 0.1}
+    whole = compose([*own[:2], "exp.arms.perplexity_low={select: random}"]).exp.arms["perplexity_low"]
+    assert whole.select.selector == "random" and whole.select.params == {} and whole.budget == {}
+    with pytest.raises(SettingError, match="drops an arm of the primary contrast"):
+        compose(["exp=selection_30pct", "scale=smoke", "exp.arms.random=null"])
+    with pytest.raises(SettingError, match="there is no arm 'ful'; did you mean 'full'"):
+        compose(["exp=selection_30pct", "scale=smoke", "exp.arms.ful=null"])
+
+
+def test_what_foreign_code_raises_keeps_its_place():
+    def bad():
+        raise KeyError("x")
+
+    with pytest.raises(SettingError, match=r"selector 'a' failed: KeyError: 'x' \(test_own.py:\d+\)"):
+        plugins.called("selectors", "a", bad)
