@@ -30,13 +30,23 @@ COMMANDS: dict[str, tuple[str, list[str], str]] = {
 
 def usage() -> str:
     """The help page."""
-    lines = ["usage: repro COMMAND [...]", "", __doc__.split("\n\n")[0].split(": ", 1)[1].strip(), ""]
+    lines = ["usage: repro COMMAND [...]", ""]
     lines += [f"  {name:9} {said}" for name, (_, _, said) in COMMANDS.items()]
     return "\n".join([*lines, "", "repro COMMAND --help says more of each"])
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Hand the words behind the command to its door. Exit 2 for a command that is none."""
+    try:
+        code = _main(arguments)
+        sys.stdout.flush()  # or the pipe is found broken when nobody can catch it
+        return code
+    except BrokenPipeError:  # | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _main(arguments: list[str] | None) -> int:
     environment.prepare(restart=arguments is None)
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] in ("-h", "--help", "help"):
@@ -56,11 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     door = importlib.import_module(module)
     sys.argv = [str(door.__file__), *before, *rest]  # what a run records as its command, however it was started
     environment.program = f"repro {name}"  # in usage lines
-    try:
-        return door.main([*before, *rest])
-    except BrokenPipeError:  # | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    return door.main([*before, *rest])
 
 
 if __name__ == "__main__":
