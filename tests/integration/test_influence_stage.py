@@ -278,7 +278,8 @@ def test_a_changed_shard_between_kill_and_resume_loses_nothing(tmp_path):
     context = Context(partial.parent, {k: store.path(s) for k, s in found["score"].inputs.items()}, "cpu")
     documents = store.path(found["corpus"]) / "documents"
     job = workers.Job.of(SCORE, "float32", context)
-    workers.score_all(job, [documents / "a-00000.parquet"], partial, 1, lambda tokens: None)
+    partial.mkdir(parents=True)
+    shards.write(shards.score_shard(workers.scorer(job), documents / "a-00000.parquet"), partial / "a-00000.parquet")
     polars.read_parquet(documents / "a-00000.parquet").head(3).write_parquet(documents / "a-00000.parquet")
     manifest = read_json(store.path(found["corpus"]) / "manifest.json")
     manifest["files"]["documents/a-00000.parquet"] = sha256_file(documents / "a-00000.parquet")
@@ -286,34 +287,6 @@ def test_a_changed_shard_between_kill_and_resume_loses_nothing(tmp_path):
     with pytest.raises(SettingError, match="a-00000.parquet was made from another content of its shard") as refusal:
         store.ensure(found["score"])
     assert "\n" not in str(refusal.value) and len(list(partial.glob("*.parquet"))) == 1
-
-
-def test_machines_score_parts_and_the_run_takes_them(tmp_path, capsys):
-    """Two parts in any order, one of them twice; then nothing is left to score, and the scores are those of one machine."""
-    from repro.config import compose
-    from repro.experiments import build
-    from repro.influence.__main__ import main
-
-    settings = [
-        "exp=score_corpus",
-        "scale=smoke",
-        "corpus.shard_documents=4",
-        "corpus.max_documents_per_domain=12",
-        "heads.probes=2",
-    ]
-    for part in ("1/2", "0/2", "1/2"):
-        assert main([*settings, "--part", part, f"work={tmp_path / 'many'}"]) == 0
-    found = {}
-    for name in ("many", "one"):
-        store, experiment = Store(tmp_path / name), build(compose([*settings, f"work={tmp_path / name}"]))
-        for stage in experiment.shared["score"].ancestors():
-            store.ensure(stage)
-        facts = store.facts(experiment.shared["score"])
-        found[name] = {path.name: sha256_file(path) for path in store.path(experiment.shared["score"]).glob("scores/*")}
-        assert facts["shards_resumed"] == (len(found[name]) if name == "many" else 0)
-    assert found["many"] == found["one"] and len(found["one"]) > 3
-    assert main([*settings, "--part", "2/2"]) == 2
-    assert "must be R/N with R from 0 to N-1" in capsys.readouterr().err
 
 
 def test_measures_are_the_columns_of_scores_that_need_no_model(scored):
