@@ -320,3 +320,50 @@ def test_which_selectors_wait_for_scores():
     assert reads_losses("rank_sum", {"of": [*parts, {"selector": "perplexity"}]})
     assert reads_losses("column", {"column": "score_error"}) and reads_losses("attention_influence", {})
     assert not reads_losses("dsir", {}) and not reads_losses("imported", {"path": "x"})
+
+
+def test_a_machine_joins_a_run_that_scores_and_is_killed(tmp_path):
+    """The run's own process is stopped while another one scores by the store's address alone; then that one is killed."""
+    found = given.stages(SCORE, documents=given.corpus(per_shard=2, shards=10))
+    expected = contents(given.ensure_all(Store(tmp_path / "calm"), found["score"]))
+    script = tmp_path / "score.py"
+    written = SCRIPT.replace("processes=2", "processes=1, lease_seconds=2").replace(
+        "per_shard=4, shards=24", "per_shard=2, shards=10"
+    )
+    script.write_text(written)
+    store = Store(tmp_path / "shared")
+    for stage in found["score"].ancestors()[:-1]:
+        store.ensure(stage)
+    root = Path(given.__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{Path(given.__file__).parent}", "OMP_NUM_THREADS": "1"}
+    final = store.path(found["score"])
+    claimed = final.with_name(final.name + ".partial") / "claims"
+    with open(tmp_path / "log", "w") as log:
+        how = {"stdout": log, "stderr": log, "env": environment}
+        run = subprocess.Popen([sys.executable, script, tmp_path / "shared"], **how)
+        while not (claimed / "job.json").exists():
+            assert run.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.005)
+        os.kill(run.pid, signal.SIGSTOP)
+        door = [
+            sys.executable,
+            "-m",
+            "repro.influence",
+            "--join",
+            f"work={tmp_path / 'shared'}",
+            "device=cpu",
+            "score.processes=1",
+        ]
+        assert subprocess.run([*door, "score.window=65"], **how).returncode == 2
+        other = subprocess.Popen(door, **how)
+        before = len(list((claimed.parent / "scores").glob("*.parquet")))
+        while len(list((claimed.parent / "scores").glob("*.parquet"))) < before + 2:
+            assert other.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.005)
+        other.kill()
+        other.wait()
+        os.kill(run.pid, signal.SIGCONT)
+        assert run.wait(120) == 0, (tmp_path / "log").read_text()
+    assert contents(final) == expected
+    assert "score.window=65 is not what is being scored" in (tmp_path / "log").read_text()
+    assert [path.name for path in final.parent.iterdir() if "claims" in path.name or "partial" in path.name] == []
