@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -127,9 +127,10 @@ def score_all(partial: Path, job: Job, processes: int, advance: Callable[[], Non
             process.start()
         return process
 
-    running = {rank: start(rank) for rank in range(count)}
-    finished, killed = len(board.look().finished), 0
+    others = set(active_children())
     try:
+        finished, killed = len(board.look().finished), 0
+        running = {rank: start(rank) for rank in range(count)}
         while running:
             wait([process.sentinel for process in running.values()], timeout=LOOK_SECONDS)
             advance()
@@ -154,7 +155,7 @@ def score_all(partial: Path, job: Job, processes: int, advance: Callable[[], Non
     except Closed:
         pass
     finally:
-        for process in running.values():
+        for process in set(active_children()) - others:  # an interrupt may come between a start and its note
             process.kill()
             process.join()
 
