@@ -53,7 +53,7 @@ def stage(s: Score, heads_settings: Heads, proxy_settings: Proxy, proxy: Stage, 
 
 def _run(s: Score, proxy_settings: Proxy, context: Context) -> None:
     from repro.corpus.documents import shards
-    from repro.influence import examples, workers
+    from repro.influence import claims, examples, workers
     from repro.influence import shards as one
     from repro.proxy.stage import within_context
 
@@ -82,6 +82,8 @@ def _run(s: Score, proxy_settings: Proxy, context: Context) -> None:
         raise SettingError(
             f"{len(left)} of {len(sources)} shards are not scored: {', '.join(p.name for p in left[:5])}; run again"
         )
+    if (context.out / "claims").exists():  # also where the run before this one was lost and others finished the shards
+        claims.close_job(context.out)
     context.facts |= _verified(context.out / "scores", sources)
     context.facts |= _cut(context.out / "scores", s.max_tokens)
     if proxy_settings.kind != "built":  # that one is made to copy and predicts nothing else
@@ -167,7 +169,6 @@ def _score(s: Score, job: Job, digests: dict[str, str], corpus: Path, out: Path)
         + "; ".join(f"{name} ({why})" for name, why in sorted(failed.items())[:3])
         + "; the same command tries them again",
     )
-    claims.close_job(out)
 
 
 def _check_losses(job: Job, context: Context) -> None:

@@ -367,3 +367,20 @@ def test_a_machine_joins_a_run_that_scores_and_is_killed(tmp_path):
     assert contents(final) == expected
     assert "score.window=65 is not what is being scored" in (tmp_path / "log").read_text()
     assert [path.name for path in final.parent.iterdir() if "claims" in path.name or "partial" in path.name] == []
+
+
+def test_claims_of_a_run_that_was_lost_are_no_part_of_the_artifact(scored, tmp_path):
+    """Others finished the shards; the same command finds nothing to score and publishes without them."""
+    import shutil
+
+    store, found = scored
+    other = Store(tmp_path / "work")
+    for stage in found["score"].ancestors()[:-1]:
+        shutil.copytree(store.path(stage), other.path(stage))
+    final = other.path(found["score"])
+    partial = final.with_name(final.name + ".partial")
+    shutil.copytree(store.path(found["score"]) / "scores", partial / "scores")
+    (partial / "claims").mkdir()
+    (partial / "claims" / "a-00000.parquet.1").write_text("lost")
+    other.ensure(found["score"])
+    assert contents(final) == contents(store.path(found["score"])) and not (final / "claims").exists()
