@@ -290,6 +290,7 @@ class Score:
     tokens_per_batch: int = 4096  # tokens computed at once; lower it where memory is short
     processes: int = 0  # local scoring processes, 0 = one per GPU or CPU core; never part of the fingerprint
     threads: int = 1  # CPU threads of each; several processes of one thread are faster than one of several
+    lease_seconds: float = 60.0  # without a sign of life, after which a worker's shards go to others; never in the fingerprint
     token_losses: int = 0  # keep per-token losses of this many top and bottom documents per domain (report)
 
     def __post_init__(self) -> None:
@@ -297,6 +298,7 @@ class Score:
         at_least(0, "score", self, "processes", "token_losses")
         at_least(1, "score", self, "tokens_per_batch", "threads")
         at_least(2, "score", self, "window")
+        require(self.lease_seconds > 0, f"score.lease_seconds={self.lease_seconds} must be above 0")
         require(
             self.max_tokens is None or self.max_tokens >= self.window,
             f"score.max_tokens={self.max_tokens} is below score.window={self.window}; "

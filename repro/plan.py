@@ -59,7 +59,7 @@ def describe(settings: Settings) -> str:
     ]
     if devices > MACHINE_GPUS and experiment.has("score"):
         lines.append(
-            "scoring: one process a GPU of this machine; on N machines, python -m repro.influence ... --part R/N on each"
+            "scoring: one process a GPU of this machine; any other machine helps by python -m repro.influence --join work=STORE"
         )
     if experiment.has("pretrain"):
         memory = settings.hardware.memory_gb

@@ -42,11 +42,19 @@ def terminable() -> Iterator[None]:
 @contextmanager
 def interrupts_held() -> Iterator[None]:
     """Ctrl-C waits until the block is left, and never reaches processes that are started in it."""
+    held: list[int] = []
+    main = threading.current_thread() is threading.main_thread()
+    # A thread of a library may get the signal in this one's stead: Python then answers it here all the same.
+    handler = signal.signal(signal.SIGINT, lambda number, _: held.append(number)) if main else None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
+        if main:
+            signal.signal(signal.SIGINT, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if held:
+            signal.raise_signal(signal.SIGINT)
 
 
 def leave_with_parent(group: bool = False) -> None:

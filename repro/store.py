@@ -92,7 +92,6 @@ class Context:
     inputs: dict[str, Path]
     device: str
     facts: dict[str, Any] = field(default_factory=dict)  # goes into the manifest: documents in, kept, dropped, ...
-    part: tuple[int, int] = (0, 1)  # of (rank, machines) that work on one stage, without lock or publishing
 
     def warn(self, message: str) -> None:
         """Say it on the terminal and keep it with the facts: whoever finds the artifact in the store is told again."""

@@ -1,61 +1,92 @@
-"""``python -m repro.influence exp=NAME [settings of repro.run] --part R/N``: one machine's share of a scoring.
+"""``python -m repro.influence --join work=STORE [device=...] [score.processes=N]``: help with the scorings of a store.
 
-For N machines over one work folder, each started with its own R = 0 ... N-1 (by hand, a Slurm array, a datatrove executor).
-What scoring needs is made by the first that comes; then each scores every N-th shard of documents. ``repro.run`` with the
-same settings finds the shards, scores what is missing and goes on. Started again, it goes on where it was.
+A run that scores writes what it scores into its store. Any machine that sees the store may join and leave at any time; each
+takes shards that nobody is at. The run goes on once all shards are there. Settings that change scores stand in the store.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 import sys
+import time
 from pathlib import Path
 
 from repro import environment
-from repro.config import SettingError, Settings, compose, require
+from repro.config import SettingError, require
+from repro.influence import claims
+
+LOOK_SECONDS = 2.0  # between two looks for a scoring
 
 
-def score_part(settings: Settings, rank: int, machines: int, device: str) -> int:
-    """Score shards ``rank``, ``rank + machines``, ... of every scoring that the run lacks; returns how many there were."""
-    from repro.experiments import build
-    from repro.store import Context, Store
+def join(root: Path, own: dict[str, str], device: str) -> int:
+    """Score shards of every scoring that is open below ``root`` (the store's artifacts); returns how many scorings."""
+    from repro.influence import workers
+    from repro.influence.stage import VERSION
 
-    store = Store(Path(settings.work))
-    stages = [stage for stage in build(settings).order() if stage.name == "score" and not store.has(stage)]
-    for stage in stages:
-        for needed in store.demanded(stage.ancestors())[:-1]:
-            store.ensure(needed, device, whole=True)
-        partial = store.path(stage).with_name(store.path(stage).name + ".partial")
-        partial.mkdir(parents=True, exist_ok=True)
-        inputs = {key: store.path(child) for key, child in stage.inputs.items()}
-        stage.run(Context(partial, inputs, device, part=(rank, machines)))
-    return len(stages)
+    seen: set[Path] = set()
+    said = False
+    while True:
+        found = [partial for partial in claims.waiting(root) if partial not in seen]
+        if not found and seen:
+            return len(seen)
+        if not found:
+            if not said:
+                print(f"waits for a run that scores in {root.parent}; Ctrl-C ends it", file=sys.stderr, flush=True)
+            said = True
+            time.sleep(LOOK_SECONDS)
+        for partial in found:
+            seen.add(partial)
+            try:
+                written = claims.Board(partial).job
+                require(
+                    written["version"] == VERSION,
+                    f"{partial.name} is scored by another version of this code; install the run's version here",
+                )
+                claims.joined(partial, {k: v for k, v in own.items() if k != "processes"})
+                settings = written["settings"]
+                job = workers.Job(
+                    model=str((partial / written["model"]).resolve()),
+                    heads=tuple((layer, head) for layer, head in written["heads"]),
+                    device=device,
+                    means=str(partial / written["means"]) if written["means"] else None,
+                    **settings,
+                )
+                workers.score_all(partial, job, int(own.get("processes", 0)), lambda: None)
+            except claims.Closed:
+                continue
+            if now := claims.progress(partial):
+                print(now.line(), flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The door. Exit 2 for a user's mistake."""
     environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(prog="python -m repro.influence", description=__doc__.split("\n\n")[0])
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="as for repro.run")
-    parser.add_argument("--part", required=True, metavar="R/N", help="this machine of how many, counted from 0")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="work=STORE, device=..., score.processes=N")
+    parser.add_argument("--join", action="store_true", required=True, help="score shards of what is being scored there")
     parsed = parser.parse_intermixed_args(arguments)
     try:
-        found = re.fullmatch(r"(\d+)/(\d+)", parsed.part)
-        require(found is not None and int(found[1]) < int(found[2]), f"--part {parsed.part} must be R/N with R from 0 to N-1")
-        settings = compose(parsed.settings)
-        from repro import checks
+        given = dict(setting.partition("=")[::2] for setting in parsed.settings)
+        own = {key.removeprefix("score."): value for key, value in given.items() if key.startswith("score.")}
+        others = [key for key in given if key not in ("work", "device") and not key.startswith("score.")]
+        require(
+            not others,
+            f"--join takes work=, device= and score.processes=, not {', '.join(others)}: what is scored stands there",
+        )
+        require("work" in given, "--join needs work=STORE, the work folder of the run that scores")
+        require(own.get("processes", "0").isdigit(), f"score.processes={own.get('processes')} must be a whole number")
+        work = Path(given["work"]).expanduser()
+        require(work.is_dir(), f"work={work} is no folder on this machine")
         from repro.device import device_of
-        from repro.experiments import build
 
-        checks.machine(settings, build(settings))
-        number = score_part(settings, int(found[1]), int(found[2]), device_of(settings.device))  # type: ignore[index]
+        number = join(work / "artifacts", own, device_of(given.get("device", "auto")))
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(
-        f"part {parsed.part} of {number} scorings is done; run python -m repro.run with the same settings behind the last part"
-    )
+    except KeyboardInterrupt:
+        print("left; others go on", file=sys.stderr)
+        return 130
+    print(f"nothing is left to score here ({number} scorings); the run that began goes on with them")
     return 0
 
 

@@ -37,8 +37,8 @@ SCHEMA = pa.schema(
 )
 
 
-def score_shard(scorer: Scorer, source: Path, target: Path, advance: Callable[[int], None] | None = None) -> None:
-    """Score the documents of ``source`` into ``target``: same rows, same order; whole or absent.
+def score_shard(scorer: Scorer, source: Path, advance: Callable[[int], None] | None = None) -> pa.Table:
+    """The scores of the documents of ``source``: same rows, same order.
 
     The sha256 of the shard stands in the metadata of the result, so that a changed shard is noticed.
     """
@@ -50,7 +50,7 @@ def score_shard(scorer: Scorer, source: Path, target: Path, advance: Callable[[i
         row | _measured(text, ids) | {"n_tokens": sum(len(base) + 1 for base, _ in found)} | statistics.score(found)
         for row, text, ids, found in zip(documents, texts, encoded, losses, strict=True)
     ]
-    _write(rows, target, shard_sha256)
+    return _table(rows, shard_sha256)
 
 
 def measure_shard(encoder: Encoder, source: Path, target: Path) -> tuple[int, int]:
@@ -58,7 +58,8 @@ def measure_shard(encoder: Encoder, source: Path, target: Path) -> tuple[int, in
     shard_sha256 = sha256_file(source)
     documents, texts = _documents(source)
     rows = [row | _measured(*pair) for row, pair in zip(documents, zip(texts, encoder(texts), strict=True), strict=True)]
-    _write(rows, target, shard_sha256)
+    with atomic(target) as temporary:
+        write(_table(rows, shard_sha256), temporary)
     return len(rows), sum(row["n_tokens_doc"] for row in rows)
 
 
@@ -72,10 +73,14 @@ def _measured(text: str, ids: list[int]) -> dict[str, Any]:
     return {"n_tokens_doc": len(ids)} | measures
 
 
-def _write(rows: list[dict[str, Any]], target: Path, shard_sha256: str) -> None:
+def _table(rows: list[dict[str, Any]], shard_sha256: str) -> pa.Table:
     schema = SCHEMA.with_metadata({"shard_sha256": shard_sha256, "rows": str(len(rows))})
-    with atomic(target) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd")
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def write(table: pa.Table, path: Path) -> None:
+    """A table as a file, the same bytes whoever writes it."""
+    pq.write_table(table, path, compression="zstd")
 
 
 def finished(target: Path, shard_sha256: str) -> bool:

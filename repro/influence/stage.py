@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,8 @@ from repro.store import Context, Stage, read_json, sha256_file, write_json
 if TYPE_CHECKING:
     from repro.influence.workers import Job
 
+VERSION = 2  # of what the same settings give
+SHARED = ("mask", "window", "max_tokens", "tokens_per_batch", "threads", "dtype")  # what all workers of a scoring agree in
 BYTES_PER_TOKEN = 4  # of English text and code; for the progress bar
 
 
@@ -42,21 +46,20 @@ def stage(s: Score, heads_settings: Heads, proxy_settings: Proxy, proxy: Stage, 
         settings,
         lambda context: _run(s, proxy_settings, context),
         {"proxy": proxy, "corpus": corpus, "heads": heads},
-        version=2,
+        version=VERSION,
         cost=cost,
     )
 
 
 def _run(s: Score, proxy_settings: Proxy, context: Context) -> None:
     from repro.corpus.documents import shards
-    from repro.influence import examples, workers
+    from repro.influence import claims, examples, workers
     from repro.influence import shards as one
     from repro.proxy.stage import within_context
 
     corpus = context.inputs["corpus"]
-    rank, machines = context.part
-    sources = shards(corpus)[rank::machines]
-    require(bool(sources) or machines > 1, "the corpus holds no training documents; there is nothing to score")
+    sources = shards(corpus)
+    require(bool(sources), "the corpus holds no training documents; there is nothing to score")
     digests = _checked_digests(corpus, sources)
     job = workers.Job.of(s, proxy_settings.dtype, context)
     within_context("score.window", job.window, Path(job.model))
@@ -73,13 +76,14 @@ def _run(s: Score, proxy_settings: Proxy, context: Context) -> None:
 
     todo = missing()
     context.facts["shards_resumed"] = len(sources) - len(todo)
-    _score(s, job, todo, context.out / "scores")
+    if todo:
+        _score(s, job, {p.name: digests[p] for p in sources}, corpus, context.out)
     if left := missing():
         raise SettingError(
             f"{len(left)} of {len(sources)} shards are not scored: {', '.join(p.name for p in left[:5])}; run again"
         )
-    if machines > 1:
-        return  # the run that comes after all of them finds every shard, counts and publishes
+    if (context.out / "claims").exists():  # also where the run before this one was lost and others finished the shards
+        claims.close_job(context.out)
     context.facts |= _verified(context.out / "scores", sources)
     context.facts |= _cut(context.out / "scores", s.max_tokens)
     if proxy_settings.kind != "built":  # that one is made to copy and predicts nothing else
@@ -117,23 +121,54 @@ def _with_means(job: Job, corpus: Path, out: Path) -> Job:
     return replace(job, means=str(path))
 
 
-def _score(s: Score, job: Job, todo: list[Path], folder: Path) -> None:
-    """Score the shards, with a bar in tokens whose total is estimated from the documents' sizes."""
+def _score(s: Score, job: Job, digests: dict[str, str], corpus: Path, out: Path) -> None:
+    """Score the shards, with whoever joins; a bar in tokens over all of them, whose total is estimated from the documents'
+    sizes. Raises :class:`SettingError` for shards that were given up."""
+    from dataclasses import asdict
+
     import polars
 
-    from repro.influence import workers
+    from repro.influence import claims, workers
     from repro.tracking import progress
 
-    if not todo:
-        return
-    sizes = parquet.scan(todo).select(polars.col("n_bytes")).collect()["n_bytes"]
-    with progress(sum(min(size // BYTES_PER_TOKEN, s.max_tokens or size) for size in sizes), "tokens", "scoring") as bar:
+    tokens = {}
+    for name in digests:
+        sizes = parquet.scan(corpus / "documents" / name).select(polars.col("n_bytes")).collect()["n_bytes"]
+        tokens[name] = sum(min(size // BYTES_PER_TOKEN, s.max_tokens or size) for size in sizes)
+    plain = asdict(job)
+    board = claims.open_job(
+        out,
+        {
+            "tokens": tokens,
+            "digests": digests,
+            "corpus": os.path.relpath(corpus, out),
+            "model": os.path.relpath(job.model, out),
+            "means": os.path.relpath(job.means, out) if job.means else None,
+            "settings": {key: plain[key] for key in SHARED},
+            "heads": job.heads,
+            "version": VERSION,
+            "lease_seconds": s.lease_seconds,
+        },
+    )
+    before = claims.progress(out)
+    done = before.tokens_done if before else 0
+    with progress(sum(tokens.values()) - done, "tokens", "scoring") as bar:
+        last = 0.0
 
-        def advance(tokens: int) -> None:
-            bar.total = max(bar.total, bar.n + tokens)
-            bar.update(tokens)
+        def advance() -> None:
+            nonlocal last
+            if time.monotonic() - last >= 1 and (now := claims.progress(out)):
+                bar.update(max(0, now.tokens_done - done - bar.n))
+                last = time.monotonic()
 
-        workers.score_all(job, todo, folder, s.processes, advance)
+        workers.score_all(out, job, s.processes, advance)
+    failed = board.look().failed
+    require(
+        not failed,
+        f"{len(failed)} of {len(digests)} shards cannot be scored, the others are: "
+        + "; ".join(f"{name} ({why})" for name, why in sorted(failed.items())[:3])
+        + "; the same command tries them again",
+    )
 
 
 def _check_losses(job: Job, context: Context) -> None:

@@ -62,5 +62,5 @@ def compressibility(text: str) -> float | None:
 
 def repetition(ids: list[int]) -> float:
     """Share of the 13-grams of the whole document's proxy tokens that stand earlier in the same document."""
-    grams = [tuple(ids[i : i + NGRAM]) for i in range(len(ids) - NGRAM + 1)]
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+    raw, count = np.asarray(ids, np.int32).tobytes(), len(ids) - NGRAM + 1  # compared as bytes, 4 a token
+    return 1 - len({raw[i : i + 4 * NGRAM] for i in range(0, 4 * count, 4)}) / count if count > 0 else 0.0

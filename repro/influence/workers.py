@@ -1,24 +1,29 @@
-"""Scoring shards in this process, or in several: one per device. A killed worker costs the shard it was at."""
+"""Scoring shards in this process, or in several: one per device. A killed worker costs the shards it was at."""
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import active_children, get_context
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from repro.config import Score, SettingError
+from repro.config import Score, SettingError, require
 from repro.device import cores
+from repro.influence import shards
+from repro.influence.claims import Board, Claim, Closed, Worker
 from repro.influence.scorer import Scorer
 from repro.influence.shards import score_shard
 from repro.processes import interrupts_held, leave_with_parent
-from repro.store import Context
+from repro.store import Context, sha256_file
+
+LOOK_SECONDS = 0.5  # between two looks at what others are at
+GIVE_UP = 5  # shards that raised, after which a worker that has scored none leaves
 
 
 @dataclass(frozen=True)
@@ -57,28 +62,102 @@ def scorer(job: Job, device: str | None = None) -> Scorer:
     return Scorer(proxy, job.heads, job.window, job.max_tokens, job.tokens_per_batch, job.mask, means)
 
 
-def score_all(job: Job, sources: list[Path], folder: Path, processes: int, advance: Callable[[int], None]) -> None:
-    """Score ``sources`` into ``folder``; each file is a function of its shard alone, whatever ``processes`` is.
+def work(partial: Path, job: Job, device: str | None = None, advance: Callable[[], None] | None = None) -> int:
+    """Score shards of the scoring in ``partial`` until none is left, wherever it is scored; returns how many were scored here.
 
-    A worker that is killed breaks the pool: the shards that were not finished are given to a new one, as long as every
-    pool finishes something. ``advance`` is called with numbers of tokens.
+    A shard that cannot be scored is left to a later try. ``advance`` is called whenever something was done, and while
+    this waits for shards that others are at. A worker that can score nothing raises what it last met.
     """
-    count = min(len(sources), processes or automatic(job))
+    scored = raised = 0
+    model: Scorer | None = None
+    with Worker(partial, device or job.device) as worker, threads(job):
+        with suppress(Closed):
+            while True:
+                claim = worker.claim()
+                if claim is None:
+                    state = worker.board.look()
+                    if not state.held and not state.free:
+                        break
+                    worker.moved()
+                    time.sleep(LOOK_SECONDS)
+                elif model is None:
+                    model = scorer(job, device)  # what is wrong with the model is no shard's fault
+                if claim is not None and model is not None:
+                    source = Path(partial) / worker.board.job["corpus"] / "documents" / claim.shard
+
+                    def fed(tokens: int, claim: Claim = claim) -> None:
+                        worker.moved(claim, tokens)
+                        if advance:
+                            advance()
+
+                    try:
+                        digest, expected = sha256_file(source), worker.board.job["digests"][claim.shard]
+                        require(digest == expected, f"{claim.shard} changed since the scoring began")
+                        table = score_shard(model, source, fed)
+                        scored += worker.publish(claim, lambda path, table=table: shards.write(table, path))
+                    except Closed:
+                        raise
+                    except Exception as error:
+                        worker.failed(claim, error)
+                        raised += 1
+                        if raised >= GIVE_UP and not scored:
+                            raise
+                if advance:
+                    advance()
+    return scored
+
+
+def score_all(partial: Path, job: Job, processes: int, advance: Callable[[], None]) -> None:
+    """Score what is left of the scoring in ``partial``, in this process or in several that claim shards from one another
+    and from other machines; each file is a function of its shard alone.
+
+    A worker that is killed is started again, as long as something was finished since. ``advance`` is called now and then.
+    """
+    board = Board(partial)
+    count = min(len(board.job["tokens"]), processes or automatic(job))
     if count <= 1:
-        with threads(job):
-            worker = scorer(job)
-            for source in sources:
-                score_shard(worker, source, folder / source.name, advance)
+        work(partial, job, advance=advance)
         return
-    todo = list(sources)
-    while todo:
-        done = _score_in_pool(job, todo, folder, min(count, len(todo)), advance)
-        if not done:
-            raise SettingError(
-                "scoring processes were killed before any of them finished a shard (out of memory?); lower score.processes "
-                "or score.tokens_per_batch"
-            )
-        todo = [source for source in todo if source not in done]
+    context = get_context("spawn")
+    failures = context.SimpleQueue()
+
+    def start(rank: int) -> Any:
+        with interrupts_held():  # workers inherit it from their first moment, long before they run anything of ours
+            process = context.Process(target=_process, args=(str(partial), job, rank, failures))
+            process.start()
+        return process
+
+    others = set(active_children())
+    try:
+        finished, killed = len(board.look().finished), 0
+        running = {rank: start(rank) for rank in range(count)}
+        while running:
+            wait([process.sentinel for process in running.values()], timeout=LOOK_SECONDS)
+            advance()
+            for rank, process in list(running.items()):
+                if process.is_alive():
+                    continue
+                process.join()
+                del running[rank]
+                if not failures.empty():
+                    raise failures.get()
+                if process.exitcode == 0:
+                    continue
+                now = len(board.look().finished)
+                killed = killed + 1 if now == finished else 1
+                finished = now
+                require(
+                    killed <= count,
+                    "scoring processes were killed before any of them finished a shard (out of memory?); lower "
+                    "score.processes or score.tokens_per_batch",
+                )
+                running[rank] = start(rank)
+    except Closed:
+        pass
+    finally:
+        for process in set(active_children()) - others:  # an interrupt may come between a start and its note
+            process.kill()
+            process.join()
 
 
 def automatic(job: Job) -> int:
@@ -90,39 +169,6 @@ def automatic(job: Job) -> int:
     weights = sum(p.stat().st_size for p in Path(job.model).glob("*.safetensors"))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(1, min(cores() // job.threads, int(memory / 2 // (2 * weights + 1e9))))
-
-
-def _score_in_pool(job: Job, sources: list[Path], folder: Path, processes: int, advance: Callable[[int], None]) -> set[Path]:
-    """The shards that one pool of workers finished; all of them unless a worker was killed.
-
-    An interrupt reaches this process alone, which then ends the workers at once: what they are at is lost, what they
-    finished is kept.
-    """
-    context = get_context("spawn")
-    ranks, tokens = context.Value("i", 0), context.Value("q", 0)
-    others = set(active_children())
-    done: set[Path] = set()
-    told = 0
-    with ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=(job, ranks, tokens)) as pool:
-        try:
-            with interrupts_held():  # workers inherit it from their first moment, long before they run anything of ours
-                running = {pool.submit(_score_one, str(source), str(folder / source.name)): source for source in sources}
-            waiting = set(running)
-            while waiting:
-                finished, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    future.result()
-                    done.add(running[future])
-                now = tokens.value
-                advance(now - told)
-                told = now
-        except BrokenProcessPool:
-            pass
-        except BaseException:
-            for worker in set(active_children()) - others:
-                worker.kill()
-            raise
-    return done
 
 
 @contextmanager
@@ -138,30 +184,18 @@ def threads(job: Job) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-_scorer: Scorer | None = None
-_tokens: Any = None
-
-
-def _start_worker(job: Job, ranks: Any, tokens: Any) -> None:
-    global _scorer, _tokens
+def _process(partial: str, job: Job, rank: int, failures: Any) -> None:
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     leave_with_parent()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    torch.set_num_threads(job.threads)
-    device = job.device
-    if device == "cuda":
-        with ranks.get_lock():
-            rank, ranks.value = ranks.value, ranks.value + 1
-        device = f"cuda:{rank % torch.cuda.device_count()}"
-    _scorer, _tokens = scorer(job, device), tokens
-
-
-def _score_one(source: str, target: str) -> None:
-    def advance(tokens: int) -> None:
-        with _tokens.get_lock():
-            _tokens.value += tokens
-
-    assert _scorer is not None
-    score_shard(_scorer, Path(source), Path(target), advance)
+    device = f"cuda:{rank % torch.cuda.device_count()}" if job.device == "cuda" else job.device
+    try:
+        work(Path(partial), job, device)
+    except Closed:
+        pass
+    except SettingError as error:
+        failures.put(error)
+    except Exception as error:
+        failures.put(RuntimeError(f"{type(error).__name__}: {error}"))

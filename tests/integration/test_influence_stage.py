@@ -278,7 +278,8 @@ def test_a_changed_shard_between_kill_and_resume_loses_nothing(tmp_path):
     context = Context(partial.parent, {k: store.path(s) for k, s in found["score"].inputs.items()}, "cpu")
     documents = store.path(found["corpus"]) / "documents"
     job = workers.Job.of(SCORE, "float32", context)
-    workers.score_all(job, [documents / "a-00000.parquet"], partial, 1, lambda tokens: None)
+    partial.mkdir(parents=True)
+    shards.write(shards.score_shard(workers.scorer(job), documents / "a-00000.parquet"), partial / "a-00000.parquet")
     polars.read_parquet(documents / "a-00000.parquet").head(3).write_parquet(documents / "a-00000.parquet")
     manifest = read_json(store.path(found["corpus"]) / "manifest.json")
     manifest["files"]["documents/a-00000.parquet"] = sha256_file(documents / "a-00000.parquet")
@@ -286,34 +287,6 @@ def test_a_changed_shard_between_kill_and_resume_loses_nothing(tmp_path):
     with pytest.raises(SettingError, match="a-00000.parquet was made from another content of its shard") as refusal:
         store.ensure(found["score"])
     assert "\n" not in str(refusal.value) and len(list(partial.glob("*.parquet"))) == 1
-
-
-def test_machines_score_parts_and_the_run_takes_them(tmp_path, capsys):
-    """Two parts in any order, one of them twice; then nothing is left to score, and the scores are those of one machine."""
-    from repro.config import compose
-    from repro.experiments import build
-    from repro.influence.__main__ import main
-
-    settings = [
-        "exp=score_corpus",
-        "scale=smoke",
-        "corpus.shard_documents=4",
-        "corpus.max_documents_per_domain=12",
-        "heads.probes=2",
-    ]
-    for part in ("1/2", "0/2", "1/2"):
-        assert main([*settings, "--part", part, f"work={tmp_path / 'many'}"]) == 0
-    found = {}
-    for name in ("many", "one"):
-        store, experiment = Store(tmp_path / name), build(compose([*settings, f"work={tmp_path / name}"]))
-        for stage in experiment.shared["score"].ancestors():
-            store.ensure(stage)
-        facts = store.facts(experiment.shared["score"])
-        found[name] = {path.name: sha256_file(path) for path in store.path(experiment.shared["score"]).glob("scores/*")}
-        assert facts["shards_resumed"] == (len(found[name]) if name == "many" else 0)
-    assert found["many"] == found["one"] and len(found["one"]) > 3
-    assert main([*settings, "--part", "2/2"]) == 2
-    assert "must be R/N with R from 0 to N-1" in capsys.readouterr().err
 
 
 def test_measures_are_the_columns_of_scores_that_need_no_model(scored):
@@ -347,3 +320,67 @@ def test_which_selectors_wait_for_scores():
     assert reads_losses("rank_sum", {"of": [*parts, {"selector": "perplexity"}]})
     assert reads_losses("column", {"column": "score_error"}) and reads_losses("attention_influence", {})
     assert not reads_losses("dsir", {}) and not reads_losses("imported", {"path": "x"})
+
+
+def test_a_machine_joins_a_run_that_scores_and_is_killed(tmp_path):
+    """The run's own process is stopped while another one scores by the store's address alone; then that one is killed."""
+    found = given.stages(SCORE, documents=given.corpus(per_shard=2, shards=10))
+    expected = contents(given.ensure_all(Store(tmp_path / "calm"), found["score"]))
+    script = tmp_path / "score.py"
+    written = SCRIPT.replace("processes=2", "processes=1, lease_seconds=2").replace(
+        "per_shard=4, shards=24", "per_shard=2, shards=10"
+    )
+    script.write_text(written)
+    store = Store(tmp_path / "shared")
+    for stage in found["score"].ancestors()[:-1]:
+        store.ensure(stage)
+    root = Path(given.__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{Path(given.__file__).parent}", "OMP_NUM_THREADS": "1"}
+    final = store.path(found["score"])
+    claimed = final.with_name(final.name + ".partial") / "claims"
+    with open(tmp_path / "log", "w") as log:
+        how = {"stdout": log, "stderr": log, "env": environment}
+        run = subprocess.Popen([sys.executable, script, tmp_path / "shared"], **how)
+        while not (claimed / "job.json").exists():
+            assert run.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.005)
+        os.kill(run.pid, signal.SIGSTOP)
+        door = [
+            sys.executable,
+            "-m",
+            "repro.influence",
+            "--join",
+            f"work={tmp_path / 'shared'}",
+            "device=cpu",
+            "score.processes=1",
+        ]
+        assert subprocess.run([*door, "score.window=65"], **how).returncode == 2
+        other = subprocess.Popen(door, **how)
+        before = len(list((claimed.parent / "scores").glob("*.parquet")))
+        while len(list((claimed.parent / "scores").glob("*.parquet"))) < before + 2:
+            assert other.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.005)
+        other.kill()
+        other.wait()
+        os.kill(run.pid, signal.SIGCONT)
+        assert run.wait(120) == 0, (tmp_path / "log").read_text()
+    assert contents(final) == expected
+    assert "score.window=65 is not what is being scored" in (tmp_path / "log").read_text()
+    assert [path.name for path in final.parent.iterdir() if "claims" in path.name or "partial" in path.name] == []
+
+
+def test_claims_of_a_run_that_was_lost_are_no_part_of_the_artifact(scored, tmp_path):
+    """Others finished the shards; the same command finds nothing to score and publishes without them."""
+    import shutil
+
+    store, found = scored
+    other = Store(tmp_path / "work")
+    for stage in found["score"].ancestors()[:-1]:
+        shutil.copytree(store.path(stage), other.path(stage))
+    final = other.path(found["score"])
+    partial = final.with_name(final.name + ".partial")
+    shutil.copytree(store.path(found["score"]) / "scores", partial / "scores")
+    (partial / "claims").mkdir()
+    (partial / "claims" / "a-00000.parquet.1").write_text("lost")
+    other.ensure(found["score"])
+    assert contents(final) == contents(store.path(found["score"])) and not (final / "claims").exists()

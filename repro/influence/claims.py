@@ -1,0 +1,415 @@
+"""Which machine scores which shard: leases, as files in the unfinished stage's folder. Any machine may join or leave.
+
+``<stage>.partial/claims/`` holds ``job.json`` (what is scored, by what), one file for every worker and one for every try:
+
+- A shard's tries are ``<shard>.1``, ``<shard>.2``, ...; the highest one holds it. A try begins by creating its file, which
+  one process alone can do. Nothing is ever renamed or removed, so no two can take the same try, and a worker that wakes up
+  late sees that a later one has begun.
+- A worker writes its own file every few seconds, as long as what it does moves. Whose file is older than ``lease_seconds``
+  holds nothing. Its age is the difference of two times of the file system, its own and that of a file written just
+  now: no clock of a machine is read. A worker of this machine whose process is gone holds nothing at once.
+- A try that raised leaves ``<shard>.<n>.error``. After :data:`TRIES` of them, or :data:`DEATHS` workers that were lost at
+  it, the shard is given up and the others go on.
+
+A result is a function of its shard and is put in place whole, by a link that is refused where one stands: two workers at one
+shard, which a slow file system can bring about, cost time and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import platform
+import secrets
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from repro.config import SettingError
+from repro.store import is_full, read_json, write_json
+
+TRIES = 3  # that raise
+DEATHS = 10  # of workers that had begun a shard and were lost
+STUCK = 15  # leases without progress, after which a worker that lives is taken for lost
+RATE_SECONDS = 120.0  # over which a worker's speed is measured
+
+
+class Closed(Exception):
+    """The scoring is finished, or was given up by whoever removed its folder."""
+
+
+@cache
+def place() -> str | None:
+    """This machine since its last start, as far as process numbers mean the same: ``None`` where that cannot be known."""
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return None
+
+
+@dataclass(frozen=True)
+class State:
+    """One look at a job: its shards by what became of them."""
+
+    finished: frozenset[str]
+    failed: dict[str, str]  # given up, and why
+    free: list[str]  # to be begun, those that raised before behind the others
+    held: dict[str, str]  # and by whom
+
+
+class Board:
+    """The claims of one stage, read by anybody."""
+
+    def __init__(self, partial: Path) -> None:
+        self.partial, self.folder, self.scores = partial, partial / "claims", partial / "scores"
+        try:
+            self.job: dict[str, Any] = read_json(self.folder / "job.json")
+        except FileNotFoundError:
+            raise Closed from None
+
+    def look(self) -> State:
+        """What became of the shards. Raises :class:`Closed`."""
+        finished = frozenset(_names(self.scores))
+        tries, errors, over = self._tries()
+        lost = self._lost()
+        failed: dict[str, str] = {}
+        held: dict[str, str] = {}
+        fresh: list[str] = []
+        again: list[str] = []
+        for shard in self.job["tokens"]:
+            if shard in finished:
+                continue
+            last, raised = tries.get(shard, 0), errors.get(shard, [])
+            if last in over.get(shard, ()) or last == 0:
+                holder = None
+            elif (holder := self._holder(shard, last)) and not lost(holder, self.folder / f"{shard}.{last}"):
+                held[shard] = holder
+                continue
+            if len(raised) >= TRIES:
+                reason = (self.folder / f"{shard}.{max(raised)}.error").read_text()
+                failed[shard] = f"{len(raised)} tries, the last: {reason}"
+            elif last - len(over.get(shard, ())) >= DEATHS:
+                failed[shard] = f"{last - len(over.get(shard, ()))} workers were lost at it (out of memory?)"
+            else:
+                (again if last else fresh).append(shard)
+        return State(finished, failed, fresh + again, held)
+
+    def workers(self) -> list[dict[str, Any]]:
+        """What the workers that live say of themselves."""
+        lost = self._lost()
+        return [told for path in self._worker_files() if (told := _told(path)) and not lost(told["id"], path)]
+
+    def last(self, shard: str) -> int:
+        """The highest try of a shard."""
+        return self._tries()[0].get(shard, 0)
+
+    def _tries(self) -> tuple[dict[str, int], dict[str, list[int]], dict[str, set[int]]]:
+        """By shard: the highest try, those that raised, and those that are over (of an earlier run's, too)."""
+        tries: dict[str, int] = {}
+        errors: dict[str, list[int]] = {}
+        over: dict[str, set[int]] = {}
+        known = self.job["tokens"]
+        for name in _names(self.folder, Closed):
+            shard, _, number = name.removesuffix(".error").removesuffix(".over").rpartition(".")
+            if shard not in known or not number.isdigit():
+                continue
+            tries[shard] = max(tries.get(shard, 0), int(number))
+            if name.endswith((".error", ".over")):
+                over.setdefault(shard, set()).add(int(number))
+            if name.endswith(".error"):
+                errors.setdefault(shard, []).append(int(number))
+        return tries, errors, over
+
+    def _holder(self, shard: str, number: int) -> str:
+        try:
+            return (self.folder / f"{shard}.{number}").read_text() or "a worker that has just begun"
+        except FileNotFoundError:  # the folder was moved away
+            raise Closed from None
+
+    def _worker_files(self) -> list[Path]:
+        return [self.folder / name for name in _names(self.folder, Closed) if name.startswith("worker-")]
+
+    def _lost(self) -> Callable[[str, Path], bool]:
+        """Whether a worker holds nothing any more, as of now."""
+        now = self._now()
+        known: dict[str, bool] = {}
+
+        def lost(worker: str, lease: Path) -> bool:
+            if worker not in known:
+                path = self.folder / f"worker-{worker}.json"
+                try:
+                    told, age = _told(path), now - path.stat().st_mtime
+                except FileNotFoundError:  # it left in order, or has not written its name yet
+                    try:
+                        return " " not in worker or now - lease.stat().st_mtime > self.job["lease_seconds"]
+                    except FileNotFoundError:
+                        raise Closed from None
+                gone = told is not None and told["place"] == place() is not None and not _runs(told["pid"])
+                known[worker] = gone or age > self.job["lease_seconds"]
+            return known[worker]
+
+        return lost
+
+    def _now(self) -> float:
+        """The file system's own time."""
+        path = self.folder / f"clock-{os.getpid()}-{secrets.token_hex(4)}"
+        try:
+            path.write_text("")
+            return path.stat().st_mtime
+        except FileNotFoundError:
+            raise Closed from None
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES):
+                raise
+            return time.time()  # one who may only read, and asks how far it is
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One try at one shard."""
+
+    shard: str
+    number: int
+
+
+class Worker:
+    """One process that scores shards of a job. Used in ``with``; a thread tells the others that it lives."""
+
+    def __init__(self, partial: Path, device: str = "cpu") -> None:
+        self.board = Board(partial)
+        host = platform.node().replace(" ", "-") or "host"
+        self.id = f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.path = self.board.folder / f"worker-{self.id}.json"
+        self.told = {"id": self.id, "host": platform.node(), "pid": os.getpid(), "place": place(), "device": device}
+        self.tokens = 0  # fed to the model, in all
+        self.shards = 0  # finished
+        self.at: dict[str, int] = {}  # tokens of shards that are begun
+        self._listed: deque[str] = deque()
+        self._moved = time.monotonic()
+        self._rate: deque[tuple[float, int]] = deque([(self._moved, 0)])
+        self._stop = threading.Event()
+
+    def __enter__(self) -> Worker:
+        self._beat()
+        self._thread = threading.Thread(target=self._beats, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.path.unlink(missing_ok=True)  # what it had begun is free from now on
+
+    def claim(self) -> Claim | None:
+        """A shard that nobody else is at; ``None`` if there is none at present. Raises :class:`Closed`."""
+        for listed in (True, False):
+            while self._listed:
+                shard = self._listed.popleft()
+                number = 1 if listed else self.board.last(shard) + 1
+                if self._begin(shard, number):
+                    self.at[shard] = 0
+                    return Claim(shard, number)
+            if listed:
+                self._listed = deque(self.board.look().free)
+        return None
+
+    def _begin(self, shard: str, number: int) -> bool:
+        try:
+            handle = os.open(self.board.folder / f"{shard}.{number}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            raise Closed from None
+        with os.fdopen(handle, "w") as file:
+            file.write(self.id)
+        self.moved()
+        return True
+
+    def moved(self, claim: Claim | None = None, tokens: int = 0) -> None:
+        """Something was done: ``tokens`` of the shard of ``claim``, perhaps. Without this for long, the worker is stuck."""
+        self._moved = time.monotonic()
+        self.tokens += tokens
+        if claim is not None and claim.shard in self.at:
+            self.at[claim.shard] += tokens
+
+    def publish(self, claim: Claim, write: Callable[[Path], None]) -> bool:
+        """Put the result of a try in place, and say whether it was wanted: ``write`` fills a file.
+
+        Another worker may have begun the shard anew, or finished it.
+        """
+        target = self.board.scores / claim.shard
+        temporary = self.board.folder / f"result-{self.id}-{claim.shard}"
+        try:
+            if target.exists() or (self.board.folder / f"{claim.shard}.{claim.number + 1}").exists():
+                return False
+            write(temporary)
+            with open(temporary, "rb") as handle:
+                os.fsync(handle.fileno())
+            return _put(temporary, target)
+        except FileNotFoundError:
+            raise Closed from None
+        finally:
+            self.at.pop(claim.shard, None)
+            self.shards += 1
+            self.moved()
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    def failed(self, claim: Claim, error: BaseException) -> None:
+        """Leave word that a try raised. What is wrong with the disk and not with the shard is raised again."""
+        self.at.pop(claim.shard, None)
+        if is_full(error) or isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.ESTALE, errno.EIO):
+            raise error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        try:
+            (self.board.folder / f"{claim.shard}.{claim.number}.error").write_text(reason)
+        except FileNotFoundError:
+            raise Closed from None
+        self.moved()
+
+    def _beats(self) -> None:
+        lease = self.board.job["lease_seconds"]
+        while not self._stop.wait(lease / 10):
+            if time.monotonic() - self._moved < STUCK * lease:
+                with contextlib.suppress(OSError):  # the next one may go through; none for long, and the lease is over
+                    self._beat()
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        self._rate.append((now, self.tokens))
+        while len(self._rate) > 2 and now - self._rate[0][0] > RATE_SECONDS:
+            self._rate.popleft()
+        seconds, tokens = now - self._rate[0][0], self.tokens - self._rate[0][1]
+        rate = tokens / seconds if seconds > 0 else 0.0
+        told = self.told | {"shards": self.shards, "tokens": self.tokens, "tokens_per_second": rate, "at": dict(self.at)}
+        temporary = self.board.folder / f"beat-{self.id}"
+        temporary.write_text(json.dumps(told))
+        os.replace(temporary, self.path)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a scoring is, over all workers. Tokens are estimates from the documents' sizes."""
+
+    shards: int
+    finished: int
+    failed: dict[str, str]
+    tokens: int
+    tokens_done: int
+    tokens_per_second: float
+    seconds_left: float | None  # None where nobody works, or nobody has shown its speed yet
+    workers: list[dict[str, Any]] = field(default_factory=list)
+
+    def line(self) -> str:
+        """In one line for a terminal."""
+        from repro.lines import duration
+
+        share = self.tokens_done / self.tokens if self.tokens else 1.0
+        left = f"{duration(self.seconds_left)} left" if self.seconds_left is not None else "time left unknown"
+        bad = f", {len(self.failed)} given up" if self.failed else ""
+        return (
+            f"{self.finished} of {self.shards} shards{bad}, {share:.0%} of about {self.tokens:,} tokens, "
+            f"{len(self.workers)} workers at {self.tokens_per_second:,.0f} tokens/s, {left}"
+        )
+
+
+def progress(partial: Path) -> Progress | None:
+    """How far the scoring in ``partial`` (the unfinished stage's folder) is; ``None`` where none is going on."""
+    try:
+        board = Board(partial)
+        state, workers = board.look(), board.workers()
+    except Closed:
+        return None
+    estimates = board.job["tokens"]
+    open_shards = {shard: n for shard, n in estimates.items() if shard not in state.finished and shard not in state.failed}
+    at = {shard: fed for worker in workers for shard, fed in worker["at"].items() if shard in open_shards}
+    total = sum(estimates.values())
+    left = sum(max(0, n - at.get(shard, 0)) for shard, n in open_shards.items())
+    rate = sum(worker["tokens_per_second"] for worker in workers)
+    done = sum(estimates[shard] for shard in state.finished if shard in estimates) + sum(
+        min(fed, open_shards[shard]) for shard, fed in at.items()
+    )
+    seconds = left / rate if rate else 0.0 if not open_shards else None
+    return Progress(len(estimates), len(state.finished), state.failed, total, done, rate, seconds, workers)
+
+
+def waiting(root: Path) -> list[Path]:
+    """Unfinished scorings in a store's folder of artifacts."""
+    return sorted(path.parent.parent for path in root.glob("score/*.partial/claims/job.json"))
+
+
+def open_job(partial: Path, job: dict[str, Any]) -> Board:
+    """Write ``job.json``, so that workers may join; tries of an earlier run that raised are forgotten."""
+    folder = partial / "claims"
+    folder.mkdir(parents=True, exist_ok=True)
+    (partial / "scores").mkdir(exist_ok=True)
+    for path in folder.glob("*.error"):
+        path.rename(path.with_suffix(".over"))
+    write_json(folder / "job.json", job)
+    return Board(partial)
+
+
+def close_job(partial: Path) -> None:
+    """Take the claims out of the folder, for it to be published; workers that are still there find it closed."""
+    away = partial.with_name(f".{partial.name}.claims-{os.getpid()}-{secrets.token_hex(4)}")
+    os.replace(partial / "claims", away)
+    shutil.rmtree(away, ignore_errors=True)
+
+
+def joined(partial: Path, settings: dict[str, Any]) -> None:
+    """Refuse to join where ``settings`` (key: value as text) are others than the scoring's."""
+    board = Board(partial)
+    for key, value in settings.items():
+        has = board.job["settings"].get(key)
+        if str(has).lower() != value.lower() and not (has is None and value in ("null", "None")):
+            raise SettingError(
+                f"score.{key}={value} is not what is being scored in {partial.name} (score.{key}={has}); leave it out: what is "
+                "scored stands in the store"
+            )
+
+
+def _put(temporary: Path, target: Path) -> bool:
+    """Give a file its name unless that is taken; where the file system has no links, the last of two equal ones stays."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK):
+            raise
+        os.replace(temporary, target)
+    return True
+
+
+def _names(folder: Path, absent: type[Exception] | None = None) -> Iterator[str]:
+    try:
+        yield from os.listdir(folder)
+    except FileNotFoundError:
+        if absent is not None:
+            raise absent from None
+
+
+def _told(path: Path) -> dict[str, Any] | None:
+    try:
+        return read_json(path)
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process of this machine lives; one that has ended and is not yet taken note of does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False

@@ -1,0 +1,171 @@
+"""Several real processes at one scoring: killed, stopped and woken up, every shard is there once with the right bytes."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from repro.config import SettingError
+from repro.influence import claims
+
+ROOT = Path(claims.__file__).parents[2]
+WORKER = """
+import os, sys, time
+from pathlib import Path
+from repro.influence.claims import Board, Closed, Worker
+
+def content(shard, wait):
+    time.sleep(wait)
+    if shard == "bad.parquet":
+        raise ValueError("bad shard")
+    return (shard * 100).encode()
+
+partial, wait, aloud = Path(sys.argv[1]), float(sys.argv[2]), len(sys.argv) > 3
+try:
+    with Worker(partial) as worker:
+        while True:
+            claim = worker.claim()
+            if claim is None:
+                state = worker.board.look()
+                if not state.held and not state.free:
+                    break
+                time.sleep(0.02)
+                continue
+            if aloud:
+                print(claim.shard, flush=True)
+            try:
+                data = content(claim.shard, wait)
+            except ValueError as error:
+                worker.failed(claim, error)
+                continue
+            worker.moved(claim, 50)
+            if not worker.publish(claim, lambda path: path.write_bytes(data)):
+                print("late", flush=True)
+except Closed:
+    pass
+"""
+
+
+def opened(folder, names, lease=30.0, **settings):
+    partial = folder / "score" / "x-00000000.partial"
+    claims.open_job(partial, {"tokens": dict.fromkeys(names, 100), "lease_seconds": lease, "settings": settings})
+    return partial
+
+
+def start(partial, wait, *more):
+    command = [sys.executable, "-c", WORKER, str(partial), str(wait), *more]
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True)
+
+
+def results(partial):
+    return {path.name: path.read_bytes() for path in (partial / "scores").iterdir()}
+
+
+def expected(names):
+    return {name: (name * 100).encode() for name in names}
+
+
+def test_workers_killed_at_random_moments_leave_every_shard_once(tmp_path):
+    names = [f"a-{i:05}.parquet" for i in range(60)]
+    partial, rng = opened(tmp_path, names), random.Random(0)
+    workers, kills = [start(partial, 0.02) for _ in range(3)], 0
+    while len(results(partial)) < len(names):
+        time.sleep(rng.uniform(0.0, 0.3))
+        if kills < 12:
+            victim = workers.pop(rng.randrange(len(workers)))
+            victim.kill()
+            victim.communicate()
+            workers.append(start(partial, 0.02))
+            kills += 1
+    for worker in workers:
+        worker.communicate(timeout=60)
+        assert worker.returncode == 0
+    assert kills > 3 and results(partial) == expected(names)
+    claims.close_job(partial)
+    assert [path.name for path in partial.iterdir()] == ["scores"]
+
+
+def test_a_stopped_worker_loses_its_shard_and_its_late_result_does_no_harm(tmp_path):
+    partial = opened(tmp_path, ["one.parquet"], lease=0.6)
+    stuck = start(partial, 0.3, "aloud")
+    assert stuck.stdout.readline() == "one.parquet\n"
+    os.kill(stuck.pid, signal.SIGSTOP)
+    try:
+        assert claims.Board(partial).look().held
+        start(partial, 0).communicate(timeout=60)  # waits for the lease, takes the shard, ends
+        assert results(partial) == expected(["one.parquet"])
+        before = (partial / "scores" / "one.parquet").stat()
+    finally:
+        os.kill(stuck.pid, signal.SIGCONT)
+    assert stuck.communicate(timeout=60)[0] == "late\n" and stuck.returncode == 0
+    after = (partial / "scores" / "one.parquet").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+def test_a_worker_that_lives_but_does_not_move_is_taken_for_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "STUCK", 1)
+    partial = opened(tmp_path, ["one.parquet"], lease=0.3)
+    with claims.Worker(partial) as stuck:
+        assert stuck.claim() == claims.Claim("one.parquet", 1)
+        until = time.monotonic() + 30
+        while not claims.Board(partial).look().free:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        with claims.Worker(partial) as other:
+            assert other.claim() == claims.Claim("one.parquet", 2)
+            assert not stuck.publish(claims.Claim("one.parquet", 1), lambda path: path.write_text("late"))
+            assert other.publish(claims.Claim("one.parquet", 2), lambda path: path.write_text("right"))
+    assert results(partial) == {"one.parquet": b"right"}
+
+
+def test_a_bad_shard_is_tried_again_then_given_up_and_the_rest_is_done(tmp_path):
+    partial = opened(tmp_path, ["bad.parquet", "good.parquet", "other.parquet"])
+    start(partial, 0).communicate(timeout=60)
+    assert results(partial) == expected(["good.parquet", "other.parquet"])
+    state = claims.Board(partial).look()
+    assert state.failed == {"bad.parquet": "3 tries, the last: ValueError: bad shard"} and not state.free
+    claims.open_job(partial, claims.Board(partial).job)  # the same command again
+    assert claims.Board(partial).look().free == ["bad.parquet"]
+
+
+def test_clocks_of_machines_do_not_matter(tmp_path, monkeypatch):
+    partial = opened(tmp_path, ["one.parquet"])
+    with claims.Worker(partial) as worker:
+        worker.claim()
+        monkeypatch.setattr(time, "time", lambda: 4e9)
+        assert claims.Board(partial).look().held
+        old = partial / "claims" / f"worker-{worker.id}.json"
+        worker._stop.set()
+        worker._thread.join()
+        os.utime(old, (old.stat().st_atime, old.stat().st_mtime - 31))
+        assert claims.Board(partial).look().free == ["one.parquet"]
+
+
+def test_progress_is_over_all_workers(tmp_path):
+    partial = opened(tmp_path, ["a.parquet", "b.parquet", "c.parquet"])
+    assert claims.progress(tmp_path) is None
+    with claims.Worker(partial) as one, claims.Worker(partial) as two:
+        first, second = one.claim(), two.claim()
+        assert {first.shard, second.shard} == {"a.parquet", "b.parquet"}
+        one.publish(first, lambda path: path.write_text("x"))
+        two.moved(second, 50)
+        two._beat()
+        found = claims.progress(partial)
+        assert (found.shards, found.finished, found.tokens, found.tokens_done) == (3, 1, 300, 150)
+        assert len(found.workers) == 2 and found.tokens_per_second > 0
+        assert found.seconds_left == pytest.approx(150 / found.tokens_per_second)
+        assert "1 of 3 shards, 50% of about 300 tokens, 2 workers" in found.line()
+    assert claims.waiting(tmp_path) == [partial]
+
+
+def test_joining_with_other_settings_is_refused_in_one_line(tmp_path):
+    partial = opened(tmp_path, ["a.parquet"], window=512, max_tokens=None)
+    claims.joined(partial, {"window": "512", "max_tokens": "null"})
+    with pytest.raises(SettingError, match=r"score.window=1024 is not what is being scored.*\(score.window=512\)") as refusal:
+        claims.joined(partial, {"window": "1024"})
+    assert "\n" not in str(refusal.value)
