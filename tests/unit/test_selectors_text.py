@@ -32,7 +32,7 @@ def counting(monkeypatch):
 
     module.priority = priority
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(selectors, "names", lambda: ["attention_influence", "long_words", "rank_sum", "random"])
+    monkeypatch.setattr(selectors, "here", lambda: ["attention_influence", "long_words", "rank_sum", "random"])
     return module
 
 

@@ -19,6 +19,8 @@ SCORED = ("detection", "heads", "score")  # stages that a selector which reads l
 def sections(summary: Outcome) -> list[Section]:
     """A table a size, the overlaps, and what the small sizes say about the largest."""
     found = sizes(summary)
+    if not found:
+        return [arms(summary)]
     *smaller, largest = found
     return [
         arms(summary, f"Every selector at {' and '.join(found)}: the same selection, other models. {_trained(summary)}"),
@@ -45,7 +47,7 @@ def lines(summary: Outcome) -> list[str]:
 
 def sizes(summary: Outcome) -> list[str]:
     """Model sizes, smallest first."""
-    return list(summary["settings"]["exp"]["params"]["models"])
+    return list(summary["settings"]["exp"]["params"].get("models", []))
 
 
 def of_size(summary: Outcome, size: str) -> dict[str, Arm]:
@@ -131,7 +133,7 @@ def overlaps(summary: Outcome) -> Table | None:
 
 def decisions(summary: Outcome) -> Table | None:
     """Smaller sizes and their endpoints against the order of the largest size, best first; beside it the ceiling."""
-    *smaller, largest = sizes(summary)
+    *smaller, largest = sizes(summary) or [""]
     seeds = _shared(summary)
     truth = _values(summary, largest, summary["endpoint"], seeds)
     goal = {name: mean(by_seed.values()) for name, by_seed in truth.items()}
