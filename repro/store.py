@@ -261,10 +261,16 @@ class NoRoom(SettingError):
 
 @contextmanager
 def room_on(folder: Path) -> Iterator[None]:
-    """Raise :class:`NoRoom` where the disk of ``folder`` runs full, or a quota, in whatever words a library says so."""
+    """Raise :class:`NoRoom` where the disk of ``folder`` runs full, or a quota, in whatever words a library says so, and
+    :class:`SettingError` where something in the folder may not be written, because it is another user's or read-only."""
     try:
         yield
     except Exception as error:
+        if denied := _denied(error, folder):
+            raise SettingError(
+                f"{denied.filename} cannot be written ({denied.strerror}): the store is read-only, or another user's; let its "
+                f"group write (chmod -R g+rwX {folder}, and umask 002 for all who use it), or name another with work=DIR"
+            ) from error
         if not is_full(error):
             raise
         raise NoRoom(
@@ -273,15 +279,28 @@ def room_on(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def _denied(error: BaseException | None, folder: Path) -> OSError | None:
+    """The refusal to write something in ``folder`` behind an exception, if there is one."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and error.filename:
+            if Path(os.fsdecode(error.filename)).absolute().is_relative_to(folder.absolute()):
+                return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+FULL = re.compile(r"no space left|quota exceeded|file too large|(os error|errno:?) (27|28|122)\b", re.IGNORECASE)
+
+
 def is_full(error: BaseException | None) -> bool:
-    """Whether an exception, or what it came from, is a full disk (28, ENOSPC) or quota (122, EDQUOT).
+    """Whether an exception, or what it came from, is a full disk (28, ENOSPC), quota (122, EDQUOT) or file (27, ``ulimit -f``).
 
     safetensors, polars, DuckDB and pyarrow raise types of their own that hold the system's words or number in their text.
     """
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return True
-        if re.search(r"no space left|quota exceeded|os error (28|122)\b|errno:? (28|122)\b", str(error), re.IGNORECASE):
+        if FULL.search(str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False
