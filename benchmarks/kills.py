@@ -2,12 +2,14 @@
 
     python -m benchmarks.kills [--kills 200] [--seed 0] [--minutes M] [--folder DIR] [--out results/benchmarks/kills.md]
 
-A trial is ``exp=selection_30pct scale=smoke`` with one seed in a work folder of its own. It is killed with all it started, started
-again, and so on, until it has met as many kills as were drawn for it (1 to 6); then it may finish. Moments are drawn over the
-whole time of the stages: half of them by the clock, half by waiting for a stage drawn at random to begin and killing soon after,
-so that short stages are met as well. Compared are the sha256 of every file of every artifact, the run's summary, tables and
-figures, and the figures that training recorded; clock times are left out, and whatever a dead process left in the store counts
-as a fault. Every kill is a row of ``<folder>/kills.jsonl``; the same command goes on from there.
+A trial is ``exp=selection_30pct scale=smoke`` with one seed in a work folder of its own. It is killed with
+all it started, started again, and so on, until it has met as many kills as were drawn for it (3 to 9); then
+it may finish. Half of the moments are drawn by the clock over the whole time of the job, half by waiting for
+a stage drawn at random to begin and killing soon after, so that short stages are met as well. Compared are
+the sha256 of every file of every artifact, the run's summary, tables and figures, and what training recorded.
+Clock times are left out, and the count of shards that a resumed scoring found done; whatever a dead process
+left in the store counts as a fault. Every kill is a row of ``<folder>/kills.jsonl``; the same command goes on
+from there.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 JOB = ("exp=selection_30pct", "scale=smoke", "exp.seeds=[0]", "tracking.wandb=disabled")
 STAGES = ("items", "corpus", "proxy", "detection", "heads", "score", "tokens", "selection", "pretrain", "evaluate", "report")
 SECONDS = 28.0  # of an undisturbed job, roughly: the latest moment that is drawn by the clock
-MOST = 6  # kills of one trial
+FEWEST, MOST = 3, 9  # kills of one trial
 CLOCK = {"tokens_per_second", "mfu", "waiting_share", "memory_gb", "checkpoint_seconds", "seconds"}
 TIMED = ("results.json",)  # of lm-eval: holds the time and place of its run; the values stand in summary.json beside it
 
@@ -154,7 +156,17 @@ def _run(work: Path) -> dict[str, str]:
 
 def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
-        left = {"provenance", "checksum", "seconds_last_attempt", "finished", "work", "seconds", "resources", *CLOCK}
+        left = {
+            "provenance",
+            "checksum",
+            "seconds_last_attempt",
+            "finished",
+            "work",
+            "seconds",
+            "resources",
+            "shards_resumed",
+            *CLOCK,
+        }
         return {key: _timeless(inner) for key, inner in value.items() if key not in left}
     return [_timeless(inner) for inner in value] if isinstance(value, list) else value
 
@@ -165,7 +177,7 @@ def trial(number: int, seed: int, folder: Path, undisturbed: Path, job: tuple[st
     work = folder / f"trial-{number:03}"
     shutil.rmtree(work, ignore_errors=True)
     rows = []
-    for _ in range(generator.randint(1, MOST)):
+    for _ in range(generator.randint(FEWEST, MOST)):
         rows.append({"trial": number, **killed(work, generator, job)})
         if rows[-1]["stage"] == "ended":
             break
@@ -191,9 +203,9 @@ def report(rows: list[dict[str, Any]], asked: int) -> str:
         "",
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}.",
         "",
-        f"{len(kills)} SIGKILLs of the whole process group in {len(trials)} trials of `{' '.join(JOB)}` ({asked} were asked for; "
-        f"{hours:.1f} hours until the kills). In {len(trials) - len(wrong)} of {len(trials)} trials everything that came out equals "
-        f"the undisturbed job; {len(kills) - len(bad)} of {len(kills)} kills lie in those.",
+        f"{len(kills)} SIGKILLs of the whole process group ({asked} asked for) in {len(trials)} trials of `{' '.join(JOB)}`; "
+        f"{hours:.1f} hours until the kills. {len(trials) - len(wrong)} of {len(trials)} trials, with "
+        f"{len(kills) - len(bad)} of {len(kills)} kills, ended equal to the undisturbed job.",
         "",
         "| running when it was killed | kills | in trials that ended equal |",
         "|---|---:|---:|",

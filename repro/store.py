@@ -46,6 +46,16 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def seal_of(manifest: dict[str, Any]) -> str:
+    """sha256 of all else that a manifest says."""
+    return digest({key: value for key, value in manifest.items() if key != "seal"})
+
+
+def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
+    """A manifest with its seal, by which a damaged one is known (:mod:`repro.soundness`)."""
+    return manifest | {"seal": seal_of(json.loads(json.dumps(manifest)))}  # of what will be read: tuples are lists then
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling to write to; rename it to ``path`` once it is whole and on disk."""
@@ -214,7 +224,7 @@ class Store:
                         f"{stage.folder}: {len(changed)} of {len(before)} files that a pack left out came out otherwise here "
                         f"than where its results were made ({', '.join(changed[:3])}): other libraries or another processor"
                     )
-                write_json(partial / "manifest.json", made)
+                write_json(partial / "manifest.json", sealed(made))
             replace_folder(partial, final)
         return final
 
@@ -238,12 +248,6 @@ class Store:
             "provenance": provenance(),
             "files": {str(p.relative_to(context.out)): sha256_file(p) for p in files},
         }
-
-    def verify(self, stage: Stage) -> list[str]:
-        """Names of files that are missing or differ from the manifest."""
-        folder = self.path(stage)
-        listed = read_json(folder / "manifest.json")["files"]
-        return [name for name, sha in listed.items() if not (folder / name).is_file() or sha256_file(folder / name) != sha]
 
 
 def replace_folder(new: Path, final: Path) -> None:
