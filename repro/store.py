@@ -216,7 +216,7 @@ class Store:
             started = time.time()
             with room_on(self.root):
                 stage.run(context)
-                _sweep(partial)
+                sweep(partial)
                 made = self._manifest(stage, context, started)
                 before = self.left_out(stage) if self.has(stage) else {}
                 if changed := sorted(name for name, sha in before.items() if made["files"].get(name) != sha):
@@ -310,8 +310,8 @@ def is_full(error: BaseException | None) -> bool:
     return False
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what processes killed inside :func:`atomic` left behind: it is no part of the artifact."""
+def sweep(folder: Path) -> None:
+    """Remove what processes killed inside :func:`atomic` left behind: it is no part of an artifact or a run."""
     for leftover in folder.rglob(".*.tmp"):
         if leftover.is_file():
             leftover.unlink()

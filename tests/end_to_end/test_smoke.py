@@ -130,6 +130,7 @@ def test_a_packed_run_is_done_on_another_machine_and_selects_anew_without_scorin
     assert anew.returncode == 0 and set(stages_run(anew.stdout)) == {"items", "corpus", "selection"}, anew.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_with_the_same_bytes(smoke, tmp_path):
     arguments = ("exp=selection_30pct", "scale=smoke", f"work={tmp_path}", "exp.seeds=[0]")
     generator, logs = random.Random(0), []
