@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= exp=selection_30pct
 
-.PHONY: install demo test lint audit gpu-pack gpu-card
+.PHONY: install demo test test-all lint audit gpu-pack gpu-card
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +23,10 @@ lint: install
 	$(BIN)/lint-imports --no-logo
 
 test: lint
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=10 -m "not slow"
+
+# With whole jobs that are killed, damaged and starved, over and over.
+test-all: lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=10
 
 # Known faults of what is installed, from the public database of advisories: needs the network, and so is no part of the tests.

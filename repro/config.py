@@ -795,8 +795,21 @@ def _overlay(conf: Any, where: str, values: dict[str, Any]) -> Any:
     _check_keys(where, values, Settings())
     try:
         return OmegaConf.merge(conf, values)
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, TypeError) as error:  # a list for a mapping is Python's own TypeError
         raise _wrong_type(where, error, values, Settings()) from None
+
+
+def _misshaped(where: str, values: Any, schema: Any, path: str) -> str:
+    """In words: a list stands where settings belong, or settings where a list does."""
+    for name, value in values.items() if isinstance(values, dict) else ():
+        known = getattr(schema, name, None) if is_dataclass(schema) else schema.get(name) if isinstance(schema, dict) else None
+        if isinstance(known, list) and isinstance(value, dict):
+            return f"{where}: {path}{name} must be a list: write {path}{name}=[...]"
+        if isinstance(value, list) and (isinstance(known, dict) or is_dataclass(known)):
+            return f"{where}: {path}{name} must hold settings (key: value), not a list: write {path}{name}.<key>=value"
+        if isinstance(value, dict) and known is not None:
+            return _misshaped(where, value, known, f"{path}{name}.")
+    return f"{where}: {path.removesuffix('.')} must hold settings (key: value), not a list"
 
 
 EXPECTED = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "text"}
@@ -807,6 +820,8 @@ def _wrong_type(where: str, error: Exception, values: Any, schema: Any, path: st
 
     ``where`` is a file, or the argument itself; ``path`` is what the keys of ``schema`` stand below.
     """
+    if isinstance(error, TypeError):
+        return SettingError(_misshaped(where, values, schema, path))
     key = str(getattr(error, "full_key", None) or "")
     annotation = "?"
     key = re.sub(r"\[\d+\]", "", key)
@@ -898,6 +913,7 @@ def compose(arguments: list[str], planning: bool = False) -> Settings:
     for argument in [a for a in arguments if not a.startswith("include=")]:
         key, separator, value = argument.partition("=")
         require(bool(separator), f"{argument!r} is not a setting; write group=option or key.path=value")
+        require(value.strip() != "???", f"{argument}: ??? says that a value is missing; give one")
         require(
             not value or given.setdefault(key, value) == value,
             f"{key}={given.get(key)} and {argument}: one of them would have no effect",
@@ -1010,7 +1026,7 @@ def _override(schema: type, given: dict[str, Any], path: str) -> dict[str, Any]:
         return {}
     try:
         typed: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(schema), given))
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, TypeError) as error:
         raise _wrong_type(path, error, given, schema(), f"{path}.") from None
     return {key: value if value == typed[key] else typed[key] for key, value in given.items()}
 
@@ -1024,7 +1040,7 @@ def _typed(schema: type, value: Any, path: str) -> Any:
     _check_keys(path, value, schema(), f"{path}.")
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), value))
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, TypeError) as error:
         raise _wrong_type(path, error, value, schema(), f"{path}.") from None
 
 

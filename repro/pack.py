@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro import environment, parquet
 from repro.config import SettingError, Settings, compose, require
-from repro.store import Stage, Store, atomic, canonical, provenance, read_json, sha256_file
+from repro.store import Stage, Store, atomic, canonical, provenance, read_json, sealed, sha256_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -128,7 +128,7 @@ def _finished(folder: Path, stage: str, rounded: str | None) -> dict[str, bytes]
     how = {"left_out": left_out, "recoded": recoded, "not_packed": sorted(not_packed)}
     how["rounded"] = sorted({*manifest.get("rounded", []), *(n for n in kept if rounded and Path(n).name == ITEMS)})
     packed = manifest | {"files": _digests(kept)} | {key: value for key, value in how.items() if value}
-    return kept | {"manifest.json": (canonical(packed) + "\n").encode()}
+    return kept | {"manifest.json": (canonical(sealed(packed)) + "\n").encode()}
 
 
 def matches(name: str, patterns: tuple[str, ...]) -> bool:

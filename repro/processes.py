@@ -6,12 +6,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import connection, parent_process
 from typing import Any
 
-GRACE_SECONDS = 5.0  # between asking processes to end and ending them
+GRACE_SECONDS = 30.0  # between asking processes to end and ending them: a training writes a checkpoint
 
 
 class Terminated(KeyboardInterrupt):
@@ -35,6 +35,26 @@ def terminable() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def termination_noted() -> Iterator[Callable[[], bool]]:
+    """SIGTERM waits in the block for a good moment: call what is yielded to ask whether to end. A second one does not wait."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+
+    def note(*_: Any) -> None:
+        if asked:
+            raise Terminated
+        asked.append(1)
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield lambda: bool(asked)
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -130,9 +130,11 @@ def _run(settings: Settings, device: str, share: Share, brief: bool) -> Path:
 
 
 def _carried(settings: Settings, store: Store, device: str, share: Share, record: Record, brief: bool, started: float) -> Path:
+    from filelock import FileLock
+
     from repro.lines import duration
     from repro.stages import carry_out
-    from repro.store import digest
+    from repro.store import digest, sweep
 
     carried = carry_out(settings, store, device, share, record)
     key = digest([stage.fingerprint for stage in carried.stages])
@@ -143,7 +145,9 @@ def _carried(settings: Settings, store: Store, device: str, share: Share, record
     from repro.report.build import build as report
     from repro.report.terminal import render
 
-    summary = report(folder, carried.settings, store, carried.whole().as_dict() | {"failed": carried.rows()})
+    with FileLock(f"{folder}.lock"):  # the same run twice at once makes the same folder
+        sweep(folder)
+        summary = report(folder, carried.settings, store, carried.whole().as_dict() | {"failed": carried.rows()})
     if not brief:
         print(render(summary))
         print(f"report: {folder / 'report.html'}   ({duration(time.monotonic() - started)} in all)")

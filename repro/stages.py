@@ -21,6 +21,7 @@ from repro.experiments import Experiment
 from repro.lines import Lines
 from repro.processes import StageFailed
 from repro.schedule import Call, Failure, Here, attempt, finish, workers
+from repro.soundness import make_sound
 from repro.store import Stage, Store, digest
 from repro.tracking import progress_beside, progress_in
 
@@ -106,8 +107,11 @@ def carry_out(settings: Settings, store: Store, device: str, share: Share, recor
     run = Carried(settings, experiment := build(settings), experiment.order())
     checks.sizes(settings, run.stages, store, device)
     seen: set[str] = set()
+    sound: set[str] = set()
 
     def demanded() -> set[str]:
+        make_sound(store, [stage for stage in run.stages if stage.fingerprint not in sound])
+        sound.update(stage.fingerprint for stage in run.stages)
         read = run.experiment.exported
         return {stage.fingerprint for stage in store.demanded(run.stages, read)}
 

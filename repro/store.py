@@ -46,6 +46,16 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def seal_of(manifest: dict[str, Any]) -> str:
+    """sha256 of all else that a manifest says."""
+    return digest({key: value for key, value in manifest.items() if key != "seal"})
+
+
+def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
+    """A manifest with its seal, by which a damaged one is known (:mod:`repro.soundness`)."""
+    return manifest | {"seal": seal_of(json.loads(json.dumps(manifest)))}  # of what will be read: tuples are lists then
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling to write to; rename it to ``path`` once it is whole and on disk."""
@@ -206,7 +216,7 @@ class Store:
             started = time.time()
             with room_on(self.root):
                 stage.run(context)
-                _sweep(partial)
+                sweep(partial)
                 made = self._manifest(stage, context, started)
                 before = self.left_out(stage) if self.has(stage) else {}
                 if changed := sorted(name for name, sha in before.items() if made["files"].get(name) != sha):
@@ -214,7 +224,7 @@ class Store:
                         f"{stage.folder}: {len(changed)} of {len(before)} files that a pack left out came out otherwise here "
                         f"than where its results were made ({', '.join(changed[:3])}): other libraries or another processor"
                     )
-                write_json(partial / "manifest.json", made)
+                write_json(partial / "manifest.json", sealed(made))
             replace_folder(partial, final)
         return final
 
@@ -239,12 +249,6 @@ class Store:
             "files": {str(p.relative_to(context.out)): sha256_file(p) for p in files},
         }
 
-    def verify(self, stage: Stage) -> list[str]:
-        """Names of files that are missing or differ from the manifest."""
-        folder = self.path(stage)
-        listed = read_json(folder / "manifest.json")["files"]
-        return [name for name, sha in listed.items() if not (folder / name).is_file() or sha256_file(folder / name) != sha]
-
 
 def replace_folder(new: Path, final: Path) -> None:
     """Rename ``new`` to ``final``; what stood there, a form without text or weights, goes once the new one stands."""
@@ -261,10 +265,16 @@ class NoRoom(SettingError):
 
 @contextmanager
 def room_on(folder: Path) -> Iterator[None]:
-    """Raise :class:`NoRoom` where the disk of ``folder`` runs full, or a quota, in whatever words a library says so."""
+    """Raise :class:`NoRoom` where the disk of ``folder`` runs full, or a quota, in whatever words a library says so, and
+    :class:`SettingError` where something in the folder may not be written, because it is another user's or read-only."""
     try:
         yield
     except Exception as error:
+        if denied := _denied(error, folder):
+            raise SettingError(
+                f"{denied.filename} cannot be written ({denied.strerror}): the store is read-only, or another user's; let its "
+                f"group write (chmod -R g+rwX {folder}, and umask 002 for all who use it), or name another with work=DIR"
+            ) from error
         if not is_full(error):
             raise
         raise NoRoom(
@@ -273,22 +283,35 @@ def room_on(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def _denied(error: BaseException | None, folder: Path) -> OSError | None:
+    """The refusal to write something in ``folder`` behind an exception, if there is one."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and error.filename:
+            if Path(os.fsdecode(error.filename)).absolute().is_relative_to(folder.absolute()):
+                return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+FULL = re.compile(r"no space left|quota exceeded|file too large|(os error|errno:?) (27|28|122)\b", re.IGNORECASE)
+
+
 def is_full(error: BaseException | None) -> bool:
-    """Whether an exception, or what it came from, is a full disk (28, ENOSPC) or quota (122, EDQUOT).
+    """Whether an exception, or what it came from, is a full disk (28, ENOSPC), quota (122, EDQUOT) or file (27, ``ulimit -f``).
 
     safetensors, polars, DuckDB and pyarrow raise types of their own that hold the system's words or number in their text.
     """
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return True
-        if re.search(r"no space left|quota exceeded|os error (28|122)\b|errno:? (28|122)\b", str(error), re.IGNORECASE):
+        if FULL.search(str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what processes killed inside :func:`atomic` left behind: it is no part of the artifact."""
+def sweep(folder: Path) -> None:
+    """Remove what processes killed inside :func:`atomic` left behind: it is no part of an artifact or a run."""
     for leftover in folder.rglob(".*.tmp"):
         if leftover.is_file():
             leftover.unlink()

@@ -10,13 +10,14 @@ for row in influence.score(texts):
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from repro.config import DTYPES, Heads, SettingError, one_of
+from repro.config import DTYPES, Heads, SettingError, one_of, require
 from repro.device import resolved
 from repro.heads import importance, probes
 from repro.heads.detectors import retrieval
@@ -125,4 +126,8 @@ def _folder(model: str, revision: str) -> Path:
 
     if Path(model).is_dir():
         return checked_folder(Path(model))
+    require(
+        re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model) is not None and not model.startswith((".", "/", "~")),
+        f"{model}: no such folder, and no name of the hub (owner/name)",
+    )
     return download(model, revision)

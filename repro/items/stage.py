@@ -114,11 +114,21 @@ def read_rows(path: Path) -> Iterator[Row]:
             yield row
 
 
+def _line(row: Row) -> str:
+    """A row as JSON; escaped where it holds half of a surrogate pair, which UTF-8 cannot."""
+    line = json.dumps(row, ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return json.dumps(row)
+    return line
+
+
 def _write(path: Path, rows: Iterable[Row]) -> int:
     n = 0
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as handle:
         for row in rows:
-            handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+            handle.write(_line(row) + "\n")
             n += 1
     return n

@@ -25,6 +25,7 @@ from repro.pretrain.order import TokenStream, open_stream
 from repro.pretrain.schedule import decay_start, learning_rate, warmup_steps
 from repro.pretrain.source import branch_point
 from repro.pretrain.validate import heldout_windows, validate
+from repro.processes import Terminated, termination_noted
 from repro.store import digest, provenance, read_json, write_json
 from repro.tracking import progress
 
@@ -110,7 +111,9 @@ def run_steps(
 
     branch = decay_start(s) if s.branch_at_decay else None
     exports = {*s.kept_steps, branch}
-    with progress((s.steps - done) * s.batch_tokens, "tokens", f"{job.arm}, seed {job.seed}") as bar:
+    # Ranks that a launcher started cannot end at one step without asking one another; they go on from their last checkpoint.
+    noted = termination_noted() if ranks == 1 else contextlib.nullcontext(lambda: False)
+    with progress((s.steps - done) * s.batch_tokens, "tokens", f"{job.arm}, seed {job.seed}") as bar, noted as ending:
         for step in range(done, s.steps):
             began, waited = time.perf_counter(), 0.0
             rate = learning_rate(s, step)
@@ -142,12 +145,15 @@ def run_steps(
                 publish(f"models/{finished * s.batch_tokens}", finished)
             if finished == branch:
                 checkpoint.save(engine, out / "branch", finished, setup(job, stream, ranks), out / "loss.jsonl")
-            if finished == s.steps or finished % s.checkpoint_every_steps == 0:
+            ends = ending()
+            if finished == s.steps or finished % s.checkpoint_every_steps == 0 or ends:
                 began = time.perf_counter()
                 found = checkpoint.save(engine, out / "checkpoints", finished, setup(job, stream, ranks))
                 checkpoint.prune(out / "checkpoints", s.keep_checkpoints)
                 if log is not None:
                     log.tracker.log({"checkpoint_seconds": time.perf_counter() - began}, finished)
+            if ends:
+                raise Terminated
 
     return publish("model", s.steps)
 

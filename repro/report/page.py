@@ -15,6 +15,8 @@ from repro.report.plots import Plot
 from repro.report.sections import Folded, Section
 from repro.report.table import Table, cell_text
 
+SHOWN_ROWS = 60  # a longer table is folded
+SHOWN_DOMAINS = 24  # with example documents
 LEVELS = (0.1, 0.5, 1.0, 3.0)  # nats a token's loss rises before it gets the next colour
 
 
@@ -40,7 +42,8 @@ def render(summary: Outcome, sections: list[Section], stills: Path, examples: Ex
         contents=[*contents, ("again", "Run it again")],
         cell_text=cell_text,
         stills={p.name: _data_uri(stills / f"{p.name}.svg") for p in plots},
-        examples={domain: [_coloured(row) for row in rows] for domain, rows in examples.items()},
+        examples={domain: [_coloured(row) for row in rows] for domain, rows in list(examples.items())[:SHOWN_DOMAINS]},
+        domains=len(examples),
         said=[*failed.lines(summary), *registered.lines(summary)],
         has_tokens=any(row.get("tokens") for rows in examples.values() for row in rows),
         plots=Markup(json.dumps({p.name: to_plotly(p) for p in plots}).replace("<", "\\u003c")),
@@ -78,4 +81,6 @@ def _shown(block: Any) -> tuple[str, Any]:
     """How the template shows a block, and the block."""
     if isinstance(block, Folded):
         return "folded", block.table
+    if isinstance(block, Table) and len(block.rows) > SHOWN_ROWS:
+        return "folded", block
     return ("table" if isinstance(block, Table) else "figure" if isinstance(block, Plot) else "text"), block

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours: told apart with every common colour vision, on white and on dark grey.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#B8A000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
+MOST_PANELS = 24  # of a figure: laying out hundreds takes for ever, and nobody reads them
+MOST_ROWS = 60  # labelled rows of a panel: an image may not be higher than 65,535 points
 
 
 @dataclass
@@ -32,6 +35,12 @@ class Series:
     colour: int | None = None  # index of COLOURS; default: position in the panel
     marks: bool = False  # of a line: a mark and whiskers at each point instead of a band
     dots: list[list[float]] = field(default_factory=list)  # of an interval: the values that each rests on
+
+    def only(self, labels: set[Any]) -> Series:
+        """The points at some of its labels."""
+        kept = [label in labels for label in self.y]
+        lists = {name: list(compress(getattr(self, name), kept)) for name in ("x", "y", "low", "high", "dots")}
+        return replace(self, **lists)
 
 
 @dataclass
@@ -80,15 +89,38 @@ class Panel:
     log_x: bool = False
     level: float | None = None  # a dotted line across, at chance
 
+    @property
+    def labels(self) -> list[Any]:
+        """The labelled rows of intervals and bars, each once, from the top."""
+        return list(dict.fromkeys(y for s in self.series if s.mode in ("interval", "bars") for y in s.y))
+
+    def shortened(self) -> Panel:
+        """With the first :data:`MOST_ROWS` labelled rows only."""
+        kept = set(self.labels[:MOST_ROWS])
+        return replace(self, series=[s.only(kept) if s.mode in ("interval", "bars") else s for s in self.series])
+
 
 @dataclass
 class Plot:
-    """A figure: its file name, a title, what a reader who cannot see it should know, and its panels."""
+    """A figure: its file name, a title, what a reader who cannot see it should know, and its panels.
+
+    Of more panels than :data:`MOST_PANELS`, or rows of one than :data:`MOST_ROWS`, the first are drawn and the title says so;
+    tables hold them all.
+    """
 
     name: str
     title: str
     alt: str
     panels: list[Panel]
+
+    def __post_init__(self) -> None:
+        said = [f"the first {MOST_PANELS} of {len(self.panels)} panels"] if len(self.panels) > MOST_PANELS else []
+        self.panels = self.panels[:MOST_PANELS]
+        if longest := max((len(panel.labels) for panel in self.panels if len(panel.labels) > MOST_ROWS), default=0):
+            said.append(f"{MOST_ROWS} rows of up to {longest}")
+        if said:
+            self.panels = [panel.shortened() for panel in self.panels]
+            self.title = f"{self.title} ({', '.join(said)}; all are in the tables)"
 
     @property
     def columns(self) -> int:
@@ -158,7 +190,7 @@ def _legend_columns(names: list[str], width: float) -> int:
 
 def _height(panel: Panel) -> float:
     """Inches: panels of labelled rows grow with their rows."""
-    labels = len({y for s in panel.series if s.mode in ("interval", "bars") for y in s.y})
+    labels = len(panel.labels)
     if isinstance(panel.content, Heat):
         return max(2.4, 1.0 + 0.13 * len(panel.content.values))
     return 1.0 + 0.26 * labels if labels else 3.0
@@ -169,7 +201,7 @@ def _draw(axis: Axes, panel: Panel, names: list[str]) -> None:
         _draw_heat(axis, panel.content)
     elif isinstance(panel.content, Words):
         _draw_words(axis, panel.content)
-    rows = list(dict.fromkeys(y for s in panel.series if s.mode in ("interval", "bars") for y in s.y))
+    rows = panel.labels
     left = dict.fromkeys(rows, 0.0)
     several = sum(s.mode == "interval" for s in panel.series)
     for number, series in enumerate(panel.series):

@@ -52,6 +52,9 @@ def _digits(value: float, digits: int, sign: str = "") -> str:
     return f"{value:{sign}.4g}" if abs(value) >= 100_000 and digits else f"{value:{sign}.{digits}f}"
 
 
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the full-width ones too
+PLAIN = re.compile(r"[-+][\w. ]+|[-+]?[\d.]+e[-+]\d+")
+
 Cell = str | int | Interval | Number | None
 
 
@@ -83,14 +86,14 @@ class Table:
         header = [name for i, c in enumerate(self.columns) for name in ([c, f"{c} low", f"{c} high"] if wide[i] else [c])]
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(header)
+        writer.writerow(map(_harmless, header))
         for row in self.rows:
             cells: list[str | float | int] = []
             for i, cell in enumerate(row):
                 if isinstance(cell, Interval):
                     cells += [repr(cell.value), repr(cell.low), repr(cell.high)]
                 else:
-                    plain = "" if cell is None else repr(cell.value) if isinstance(cell, Number) else str(cell)
+                    plain = "" if cell is None else repr(cell.value) if isinstance(cell, Number) else _harmless(cell)
                     cells += [plain, "", ""] if wide[i] else [plain]
             writer.writerow(cells)
         return buffer.getvalue()
@@ -113,6 +116,13 @@ class Table:
 def cell_text(cell: Cell) -> str:
     """A cell as a reader sees it."""
     return "" if cell is None else f"{cell:,}" if isinstance(cell, int) else str(cell)
+
+
+def _harmless(cell: str | int) -> str:
+    """Text that a spreadsheet would compute begins with an apostrophe; numbers and plain words ("+ selection") stay."""
+    text = str(cell)
+    formula = text.lstrip().startswith(FORMULA) or text[:1] in ("\t", "\r", "\n")
+    return f"'{text}" if formula and not PLAIN.fullmatch(text) else text
 
 
 def _pipe(text: str) -> str:

@@ -130,6 +130,7 @@ def test_a_packed_run_is_done_on_another_machine_and_selects_anew_without_scorin
     assert anew.returncode == 0 and set(stages_run(anew.stdout)) == {"items", "corpus", "selection"}, anew.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_with_the_same_bytes(smoke, tmp_path):
     arguments = ("exp=selection_30pct", "scale=smoke", f"work={tmp_path}", "exp.seeds=[0]")
     generator, logs = random.Random(0), []
@@ -164,6 +165,28 @@ def test_arms_side_by_side_end_with_the_same_bytes_and_one_that_diverges_is_a_ro
     assert (arm, seed, stage) == ("hot", 0, "pretrain") and "error: hot, seed 0: pretrain failed" in done.stderr
     assert "Traceback" not in done.stderr and list(summary["arms"]) == ["random", "attention_influence"]
     assert len(list(tmp_path.glob("artifacts/evaluate/*/manifest.json"))) == 2 and equal_files(tmp_path, work) > 20
+
+
+@pytest.mark.slow
+def test_a_damaged_byte_in_every_kind_of_artifact_is_found_and_made_anew(smoke, tmp_path):
+    work, _ = smoke
+    shutil.copytree(work / "artifacts", tmp_path / "artifacts")
+    generator, damaged = random.Random(0), {}
+    for kind in sorted((tmp_path / "artifacts").iterdir()):
+        for folder in sorted(f.parent for f in kind.glob("*/manifest.json"))[:1]:
+            files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.stat().st_size and "wandb" not in p.parts]
+            path = generator.choice([p for p in files if p.name != "manifest.json"])
+            data = bytearray(path.read_bytes())
+            data[generator.randrange(len(data))] ^= 1 << generator.randrange(8)
+            path.write_bytes(data)
+            damaged[str(folder.relative_to(tmp_path / "artifacts"))] = str(path.relative_to(folder))
+    again = run("exp=selection_30pct", "scale=smoke", f"work={tmp_path}")
+    assert again.returncode == 0 and len(damaged) > 8, again.stderr[-3000:]
+    for folder, name in damaged.items():
+        assert f"warning: {folder} is damaged: {name}" in again.stderr
+        assert (tmp_path / "artifacts" / folder / "manifest.json").is_file()
+    assert sorted(stages_run(again.stdout)) == sorted(folder.split("/")[0] for folder in damaged)
+    assert equal_files(tmp_path, work) > 20
 
 
 def equal_files(work, undisturbed):

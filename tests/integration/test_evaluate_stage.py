@@ -20,6 +20,7 @@ from repro.evaluate.__main__ import main
 from repro.evaluate.evaluate import evaluate
 from repro.evaluate.summary import column
 from repro.evaluate.texts import heldout
+from repro.soundness import damage
 from repro.store import Stage, Store, read_json
 
 SETTINGS = Eval(
@@ -367,7 +368,7 @@ def test_the_stage_evaluates_the_model_and_its_checkpoints(folders, tmp_path):
     alone = evaluate(folders / "second", settings, folders / "items", tmp_path / "alone", folders / "corpus")
     assert summary["checkpoints"] == {"4096": alone}
     assert summary["bits_per_byte"] != alone["bits_per_byte"]
-    assert not store.verify(stage)
+    assert not damage(store, stage)
     other = stage_module.stage(
         Eval(tasks=["piqa"], columns={"P": "piqa/acc"}, text_tasks=["wikitext"], text_bytes=500), 0, *inputs
     )

@@ -17,6 +17,7 @@ from pretraining import job, train_with, workspace
 
 from repro.config import SettingError
 from repro.pretrain import checkpoint, log, loop
+from repro.processes import Terminated, termination_noted
 from repro.store import sha256_file
 from repro.tracking import read_rows
 
@@ -239,3 +240,27 @@ def test_a_full_disk_is_said_and_harms_nothing(undisturbed, tmp_path, monkeypatc
     assert full.value.errno == 28  # which the store turns into one line
     loop.train(this)
     assert {name: sha256_file(tmp_path / "out" / name) for name in RESULT} == expected
+
+
+def test_sigterm_leaves_a_checkpoint_of_the_step_it_came_in(undisturbed, tmp_path, monkeypatch):
+    """The grace of a batch system: not one finished step is done again, and the outcome is the same to the bit."""
+    other, expected = undisturbed("float32")
+    this = replace(other, out=str(tmp_path / "again"))
+    (tmp_path / "again").mkdir()
+    original = loop.stop_if_not_finite
+    with monkeypatch.context() as patch:
+        ask = lambda job, stream, step, *rest: original(job, stream, step, *rest) or step == 5 and signal.raise_signal(15)  # noqa: E731
+        patch.setattr(loop, "stop_if_not_finite", ask)
+        with pytest.raises(Terminated):
+            loop.train(this)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert steps_done(this, monkeypatch, 6)[0] == 7
+    assert {name: sha256_file(tmp_path / "again" / name) for name in RESULT} == expected
+
+
+def test_a_second_sigterm_does_not_wait():
+    with pytest.raises(Terminated), termination_noted() as ending:
+        assert not ending()
+        signal.raise_signal(signal.SIGTERM)
+        assert ending()
+        signal.raise_signal(signal.SIGTERM)

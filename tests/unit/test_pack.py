@@ -14,6 +14,7 @@ import repro.pack as packs
 import repro.store as store_module
 from repro.config import SettingError
 from repro.pack import CONTENT, pack
+from repro.soundness import damage as damaged
 from repro.store import Stage, Store, read_json
 from repro.unpack import unpack
 
@@ -100,7 +101,7 @@ def test_everything_finished_is_done_on_the_other_machine_and_verifies(there):
     assert unpack(target, work) == "5 finished"
     store = Store(work)
     assert chain.go(store) == []
-    assert all(store.verify(stage) == [] for stage in chain.order())
+    assert all(damaged(store, stage) == [] for stage in chain.order())
     assert not store.whole(chain.pretrain) and list(store.left_out(chain.pretrain)) == ["model/model.safetensors"]
     assert unpack(target, work) == "5 there already"
 
@@ -163,7 +164,7 @@ def test_half_precision_keeps_outcomes_and_says_so(there, tmp_path):
     difference = found["other_loglikelihood"] - found["gold_loglikelihood"]  # -0.0017 would be nothing if each were rounded
     assert difference.to_list() == [None, pytest.approx(-0.0017, rel=1e-3)]
     assert read_json(Store(work).path(chain.evaluate) / "manifest.json")["rounded"] == ["items.parquet"]
-    assert Store(work).verify(chain.evaluate) == []
+    assert damaged(Store(work), chain.evaluate) == []
 
 
 def scoring(stop_after, ran):

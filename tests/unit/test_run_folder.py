@@ -1,0 +1,33 @@
+"""The folder of a run: what a killed report left in it goes, and the same run twice at once makes it in turn."""
+
+from filelock import FileLock, Timeout
+
+import repro.report.build
+from repro import run, stages
+from repro.config import compose
+from repro.experiments import build
+from repro.store import Store
+
+
+def test_a_killed_reports_leftovers_go_and_one_report_is_made_at_a_time(tmp_path, monkeypatch):
+    settings = compose(["exp=selection_30pct", "scale=smoke", f"work={tmp_path}"])
+    experiment = build(settings)
+    carried = stages.Carried(settings, experiment, experiment.order())
+    monkeypatch.setattr(stages, "carry_out", lambda *_: carried)
+    seen = []
+
+    def report(folder, *_):
+        try:
+            FileLock(f"{folder}.lock", timeout=0).acquire()
+        except Timeout:
+            seen.append(sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()))
+            (folder / "figures").mkdir(exist_ok=True)
+            (folder / "figures" / ".cost.svg.4711.tmp").write_text("half")
+            (folder / "figures" / "cost.svg").write_text("whole")
+        return {}
+
+    monkeypatch.setattr(repro.report.build, "build", report)
+    record = type("Record", (), {"values": {}})()
+    for _ in range(2):
+        run._carried(settings, Store(tmp_path / "artifacts"), "cpu", None, record, True, 0.0)
+    assert seen == [["config.yaml"], ["config.yaml", "figures/cost.svg"]]
