@@ -1,4 +1,6 @@
-"""What pyproject.toml cannot say: ``configs/``, which stands beside the package here, lies inside it once installed."""
+"""What pyproject.toml cannot say: ``configs/``, which stands beside the package here, lies inside it once
+installed.
+"""
 
 from setuptools import find_packages, setup
 

@@ -2,8 +2,8 @@
 
     python benchmarks/evaluation.py --items DIR [--tasks arc_easy] [--limit 1000] [--parameters 10]
 
-``--items`` is a folder of ``<task>/<split>.jsonl``; the model is a Llama of random weights. Prints both processor times, their
-ratio (goal: at most 1.2) and whether the metrics agree to the last digit.
+``--items`` is a folder of ``<task>/<split>.jsonl``; the model is a Llama of random weights. Prints both
+processor times, their ratio (goal: at most 1.2) and whether the metrics agree to the last digit.
 """
 
 from __future__ import annotations
@@ -24,20 +24,30 @@ def model(folder: Path, items: Path, size: int) -> None:
     from tokenizers import ByteLevelBPETokenizer
 
     tokenizer = ByteLevelBPETokenizer()
-    tokenizer.train([str(path) for path in sorted(items.rglob("*.jsonl"))[:8]], vocab_size=4096, special_tokens=["<|end|>"])
+    tokenizer.train(
+        [str(path) for path in sorted(items.rglob("*.jsonl"))[:8]],
+        vocab_size=4096,
+        special_tokens=["<|end|>"],
+    )
     special = dict.fromkeys(("bos_token", "eos_token", "pad_token"), "<|end|>")
     PreTrainedTokenizerFast(tokenizer_object=tokenizer._tokenizer, **special).save_pretrained(folder)
     layers, width = SIZES[size]
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=4096, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers, num_attention_heads=8
+        vocab_size=4096,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=8,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--items", type=Path, required=True)
     parser.add_argument("--tasks", nargs="+", default=["arc_easy"])
     parser.add_argument("--limit", type=int, default=1000)
@@ -55,7 +65,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder, out = Path(name) / "model", Path(name) / "out"
         model(folder, arguments.items, arguments.parameters)
-        evaluate(folder, Eval(tasks=arguments.tasks, limit=1, text_tasks=[]), arguments.items, Path(name) / "warm-up")
+        evaluate(
+            folder,
+            Eval(tasks=arguments.tasks, limit=1, text_tasks=[]),
+            arguments.items,
+            Path(name) / "warm-up",
+        )
         times: dict[str, list[float]] = {"ours": [], "lm-eval": []}
         for _ in range(2):
             started = time.process_time()
@@ -68,15 +83,22 @@ def main() -> None:
                 for task in arguments.tasks:
                     manager = TaskManager(include_path=str(out / "tasks" / task), include_defaults=False)
                     found = lm_eval.simple_evaluate(
-                        lm, tasks=[task], limit=arguments.limit, task_manager=manager, batch_size=settings.batch_size
+                        lm,
+                        tasks=[task],
+                        limit=arguments.limit,
+                        task_manager=manager,
+                        batch_size=settings.batch_size,
                     )
                     by_hand |= found["results"]
             times["lm-eval"].append(time.process_time() - started)
     ours, alone = min(times["ours"]), min(times["lm-eval"])
-    same = all(summary["metrics"][f"{task}/acc"]["value"] == by_hand[task]["acc,none"] for task in arguments.tasks)
+    same = all(
+        summary["metrics"][f"{task}/acc"]["value"] == by_hand[task]["acc,none"] for task in arguments.tasks
+    )
     print("**Evaluation** (`python benchmarks/evaluation.py`)\n")
-    print(f"{arguments.limit:,} items of {', '.join(arguments.tasks)}, a model of {arguments.parameters} M parameters: this "
-          f"project {ours:.1f} s, lm-eval alone {alone:.1f} s of processor time, ratio {ours / alone:.2f}; metrics "
+    print(f"{arguments.limit:,} items of {', '.join(arguments.tasks)}, a model of {arguments.parameters} M "
+          f"parameters: this project {ours:.1f} s, lm-eval alone {alone:.1f} s of processor time, "
+          f"ratio {ours / alone:.2f}; metrics "
           f"{'equal to the last digit' if same else 'NOT equal'}.")  # fmt: skip
 
 

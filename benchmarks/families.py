@@ -1,8 +1,10 @@
-"""Which model families can be a proxy: every tiny random model of the tests, exact or refused, as docs/families.md.
+"""Which model families can be a proxy: every tiny random model of the tests, exact or refused, as
+docs/families.md.
 
     python benchmarks/families.py            # writes docs/families.md; half a minute, no download
 
-The models, the oracle and the tolerance are those of tests/oracle/proxy_families.py, whose test compares with this table.
+The models, the oracle and the tolerance are those of tests/oracle/proxy_families.py, whose test compares with
+this table.
 """
 
 from __future__ import annotations
@@ -15,22 +17,24 @@ TARGET = ROOT / "docs/families.md"
 
 HEAD = """# Families of models
 
-Any causal language model of transformers can be the proxy if its heads can be masked exactly. Whether they can is found when
-it is loaded, by trying it on a few tokens (`repro/proxy/exact.py`); no family is known by its name. What is not exact is
-refused in one line:
+Any causal language model of transformers can be the proxy if its heads can be masked exactly. Whether they
+can is found when it is loaded, by trying it on a few tokens (`repro/proxy/exact.py`); no family is known by
+its name. What is not exact is refused in one line:
 
 - every layer must hand its query heads to transformers' attention interface, one by one;
-- given a zero query, the family's own attention must weigh all visible positions alike (no position bias, no sink), and
-  otherwise it must be the softmax of scaled scores, soft-capped or not;
+- given a zero query, the family's own attention must weigh all visible positions alike (no position bias,
+  no sink), and otherwise it must be the softmax of scaled scores, soft-capped or not;
 - which positions are visible must follow from positions alone (causal, windows, chunks), not from content;
 - no position may depend on a later one; losses and hidden states must be those of the library.
 
-Below are tiny random models (float32), made from the configurations of transformers {version}. *Exact*: logits, hidden
-states and losses, with and without masked heads, in one pass forked at every layer and in two, differ from an
-explicit softmax by at most {tolerance:.0e} of the largest entry. *Two passes*: rows carry more than the hidden state between
-layers, so that the two models cannot share the layers below the masked heads; scoring takes about a third longer.
+Below are tiny random models (float32), made from the configurations of transformers {version}. *Exact*:
+logits, hidden states and losses, with and without masked heads, in one pass forked at every layer and in
+two, differ from an explicit softmax by at most {tolerance:.0e} of the largest entry. *Two passes*: rows
+carry more than the hidden state between layers, so that the two models cannot share the layers below the
+masked heads; scoring takes about a third longer.
 
-{exact} families are exact, {refused} refused. `python benchmarks/families.py` makes this page, a test holds it true.
+{exact} families are exact, {refused} refused. `python benchmarks/families.py` makes this page, a test holds
+it true.
 
 | family | what is special | outcome | how scored, or why refused |
 |---|---|---|---|

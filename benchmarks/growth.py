@@ -1,11 +1,14 @@
-"""How time, memory and FLOPs of every stage grow with the corpus: three sizes, fitted slopes, and what other sizes take.
+"""How time, memory and FLOPs of every stage grow with the corpus: three sizes, fitted slopes, and what other
+sizes take.
 
-    python -m benchmarks.growth [--documents 10 20 40] [--out results/benchmarks/growth.md] [--settings key=value ...]
+    python -m benchmarks.growth [--documents 10 20 40] [--out results/benchmarks/growth.md] [--settings
+    key=value ...]
 
-Each stage of ``exp=selection_30pct`` (the selected arm and the random one, one seed) runs in a process of its own, so that its
-peak of memory is its own; trainings read 512 tokens for each document. Time is processor time of the process and those it
-started: it does not depend on what else the machine does (memory bandwidth aside). A slope of 1 is linear. The last table
-goes on by the fitted line a + b x tokens, and says nothing of limits that were not met yet (disk, memory of one process).
+Each stage of ``exp=selection_30pct`` (the selected arm and the random one, one seed) runs in a process of its
+own, so that its peak of memory is its own; trainings read 512 tokens for each document. Time is processor
+time of the process and those it started: it does not depend on what else the machine does (memory bandwidth
+aside). A slope of 1 is linear. The last table goes on by the fitted line a + b x tokens, and says nothing of
+limits that were not met yet (disk, memory of one process).
 """
 
 from __future__ import annotations
@@ -27,7 +30,13 @@ from repro.experiments import build
 from repro.plan import estimates
 from repro.store import Store
 
-DEFAULTS = ["exp=selection_30pct", "scale=laptop", "exp.only=[attention_influence,random]", "exp.seeds=[0]", "device=cpu"]
+DEFAULTS = [
+    "exp=selection_30pct",
+    "scale=laptop",
+    "exp.only=[attention_influence,random]",
+    "exp.seeds=[0]",
+    "device=cpu",
+]
 WARM = ("proxy",)  # made once, whatever the size
 
 
@@ -42,14 +51,24 @@ def one(arguments: list[str], fingerprint: str) -> None:
 
 
 def measured(arguments: list[str]) -> dict[str, dict[str, float]]:
-    """By stage: processor seconds, peak bytes, FLOPs, and tokens of the corpus. Stages of both arms are added up."""
+    """By stage: processor seconds, peak bytes, FLOPs, and tokens of the corpus. Stages of both arms are added
+    up.
+    """
     settings = compose(arguments)
     store, order = Store(Path(settings.work)), build(settings).order()
     found: dict[str, dict[str, float]] = {}
     for stage in order:
         if store.has(stage):
             continue
-        command = [sys.executable, "-m", "benchmarks.growth", "--stage", stage.fingerprint, "--settings", *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.growth",
+            "--stage",
+            stage.fingerprint,
+            "--settings",
+            *arguments,
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"{stage.name}: {done.stderr.strip().splitlines()[-1]}")
@@ -100,17 +119,28 @@ def table(sizes: list[dict[str, dict[str, float]]], wanted: list[float]) -> str:
             f"| {name} | {took} | {slope(tokens, seconds):.2f} | {memory} | {slope(tokens, rss):.2f} | "
             f"{f'{rate:.1f}' if rate > 0.1 else ''} |"
         )
-    rows += ["", "| stage | " + " | ".join(f"{n:.0e} tokens" for n in wanted) + " |", "|---|" + "---|" * len(wanted)]
+    rows += [
+        "",
+        "| stage | " + " | ".join(f"{n:.0e} tokens" for n in wanted) + " |",
+        "|---|" + "---|" * len(wanted),
+    ]
     for name, (time, memory) in lines.items():
-        cells = [f"{max(np.polyval(time, n), 0) / 3600:,.3g} h, {max(np.polyval(memory, n), 0) / 1e9:,.3g} GB" for n in wanted]
+        cells = [
+            f"{max(np.polyval(time, n), 0) / 3600:,.3g} h, {max(np.polyval(memory, n), 0) / 1e9:,.3g} GB"
+            for n in wanted
+        ]
         rows.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 
 def main() -> None:
     """Measure, print, and write with ``--out``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--documents", type=int, nargs="+", default=[10, 20, 40], help="a domain, smallest first")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--documents", type=int, nargs="+", default=[10, 20, 40], help="a domain, smallest first"
+    )
     parser.add_argument("--tokens", type=float, nargs="+", default=[1e8, 1e9, 1e11], help="sizes to go on to")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--stage", help=argparse.SUPPRESS)
@@ -122,10 +152,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for n in given.documents:
             print(f"{n} documents a domain", flush=True)
-            own = [f"work={folder}", f"corpus.max_documents_per_domain={n}", "corpus.max_tokens_per_domain=null"]
+            own = [
+                f"work={folder}",
+                f"corpus.max_documents_per_domain={n}",
+                "corpus.max_tokens_per_domain=null",
+            ]
             sizes.append(measured([*DEFAULTS, *given.settings, *own, f"train.tokens={n * 7 * 512}"]))
     machine = (
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {os.environ.get('OMP_NUM_THREADS')} threads"
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores,"
+        f" {os.environ.get('OMP_NUM_THREADS')} threads"
     )
     said = f"{machine}; {' '.join([*DEFAULTS, *given.settings])}"
     text = f"# Growth of the stages\n\n{said}\n\n{table(sizes, given.tokens)}\n"

@@ -1,10 +1,12 @@
-"""What a user waits for: the help, a plan, a whole run from nothing, and the same command again; and the memory it takes.
+"""What a user waits for: the help, a plan, a whole run from nothing, and the same command again; and the
+memory it takes.
 
     python benchmarks/job.py [--scale laptop] [--install]
 
-Each command is a process of its own with a new work folder (the download cache of the machine is used where there is one).
-Memory is the sum over the job's processes of what each has for itself, looked at twice a second. ``--install`` also times
-``make install`` into a new virtual environment. Prints a Markdown table beside the figures that were set for two CPU cores.
+Each command is a process of its own with a new work folder (the download cache of the machine is used where
+there is one). Memory is the sum over the job's processes of what each has for itself, looked at twice a
+second. ``--install`` also times ``make install`` into a new virtual environment. Prints a Markdown table
+beside the figures that were set for two CPU cores.
 """
 
 from __future__ import annotations
@@ -31,9 +33,13 @@ LIMITS = {  # seconds, by command and scale
 
 
 def timed(command: list[str]) -> tuple[float, float, str]:
-    """Seconds, peak memory in GB over all processes of the command, and what it printed; an error stops the benchmark."""
+    """Seconds, peak memory in GB over all processes of the command, and what it printed; an error stops the
+    benchmark.
+    """
     started = time.perf_counter()
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     peak = [0.0]
     watcher = threading.Thread(target=watch, args=(process.pid, peak), daemon=True)
     watcher.start()
@@ -60,12 +66,19 @@ def watch(pid: int, peak: list[float]) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--scale", choices=["smoke", "laptop"], default="laptop")
-    parser.add_argument("--install", action="store_true", help="time make install into a new environment as well")
+    parser.add_argument(
+        "--install", action="store_true", help="time make install into a new environment as well"
+    )
     given = parser.parse_args()
     print(f"**The job** (`python benchmarks/job.py --scale {given.scale}`)\n")
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}.\n")
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python"
+        f" {platform.python_version()}.\n"
+    )
     print("| command | seconds | at most | peak GB |\n|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         if given.install:

@@ -1,6 +1,8 @@
-"""SIGKILL at random moments of a whole job, over and over: what comes out in the end must equal the job nobody disturbed.
+"""SIGKILL at random moments of a whole job, over and over: what comes out in the end must equal the job
+nobody disturbed.
 
-    python -m benchmarks.kills [--kills 200] [--seed 0] [--minutes M] [--folder DIR] [--out results/benchmarks/kills.md]
+    python -m benchmarks.kills [--kills 200] [--seed 0] [--minutes M] [--folder DIR] [--out
+    results/benchmarks/kills.md]
 
 A trial is ``exp=selection_30pct scale=smoke`` with one seed in a work folder of its own. It is killed with
 all it started, started again, and so on, until it has met as many kills as were drawn for it (3 to 9); then
@@ -34,11 +36,24 @@ from repro.store import atomic, read_json, sha256_file
 
 ROOT = Path(__file__).resolve().parent.parent
 JOB = ("exp=selection_30pct", "scale=smoke", "exp.seeds=[0]", "tracking.wandb=disabled")
-STAGES = ("items", "corpus", "proxy", "detection", "heads", "score", "tokens", "selection", "pretrain", "evaluate", "report")
+STAGES = (
+    "items",
+    "corpus",
+    "proxy",
+    "detection",
+    "heads",
+    "score",
+    "tokens",
+    "selection",
+    "pretrain",
+    "evaluate",
+    "report",
+)
 SECONDS = 28.0  # of an undisturbed job, roughly: the latest moment that is drawn by the clock
 FEWEST, MOST = 3, 9  # kills of one trial
 CLOCK = {"tokens_per_second", "mfu", "waiting_share", "memory_gb", "checkpoint_seconds", "seconds"}
-TIMED = ("results.json",)  # of lm-eval: holds the time and place of its run; the values stand in summary.json beside it
+# of lm-eval: holds the time and place of its run; the values stand in summary.json beside it
+TIMED = ("results.json",)
 
 
 def command(work: Path, job: tuple[str, ...] = JOB) -> list[str]:
@@ -47,9 +62,16 @@ def command(work: Path, job: tuple[str, ...] = JOB) -> list[str]:
 
 
 def killed(work: Path, generator: random.Random, job: tuple[str, ...] = JOB) -> dict[str, Any]:
-    """Start the job, kill all of it at a drawn moment; says what was running. ``stage`` is "ended" where it was faster."""
+    """Start the job, kill all of it at a drawn moment; says what was running. ``stage`` is "ended" where it
+    was faster.
+    """
     process = subprocess.Popen(
-        command(work, job), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+        command(work, job),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
     )
     started, lines, seen = time.monotonic(), [], threading.Condition()
 
@@ -88,7 +110,9 @@ def running(lines: list[str], stage: str) -> bool:
     """Whether a stage of that name has begun; the report begins when the last of all stages is done."""
     if stage == "report":
         return any(
-            "/" in l and l[1:].split("/")[0] == l.split("/")[1].split("]")[0] and " done in " in l for l in lines if l[0] == "["
+            "/" in l and l[1:].split("/")[0] == l.split("/")[1].split("]")[0] and " done in " in l
+            for l in lines
+            if l[0] == "["
         )
     return any(line.startswith("[") and line.partition("]")[2].split()[:1] == [stage] for line in lines)
 
@@ -106,20 +130,35 @@ def at_work(lines: list[str]) -> str:
 
 
 def differences(work: Path, undisturbed: Path) -> list[str]:
-    """What of a finished job differs from the undisturbed one, by name; leftovers of dead processes are differences too."""
+    """What of a finished job differs from the undisturbed one, by name; leftovers of dead processes are
+    differences too.
+    """
     found = []
     here, there = (
-        sorted(str(p.relative_to(w).parent) for p in w.glob("artifacts/*/*/manifest.json")) for w in (work, undisturbed)
+        sorted(str(p.relative_to(w).parent) for p in w.glob("artifacts/*/*/manifest.json"))
+        for w in (work, undisturbed)
     )
     if here != there:
         found.append(f"artifacts: {sorted(set(here) ^ set(there))}")
     for name in set(here) & set(there):
         ours, theirs = (_files(w / name) for w in (work, undisturbed))
-        found += [f"{name}/{file}" for file in sorted(ours.keys() | theirs.keys()) if ours.get(file) != theirs.get(file)]
+        found += [
+            f"{name}/{file}"
+            for file in sorted(ours.keys() | theirs.keys())
+            if ours.get(file) != theirs.get(file)
+        ]
         listed = read_json(work / name / "manifest.json")["files"]
-        found += [f"{name}/{f}: not what its manifest says" for f, sha in listed.items() if sha256_file(work / name / f) != sha]
+        found += [
+            f"{name}/{f}: not what its manifest says"
+            for f, sha in listed.items()
+            if sha256_file(work / name / f) != sha
+        ]
     runs = [_run(w) for w in (work, undisturbed)]
-    found += [f"runs/{file}" for file in sorted(runs[0].keys() | runs[1].keys()) if runs[0].get(file) != runs[1].get(file)]
+    found += [
+        f"runs/{file}"
+        for file in sorted(runs[0].keys() | runs[1].keys())
+        if runs[0].get(file) != runs[1].get(file)
+    ]
     left = [p for p in work.rglob("*") if p.name.endswith((".partial", ".tmp", ".old", ".progress"))]
     return found + [f"left over: {p.relative_to(work)}" for p in left]
 
@@ -145,7 +184,9 @@ def _figures(path: Path) -> str:
 
 
 def _run(work: Path) -> dict[str, str]:
-    """{file: digest} of the run's folder; the summary without its provenance, times and the seal over them."""
+    """{file: digest} of the run's folder; the summary without its provenance, times and the seal over
+    them.
+    """
     (folder,) = work.glob("runs/*")
     found = {str(p.relative_to(folder)): sha256_file(p) for p in folder.rglob("*") if p.is_file()}
     for name in [n for n in found if n == "report.html" or n == "config.yaml" or "cost." in n]:
@@ -171,8 +212,12 @@ def _timeless(value: Any) -> Any:
     return [_timeless(inner) for inner in value] if isinstance(value, list) else value
 
 
-def trial(number: int, seed: int, folder: Path, undisturbed: Path, job: tuple[str, ...] = JOB) -> list[dict[str, Any]]:
-    """The kills of one trial as rows, each with what differed in the end (``faults``, none where all is equal)."""
+def trial(
+    number: int, seed: int, folder: Path, undisturbed: Path, job: tuple[str, ...] = JOB
+) -> list[dict[str, Any]]:
+    """The kills of one trial as rows, each with what differed in the end (``faults``, none where all is
+    equal).
+    """
     generator = random.Random(f"{seed}-{number}")
     work = folder / f"trial-{number:03}"
     shutil.rmtree(work, ignore_errors=True)
@@ -203,14 +248,20 @@ def report(rows: list[dict[str, Any]], asked: int) -> str:
         "",
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}.",
         "",
-        f"{len(kills)} SIGKILLs of the whole process group ({asked} asked for) in {len(trials)} trials of `{' '.join(JOB)}`; "
-        f"{hours:.1f} hours until the kills. {len(trials) - len(wrong)} of {len(trials)} trials, with "
-        f"{len(kills) - len(bad)} of {len(kills)} kills, ended equal to the undisturbed job.",
+        (
+            f"{len(kills)} SIGKILLs of the whole process group ({asked} asked for) in {len(trials)} trials of"
+            f" `{' '.join(JOB)}`; {hours:.1f} hours until the kills. {len(trials) - len(wrong)} of"
+            f" {len(trials)} trials, with {len(kills) - len(bad)} of {len(kills)} kills, ended equal to the"
+            " undisturbed job."
+        ),
         "",
         "| running when it was killed | kills | in trials that ended equal |",
         "|---|---:|---:|",
     ]
-    counts, equal = Counter(row["stage"] for row in kills), Counter(row["stage"] for row in kills if row["trial"] not in wrong)
+    counts, equal = (
+        Counter(row["stage"] for row in kills),
+        Counter(row["stage"] for row in kills if row["trial"] not in wrong),
+    )
     order = ("start", *STAGES, "between")
     for stage in sorted(counts, key=lambda name: (order.index(name) if name in order else len(order), name)):
         lines.append(f"| {stage} | {counts[stage]} | {equal[stage]} |")
@@ -220,7 +271,9 @@ def report(rows: list[dict[str, Any]], asked: int) -> str:
 
 def main() -> int:
     """Exit 1 where a trial ended otherwise than the undisturbed job."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, help="begin no further trial after so long")
@@ -241,7 +294,10 @@ def main() -> int:
         with open(log, "a") as handle:
             handle.writelines(json.dumps(row) + "\n" for row in new)
         rows, number = rows + new, number + 1
-        print(f"trial {new[0]['trial']}: {[row['stage'] for row in new]} {new[0]['faults'] or 'equal'}", flush=True)
+        print(
+            f"trial {new[0]['trial']}: {[row['stage'] for row in new]} {new[0]['faults'] or 'equal'}",
+            flush=True,
+        )
         with atomic(asked.out) as temporary:
             temporary.write_text(report(rows, asked.kills))
     return 1 if any(row["faults"] for row in rows) else 0

@@ -1,9 +1,11 @@
-"""Two trainings side by side, one thread each, against one after the other with every core: what run.parallel=2 gains.
+"""Two trainings side by side, one thread each, against one after the other with every core: what
+run.parallel=2 gains.
 
     python benchmarks/parallel.py --model 1m --steps 60 --rounds 5 --out results/benchmarks/parallel.md
 
-The trainings are the shipped loop with its logging, checks, checkpoint and export, in processes as a run has them, warmed up.
-The ways alternate, in one order and the other; each figure is the median over rounds, by the clock: leave the machine alone.
+The trainings are the shipped loop with its logging, checks, checkpoint and export, in processes as a run has
+them, warmed up. The ways alternate, in one order and the other; each figure is the median over rounds, by the
+clock: leave the machine alone.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from repro.schedule import workers
 
 
 def train(job, seed: str):
-    """One training from the weights and in the order of ``seed``; its losses go to a file. Returns no failure."""
+    """One training from the weights and in the order of ``seed``; its losses go to a file. Returns no
+    failure.
+    """
     import shutil
 
     from repro.pretrain import loop
@@ -44,7 +48,9 @@ def timed(start) -> float:
 
 def main() -> None:
     """Run the comparison and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="1m")
     parser.add_argument("--context", type=int, default=256)
     parser.add_argument("--batch", type=int, default=8, help="sequences a step")
@@ -71,7 +77,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         paths = {name: str(path) for name, path in made_up_tokens(root, model.vocabulary).items()}
-        job = Job(model, settings, 0, **paths, out=str(root / "out"), device="cpu", tracking=Tracking(wandb="disabled"),
+        job = Job(model, settings, 0, **paths, out=str(root / "out"), device="cpu",
+                  tracking=Tracking(wandb="disabled"),
                   group="benchmark", arm="all")  # fmt: skip
         call = functools.partial(train, job)
         threads = [{"OMP_NUM_THREADS": str(n)} for n in (every, 1, 1)]
@@ -92,20 +99,30 @@ def main() -> None:
             for round_ in range(given.rounds):
                 for way in list(ways)[:: 1 if round_ % 2 == 0 else -1]:
                     seconds[way].append(timed(ways[way]))
-                    losses[way].add(b"".join((root / "out" / seed / "loss.jsonl").read_bytes() for seed in "01"))
+                    losses[way].add(
+                        b"".join((root / "out" / seed / "loss.jsonl").read_bytes() for seed in "01")
+                    )
     first, single, beside = ways
     tokens = 2 * settings.steps * settings.batch_tokens
-    ratio = {way: statistics.median(a / b for a, b in zip(seconds[first], seconds[way], strict=True)) for way in ways}
+    ratio = {
+        way: statistics.median(a / b for a, b in zip(seconds[first], seconds[way], strict=True))
+        for way in ways
+    }
     lines = [
         "**Side by side** (`python benchmarks/parallel.py`)\n",
-        f"Two trainings of model {given.model}, {given.dtype}, {given.batch} x {given.context} tokens a step, "
-        f"{given.steps} steps, with export; median of {given.rounds} rounds, {every} CPU cores.\n",
+        (
+            f"Two trainings of model {given.model}, {given.dtype}, {given.batch} x {given.context} tokens a"
+            f" step, {given.steps} steps, with export; median of {given.rounds} rounds, {every} CPU cores.\n"
+        ),
         "| two trainings | tokens/s | against the first |",
         "|---|---|---|",
         *(f"| {way} | {tokens / statistics.median(seconds[way]):,.0f} | {ratio[way]:.2f}x |" for way in ways),
         "",
-        f"Losses side by side {'equal' if losses[single] == losses[beside] and len(losses[single]) == 1 else 'DIFFER from'} "
-        "those of one after the other with one thread, to the bit, in every round.",
+        (
+            "Losses side by side"
+            f" {'equal' if losses[single] == losses[beside] and len(losses[single]) == 1 else 'DIFFER from'}"
+            " those of one after the other with one thread, to the bit, in every round."
+        ),
     ]
     print("\n".join(lines))
     if given.out:

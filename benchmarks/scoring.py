@@ -2,12 +2,14 @@
 
     python benchmarks/scoring.py [--model DIR] [--device cuda] [--documents 96] [--json FILE]
 
-- padded two-pass: the common way. 8 documents a batch in the order they arrive, padded to the longest, an attention
-  mask, the library's full logits, one pass with the intact and one with the masked model.
-- unpadded two-pass: the same batches (length buckets) and the same cross-entropy as ours, but two whole passes.
+- padded two-pass: the common way. 8 documents a batch in the order they arrive, padded to the longest, an
+  attention mask, the library's full logits, one pass with the intact and one with the masked model.
+- unpadded two-pass: the same batches (length buckets) and the same cross-entropy as ours, but two whole
+  passes.
 - forked: ours. Its floor is the ratio of the FLOPs of the two, counted operator by operator.
 
-Documents are modules of the standard library and topics of the language reference, cut at ``--window`` tokens.
+Documents are modules of the standard library and topics of the language reference, cut at ``--window``
+tokens.
 """
 
 from __future__ import annotations
@@ -62,12 +64,18 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, help="a Hugging Face folder; default: SmolLM2-135M from the package registry")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model", type=Path, help="a Hugging Face folder; default: SmolLM2-135M from the package registry"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", default="auto", choices=DTYPES, help="default: what the device is fast in")
     parser.add_argument("--documents", type=int, help="default: 24 on the CPU, 600 on a GPU")
-    parser.add_argument("--window", type=int, help="tokens of a document at most; default: 256 on the CPU, 1024 on a GPU")
+    parser.add_argument(
+        "--window", type=int, help="tokens of a document at most; default: 256 on the CPU, 1024 on a GPU"
+    )
     parser.add_argument("--tokens-per-batch", type=int, help="default: 2048 on the CPU, 65536 on a GPU")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--probes", type=int, default=50)
@@ -98,7 +106,9 @@ def model_folder(options: argparse.Namespace) -> Path:
 
 
 def documents() -> list[str]:
-    """Real text that every Python has: topics of the language reference and modules of the standard library."""
+    """Real text that every Python has: topics of the language reference and modules of the standard
+    library.
+    """
     import pydoc_data.topics
 
     topics = [pydoc_data.topics.topics[key] for key in sorted(pydoc_data.topics.topics)]
@@ -112,7 +122,9 @@ def synchronise(proxy: ProxyModel) -> None:
         torch.cuda.synchronize(proxy.device)
 
 
-def detection(proxy: ProxyModel, texts: list[str], options: argparse.Namespace, report: dict) -> list[tuple[int, int]]:
+def detection(
+    proxy: ProxyModel, texts: list[str], options: argparse.Namespace, report: dict
+) -> list[tuple[int, int]]:
     """Important heads, and how long they took."""
     s = Heads(probes=options.probes, probe_tokens=options.probe_tokens)
     values, _ = probes.values_from(texts, proxy.encode, s)
@@ -145,7 +157,9 @@ def padded_two_pass(scorer: Scorer, documents: list[list[int]], rows: int = 8) -
             with masking.masked(proxy.attentions, heads):
                 logits = proxy.model(input_ids=ids, attention_mask=real.long(), use_cache=False).logits
             targets = ids.masked_fill(~real, -100)[:, 1:]
-            token = torch.nn.functional.cross_entropy(logits[:, :-1].float().transpose(1, 2), targets, reduction="none")
+            token = torch.nn.functional.cross_entropy(
+                logits[:, :-1].float().transpose(1, 2), targets, reduction="none"
+            )
             losses.append(token.sum(1) / (lengths - 1))
         scores += ((losses[1] - losses[0]) / losses[0]).tolist()
     return scores
@@ -173,7 +187,9 @@ WAYS = {"padded two-pass": padded_two_pass, "unpadded two-pass": unpadded_two_pa
 
 
 def speed(scorer: Scorer, documents: list[list[int]], options: argparse.Namespace, report: dict) -> None:
-    """Tokens per second of each way, best of the rounds; the ways alternate, so that a slow minute hits all of them."""
+    """Tokens per second of each way, best of the rounds; the ways alternate, so that a slow minute hits all
+    of them.
+    """
     tokens = sum(map(len, documents))
     few = documents[:: max(1, len(documents) // 8)][:8]
     times: dict[str, list[float]] = {name: [] for name in WAYS}
@@ -261,7 +277,9 @@ def linear(scorer: Scorer, documents: list[list[int]], options: argparse.Namespa
 def exactness(scorer: Scorer, documents: list[list[int]], options: argparse.Namespace, report: dict) -> None:
     """Against the plain scorer (one document at a time, two passes, full logits) in float32."""
     say("exactness")
-    exact = Scorer(load(model_folder(options), "float32", options.device), scorer.heads, scorer.window, scorer.max_tokens)
+    exact = Scorer(
+        load(model_folder(options), "float32", options.device), scorer.heads, scorer.window, scorer.max_tokens
+    )
     expected = [statistics.score(reference.losses(exact, ids))["score"] for ids in documents]
     ours = forked(exact, documents)
     computed = forked(scorer, documents)
@@ -275,7 +293,10 @@ def exactness(scorer: Scorer, documents: list[list[int]], options: argparse.Name
 
 def parameters(proxy: ProxyModel) -> str:
     """The model in words."""
-    return f"{type(proxy.model).__name__}, {sum(p.numel() for p in proxy.model.parameters()) / 1e6:.0f} M parameters"
+    return (
+        f"{type(proxy.model).__name__}, {sum(p.numel() for p in proxy.model.parameters()) / 1e6:.0f} M"
+        " parameters"
+    )
 
 
 def machine(options: argparse.Namespace) -> str:
@@ -283,7 +304,11 @@ def machine(options: argparse.Namespace) -> str:
     if options.device.startswith("cuda"):
         return torch.cuda.get_device_name()
     cpu = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in cpu.read_text().split("\n") if "model name" in line] if cpu.exists() else []
+    names = (
+        [line.split(":")[1].strip() for line in cpu.read_text().split("\n") if "model name" in line]
+        if cpu.exists()
+        else []
+    )
     return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores"
 
 
@@ -293,32 +318,52 @@ def table(report: dict) -> str:
     lines = [
         "**Scoring** (`python benchmarks/scoring.py`)",
         "",
-        f"{report['model']}, {report['dtype']}, {report['machine']}; {report['tokens']:,} tokens, both losses included.",
-        f"Padding: {report['padding_in_arrival_order']:.0%} in arrival order, {report['padding_in_buckets']:.1%} in buckets. "
-        f"Measured matrix rate: {report['matrix_rate'] / 1e12:.2f} TFLOP/s.",
+        (
+            f"{report['model']}, {report['dtype']}, {report['machine']}; {report['tokens']:,} tokens, both"
+            " losses included."
+        ),
+        (
+            f"Padding: {report['padding_in_arrival_order']:.0%} in arrival order,"
+            f" {report['padding_in_buckets']:.1%} in buckets. Measured matrix rate:"
+            f" {report['matrix_rate'] / 1e12:.2f} TFLOP/s."
+        ),
         "",
-        "| way | tokens/s (best) | tokens/s (median) | MFLOP/token | share of matrix rate | peak extra memory |",
+        (
+            "| way | tokens/s (best) | tokens/s (median) | MFLOP/token | share of matrix rate | peak extra"
+            " memory |"
+        ),
         "|---|---|---|---|---|---|",
     ]
     for name, row in report["ways"].items():
         lines.append(
-            f"| {name} | {row['tokens_per_second']:,.0f} | {row['median_tokens_per_second']:,.0f} | "
-            f"{row['flops_per_token'] / 1e6:,.0f} | {row['share_of_matrix_rate']:.0%} | {megabytes(row['peak_extra_memory'])} |"
+            f"| {name} | {row['tokens_per_second']:,.0f} | {row['median_tokens_per_second']:,.0f} |"
+            f" {row['flops_per_token'] / 1e6:,.0f} | {row['share_of_matrix_rate']:.0%} |"
+            f" {megabytes(row['peak_extra_memory'])} |"
         )
     found, exact = report["detection"], report["exactness"]
     lines += [
         "",
-        f"Forked against padded two-pass: {report['ratio_to_padded']:.2f}x; against unpadded two-pass: "
-        f"{report['ratio_to_unpadded']:.2f}x of at most {report['floor']:.2f}x by FLOPs "
-        f"({report['ratio_to_unpadded'] / report['floor']:.0%}; lowest masked layer {found['lowest_layer']}).",
+        (
+            f"Forked against padded two-pass: {report['ratio_to_padded']:.2f}x; against unpadded two-pass:"
+            f" {report['ratio_to_unpadded']:.2f}x of at most {report['floor']:.2f}x by FLOPs"
+            f" ({report['ratio_to_unpadded'] / report['floor']:.0%}; lowest masked layer"
+            f" {found['lowest_layer']})."
+        ),
         "Cost is linear: "
-        + ", ".join(f"{row['tokens']:,} tokens at {row['tokens_per_second']:,.0f}/s" for row in report["linear"])
+        + ", ".join(
+            f"{row['tokens']:,} tokens at {row['tokens_per_second']:,.0f}/s" for row in report["linear"]
+        )
         + ".",
         f"Detection: {found['probes']} probes, {found['tokens']:,} tokens, {found['seconds']:.0f} s"
-        + (f", halves overlap {found['halves_overlap']:.0%}." if found["halves_overlap"] is not None else "."),
-        f"Score against the plain two-pass scorer in float32, {exact['documents']} documents: largest difference "
-        f"{exact['largest_score_difference_float32']:.1e} in float32, {exact['largest_score_difference']:.1e} in "
-        f"{report['dtype']} (rank correlation {exact['rank_correlation']:.5f}).",
+        + (
+            f", halves overlap {found['halves_overlap']:.0%}." if found["halves_overlap"] is not None else "."
+        ),
+        (
+            f"Score against the plain two-pass scorer in float32, {exact['documents']} documents: largest"
+            f" difference {exact['largest_score_difference_float32']:.1e} in float32,"
+            f" {exact['largest_score_difference']:.1e} in {report['dtype']} (rank correlation"
+            f" {exact['rank_correlation']:.5f})."
+        ),
     ]
     return "\n".join(lines)
 

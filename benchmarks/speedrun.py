@@ -2,12 +2,13 @@
 
     python benchmarks/speedrun.py 1m train=muon train.tokens=2000000 --corpus ../shared/data/corpus/wide
 
-Further words are settings of ``train`` and ``model`` as ``python -m repro.run`` takes them. Nothing that a comparison uses is
-touched: passages beyond the first 2,000 a domain in the order that corpus.seed=0 draws them, and training seeds from 1,000.
-Held out are whole source groups. The measure is the mean over domains of their bits per byte, behind the last step. Time is
-that of the process on its cores (validation included), so that a busy machine does not count against a recipe; the record of
-a rung is the lowest within 20 minutes of two cores. Every run is appended to results/speedrun/speedrun.json; the page
-beside it is written anew from there.
+Further words are settings of ``train`` and ``model`` as ``python -m repro.run`` takes them. Nothing that a
+comparison uses is touched: passages beyond the first 2,000 a domain in the order that corpus.seed=0 draws
+them, and training seeds from 1,000. Held out are whole source groups. The measure is the mean over domains of
+their bits per byte, behind the last step. Time is that of the process on its cores (validation included), so
+that a busy machine does not count against a recipe; the record of a rung is the lowest within 20 minutes of
+two cores. Every run is appended to results/speedrun/speedrun.json; the page beside it is written anew from
+there.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ def passages(folder: Path, work: Path) -> Path:
     if not out.is_file():
         rows: dict[str, list[dict[str, Any]]] = {}
         for path in sources:
-            for line in pa.input_stream(path, compression="zstd").read().split(b"\n"):  # not splitlines: U+2028 is text
+            # not splitlines: U+2028 is text
+            for line in pa.input_stream(path, compression="zstd").read().split(b"\n"):
                 if line:
                     row = json.loads(line)
                     rows.setdefault(row["domain"], []).append(row)
@@ -72,7 +74,9 @@ def passages(folder: Path, work: Path) -> Path:
 def run(settings: Settings, corpus: Path, work: Path, seed: int) -> dict[str, Any]:
     """Train once; returns what the record holds of it."""
     store = Store(work)
-    texts = corpus_stage(Corpus(kind="files", paths=[str(corpus)], decontaminate=False, near_duplicates="off", seed=1), None)
+    texts = corpus_stage(
+        Corpus(kind="files", paths=[str(corpus)], decontaminate=False, near_duplicates="off", seed=1), None
+    )
     tokens = tokens_stage(settings.model, texts)
     selection = everything(texts)
     for stage in (texts, tokens, selection):
@@ -89,7 +93,11 @@ def run(settings: Settings, corpus: Path, work: Path, seed: int) -> dict[str, An
     wall, cores = time.perf_counter() - wall, time.process_time() - cores
     bits = {}
     for row in read_rows(out / "metrics.jsonl"):
-        bits |= {key.rpartition("/")[2]: value for key, value in row.items() if key.startswith("validation/bits_per_byte/")}
+        bits |= {
+            key.rpartition("/")[2]: value
+            for key, value in row.items()
+            if key.startswith("validation/bits_per_byte/")
+        }
     losses = [row["loss"] for row in read_rows(out / "loss.jsonl")]
     return {
         "bits_per_byte": statistics.fmean(bits.values()),
@@ -111,10 +119,19 @@ def cpu_name() -> str:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         return "unknown"
-    field = {line.split(":")[0].strip(): line.partition(":")[2].strip() for line in text.splitlines() if ":" in line}
-    known = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in field.get("flags", "").split()]
+    field = {
+        line.split(":")[0].strip(): line.partition(":")[2].strip()
+        for line in text.splitlines()
+        if ":" in line
+    }
+    known = [
+        flag
+        for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+        if flag in field.get("flags", "").split()
+    ]
     return (
-        f"{field.get('model name', 'unknown')} family {field.get('cpu family')} model {field.get('model')}, {' '.join(known)}"
+        f"{field.get('model name', 'unknown')} family {field.get('cpu family')} model {field.get('model')},"
+        f" {' '.join(known)}"
     )
 
 
@@ -123,14 +140,33 @@ def page(rows: list[dict[str, Any]]) -> str:
     lines = [
         "**Speedrun** (`python benchmarks/speedrun.py`)",
         "",
-        "Held-out bits per byte (mean over domains; lower is better) of one training, from `benchmarks/speedrun.py`, which",
-        "alone writes this page. Passages and seeds are none that a comparison uses. Core seconds are the time of the process",
+        (
+            "Held-out bits per byte (mean over domains; lower is better) of one training, from"
+            " `benchmarks/speedrun.py`, which"
+        ),
+        (
+            "alone writes this page. Passages and seeds are none that a comparison uses. Core seconds are the"
+            " time of the process"
+        ),
         f"on all its cores. **Bold**: the lowest of its rung within {CORE_SECONDS:,} core seconds.",
     ]
-    columns = ["settings", "parameters", "tokens", "bits per byte", "held out a domain", "core s", "tokens / core s", "CPU"]
+    columns = [
+        "settings",
+        "parameters",
+        "tokens",
+        "bits per byte",
+        "held out a domain",
+        "core s",
+        "tokens / core s",
+        "CPU",
+    ]
     for rung in sorted({row["rung"] for row in rows}, key=lambda name: (len(name), name)):
         own = [row for row in rows if row["rung"] == rung]
-        within = [row for row in own if row["core_seconds"] <= CORE_SECONDS and row["train"]["validate_tokens"] == HELD_OUT]
+        within = [
+            row
+            for row in own
+            if row["core_seconds"] <= CORE_SECONDS and row["train"]["validate_tokens"] == HELD_OUT
+        ]
         best = min(within, key=lambda row: row["bits_per_byte"], default=None)
         lines += ["", f"## {rung}", "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
         for row in own:
@@ -151,10 +187,14 @@ def page(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Run, append, write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("rung", help="an option of configs/model: 1m, 4m, 10m, 30m")
     parser.add_argument("settings", nargs="*", metavar="key=value")
-    parser.add_argument("--corpus", type=Path, required=True, help="folder of *.jsonl.zst with id, domain, group, text")
+    parser.add_argument(
+        "--corpus", type=Path, required=True, help="folder of *.jsonl.zst with id, domain, group, text"
+    )
     parser.add_argument("--work", type=Path, default=Path("work/speedrun"))
     parser.add_argument("--seed", type=int, default=0, help=f"counted from {FIRST_SEED}")
     parser.add_argument("--record", type=Path, default=ROOT / "results" / "speedrun")
@@ -162,7 +202,12 @@ def main() -> None:
     made = provenance()
     chosen = [word for word in given.settings if word.partition("=")[0] not in DEFAULTS]
     own = DEFAULTS | dict(word.split("=", 1) for word in given.settings if word not in chosen)
-    base = ["exp=pilot", "scale=overnight", f"model={given.rung}", *(f"{key}={value}" for key, value in own.items())]
+    base = [
+        "exp=pilot",
+        "scale=overnight",
+        f"model={given.rung}",
+        *(f"{key}={value}" for key, value in own.items()),
+    ]
     settings = compose([*base, *chosen])
     given.work.mkdir(parents=True, exist_ok=True)
     seed = FIRST_SEED + given.seed
@@ -178,7 +223,9 @@ def main() -> None:
         "train": asdict(settings.train),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         # without the folders of this machine: the corpus is named by its content above
-        "provenance": made | {"command": ["speedrun.py", given.rung, *given.settings, "--seed", str(given.seed)]},
+        "provenance": (
+            made | {"command": ["speedrun.py", given.rung, *given.settings, "--seed", str(given.seed)]}
+        ),
     }
     path = given.record / "speedrun.json"
     rows = [*(read_json(path) if path.is_file() else []), row]

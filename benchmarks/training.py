@@ -1,10 +1,12 @@
-"""Training speed against a plain PyTorch loop and a nanoGPT-style one: same model, batches, optimizer and machine.
+"""Training speed against a plain PyTorch loop and a nanoGPT-style one: same model, batches, optimizer and
+machine.
 
     python benchmarks/training.py --model 10m --dtype float32 --steps 10 --rounds 5
 
-Whole short trainings alternate in one process; each figure is the median over rounds. Ours is the shipped loop with its
-logging, data and checks, not a part of it. ``waiting`` is the share of step time spent on getting tokens, ``checkpoint``
-the pause of writing one checkpoint over the time between two at the default interval.
+Whole short trainings alternate in one process; each figure is the median over rounds. Ours is the shipped
+loop with its logging, data and checks, not a part of it. ``waiting`` is the share of step time spent on
+getting tokens, ``checkpoint`` the pause of writing one checkpoint over the time between two at the default
+interval.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ from repro.tracking import read_rows
 
 
 class NanoLlama(torch.nn.Module):
-    """The same Llama in as few operations as PyTorch allows: fused QKV and gate/up products, fused norms, no library."""
+    """The same Llama in as few operations as PyTorch allows: fused QKV and gate/up products, fused norms, no
+    library.
+    """
 
     def __init__(self, model: Model, network: torch.nn.Module, context: int):
         super().__init__()
@@ -42,13 +46,22 @@ class NanoLlama(torch.nn.Module):
         layers = network.model.layers
 
         def stack(pick):
-            return torch.nn.ParameterList([torch.nn.Parameter(pick(layer).detach().clone()) for layer in layers])
+            return torch.nn.ParameterList(
+                [torch.nn.Parameter(pick(layer).detach().clone()) for layer in layers]
+            )
 
-        self.qkv = stack(lambda l: torch.cat([l.self_attn.q_proj.weight, l.self_attn.k_proj.weight, l.self_attn.v_proj.weight]))
+        self.qkv = stack(
+            lambda l: torch.cat(
+                [l.self_attn.q_proj.weight, l.self_attn.k_proj.weight, l.self_attn.v_proj.weight]
+            )
+        )
         self.out = stack(lambda l: l.self_attn.o_proj.weight)
         self.gate_up = stack(lambda l: torch.cat([l.mlp.gate_proj.weight, l.mlp.up_proj.weight]))
         self.down = stack(lambda l: l.mlp.down_proj.weight)
-        self.norm1, self.norm2 = stack(lambda l: l.input_layernorm.weight), stack(lambda l: l.post_attention_layernorm.weight)
+        self.norm1, self.norm2 = (
+            stack(lambda l: l.input_layernorm.weight),
+            stack(lambda l: l.post_attention_layernorm.weight),
+        )
         frequency = 10000.0 ** (-torch.arange(0, self.head, 2) / self.head)
         angle = torch.outer(torch.arange(context), frequency).repeat(1, 2)
         self.register_buffer("cos", angle.cos()), self.register_buffer("sin", angle.sin())
@@ -56,7 +69,9 @@ class NanoLlama(torch.nn.Module):
     def rotate(self, x):
         """Rotary positions of [B, heads, T, head]."""
         half = x.shape[-1] // 2
-        return x * self.cos.to(x.dtype) + torch.cat([-x[..., half:], x[..., :half]], -1) * self.sin.to(x.dtype)
+        return x * self.cos.to(x.dtype) + torch.cat([-x[..., half:], x[..., :half]], -1) * self.sin.to(
+            x.dtype
+        )
 
     def forward(self, ids):
         """Logits [B, T, V] of ids [B, T]."""
@@ -64,9 +79,13 @@ class NanoLlama(torch.nn.Module):
         x = F.embedding(ids, self.embed)
         for i in range(m.layers):
             h = F.rms_norm(x, (m.hidden,), self.norm1[i], 1e-6)
-            q, k, v = F.linear(h, self.qkv[i]).split([m.hidden, m.kv_heads * self.head, m.kv_heads * self.head], -1)
+            q, k, v = F.linear(h, self.qkv[i]).split(
+                [m.hidden, m.kv_heads * self.head, m.kv_heads * self.head], -1
+            )
             q, k, v = (y.view(b, t, -1, self.head).transpose(1, 2) for y in (q, k, v))
-            a = F.scaled_dot_product_attention(self.rotate(q), self.rotate(k), v, is_causal=True, enable_gqa=True)
+            a = F.scaled_dot_product_attention(
+                self.rotate(q), self.rotate(k), v, is_causal=True, enable_gqa=True
+            )
             x = x + F.linear(a.transpose(1, 2).reshape(b, t, -1), self.out[i])
             gate, up = F.linear(F.rms_norm(x, (m.hidden,), self.norm2[i], 1e-6), self.gate_up[i]).chunk(2, -1)
             x = x + F.linear(F.silu(gate) * up, self.down[i])
@@ -109,7 +128,9 @@ def ours(job: Job) -> dict:
 
 
 def compiled(job: Job) -> dict:
-    """The same by the shipped loop with train.compile; what compiling takes falls in the first step, which is not counted."""
+    """The same by the shipped loop with train.compile; what compiling takes falls in the first step, which is
+    not counted.
+    """
     return ours(replace(job, train=replace(job.train, compile=True)))
 
 
@@ -125,7 +146,9 @@ def plain(job: Job, nano: bool) -> dict:
     seconds, losses = [], []
     for step in range(s.steps):
         began = time.perf_counter()
-        ids = torch.from_numpy(stream.sequences(step * s.batch_sequences, s.batch_sequences, s.context)).to(device)
+        ids = torch.from_numpy(stream.sequences(step * s.batch_sequences, s.batch_sequences, s.context)).to(
+            device
+        )
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(s, step)
         with torch.autocast(device, torch.bfloat16, enabled=s.dtype == "bfloat16"):
@@ -143,11 +166,15 @@ def plain(job: Job, nano: bool) -> dict:
 
 def main() -> None:
     """Run the comparison and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="10m")
     parser.add_argument("--context", type=int, default=256)
     parser.add_argument("--batch", type=int, default=8, help="sequences a step")
-    parser.add_argument("--micro-batch", type=int, help="sequences computed at once by this project; default: the batch")
+    parser.add_argument(
+        "--micro-batch", type=int, help="sequences computed at once by this project; default: the batch"
+    )
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=5)
@@ -167,7 +194,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         paths = {name: str(path) for name, path in made_up_tokens(root, model.vocabulary).items()}
-        job = Job(model, train, 0, **paths, out=str(root / "out"), device=given.device, tracking=Tracking(wandb="disabled"),
+        job = Job(model, train, 0, **paths, out=str(root / "out"), device=given.device,
+                  tracking=Tracking(wandb="disabled"),
                   group="benchmark", arm="all")  # fmt: skip
         ways = {
             "this project": ours,
@@ -182,19 +210,27 @@ def main() -> None:
     speed = {way: statistics.median(r["tokens_per_second"] for r in runs) for way, runs in results.items()}
     paired = {
         way: statistics.median(
-            a["tokens_per_second"] / b["tokens_per_second"] for a, b in zip(results["this project"], runs, strict=True)
+            a["tokens_per_second"] / b["tokens_per_second"]
+            for a, b in zip(results["this project"], runs, strict=True)
         )
         for way, runs in results.items()
     }
     apart = {
-        way: max(abs(a - b) for a, b in zip(runs[0]["losses"], results["this project"][0]["losses"], strict=True))
+        way: max(
+            abs(a - b) for a, b in zip(runs[0]["losses"], results["this project"][0]["losses"], strict=True)
+        )
         for way, runs in results.items()
     }
-    where = f"{given.device}, {torch.get_num_threads()} threads" if given.device == "cpu" else torch.cuda.get_device_name()
+    where = (
+        f"{given.device}, {torch.get_num_threads()} threads"
+        if given.device == "cpu"
+        else torch.cuda.get_device_name()
+    )
     print("**Training** (`python benchmarks/training.py`)\n")
     print(
-        f"Model {given.model}, {given.dtype}, {given.batch} x {given.context} tokens a step ({train.micro_batch} at once "
-        f"by this project), {given.steps} steps, median of {given.rounds} rounds, {where}.\n"
+        f"Model {given.model}, {given.dtype}, {given.batch} x {given.context} tokens a step"
+        f" ({train.micro_batch} at once by this project), {given.steps} steps, median of {given.rounds}"
+        f" rounds, {where}.\n"
     )
     print("| training loop | tokens/s | ours / this | largest difference of losses |\n|---|---|---|---|")
     for way in ways:
@@ -204,7 +240,8 @@ def main() -> None:
     waiting, checkpoint = (statistics.median(r[key] for r in ran) for key in ("waiting", "checkpoint"))
     same = all(r["losses"] == ran[0]["losses"] for r in ran)
     print(
-        f"\nWaiting for data {waiting:.2%} of a step; a checkpoint pauses {checkpoint / interval:.2%} of the time between two."
+        f"\nWaiting for data {waiting:.2%} of a step; a checkpoint pauses {checkpoint / interval:.2%} of the"
+        " time between two."
     )
     print(f"{len(ran)} runs of ours, losses {'identical' if same else 'NOT identical'} to the bit.")
 

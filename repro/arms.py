@@ -1,12 +1,15 @@
-"""Arms by the dozen: a ``grid:`` of selectors and shares in an experiment's YAML, and the choice of some of them.
+"""Arms by the dozen: a ``grid:`` of selectors and shares in an experiment's YAML, and the choice of some of
+them.
 
-A block of the grid names options of ``configs/select``, shares, and whether arms read equal tokens, equal passes or both::
+A block of the grid names options of ``configs/select``, shares, and whether arms read equal tokens, equal
+passes or both::
 
     grid:
-      - {select: [attention_influence, random], share: [0.05, 0.2], budgets: [tokens, passes], against: [random, full]}
+      - {select: [attention_influence, random], share: [0.05, 0.2], budgets: [tokens, passes], against:
+        [random, full]}
 
-That is ``attention_influence_05``, ``attention_influence_05_passes`` and so on; each arm is compared with the arms of
-``against`` at its own share and budget (``full`` has none), where it is not one of them.
+That is ``attention_influence_05``, ``attention_influence_05_passes`` and so on; each arm is compared with the
+arms of ``against`` at its own share and budget (``full`` has none), where it is not one of them.
 """
 
 from __future__ import annotations
@@ -33,12 +36,15 @@ class Block:
     def __post_init__(self) -> None:
         for name, known in (("select", options("select")), ("budgets", list(BUDGETS))):
             for given in getattr(self, name):
-                require(given in known, f"{name} {given!r} is not known; did you mean {nearest(given, known)}?")
+                require(
+                    given in known, f"{name} {given!r} is not known; did you mean {nearest(given, known)}?"
+                )
         for share in self.share:
             percent = 100 * share
             require(0 < share < 1, f"share {share} must lie between 0 and 1; everything is the arm {FULL}")
             require(
-                abs(percent - round(percent)) < 1e-9, f"share {share} must be a whole number of per cent: it is in the names"
+                abs(percent - round(percent)) < 1e-9,
+                f"share {share} must be a whole number of per cent: it is in the names",
             )
 
 
@@ -48,7 +54,9 @@ def named(select: str, share: float, budget: str = "tokens") -> str:
 
 
 def expand(exp: dict[str, Any], where: str) -> dict[str, Any]:
-    """``exp`` of a YAML with its ``grid`` written out: arms and contrasts of the file stay, and stand first."""
+    """``exp`` of a YAML with its ``grid`` written out: arms and contrasts of the file stay, and stand
+    first.
+    """
     exp = dict(exp)
     try:
         blocks = [Block(**block) for block in exp.pop("grid", [])]
@@ -60,7 +68,9 @@ def expand(exp: dict[str, Any], where: str) -> dict[str, Any]:
     cells = [(b, s, x, u) for b in blocks for u in b.budgets for s in b.select for x in b.share]
     for _, select, share, budget in cells:
         passes = {"equal_passes": True} if budget == "passes" else {}
-        arms.setdefault(named(select, share, budget), {"select": select, "budget": {"share": share}, **passes})
+        arms.setdefault(
+            named(select, share, budget), {"select": select, "budget": {"share": share}, **passes}
+        )
     pairs = [(c["treatment"], c["control"]) for c in contrasts]
     for block, select, share, budget in cells:
         arm = named(select, share, budget)
@@ -78,28 +88,32 @@ def picked(names: list[str], only: list[str]) -> list[str]:
 
 
 def pick(exp: Experiment, written: list[str], overrides: list[str]) -> None:
-    """Keep the arms of ``exp.only``, those that the command line adds to the ``written`` ones, and their contrasts.
+    """Keep the arms of ``exp.only``, those that the command line adds to the ``written`` ones, and their
+    contrasts.
 
-    Raises :class:`SettingError` for a pattern that fits no arm, and for ``overrides`` of an arm that is left out.
+    Raises :class:`SettingError` for a pattern that fits no arm, and for ``overrides`` of an arm that is left
+    out.
     """
     for pattern in exp.only:
         require(
             bool(picked(list(exp.arms), [pattern])),
-            f"exp.only: no arm fits {pattern!r}; did you mean {nearest(pattern, exp.arms)}? exp.only=['*'] takes all",
+            f"exp.only: no arm fits {pattern!r}; did you mean {nearest(pattern, exp.arms)}? exp.only=['*']"
+            " takes all",
         )
     kept = {*picked(list(exp.arms), exp.only), *(set(exp.arms) - set(written))}
     for override in overrides:
         path = override.partition("=")[0].split(".")
         require(
             path[:2] != ["exp", "arms"] or len(path) < 3 or path[2] in kept,
-            f"{override}: exp.only leaves this arm out; name it there too: exp.only=[{','.join([*exp.only, *path[2:3]])}]",
+            f"{override}: exp.only leaves this arm out; name it there too:"
+            f" exp.only=[{','.join([*exp.only, *path[2:3]])}]",
         )
     contrasts = [c for c in exp.contrasts if c.treatment in kept and c.control in kept]
     primary = next((c for c in exp.contrasts if c.primary), None)
     require(
         primary is None or primary in contrasts,
-        f"exp.only leaves out {primary and primary.treatment} or {primary and primary.control}, which the primary contrast "
-        "compares; name them in exp.only, or name another contrast with exp.contrasts",
+        f"exp.only leaves out {primary and primary.treatment} or {primary and primary.control}, which the"
+        " primary contrast compares; name them in exp.only, or name another contrast with exp.contrasts",
     )
     exp.arms = {name: arm for name, arm in exp.arms.items() if name in kept}
     exp.contrasts = contrasts

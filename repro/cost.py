@@ -1,7 +1,8 @@
-"""What stages are expected to take, for ``--plan``: each says so itself, from what its inputs are expected to be.
+"""What stages are expected to take, for ``--plan``: each says so itself, from what its inputs are expected to
+be.
 
-Costs are arithmetic on the settings: 2 FLOPs per parameter and token forward, 6 with the backward pass. Text is read,
-cleaned, tokenised and compared by CPU cores: their seconds are those of one core.
+Costs are arithmetic on the settings: 2 FLOPs per parameter and token forward, 6 with the backward pass. Text
+is read, cleaned, tokenised and compared by CPU cores: their seconds are those of one core.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from pathlib import Path
 
 BYTES_PER_TOKEN = 4  # of English text and code with a vocabulary of some 50,000
 STORED_BYTES = 1.8  # a token of a corpus in packed parquet
-WRITING = 8  # a token that is written takes as long as so many that are read: each needs all weights from memory
+# a token that is written takes as long as so many that are read: each needs all weights from memory
+WRITING = 8
 STARTED = 5  # seconds until a model is loaded
 # A second of one CPU core, seen on laptops: tokens,
 CLEANED, TOKENISED, READ, WORDS_COUNTED = 1.3e5, 2e5, 1e5, 3e5
@@ -54,8 +56,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Known:
-    """What a stage may look at to say its cost: what its inputs make, its own artifact where it is there already, and the
-    tokens of the corpus where somebody has counted them."""
+    """What a stage may look at to say its cost: what its inputs make, its own artifact where it is there
+    already, and the tokens of the corpus where somebody has counted them.
+    """
 
     inputs: Mapping[str, Made]
     folder: Path | None = None

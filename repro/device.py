@@ -1,9 +1,10 @@
-"""What a run computes on, and the dtype in which that is fast: what ``device=auto`` and ``dtype=auto`` stand for.
+"""What a run computes on, and the dtype in which that is fast: what ``device=auto`` and ``dtype=auto`` stand
+for.
 
-A CPU without instructions for bfloat16 (AVX2 only: most laptops) emulates it, 30 to 100 times slower than float32.
-So a dtype of ``auto`` is bfloat16 where the device multiplies in it at least as fast as in float32, and float32
-elsewhere; it is resolved when settings are composed, before any fingerprint. The product is measured once a machine
-and kept in the download cache.
+A CPU without instructions for bfloat16 (AVX2 only: most laptops) emulates it, 30 to 100 times slower than
+float32. So a dtype of ``auto`` is bfloat16 where the device multiplies in it at least as fast as in float32,
+and float32 elsewhere; it is resolved when settings are composed, before any fingerprint. The product is
+measured once a machine and kept in the download cache.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ def cores() -> int:
 def choose(device: str, elsewhere: Hardware | None = None) -> Choice:
     """What ``auto`` is on ``device``.
 
-    A plan gives the scale's hardware as ``elsewhere``: it is chosen for where ``device=auto`` finds no GPU here.
-    A run is always on this machine.
+    A plan gives the scale's hardware as ``elsewhere``: it is chosen for where ``device=auto`` finds no GPU
+    here. A run is always on this machine.
     """
     found = device_of(device)
     if found.startswith("cuda"):
@@ -76,7 +77,9 @@ def choose(device: str, elsewhere: Hardware | None = None) -> Choice:
     here = _of_cpu()
     if elsewhere is not None and elsewhere.tflops is not None and device == "auto":
         return Choice(
-            "bfloat16", f"for {elsewhere.name}, which the scale names; a run on this machine takes {here.dtype}: {here.why}"
+            "bfloat16",
+            f"for {elsewhere.name}, which the scale names; a run on this machine takes {here.dtype}:"
+            f" {here.why}",
         )
     return here
 
@@ -115,7 +118,9 @@ def resolve(settings: Settings, planning: bool = False) -> Settings:
 
 
 def resolved(dtype: str, device: str, setting: str = "dtype") -> str:
-    """``dtype`` where there are no settings: ``auto`` is what ``device`` is fast in, a slow choice is warned of."""
+    """``dtype`` where there are no settings: ``auto`` is what ``device`` is fast in, a slow choice is warned
+    of.
+    """
     if dtype == "auto":
         return choose(device).dtype
     warn_if_emulated({setting: dtype}, device)
@@ -123,15 +128,17 @@ def resolved(dtype: str, device: str, setting: str = "dtype") -> str:
 
 
 def warn_if_emulated(dtypes: dict[str, str], device: str) -> None:
-    """Say once, with the measured factor, which settings ask a CPU for what it only emulates. The run goes on."""
+    """Say once, with the measured factor, which settings ask a CPU for what it only emulates. The run goes
+    on.
+    """
     asking = [name for name, dtype in dtypes.items() if dtype == "bfloat16"]
     if not asking or device_of(device) != "cpu":
         return
     factor = bfloat16_factor()
     if factor > 1:
         print(
-            f"warning: {', '.join(asking)}: this CPU emulates bfloat16, its matrix product takes {_times(factor)} as long as "
-            "in float32; auto or float32 is faster here",
+            f"warning: {', '.join(asking)}: this CPU emulates bfloat16, its matrix product takes"
+            f" {_times(factor)} as long as in float32; auto or float32 is faster here",
             file=sys.stderr,
             flush=True,
         )
@@ -140,8 +147,8 @@ def warn_if_emulated(dtypes: dict[str, str], device: str) -> None:
 def measured() -> dict[str, Any]:
     """FLOP/s of this CPU's ``float32`` and ``bfloat16`` products and the day they were ``measured``.
 
-    Kept in the download cache for machines of this name, instructions, torch and threads; a damaged file counts as
-    none.
+    Kept in the download cache for machines of this name, instructions, torch and threads; a damaged file
+    counts as none.
     """
     from repro.store import read_json, write_json
 
@@ -149,7 +156,10 @@ def measured() -> dict[str, Any]:
     try:
         found = read_json(path)
         if all(math.isfinite(found[dtype]) and found[dtype] > 0 for dtype in ("float32", "bfloat16")):
-            return {"measured": str(found["measured"]), **{d: float(found[d]) for d in ("float32", "bfloat16")}}
+            return {
+                "measured": str(found["measured"]),
+                **{d: float(found[d]) for d in ("float32", "bfloat16")},
+            }
     except (OSError, ValueError, TypeError, LookupError):
         pass
     rates = {dtype: matrix_rate("cpu", dtype) for dtype in ("float32", "bfloat16")}
@@ -172,9 +182,10 @@ def measurement_file() -> Path:
 def matrix_rate(device: str, dtype: str) -> float:
     """FLOP/s of a square matrix product on ``device``, measured now.
 
-    Takes about :data:`SECONDS`: matrices grow only as far as the rate allows, so that an emulated product stays small.
-    On a CPU one thread is measured, by its processor time, and counted as often as torch has threads: by the clock,
-    whatever else the machine does would be in the number, twice where a second thread has to wait for it.
+    Takes about :data:`SECONDS`: matrices grow only as far as the rate allows, so that an emulated product
+    stays small. On a CPU one thread is measured, by its processor time, and counted as often as torch has
+    threads: by the clock, whatever else the machine does would be in the number, twice where a second thread
+    has to wait for it.
     """
     import torch
 

@@ -29,7 +29,8 @@ def _none(setting: str) -> Condition:
 # group: [(condition, the settings that need it)]
 NEEDS: dict[str, list[tuple[Condition, tuple[str, ...]]]] = {
     "corpus": [
-        (_is("kind", "files"), ("paths", "text_field", "id_field", "group_field", "source_field", "license_field",
+        (_is("kind", "files"), ("paths", "text_field", "id_field", "group_field", "source_field",
+                                "license_field",
                                 "domain_from", "domain_field", "domain")),
         (_is("domain_from", "field"), ("domain_field",)),
         (_is("kind", "hub"), ("hub", "blob_url")),
@@ -40,18 +41,22 @@ NEEDS: dict[str, list[tuple[Condition, tuple[str, ...]]]] = {
               (_is("kind", "gguf"), ("accept_terms",))],
     "heads": [
         (_is("detector", "random_matched_damage"), ("damage_tolerance", "draws")),
-        (_is("detector", "random", "random_same_layers", "random_matched_damage", "bottom"), ("control_seed",)),
+        (_is("detector", "random", "random_same_layers", "random_matched_damage", "bottom"),
+         ("control_seed",)),
         (_not("detector", "induction"), ("shots", "key_characters", "value_tokens", "match", "decoding")),
     ],
-    "model": [(_none("init_from"), ("layers", "hidden", "heads", "kv_heads", "ffn", "tie_embeddings", "tokenizer"))],
+    "model": [(_none("init_from"), ("layers", "hidden", "heads", "kv_heads", "ffn", "tie_embeddings",
+                                    "tokenizer"))],
     "train": [
         (_is("launcher", "deepspeed"), ("hostfile",)),
         (_is("optimizer", "muon"), ("muon_learning_rate", "muon_momentum")),
         (_is("launcher", "slurm", "manual"), ("ranks_per_node",)),
         (("decay", lambda share: share > 0, "decay above 0"), ("decay_shape", "final_lr")),
     ],
-    "judge": [(_given("url"), ("model", "key_variable", "documents", "characters", "answer_tokens", "workers", "timeout",
-                               "requests_per_minute", "tries", "backoff", "price_prompt", "price_answer", "attempt"))],
+    "judge": [(_given("url"), ("model", "key_variable", "documents", "characters", "answer_tokens",
+                               "workers", "timeout",
+                               "requests_per_minute", "tries", "backoff", "price_prompt", "price_answer",
+                               "attempt"))],
     "tracking": [(_is("wandb", "offline", "online"), ("project", "entity"))],
 }  # fmt: skip
 
@@ -70,10 +75,11 @@ def check(settings: Settings, typed: Iterable[str]) -> None:
         overrides = [getattr(arm, path[0], {}) for arm in arms] or [{}]
         for (setting, holds, words), needing in NEEDS.get(path[0], []):
             values = [
-                o.get(setting, getattr(own, setting)) if isinstance(o, dict) else getattr(own, setting) for o in overrides
+                o.get(setting, getattr(own, setting)) if isinstance(o, dict) else getattr(own, setting)
+                for o in overrides
             ]
             if len(path) > 1 and path[1] in needing and not any(map(holds, values)):
                 raise SettingError(
-                    f"{argument} has no effect: it needs {path[0]}.{words}, and here {path[0]}.{setting}={values[0]}; "
-                    "add that, or leave this out"
+                    f"{argument} has no effect: it needs {path[0]}.{words}, and here"
+                    f" {path[0]}.{setting}={values[0]}; add that, or leave this out"
                 )

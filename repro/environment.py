@@ -1,4 +1,6 @@
-"""What the environment may not decide: results and identity are those of the settings, wherever a command is started."""
+"""What the environment may not decide: results and identity are those of the settings, wherever a command is
+started.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +9,16 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-# Left by a launcher in the shell of a cluster's job. A run is one process; it starts its own ranks (train.launcher).
+# Left by a launcher in the shell of a cluster's job. A run is one process; it starts its own ranks
+# (train.launcher).
 LAUNCHED = (
     "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "NODE_RANK",
     "MASTER_ADDR", "MASTER_PORT",
 )  # fmt: skip
 # Of another run of W&B: with them every arm would be one and the same run.
 WANDB = (
-    "WANDB_RUN_ID", "WANDB_RESUME", "WANDB_NAME", "WANDB_RUN_GROUP", "WANDB_SWEEP_ID", "WANDB_MODE", "WANDB_DISABLED",
+    "WANDB_RUN_ID", "WANDB_RESUME", "WANDB_NAME", "WANDB_RUN_GROUP", "WANDB_SWEEP_ID", "WANDB_MODE",
+    "WANDB_DISABLED",
     "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_DIR", "WANDB_TAGS", "WANDB_NOTES", "WANDB_JOB_TYPE",
 )  # fmt: skip
 
@@ -30,7 +34,9 @@ def forget(names: tuple[str, ...]) -> None:
 
 @contextmanager
 def variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for this process and all it starts in the block; what stood there comes back afterwards."""
+    """Set variables for this process and all it starts in the block; what stood there comes back
+    afterwards.
+    """
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -41,9 +47,11 @@ def variables(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def prepare(restart: bool) -> None:
-    """For the doors: no leftovers of a launcher, files in UTF-8 whatever the locale, no traceback for a terminal's alphabet.
+    """For the doors: no leftovers of a launcher, files in UTF-8 whatever the locale, no traceback for a
+    terminal's alphabet.
 
-    ``restart``: in a locale of another encoding, the command starts again in Python's UTF-8 mode, in the same process.
+    ``restart``: in a locale of another encoding, the command starts again in Python's UTF-8 mode, in the same
+    process.
     """
     forget(LAUNCHED)
     if restart and not sys.flags.utf8_mode and sys.getfilesystemencoding().lower().replace("-", "") != "utf8":

@@ -1,7 +1,8 @@
 """``python -m repro.judge RUN_DIR ...``: judge finished runs once more, by the rules of this version.
 
-Nothing is measured anew: intervals, corrections and words come from the values, the items' variances and the pilot's noise
-that ``summary.json`` records. Which words changed is printed. A folder that has a report is drawn again.
+Nothing is measured anew: intervals, corrections and words come from the values, the items' variances and the
+pilot's noise that ``summary.json`` records. Which words changed is printed. A folder that has a report is
+drawn again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     """The door. Exit 2 for a user's mistake."""
     environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(prog="python -m repro.judge", description=__doc__)
-    parser.add_argument("runs", type=Path, metavar="RUN_DIR", nargs="+", help="folder of a run, or its summary.json")
+    parser.add_argument(
+        "runs", type=Path, metavar="RUN_DIR", nargs="+", help="folder of a run, or its summary.json"
+    )
     parsed = parser.parse_args(arguments)
     try:
         from repro.outcomes import summary

@@ -1,4 +1,5 @@
-"""The kinds of experiments: every folder of ``repro/experiments`` with a ``stages.py``. None is imported until it is asked for.
+"""The kinds of experiments: every folder of ``repro/experiments`` with a ``stages.py``. None is imported
+until it is asked for.
 
 Below everything, so that settings know the names and a kind can be looked up from wherever it is needed.
 """
@@ -20,7 +21,9 @@ def load(kind: str, part: str = "stages") -> ModuleType:
 
 
 def expanded(values: dict[str, Any]) -> dict[str, Any]:
-    """Plain settings with what their kind makes of the arms that were written: ``expand`` of its ``arms.py``, if it has one."""
+    """Plain settings with what their kind makes of the arms that were written: ``expand`` of its ``arms.py``,
+    if it has one.
+    """
     kind = values["exp"]["kind"]
     if not (FOLDER / kind / "arms.py").is_file():
         return values

@@ -18,11 +18,16 @@ LINE_SECONDS = 30.0  # between two lines of what runs, where there is no termina
 
 
 class Lines:
-    """What the terminal is told: a line when a stage begins and one when it ends, and in between how far those are that run
-    elsewhere: one line on a terminal, one every half minute without."""
+    """What the terminal is told: a line when a stage begins and one when it ends, and in between how far
+    those are that run elsewhere: one line on a terminal, one every half minute without.
+    """
 
     def __init__(
-        self, store: Store, stages: Sequence[Stage], title: Callable[[Stage], str], record: Record | None = None
+        self,
+        store: Store,
+        stages: Sequence[Stage],
+        title: Callable[[Stage], str],
+        record: Record | None = None,
     ) -> None:
         self.store, self.stages, self.title, self.record = store, stages, title, record
         self.begun: dict[str, float] = {}
@@ -73,7 +78,9 @@ class Lines:
             if line.startswith("warning: "):
                 self.say(line, warning=True)
         log.unlink(missing_ok=True)
-        self.say(f"{self._place(stage)}  done in {duration(time.monotonic() - self.begun[stage.fingerprint])}")
+        self.say(
+            f"{self._place(stage)}  done in {duration(time.monotonic() - self.begun[stage.fingerprint])}"
+        )
         self._facts(stage)
 
     def failed(self, stage: Stage, failure: Failure) -> None:
@@ -84,7 +91,10 @@ class Lines:
 
     def skipped(self, stage: Stage, failure: Failure) -> None:
         """In place of both lines."""
-        self.say(f"{self._place(stage)}  left out: {failure.stage.name if failure.stage else 'what it reads'} failed")
+        self.say(
+            f"{self._place(stage)}  left out: {failure.stage.name if failure.stage else 'what it reads'}"
+            " failed"
+        )
 
     def look(self, running: Sequence[Stage]) -> None:
         """How far they are, as their own progress says."""
@@ -102,7 +112,12 @@ class Lines:
                 said.append(f"{stage.name} {self.title(stage)}: {spent}")
         line = "    " + " | ".join(said)
         if terminal:
-            print(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
             self.drawn = True
         else:
             print(line, file=sys.stderr, flush=True)
@@ -133,4 +148,10 @@ def duration(seconds: float) -> str:
     """A stretch of time in words."""
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(int(minutes), 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02.0f} s" if minutes else f"{seconds:.1f} s"
+    return (
+        f"{hours} h {minutes:02} min"
+        if hours
+        else f"{minutes} min {seconds:02.0f} s"
+        if minutes
+        else f"{seconds:.1f} s"
+    )

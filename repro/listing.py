@@ -1,6 +1,7 @@
 """``repro settings [PREFIX]``: every setting with its type, default and meaning, as the code says them.
 
-The meaning is the comment beside a field of the dataclasses of ``repro/config.py``, or the lines of comment above it.
+The meaning is the comment beside a field of the dataclasses of ``repro/config.py``, or the lines of comment
+above it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from repro.config import GROUPS, OVERRIDES, Settings, nearest, options
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting: ``name`` as the command line takes it, its ``type``, its ``default`` in YAML, and its ``meaning``."""
+    """One setting: ``name`` as the command line takes it, its ``type``, its ``default`` in YAML, and its
+    ``meaning``.
+    """
 
     name: str
     type: str
@@ -74,23 +77,33 @@ def comments(schema: type) -> dict[str, str]:
 
 
 def described(prefix: str = "") -> str:
-    """The settings below ``prefix``, or with it in their names, in the width of the terminal; empty where there are none."""
+    """The settings below ``prefix``, or with it in their names, in the width of the terminal; empty where
+    there are none.
+    """
     every = list(settings())
     chosen = [s for s in every if not prefix or f"{s.name}.".startswith(f"{prefix.rstrip('.')}.")]
     chosen = chosen or [s for s in every if prefix in s.name]
     width = max(40, shutil.get_terminal_size((100, 24)).columns)
 
     def wrapped(text: str, first: str = "") -> list[str]:
-        return textwrap.wrap(text, width, initial_indent=first, subsequent_indent="    ", break_on_hyphens=False)
+        return textwrap.wrap(
+            text, width, initial_indent=first, subsequent_indent="    ", break_on_hyphens=False
+        )
 
     lines = []
     for s in chosen:
         lines += wrapped(f"{s.name}={s.default}  ({s.type})") + wrapped(s.meaning, "    ")
     for group in ("exp", "scale", *GROUPS):
         if prefix in ("", group) or prefix.startswith(f"{group}."):
-            lines += ["", *wrapped(f"{group}=NAME takes {', '.join(options(group))}, or a YAML file of your own")]
+            lines += [
+                "",
+                *wrapped(f"{group}=NAME takes {', '.join(options(group))}, or a YAML file of your own"),
+            ]
     if not prefix or prefix.startswith("exp"):
-        said = f"exp.arms.NAME.KEY=VALUE overrides for one arm; KEY is select, mixture, or begins with {', '.join(OVERRIDES)}"
+        said = (
+            "exp.arms.NAME.KEY=VALUE overrides for one arm; KEY is select, mixture, or begins with"
+            f" {', '.join(OVERRIDES)}"
+        )
         lines += ["", *wrapped(said)]
     return "\n".join(lines) if chosen else ""
 
@@ -101,7 +114,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog=environment.program or "python -m repro.listing", description=__doc__.split("\n\n")[0]
     )
-    parser.add_argument("prefix", nargs="?", default="", metavar="PREFIX", help="a group (score) or a part of a name (tokens)")
+    parser.add_argument(
+        "prefix", nargs="?", default="", metavar="PREFIX", help="a group (score) or a part of a name (tokens)"
+    )
     parsed = parser.parse_args(arguments)
     text = described(parsed.prefix)
     if not text:

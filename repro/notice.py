@@ -34,5 +34,9 @@ def _desktop(text: str) -> None:
     if shutil.which("notify-send"):
         command = ["notify-send", "repro", text]
     else:
-        command = ["osascript", "-e", f"display notification {json.dumps(text)} with title {json.dumps('repro')}"]
+        command = [
+            "osascript",
+            "-e",
+            f"display notification {json.dumps(text)} with title {json.dumps('repro')}",
+        ]
     subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)

@@ -1,10 +1,12 @@
-"""``python -m repro.store pack exp=... | RUN_DIR`` and ``unpack FILE... [work=DIR]``: finished stages for another machine.
+"""``python -m repro.store pack exp=... | RUN_DIR`` and ``unpack FILE... [work=DIR]``: finished stages for
+another machine.
 
-A pack (``store.tar.zst``) holds the finished stages of a run without text and without weights, and the finished shards of a
-scoring that is not done. Parquet is written anew without its own compression, so that zstd sees what files share (ids
-of documents and items); values stay as they are. The manifest of each artifact names what was left out, with the sha256
-that making it again should give. Text comes from its source again where a stage reads it; a training whose weights are
-asked for is trained again; an unfinished training starts again.
+A pack (``store.tar.zst``) holds the finished stages of a run without text and without weights, and the
+finished shards of a scoring that is not done. Parquet is written anew without its own compression, so that
+zstd sees what files share (ids of documents and items); values stay as they are. The manifest of each
+artifact names what was left out, with the sha256 that making it again should give. Text comes from its source
+again where a stage reads it; a training whose weights are asked for is trained again; an unfinished training
+starts again.
 """
 
 from __future__ import annotations
@@ -42,7 +44,11 @@ LEFT_OUT = {
     "pretrain": ("model/*", "models/*", "branch/*", "checkpoints/*"),
 }
 # What no later stage reads: logs, text kept for showing, means that are measured again.
-NOT_PACKED = {"score": ("tokens.json", "*.safetensors"), "pretrain": ("wandb/*",), "evaluate": ("parts/*", "*/parts/*")}
+NOT_PACKED = {
+    "score": ("tokens.json", "*.safetensors"),
+    "pretrain": ("wandb/*",),
+    "evaluate": ("parts/*", "*/parts/*"),
+}
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")  # of whatever stage
 ITEMS = "items.parquet"  # of evaluations: rounded with --half
 PAIR = ("gold_loglikelihood", "other_loglikelihood")  # of a minimal pair
@@ -60,13 +66,16 @@ def pack(
 ) -> dict[str, Any]:
     """Write what is finished of ``stages`` to ``target``; returns the pack's content (:data:`CONTENT`).
 
-    ``rounded``: items' log-likelihoods in ``half`` or ``single`` precision. Raises :class:`SettingError` where nothing is
-    finished, and above ``run_mb`` or, with the packs beside it, ``all_mb``.
+    ``rounded``: items' log-likelihoods in ``half`` or ``single`` precision. Raises :class:`SettingError`
+    where nothing is finished, and above ``run_mb`` or, with the packs beside it, ``all_mb``.
     """
     import zstandard
 
     found = [packed for stage in stages for packed in _artifacts(store, stage, rounded)]
-    require(bool(found), f"{store.root} holds nothing of this run that is finished; name its work folder with work=DIR")
+    require(
+        bool(found),
+        f"{store.root} holds nothing of this run that is finished; name its work folder with work=DIR",
+    )
     code = {key: value for key, value in provenance().items() if key in ("commit", "dirty", "tag")}
     listed = [{key: value for key, value in entry.items() if key != "bytes"} for entry in found]
     content = {"format": FORMAT, "code": code, "artifacts": listed}
@@ -83,7 +92,8 @@ def pack(
         ):
             with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
                 for name, data in _alike_together(files):
-                    member = tarfile.TarInfo(name)  # time, owner and mode are always the same: so are the bytes
+                    # time, owner and mode are always the same: so are the bytes
+                    member = tarfile.TarInfo(name)
                     member.size = len(data)
                     archive.addfile(member, io.BytesIO(data))
         _within(temporary, target, files, run_mb, all_mb)
@@ -102,13 +112,25 @@ def _artifacts(store: Store, stage: Stage, rounded: str | None) -> Iterator[dict
         return
     partial = folder.with_name(folder.name + ".partial")
     if stage.name == "score" and (shards := sorted((partial / "scores").glob("*.parquet"))):
-        names = [*shards, *partial.glob("means.safetensors")]  # means must be those of the shards that are done
-        data = {str(path.relative_to(partial)): path.read_bytes() for path in names if not path.name.startswith(".")}
-        yield entry | {"folder": f"{stage.folder}.partial", "state": "unfinished", "files": _digests(data), "bytes": data}
+        # means must be those of the shards that are done
+        names = [*shards, *partial.glob("means.safetensors")]
+        data = {
+            str(path.relative_to(partial)): path.read_bytes()
+            for path in names
+            if not path.name.startswith(".")
+        }
+        yield entry | {
+            "folder": f"{stage.folder}.partial",
+            "state": "unfinished",
+            "files": _digests(data),
+            "bytes": data,
+        }
 
 
 def _finished(folder: Path, stage: str, rounded: str | None) -> dict[str, bytes]:
-    """The files of an artifact in the form a pack holds them; the manifest says what became of each of the others."""
+    """The files of an artifact in the form a pack holds them; the manifest says what became of each of the
+    others.
+    """
     manifest = read_json(folder / "manifest.json")
     left_out, recoded = dict(manifest.get("left_out", {})), dict(manifest.get("recoded", {}))
     not_packed, kept = list(manifest.get("not_packed", [])), {}
@@ -119,14 +141,19 @@ def _finished(folder: Path, stage: str, rounded: str | None) -> dict[str, bytes]
             left_out[name] = sha
         else:
             data = (folder / name).read_bytes()
-            require(hashlib.sha256(data).hexdigest() == sha, f"{folder / name} is not what was published; delete {folder}")
+            require(
+                hashlib.sha256(data).hexdigest() == sha,
+                f"{folder / name} is not what was published; delete {folder}",
+            )
             kept[name] = data
             if name.endswith(".parquet"):
                 kept[name] = _recoded(data, rounded if Path(name).name == ITEMS else None)
                 text = stage in ("corpus", "planted")
                 (left_out if text else recoded).setdefault(name, sha)
     how = {"left_out": left_out, "recoded": recoded, "not_packed": sorted(not_packed)}
-    how["rounded"] = sorted({*manifest.get("rounded", []), *(n for n in kept if rounded and Path(n).name == ITEMS)})
+    how["rounded"] = sorted(
+        {*manifest.get("rounded", []), *(n for n in kept if rounded and Path(n).name == ITEMS)}
+    )
     packed = manifest | {"files": _digests(kept)} | {key: value for key, value in how.items() if value}
     return kept | {"manifest.json": (canonical(sealed(packed)) + "\n").encode()}
 
@@ -143,7 +170,8 @@ def _digests(files: dict[str, bytes]) -> dict[str, str]:
 def _recoded(data: bytes, rounded: str | None) -> bytes:
     """A parquet file with the same rows, plain and uncompressed, without columns of text.
 
-    ``rounded``: log-likelihoods of items are, to ``half`` or ``single`` precision; whether an answer was right stays exact.
+    ``rounded``: log-likelihoods of items are, to ``half`` or ``single`` precision; whether an answer was
+    right stays exact.
     """
     import pyarrow.parquet as pq
 
@@ -157,8 +185,8 @@ def _recoded(data: bytes, rounded: str | None) -> bytes:
 
 
 def _rounded(table: pa.Table, precision: str) -> pa.Table:
-    """Every floating column in that precision; its type stays. Of two log-likelihoods their difference is what is rounded:
-    the second is written as the first and the difference.
+    """Every floating column in that precision; its type stays. Of two log-likelihoods their difference is
+    what is rounded: the second is written as the first and the difference.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -169,7 +197,9 @@ def _rounded(table: pa.Table, precision: str) -> pa.Table:
         difference = pc.subtract(table[PAIR[1]], table[PAIR[0]]).cast(kind, safe=False)
     for place, column in enumerate(table.schema):
         if pa.types.is_floating(column.type):
-            table = table.set_column(place, column, table.column(place).cast(kind, safe=False).cast(column.type))
+            table = table.set_column(
+                place, column, table.column(place).cast(kind, safe=False).cast(column.type)
+            )
     if difference is not None:
         place = table.schema.get_field_index(PAIR[1])
         column = table.schema.field(place)
@@ -193,20 +223,32 @@ def _within(written: Path, target: Path, files: dict[str, bytes], run_mb: float,
     for name, data in files.items():
         kinds[f"{name.split('/')[0]}/.../{name.split('/')[-1]}"] += len(data)
     large = ", ".join(f"{kind} {n / 1e6:.1f} MB" for kind, n in kinds.most_common(5))
-    mend = f"largest before compression: {large}; round items' log-likelihoods with --half, or raise the limit with"
+    mend = (
+        f"largest before compression: {large}; round items' log-likelihoods with --half, or raise the limit"
+        " with"
+    )
     require(size <= run_mb, f"{target} would have {size:.2f} MB, {run_mb:g} are allowed; {mend} --run-mb")
-    require(total <= all_mb, f"with {target} all packs would have {total:.2f} MB, {all_mb:g} are allowed; {mend} --all-mb")
+    require(
+        total <= all_mb,
+        f"with {target} all packs would have {total:.2f} MB, {all_mb:g} are allowed; {mend} --all-mb",
+    )
 
 
 def settings_of(arguments: list[str]) -> Settings:
-    """Settings as ``repro.run`` takes them, or those of the run whose folder is given (by the command in its summary)."""
+    """Settings as ``repro.run`` takes them, or those of the run whose folder is given (by the command in its
+    summary).
+    """
     if arguments and "=" not in arguments[0]:
         from repro.outcomes import summary
 
         found = summary.read(Path(arguments[0]))
         command = found["provenance"]["command"]
-        require(command[0] == "run.py", f"{arguments[0]} was made by {command[0]}; give its settings as for repro.run instead")
-        ran_in = {f"{group}.dtype": found["settings"][group]["dtype"] for group in ("proxy", "train")}  # auto was this there
+        require(
+            command[0] == "run.py",
+            f"{arguments[0]} was made by {command[0]}; give its settings as for repro.run instead",
+        )
+        # auto was this there
+        ran_in = {f"{group}.dtype": found["settings"][group]["dtype"] for group in ("proxy", "train")}
         said = [argument for argument in command[1:] if argument.partition("=")[0] not in ran_in]
         return compose([*said, *(f"{name}={dtype}" for name, dtype in ran_in.items()), *arguments[1:]])
     return compose(arguments)
@@ -215,21 +257,33 @@ def settings_of(arguments: list[str]) -> Settings:
 def main(arguments: list[str] | None = None) -> int:
     """The door. Exit 2 for a user's mistake."""
     parser = argparse.ArgumentParser(
-        prog=environment.program or "python -m repro.store", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog=environment.program or "python -m repro.store",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
     )
     doors = parser.add_subparsers(dest="door", required=True)
-    packing = doors.add_parser("pack", help="write the finished stages of a run, without text and weights, to one file")
-    packing.add_argument("settings", nargs="+", metavar="key=value | RUN_DIR", help="as for repro.run, or a run's folder")
-    packing.add_argument("--to", type=Path, metavar="DIR", help=f"folder of {NAME}; results/<exp>_<scale> unless said")
+    packing = doors.add_parser(
+        "pack", help="write the finished stages of a run, without text and weights, to one file"
+    )
+    packing.add_argument(
+        "settings", nargs="+", metavar="key=value | RUN_DIR", help="as for repro.run, or a run's folder"
+    )
+    packing.add_argument(
+        "--to", type=Path, metavar="DIR", help=f"folder of {NAME}; results/<exp>_<scale> unless said"
+    )
     packing.add_argument(
         "--half",
         action="store_true",
         help="items' log-likelihoods, and differences of pairs, in half precision; outcomes stay exact",
     )
     packing.add_argument("--run-mb", type=float, default=RUN_MB, help="refuse a larger pack")
-    packing.add_argument("--all-mb", type=float, default=ALL_MB, help="refuse when the packs of all results are larger")
+    packing.add_argument(
+        "--all-mb", type=float, default=ALL_MB, help="refuse when the packs of all results are larger"
+    )
     unpacking = doors.add_parser("unpack", help="put the stages of packs into a store")
-    unpacking.add_argument("files", nargs="+", metavar="FILE | work=DIR", help="packs, and the work folder (work unless said)")
+    unpacking.add_argument(
+        "files", nargs="+", metavar="FILE | work=DIR", help="packs, and the work folder (work unless said)"
+    )
     parsed = parser.parse_args(arguments)
     try:
         if parsed.door == "pack":

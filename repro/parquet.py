@@ -1,7 +1,8 @@
 """Every parquet file is read here, as the table it is and no more.
 
-Left to themselves the libraries read more out of a path than the file says: ``domain=web`` in a folder's name becomes a column
-that replaces the file's own (Hive partitions), and ``[ ] * ?`` become patterns. Here a path is a name.
+Left to themselves the libraries read more out of a path than the file says: ``domain=web`` in a folder's name
+becomes a column that replaces the file's own (Hive partitions), and ``[ ] * ?`` become patterns. Here a path
+is a name.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def opened(path: Path | BinaryIO) -> ParquetFile:
 
 
 def columns(path: Path) -> list[str]:
-    """The names of a file's columns; :class:`SettingError` where one stands twice, for nobody could say which is meant."""
+    """The names of a file's columns; :class:`SettingError` where one stands twice, for nobody could say which
+    is meant.
+    """
     with opened(path) as file:
         names = list(file.schema_arrow.names)
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -65,7 +68,8 @@ def metadata(path: Path) -> FileMetaData:
 
 
 def sql(paths: Paths, **options: bool) -> str:
-    """DuckDB's table function over files, for ``FROM``. A view cannot take parameters, so the paths are quoted here.
+    """DuckDB's table function over files, for ``FROM``. A view cannot take parameters, so the paths are
+    quoted here.
 
     ``options`` are further ones of ``read_parquet``, such as ``filename=True``.
     """

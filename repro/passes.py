@@ -1,7 +1,7 @@
 """How often each arm reads its documents, by the plan: share and repetition must not be mixed up unseen.
 
-Passes are the training tokens of an arm over the tokens of one pass over its mixture. The corpus is counted where its token
-ids or its selections are in the store, else estimated from bytes and shares.
+Passes are the training tokens of an arm over the tokens of one pass over its mixture. The corpus is counted
+where its token ids or its selections are in the store, else estimated from bytes and shares.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ TOLERANCE = 0.1  # relative, of passes that count as the same
 
 @dataclass(frozen=True)
 class Passes:
-    """Of one arm: ``tokens`` trained on, tokens of one ``reading`` of its mixture, and whether these were counted."""
+    """Of one arm: ``tokens`` trained on, tokens of one ``reading`` of its mixture, and whether these were
+    counted.
+    """
 
     tokens: float
     reading: float
@@ -33,7 +35,9 @@ class Passes:
         return self.tokens / self.reading if self.reading else float("inf")
 
 
-def own_tokens(settings: Settings, experiment: Experiment, store: Store, proxy_tokens: float) -> tuple[float, bool]:
+def own_tokens(
+    settings: Settings, experiment: Experiment, store: Store, proxy_tokens: float
+) -> tuple[float, bool]:
     """Tokens of the training split as the trained models count them, and whether they were counted.
 
     ``proxy_tokens`` is the plan's estimate, bytes / 4.
@@ -41,12 +45,21 @@ def own_tokens(settings: Settings, experiment: Experiment, store: Store, proxy_t
     stage = experiment.shared.get("tokens")
     if stage is not None and store.has(stage):
         of_domain = read_json(store.path(stage) / "tokens.json")["tokens"]["documents"]
-        return float(sum(n for domain, n in of_domain.items() if domain not in settings.budget.leave_out)), True
+        return (
+            float(sum(n for domain, n in of_domain.items() if domain not in settings.budget.leave_out)),
+            True,
+        )
     small = settings.model.tokenizer == "bpe" and settings.model.vocabulary < SMALL_VOCABULARY
-    return proxy_tokens * (BYTES_PER_TOKEN / BYTES_PER_OWN_TOKEN if small and settings.model.init_from is None else 1), False
+    return (
+        proxy_tokens
+        * (BYTES_PER_TOKEN / BYTES_PER_OWN_TOKEN if small and settings.model.init_from is None else 1),
+        False,
+    )
 
 
-def passes(settings: Settings, experiment: Experiment, store: Store, proxy_tokens: float) -> dict[str, Passes]:
+def passes(
+    settings: Settings, experiment: Experiment, store: Store, proxy_tokens: float
+) -> dict[str, Passes]:
     """Passes of every trained arm; of an arm redrawn by seed those of its first."""
     whole, counted = own_tokens(settings, experiment, store, proxy_tokens)
     found = {}
@@ -67,24 +80,39 @@ def passes(settings: Settings, experiment: Experiment, store: Store, proxy_token
 
 
 def lines(settings: Settings, experiment: Experiment, store: Store, proxy_tokens: float) -> list[str]:
-    """Passes per arm, and warnings: where the whole corpus is read more than once, and contrasts that differ in passes."""
+    """Passes per arm, and warnings: where the whole corpus is read more than once, and contrasts that differ
+    in passes.
+    """
     found = passes(settings, experiment, store, proxy_tokens)
     width = max(map(len, found))
     said = ["", f"{'arm':{width}} {'tokens':>12} {'one pass':>12} {'passes':>7}"]
     said += [
-        f"{name:{width}} {p.tokens:>12,.0f} {'' if p.counted else '~'}{p.reading:>{12 - (not p.counted)},.0f} {p.passes:>7.2f}"
+        f"{name:{width}} {p.tokens:>12,.0f} {'' if p.counted else '~'}{p.reading:>{12 - (not p.counted)},.0f}"
+        f" {p.passes:>7.2f}"
         for name, p in found.items()
     ]
     if not all(p.counted for p in found.values()):
         said.append("~ estimated; counted once the corpus and its token ids are in the store")
     for name, arm in settings.exp.arms.items():
-        if arm.select.selector == "all" and arm.mixture.kind == "alone" and found[name].passes > 1 + TOLERANCE:
+        if (
+            arm.select.selector == "all"
+            and arm.mixture.kind == "alone"
+            and found[name].passes > 1 + TOLERANCE
+        ):
             said.append(
-                f"warning: {name} reads every document {found[name].passes:.1f} times{_by(found[name])}: share "
-                "kept and repetition cannot be told apart; bring more documents, or lower train.tokens"
+                f"warning: {name} reads every document {found[name].passes:.1f} times{_by(found[name])}:"
+                " share kept and repetition cannot be told apart; bring more documents, or lower"
+                " train.tokens"
             )
-        if arm.select.selector == "all" and arm.mixture.kind == "alone" and found[name].passes < 1 - TOLERANCE:
-            said.append(f"{name} reads {found[name].passes:.0%} of its text; what is kept but not read makes no difference")
+        if (
+            arm.select.selector == "all"
+            and arm.mixture.kind == "alone"
+            and found[name].passes < 1 - TOLERANCE
+        ):
+            said.append(
+                f"{name} reads {found[name].passes:.0%} of its text; what is kept but not read makes no"
+                " difference"
+            )
     return said + _confounded(settings, found)
 
 
@@ -103,4 +131,6 @@ def _confounded(settings: Settings, found: dict[str, Passes]) -> list[str]:
     if not told:
         return []
     more = f"; and {len(told) - 6} more" if len(told) > 6 else ""
-    return [f"warning: equal tokens, other passes, so repetition is compared as well: {'; '.join(told[:6])}{more}"]
+    return [
+        f"warning: equal tokens, other passes, so repetition is compared as well: {'; '.join(told[:6])}{more}"
+    ]

@@ -1,10 +1,12 @@
 """Where things are: what this package brings along, and the folders that a user adds.
 
-A checkout has ``configs/``, ``results/`` and ``paper_tables/`` beside the package, and commands find them from anywhere. An
-installed wheel brings its configs inside; results and tables are then those of the folder a command is started in.
+A checkout has ``configs/``, ``results/`` and ``paper_tables/`` beside the package, and commands find them
+from anywhere. An installed wheel brings its configs inside; results and tables are then those of the folder a
+command is started in.
 
 ``REPRO_PATH``, and ``include=FOLDER`` of a command, name folders of one's own laid out like ``configs/``
-(``exp/NAME.yaml``, ``select/NAME.yaml``, ...), with Python beside them: ``selectors/NAME.py``, ``detectors/NAME.py``.
+(``exp/NAME.yaml``, ``select/NAME.yaml``, ...), with Python beside them: ``selectors/NAME.py``,
+``detectors/NAME.py``.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ VARIABLE = "REPRO_PATH"
 def configs() -> Path:
     """The YAML that comes with this package; ``$REPRO_CONFIGS`` moves it."""
     installed = PACKAGE / "configs"
-    return Path(os.environ.get("REPRO_CONFIGS") or (installed if installed.is_dir() else PACKAGE.parent / "configs"))
+    return Path(
+        os.environ.get("REPRO_CONFIGS") or (installed if installed.is_dir() else PACKAGE.parent / "configs")
+    )
 
 
 def checkout() -> Path | None:
@@ -34,11 +38,15 @@ def home() -> Path:
 
 def included() -> list[Path]:
     """Folders of one's own, first named first."""
-    return [Path(entry).expanduser() for entry in os.environ.get(VARIABLE, "").split(os.pathsep) if entry.strip()]
+    return [
+        Path(entry).expanduser() for entry in os.environ.get(VARIABLE, "").split(os.pathsep) if entry.strip()
+    ]
 
 
 def include(folder: str) -> None:
     """Add a folder for this process and all that it starts."""
     added = str(Path(folder).expanduser().resolve())
-    present = [entry for entry in os.environ.get(VARIABLE, "").split(os.pathsep) if entry.strip() and entry != added]
+    present = [
+        entry for entry in os.environ.get(VARIABLE, "").split(os.pathsep) if entry.strip() and entry != added
+    ]
     os.environ[VARIABLE] = os.pathsep.join([added, *present])

@@ -1,7 +1,9 @@
-"""``--plan``: the stages of a run, which are in the store, and what the others are expected to cost. Runs nothing.
+"""``--plan``: the stages of a run, which are in the store, and what the others are expected to cost. Runs
+nothing.
 
-Each stage says its own cost (:mod:`repro.cost`); here they are added up. Times divide FLOPs by the device's rate: what the
-scale's ``hardware`` says, or a matrix product measured now. Hours of CPU cores on text stand in a column of their own.
+Each stage says its own cost (:mod:`repro.cost`); here they are added up. Times divide FLOPs by the device's
+rate: what the scale's ``hardware`` says, or a matrix product measured now. Hours of CPU cores on text stand
+in a column of their own.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ def describe(settings: Settings) -> str:
     known = estimates(stages, store)
     rates, rates_from = matrix_rates(settings, {dtype_of(stage) for stage in stages})
     unit = "GPU-hours" if _gpu(settings) else "hours"
-    lines = [f"{'stage':10} {'of':44} {'state':7} {'tokens':>9} {'FLOPs':>9} {unit:>9} {'text':>8} {'disk':>8}"]
+    lines = [
+        f"{'stage':10} {'of':44} {'state':7} {'tokens':>9} {'FLOPs':>9} {unit:>9} {'text':>8} {'disk':>8}"
+    ]
     total, hours = Cost(), 0.0
     run_now = {stage.fingerprint for stage in store.demanded(stages, experiment.exported)}
     for stage in stages:
@@ -52,30 +56,42 @@ def describe(settings: Settings) -> str:
     lines += [
         "",
         f"to run: {_amount(total.flops)} FLOPs, {_hours(hours)} {unit}"
-        + (f" = {_hours(hours / devices)} hours on {devices} x {settings.hardware.name}" if devices > 1 else "")
+        + (
+            f" = {_hours(hours / devices)} hours on {devices} x {settings.hardware.name}"
+            if devices > 1
+            else ""
+        )
         + f", and {_hours(text)} hours of one CPU core for text; {_amount(total.disk_bytes)}B of disk",
         f"rate: {rates_from}",
         dtypes(settings, experiment),
     ]
     if devices > MACHINE_GPUS and experiment.has("score"):
         lines.append(
-            "scoring: one process a GPU of this machine; any other machine helps by python -m repro.influence --join work=STORE"
+            "scoring: one process a GPU of this machine; any other machine helps by python -m repro.influence"
+            " --join work=STORE"
         )
     if experiment.has("pretrain"):
         memory = settings.hardware.memory_gb
         lines += cost.report(settings.model, settings.train, memory * 1e9 if memory else None)
     lines += unread(settings, store, stages)
     if any("selection" in s for by_seed in experiment.trained().values() for s in by_seed.values()):
-        lines += passes.lines(settings, experiment, store, known[experiment.shared["corpus"].fingerprint].made.tokens)
+        lines += passes.lines(
+            settings, experiment, store, known[experiment.shared["corpus"].fingerprint].made.tokens
+        )
     if left_out:
-        lines += ["", f"left out of every arm: {', '.join(left_out)}; some share is less than its first document"]
+        lines += [
+            "",
+            f"left out of every arm: {', '.join(left_out)}; some share is less than its first document",
+        ]
     if said := registration.lines(settings):
         lines += ["", *said]
     return "\n".join(lines)
 
 
 def together(members: dict[str, Settings]) -> str:
-    """The plan of a sweep: of each member the stages still to run that no member before it runs, and the sum."""
+    """The plan of a sweep: of each member the stages still to run that no member before it runs, and the
+    sum.
+    """
     lines = [f"{'member':60} {'to run':>8} {'cached':>7} {'shared':>7} {'hours':>8} {'text':>8} {'disk':>8}"]
     seen: set[str] = set()
     total, hours = Cost(), 0.0
@@ -93,12 +109,19 @@ def together(members: dict[str, Settings]) -> str:
         taken = sum(known[stage.fingerprint].hours(rates[dtype_of(stage)]) for stage in own)
         total, hours = total + spent, hours + taken
         lines.append(
-            f"{label[:60]:60} {len(own):>8} {len(stages) - len(todo):>7} {len(todo) - len(own):>7} {_hours(taken):>8} "
-            f"{_hours(spent.seconds / 3600):>8} {_amount(spent.disk_bytes):>7}B"
+            f"{label[:60]:60} {len(own):>8} {len(stages) - len(todo):>7} {len(todo) - len(own):>7}"
+            f" {_hours(taken):>8} {_hours(spent.seconds / 3600):>8} {_amount(spent.disk_bytes):>7}B"
         )
     text = _hours(total.seconds / 3600)
     return "\n".join(
-        [*lines, "", f"in all: {_hours(hours)} hours, {text} of one CPU core for text, {_amount(total.disk_bytes)}B of disk"]
+        [
+            *lines,
+            "",
+            (
+                f"in all: {_hours(hours)} hours, {text} of one CPU core for text,"
+                f" {_amount(total.disk_bytes)}B of disk"
+            ),
+        ]
     )
 
 
@@ -112,8 +135,12 @@ def _empty_domains(settings: Settings, experiment: Experiment, store: Store, kno
     return []
 
 
-def estimates(stages: Iterable[Stage], store: Store | None = None, tokens: float | None = None) -> dict[str, Cost]:
-    """By fingerprint, what each of ``stages`` takes, inputs first. ``tokens`` of the corpus stand for what it says itself."""
+def estimates(
+    stages: Iterable[Stage], store: Store | None = None, tokens: float | None = None
+) -> dict[str, Cost]:
+    """By fingerprint, what each of ``stages`` takes, inputs first. ``tokens`` of the corpus stand for what it
+    says itself.
+    """
     found: dict[str, Cost] = {}
     for stage in stages:
         inputs = {key: found[child.fingerprint].made for key, child in stage.inputs.items()}
@@ -141,18 +168,25 @@ def matrix_rates(settings: Settings, wanted: set[str]) -> tuple[dict[str, float]
             f"{hardware.name}, {hardware.tflops:g} TFLOP/s at {hardware.utilisation:.0%} use (assumed)",
         )
     found = device.measured()
-    rates = {dtype: found[dtype if dtype in found else "float32"] for dtype in sorted(wanted)}  # float16: as float32
+    # float16: as float32
+    rates = {dtype: found[dtype if dtype in found else "float32"] for dtype in sorted(wanted)}
     said = ", ".join(f"{dtype} {rate / 1e9:.3g} GFLOP/s" for dtype, rate in rates.items())
     return (
         {dtype: rate * hardware.utilisation for dtype, rate in rates.items()},
-        f"matrix product of this CPU, measured {found['measured']}: {said}, at {hardware.utilisation:.0%} use",
+        (
+            f"matrix product of this CPU, measured {found['measured']}: {said}, at"
+            f" {hardware.utilisation:.0%} use"
+        ),
     )
 
 
 def dtypes(settings: Settings, experiment: Experiment) -> str:
     """One line: the dtypes in use, what ``auto`` is where the run is meant for, and what is slow."""
     auto = device.choose(settings.device, settings.hardware)
-    used = ", ".join(f"{name.removesuffix('.dtype')} {dtype}" for name, dtype in checks.dtypes(settings, experiment).items())
+    used = ", ".join(
+        f"{name.removesuffix('.dtype')} {dtype}"
+        for name, dtype in checks.dtypes(settings, experiment).items()
+    )
     return f"dtype: {used} (auto is {auto.dtype}: {auto.why})"
 
 
@@ -165,7 +199,15 @@ def _hours(value: float) -> str:
 
 
 def _amount(value: float) -> str:
-    for size, suffix in ((1e21, "Z"), (1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, suffix in (
+        (1e21, "Z"),
+        (1e18, "E"),
+        (1e15, "P"),
+        (1e12, "T"),
+        (1e9, "G"),
+        (1e6, "M"),
+        (1e3, "k"),
+    ):
         if value >= size:
             return f"{value / size:.1f} {suffix}"
     return f"{value:.0f} "

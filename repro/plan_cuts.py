@@ -1,6 +1,8 @@
-"""What a run will not read, for ``--plan``: documents beyond ``score.max_tokens``, prompts beyond a model's context.
+"""What a run will not read, for ``--plan``: documents beyond ``score.max_tokens``, prompts beyond a model's
+context.
 
-Counted from the texts that lie on this disk, at four bytes a token; what is not there yet is said without a number.
+Counted from the texts that lie on this disk, at four bytes a token; what is not there yet is said without a
+number.
 """
 
 from __future__ import annotations
@@ -35,7 +37,10 @@ def _documents(store: Store, stages: list[Stage]) -> list[str]:
             what = _estimated(corpus, most)
         else:
             what = "how many that are is known once the corpus is there"
-        lines[f"cut: documents are scored by their first {most:,} tokens (score.max_tokens; null = whole): {what}"] = None
+        lines[
+            f"cut: documents are scored by their first {most:,} tokens (score.max_tokens; null = whole):"
+            f" {what}"
+        ] = None
     return list(lines)
 
 
@@ -46,7 +51,9 @@ def _estimated(corpus: Path, most: int) -> str:
 
     tokens = parquet.scan(shards(corpus)).select("domain", tokens=polars.col("n_bytes") // BYTES_PER_TOKEN)
     beyond = tokens.with_columns(beyond=(polars.col("tokens") - most).clip(lower_bound=0)).group_by("domain")
-    found = beyond.agg(n=polars.len(), cut=(polars.col("beyond") > 0).sum(), left=polars.col("beyond").sum()).sort("domain")
+    found = beyond.agg(
+        n=polars.len(), cut=(polars.col("beyond") > 0).sum(), left=polars.col("beyond").sum()
+    ).sort("domain")
     return "about " + ", ".join(
         f"{row['cut']:,} of {row['n']:,} in {row['domain']} ({row['left']:,} tokens)"
         for row in found.collect().iter_rows(named=True)
@@ -60,12 +67,21 @@ def _prompts(settings: Settings, store: Store, stages: list[Stage]) -> list[str]
     trains = any(stage.name == "pretrain" for stage in stages)
     context = settings.eval.max_length or (settings.train.context if trains else None)
     if context is None:
-        return ["cut: prompts longer than the proxy's context lose their first tokens; the report counts them"]
+        return [
+            "cut: prompts longer than the proxy's context lose their first tokens; the report counts them"
+        ]
     items = next((stage for stage in stages if stage.name == "items"), None)
-    folder = store.path(items) if items is not None and store.has(items) else Path(settings.items.folder or "")
+    folder = (
+        store.path(items) if items is not None and store.has(items) else Path(settings.items.folder or "")
+    )
     known = {}
     for task in settings.eval.tasks if folder != Path() else []:
-        sizes = [len(line) / BYTES_PER_TOKEN for path in _splits(folder / task) for line in path.open("rb") if line.strip()]
+        sizes = [
+            len(line) / BYTES_PER_TOKEN
+            for path in _splits(folder / task)
+            for line in path.open("rb")
+            if line.strip()
+        ]
         read = 1 + settings.eval.shots.get(task, 0)
         if cut := sum(size * read > context for size in sizes):
             known[task] = f"{task} {cut:,} of {len(sizes):,}"

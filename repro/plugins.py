@@ -1,8 +1,9 @@
 """Selectors and detectors of one's own: files of an included folder, or entry points of an installed package.
 
-A file ``selectors/NAME.py`` of a folder of ``REPRO_PATH`` (``include=FOLDER``) is the selector NAME, ``detectors/NAME.py`` the
-detector; a package names its modules under the entry points ``repro.selectors`` and ``repro.detectors``. They are modules like
-those of this project and count by the content of their file. A name that this project has, or two of them have, is refused.
+A file ``selectors/NAME.py`` of a folder of ``REPRO_PATH`` (``include=FOLDER``) is the selector NAME,
+``detectors/NAME.py`` the detector; a package names its modules under the entry points ``repro.selectors`` and
+``repro.detectors``. They are modules like those of this project and count by the content of their file. A
+name that this project has, or two of them have, is refused.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from repro import places
 
 
 def found(kind: str) -> dict[str, str]:
-    """{name: where it is from} of all plug-ins of a ``kind``, "selectors" or "detectors"; of one name, the first."""
+    """{name: where it is from} of all plug-ins of a ``kind``, "selectors" or "detectors"; of one name, the
+    first.
+    """
     return {name: where for name, where, _ in reversed(list(_all(kind)))}
 
 
@@ -50,7 +53,8 @@ def _from_file(kind: str, path: Path) -> ModuleType:
 def load(kind: str, name: str, wanted: str) -> ModuleType | None:
     """The plug-in's module, with a function ``wanted``; ``None`` if there is none of this name.
 
-    Raises :class:`SettingError` for one that cannot be imported, has no such function, or whose name two have.
+    Raises :class:`SettingError` for one that cannot be imported, has no such function, or whose name two
+    have.
     """
     from repro.config import SettingError, require
 
@@ -79,7 +83,10 @@ def refuse_taken(kind: str, own: Iterable[str]) -> None:
 
     others = found(kind)
     for name in sorted(others.keys() & set(own)):
-        require(False, f"{kind[:-1]} {name!r} of {others[name]} has the name of one of this project's; rename yours")
+        require(
+            False,
+            f"{kind[:-1]} {name!r} of {others[name]} has the name of one of this project's; rename yours",
+        )
 
 
 def said(error: BaseException) -> str:
@@ -88,7 +95,9 @@ def said(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    place = f" ({Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno})" if trace is not None else ""
+    place = (
+        f" ({Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno})" if trace is not None else ""
+    )
     return f"{type(error).__name__}{f': {text}' if text else ''}{place}"
 
 

@@ -1,4 +1,6 @@
-"""Hugging Face folders: weights that are loaded whole or refused, and the one way in which text becomes tokens."""
+"""Hugging Face folders: weights that are loaded whole or refused, and the one way in which text becomes
+tokens.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ SHOWN = 3  # tensors named in a message
 
 
 def fuse_float32() -> None:
-    """On a GPU give each query head keys of its own in float32: no fused kernel of CUDA shares them in this precision.
+    """On a GPU give each query head keys of its own in float32: no fused kernel of CUDA shares them in this
+    precision.
 
     transformers asks for sharing, and torch then holds all scores of a layer at once.
     """
@@ -31,12 +34,14 @@ def fuse_float32() -> None:
     sdpa_attention.use_gqa_in_sdpa = shared
 
 
-def load_model(place: Path | str, kind: str = "AutoModelForCausalLM", unused: Sequence[str] = (), **options: Any) -> Any:
+def load_model(
+    place: Path | str, kind: str = "AutoModelForCausalLM", unused: Sequence[str] = (), **options: Any
+) -> Any:
     """A model in evaluation mode from safetensors (or ``gguf_file``), every one of its weights from the file.
 
-    transformers leaves weights random that the file does not have, or has under another name, and passes over those
-    that the model does not have. Here each is an error; weights that are tied to another one, and buffers that are
-    computed, need not be there. No code that comes with a model is run.
+    transformers leaves weights random that the file does not have, or has under another name, and passes over
+    those that the model does not have. Here each is an error; weights that are tied to another one, and
+    buffers that are computed, need not be there. No code that comes with a model is run.
 
     Args:
         place: a folder, or owner/name of the hub.
@@ -69,11 +74,16 @@ def load_model(place: Path | str, kind: str = "AutoModelForCausalLM", unused: Se
     faults = [
         _named("missing", found["missing_keys"], unused),
         _named("not the model's", found["unexpected_keys"], unused),
-        _named("of another shape", (f"{name} {list(has)}, not {list(needs)}" for name, has, needs in found["mismatched_keys"])),
+        _named(
+            "of another shape",
+            (f"{name} {list(has)}, not {list(needs)}" for name, has, needs in found["mismatched_keys"]),
+        ),
         *found["error_msgs"],
     ]
     if faults := [fault for fault in faults if fault]:
-        raise SettingError(f"its weights do not fit its config.json: {'; '.join(faults)}; fetch or export the model again")
+        raise SettingError(
+            f"its weights do not fit its config.json: {'; '.join(faults)}; fetch or export the model again"
+        )
     return model.eval()
 
 
@@ -93,10 +103,11 @@ def load_tokenizer(place: Path | str, **options: Any) -> Any:
 class Encoder:
     """Text to token ids, the same in training, scoring and evaluation.
 
-    A text is text: what spells a special token in it (``<|endoftext|>``) is encoded letter by letter, and nothing is
-    added to it, at neither end. ``prefix`` holds the token ids that the tokenizer itself puts before every text (a BOS):
-    the model was trained so, and whoever feeds it a text from its beginning puts them there. What a tokenizer appends
-    (EOS, SEP) says that the text is over, and is never part of what is scored.
+    A text is text: what spells a special token in it (``<|endoftext|>``) is encoded letter by letter, and
+    nothing is added to it, at neither end. ``prefix`` holds the token ids that the tokenizer itself puts
+    before every text (a BOS): the model was trained so, and whoever feeds it a text from its beginning puts
+    them there. What a tokenizer appends (EOS, SEP) says that the text is over, and is never part of what is
+    scored.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -132,7 +143,9 @@ def config(init_from: str) -> dict[str, Any]:
     hub = on_hub(init_from)
     if hub is None:
         path = Path(init_from) / "config.json"
-        require(path.is_file(), f"model.init_from={init_from} is not a Hugging Face model folder (no config.json)")
+        require(
+            path.is_file(), f"model.init_from={init_from} is not a Hugging Face model folder (no config.json)"
+        )
     else:
         path = _fetched_config(*hub)
     return json.loads(path.read_text())
@@ -149,6 +162,6 @@ def _fetched_config(repo: str, revision: str) -> Path:
         raise
     except Exception as error:
         raise SettingError(
-            f"model.init_from={repo}: its config.json cannot be fetched ({type(error).__name__}); connect to the hub once, or "
-            "give a local folder"
+            f"model.init_from={repo}: its config.json cannot be fetched ({type(error).__name__}); connect to"
+            " the hub once, or give a local folder"
         ) from None

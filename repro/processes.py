@@ -41,7 +41,9 @@ def terminable() -> Iterator[None]:
 
 @contextmanager
 def termination_noted() -> Iterator[Callable[[], bool]]:
-    """SIGTERM waits in the block for a good moment: call what is yielded to ask whether to end. A second one does not wait."""
+    """SIGTERM waits in the block for a good moment: call what is yielded to ask whether to end. A second one
+    does not wait.
+    """
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
@@ -78,7 +80,9 @@ def interrupts_held() -> Iterator[None]:
 
 
 def leave_with_parent(group: bool = False) -> None:
-    """In a thread of its own: end this process when its parent is gone, with ``group`` every process of its group, too."""
+    """In a thread of its own: end this process when its parent is gone, with ``group`` every process of its
+    group, too.
+    """
 
     def watch() -> None:
         parent = parent_process()
@@ -92,7 +96,9 @@ def leave_with_parent(group: bool = False) -> None:
 
 
 def end_group(group: int, at_once: bool = False) -> None:
-    """End every process of a group: ask first, so that a launcher can end its ranks, and do not wait for ever."""
+    """End every process of a group: ask first, so that a launcher can end its ranks, and do not wait for
+    ever.
+    """
     until = time.monotonic() + GRACE_SECONDS
     try:
         if not at_once:

@@ -19,10 +19,11 @@ OUTCOMES = ("results", "paper_tables")  # what runs leave and no stage reads: th
 
 
 def code(folder: Path) -> dict[str, Any]:
-    """``commit``, ``dirty`` and ``tag`` (on that very commit) of the checkout that holds ``folder``; ``None`` outside git.
+    """``commit``, ``dirty`` and ``tag`` (on that very commit) of the checkout that holds ``folder``; ``None``
+    outside git.
 
-    Code that was copied from a clean checkout to a machine without git (:func:`copied`) is that commit while no file of it
-    differs.
+    Code that was copied from a clean checkout to a machine without git (:func:`copied`) is that commit while
+    no file of it differs.
     """
 
     def git(*arguments: str) -> str | None:
@@ -32,8 +33,13 @@ def code(folder: Path) -> dict[str, Any]:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    if git("ls-files", "--error-unmatch", ".") is None:  # no git, or another project's, which a package was installed in
-        return _of_copy(folder.parent) if (folder.parent / COPY).is_file() else {"commit": None, "dirty": None, "tag": None}
+    # no git, or another project's, which a package was installed in
+    if git("ls-files", "--error-unmatch", ".") is None:
+        return (
+            _of_copy(folder.parent)
+            if (folder.parent / COPY).is_file()
+            else {"commit": None, "dirty": None, "tag": None}
+        )
     status = git("status", "--porcelain", "--", ":/", *(f":(top,exclude){name}" for name in OUTCOMES))
     return {
         "commit": git("rev-parse", "HEAD"),
@@ -43,7 +49,9 @@ def code(folder: Path) -> dict[str, Any]:
 
 
 def copied(files: Iterable[str], root: Path) -> dict[str, Any]:
-    """What :data:`COPY` says of a copy of ``files`` (paths within the checkout ``root``); the copy is written elsewhere."""
+    """What :data:`COPY` says of a copy of ``files`` (paths within the checkout ``root``); the copy is written
+    elsewhere.
+    """
     return {**code(root / "repro"), "files": {name: _sha256(root / name) for name in sorted(files)}}
 
 
@@ -78,7 +86,9 @@ def provenance() -> dict[str, Any]:
 
 
 def faults(summary: dict[str, Any]) -> list[str]:
-    """Why a run's summary is no result to be committed: evidence comes from a clean checkout of one tagged commit."""
+    """Why a run's summary is no result to be committed: evidence comes from a clean checkout of one tagged
+    commit.
+    """
     code, report = summary.get("code"), summary["provenance"]
     if code is None:
         return ["its summary does not say which code its stages come from"]
@@ -93,10 +103,17 @@ def faults(summary: dict[str, Any]) -> list[str]:
 
 
 def unnamed(summary: dict[str, Any], settings: Any) -> list[str]:
-    """Inputs outside the repository, as the settings of the run's command name them, whose checksum the summary lacks."""
+    """Inputs outside the repository, as the settings of the run's command name them, whose checksum the
+    summary lacks.
+    """
     artifacts, found = summary["artifacts"], []
-    for name, kind, outside in (("corpus", settings.corpus.kind, "files"), ("proxy", settings.proxy.kind, "folder")):
-        if kind == outside and not any(key.split()[0] == name and a.get("outside") for key, a in artifacts.items()):
+    for name, kind, outside in (
+        ("corpus", settings.corpus.kind, "files"),
+        ("proxy", settings.proxy.kind, "folder"),
+    ):
+        if kind == outside and not any(
+            key.split()[0] == name and a.get("outside") for key, a in artifacts.items()
+        ):
             found.append(name)
     if settings.items.kind == "folder" and "items" in summary and "sha256" not in str(summary["items"]):
         found.append("items")

@@ -1,4 +1,6 @@
-"""What an experiment asks, in words that follow its settings: another share, selector or proxy is another question."""
+"""What an experiment asks, in words that follow its settings: another share, selector or proxy is another
+question.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,9 @@ RANKED = {"attention_influence": "AttentionInfluence ranks highest"}
 def filled(settings: Settings) -> str:
     """``exp.question`` with its names in braces filled in; braces around anything else stay as they are.
 
-    ``{treatment}`` and ``{control}`` are the arms of the primary contrast, or else of the first; ``{first}`` is the first
-    arm, ``{arms}`` their names, ``{others}`` how many more there are, ``{selectors}`` what they rank by, ``{measures}`` those
-    of ``exp.params`` and ``{proxy}`` the model.
+    ``{treatment}`` and ``{control}`` are the arms of the primary contrast, or else of the first; ``{first}``
+    is the first arm, ``{arms}`` their names, ``{others}`` how many more there are, ``{selectors}`` what they
+    rank by, ``{measures}`` those of ``exp.params`` and ``{proxy}`` the model.
     """
     exp = settings.exp
     contrast = next((c for c in exp.contrasts if c.primary), exp.contrasts[0] if exp.contrasts else None)
@@ -54,7 +56,11 @@ def _documents(settings: Settings, arm: Arm) -> str:
     share = f"{100 * budget['share']:.4g} %"
     if budget["frozen"]:
         return f"the documents above an earlier run's threshold by {_selector(settings, arm)}"
-    whole = f"{share} of each domain's {budget['unit']}" if budget["scope"] == "domain" else f"{share} of all {budget['unit']}"
+    whole = (
+        f"{share} of each domain's {budget['unit']}"
+        if budget["scope"] == "domain"
+        else f"{share} of all {budget['unit']}"
+    )
     if arm.select.selector == "random":
         return f"a random {whole}"
     ranked = RANKED.get(arm.select.selector) if arm.select.params.get("keep", "high") == "high" else None
@@ -64,7 +70,11 @@ def _documents(settings: Settings, arm: Arm) -> str:
 
 def _selector(settings: Settings, arm: Arm) -> str:
     keep = arm.select.params.get("keep")
-    name = "AttentionInfluence" if arm.select.selector == "attention_influence" else arm.select.selector.replace("_", " ")
+    name = (
+        "AttentionInfluence"
+        if arm.select.selector == "attention_influence"
+        else arm.select.selector.replace("_", " ")
+    )
     return f"{name} ({keep})" if keep and (keep != "high" or name != "AttentionInfluence") else name
 
 

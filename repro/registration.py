@@ -1,8 +1,8 @@
 """What an experiment's YAML states before it runs, and what a command line changes of it.
 
-Stated are the endpoint, the primary contrast with what its arms select and their seeds, the smallest effect of interest, and
-what is concluded from each outcome (``configs/exp``, at the scale in use). The power a pilot promises and the conclusion
-after the run: ``repro.outcomes.registration``.
+Stated are the endpoint, the primary contrast with what its arms select and their seeds, the smallest effect
+of interest, and what is concluded from each outcome (``configs/exp``, at the scale in use). The power a pilot
+promises and the conclusion after the run: ``repro.outcomes.registration``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ SHOWN = {
 
 
 def stated(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``settings`` (plain values) state: of the primary contrast, or of every arm where there is none."""
+    """What ``settings`` (plain values) state: of the primary contrast, or of every arm where there is
+    none.
+    """
     exp = settings["exp"]
     arms = picked(list(exp["arms"]), exp["only"])
     primary = next((c for c in exp["contrasts"] if c["primary"]), None)
@@ -66,10 +68,16 @@ def deviations(settings: Settings) -> list[str]:
         old, new = before[key], now[key]
         if key == "arms":
             gone, added = [a for a in old if a not in new], [a for a in new if a not in old]
-            told = [f"{which} {_few(names)}" for which, names in (("left out", gone), ("added", added)) if names]
+            told = [
+                f"{which} {_few(names)}" for which, names in (("left out", gone), ("added", added)) if names
+            ]
             found += [f"{words}: {'; '.join(told)}"] if told else []
         elif isinstance(old, dict) and old.keys() == new.keys():
-            found += [f"{words} of {k}: {_said(new[k])}, registered {_said(old[k])}" for k in old if old[k] != new[k]]
+            found += [
+                f"{words} of {k}: {_said(new[k])}, registered {_said(old[k])}"
+                for k in old
+                if old[k] != new[k]
+            ]
         else:
             found.append(f"{words}: {_said(new)}, registered {_said(old)}")
     return found

@@ -1,4 +1,6 @@
-"""``python -m repro.run exp=NAME [group=option] [key.path=value]``: run an experiment, or with ``--plan`` say what it takes."""
+"""``python -m repro.run exp=NAME [group=option] [key.path=value]``: run an experiment, or with ``--plan`` say
+what it takes.
+"""
 
 from __future__ import annotations
 
@@ -28,16 +30,25 @@ def main(arguments: list[str] | None = None) -> int:
     environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(
         prog=environment.program or "python -m repro.run",
-        description="Run an experiment end to end. Stages that are in the store are not run again; a run that was "
-        "stopped anywhere goes on with the same command.",
+        description=(
+            "Run an experiment end to end. Stages that are in the store are not run again; a run that was "
+            "stopped anywhere goes on with the same command."
+        ),
         epilog=_choices(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "settings", nargs="*", metavar="key=value", help="exp=NAME, scale=NAME, group=option, or key.path=value"
+        "settings",
+        nargs="*",
+        metavar="key=value",
+        help="exp=NAME, scale=NAME, group=option, or key.path=value",
     )
-    parser.add_argument("--show", action="store_true", help="print the composed settings as YAML; run nothing")
-    parser.add_argument("--plan", action="store_true", help="show stages, cached or not, and cost estimates; run nothing")
+    parser.add_argument(
+        "--show", action="store_true", help="print the composed settings as YAML; run nothing"
+    )
+    parser.add_argument(
+        "--plan", action="store_true", help="show stages, cached or not, and cost estimates; run nothing"
+    )
     parsed = parser.parse_intermixed_args(arguments)
     try:
         settings = compose(parsed.settings, parsed.plan)
@@ -71,7 +82,11 @@ def _say_failed(folder: Path) -> bool:
 
     failed = read_json(folder / "summary.json").get("failed", [])
     for row in failed:
-        print(f"error: {row['arm']}, seed {row['seed']}: {row['stage']} failed: {row['reason']}", file=sys.stderr, flush=True)
+        print(
+            f"error: {row['arm']}, seed {row['seed']}: {row['stage']} failed: {row['reason']}",
+            file=sys.stderr,
+            flush=True,
+        )
     if failed:
         print(f"{len(failed)} models failed; the same command tries them again", file=sys.stderr, flush=True)
     return bool(failed)
@@ -80,12 +95,19 @@ def _say_failed(folder: Path) -> bool:
 def _choices() -> str:
     lines = [f"  {group + '=':10}{' | '.join(options(group))}" for group in ("exp", "scale", *GROUPS)]
     return "\n".join(
-        ["choices:", *lines, "", "example: python -m repro.run exp=selection_30pct scale=laptop budget.share=0.2\n"]
+        [
+            "choices:",
+            *lines,
+            "",
+            "example: python -m repro.run exp=selection_30pct scale=laptop budget.share=0.2\n",
+        ]
     )
 
 
 def run(settings: Settings, brief: bool = False) -> Path:
-    """Run every stage that the store lacks, then the report; returns the run's folder. ``brief``: print no comparison."""
+    """Run every stage that the store lacks, then the report; returns the run's folder. ``brief``: print no
+    comparison.
+    """
     from repro import checks, stages
     from repro.device import device_of
     from repro.experiments import build
@@ -116,7 +138,11 @@ def _run(settings: Settings, device: str, share: Share, brief: bool) -> Path:
     _say_where_from(settings)
     for line in registration.lines(settings):
         print(line, flush=True)
-    about = {"experiment": settings.exp.name, "scale": settings.scale, "command": [hidden(word) for word in sys.argv]}
+    about = {
+        "experiment": settings.exp.name,
+        "scale": settings.scale,
+        "command": [hidden(word) for word in sys.argv],
+    }
     with recorded(Path(settings.work), about) as record:
         try:
             folder = _carried(settings, store, device, share, record, brief, started)
@@ -129,7 +155,9 @@ def _run(settings: Settings, device: str, share: Share, brief: bool) -> Path:
     return folder
 
 
-def _carried(settings: Settings, store: Store, device: str, share: Share, record: Record, brief: bool, started: float) -> Path:
+def _carried(
+    settings: Settings, store: Store, device: str, share: Share, record: Record, brief: bool, started: float
+) -> Path:
     from filelock import FileLock
 
     from repro.lines import duration
@@ -147,7 +175,9 @@ def _carried(settings: Settings, store: Store, device: str, share: Share, record
 
     with FileLock(f"{folder}.lock"):  # the same run twice at once makes the same folder
         sweep(folder)
-        summary = report(folder, carried.settings, store, carried.whole().as_dict() | {"failed": carried.rows()})
+        summary = report(
+            folder, carried.settings, store, carried.whole().as_dict() | {"failed": carried.rows()}
+        )
     if not brief:
         print(render(summary))
         print(f"report: {folder / 'report.html'}   ({duration(time.monotonic() - started)} in all)")
@@ -171,7 +201,9 @@ def _say_where_from(settings: Settings) -> None:
 
 
 def _quiet(device: str) -> None:
-    """Keep the libraries' own chatter off the terminal; warnings that matter reach the user through this project."""
+    """Keep the libraries' own chatter off the terminal; warnings that matter reach the user through this
+    project.
+    """
     os.environ.setdefault("DS_ACCELERATOR", device)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -1,4 +1,5 @@
-"""What a run leaves in ``<work>/running`` for whoever looks from elsewhere: ``.json``, how it stands, ``.log``, its lines.
+"""What a run leaves in ``<work>/running`` for whoever looks from elsewhere: ``.json``, how it stands,
+``.log``, its lines.
 
 ``repro status`` reads these. A lock that the run holds tells one that is at work from one that was killed.
 """
@@ -26,7 +27,11 @@ class Record:
     def __init__(self, work: Path, about: dict[str, Any]) -> None:
         """``about``: experiment, scale, command."""
         self.work = work
-        name = re.sub(r"[^\w.-]", "_", f"{about['experiment']}-{about['scale']}-{time.strftime('%m%d-%H%M%S')}-{os.getpid()}")
+        name = re.sub(
+            r"[^\w.-]",
+            "_",
+            f"{about['experiment']}-{about['scale']}-{time.strftime('%m%d-%H%M%S')}-{os.getpid()}",
+        )
         self.path = work / FOLDER / f"{name}.json"
         self.values: dict[str, Any] = {
             **about,
@@ -96,7 +101,9 @@ def recorded(work: Path, about: dict[str, Any]) -> Iterator[Record]:
         record._write()
         try:
             yield record
-            record._write(state="failed" if record.values["failed"] else "done", current=[], ended=time.time())
+            record._write(
+                state="failed" if record.values["failed"] else "done", current=[], ended=time.time()
+            )
         except BaseException as error:
             state = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
             reason = hidden(str(error).strip().split("\n")[0] or type(error).__name__)

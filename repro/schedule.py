@@ -1,7 +1,7 @@
 """Stages in the order of their inputs, several at once where several processes are there to run them.
 
-A stage that fails takes with it what reads it, and nothing else. A process that is killed (out of memory, most often) costs
-the stage it was at a second try, which goes on where the first one stood.
+A stage that fails takes with it what reads it, and nothing else. A process that is killed (out of memory,
+most often) costs the stage it was at a second try, which goes on where the first one stood.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from repro.config import SettingError
 from repro.store import NoRoom, Stage
 
 LOOK_SECONDS = 1.0  # between two looks at what the processes are at
-KILLED = "its process was killed, and again when it was tried again: out of memory? lower run.parallel, or what the stage takes"
+KILLED = (
+    "its process was killed, and again when it was tried again: out of memory? lower run.parallel, or what"
+    " the stage takes"
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Failure:
     error: Exception | None = None
 
 
-Call = Callable[[str], Failure | None]  # of a fingerprint: runs that stage; picklable, and so is what it returns
+# of a fingerprint: runs that stage; picklable, and so is what it returns
+Call = Callable[[str], Failure | None]
 
 
 class Told(Protocol):
@@ -72,16 +76,19 @@ def finish(
     failed: dict[str, Failure],
     told: Told,
 ) -> None:
-    """Run those of ``stages`` (inputs first) that are in ``run_now``, earlier ones first, each once its inputs are there.
+    """Run those of ``stages`` (inputs first) that are in ``run_now``, earlier ones first, each once its
+    inputs are there.
 
-    ``failed`` holds {fingerprint: failure} of stages before, and grows: a stage that reads one that failed is not tried and
-    has the same entry.
+    ``failed`` holds {fingerprint: failure} of stages before, and grows: a stage that reads one that failed is
+    not tried and has the same entry.
     """
     waiting, free = list(stages), list(places)
     running: dict[Future[Failure | None], tuple[Stage, Here | Worker]] = {}
     killed: set[str] = set()
     while waiting or running:
-        absent = {stage.fingerprint for stage in waiting} | {stage.fingerprint for stage, _ in running.values()}
+        absent = {stage.fingerprint for stage in waiting} | {
+            stage.fingerprint for stage, _ in running.values()
+        }
         for stage in list(waiting):
             if not free:
                 break
@@ -153,7 +160,9 @@ class Here:
 
 
 class Worker:
-    """A process that runs stages one after another, in a group of its own, with ``variables`` in its environment."""
+    """A process that runs stages one after another, in a group of its own, with ``variables`` in its
+    environment.
+    """
 
     def __init__(self, variables: dict[str, str]) -> None:
         self.variables = variables
@@ -165,7 +174,9 @@ class Worker:
             with environment.variables(self.variables), processes.interrupts_held():
                 self.group = self.pool.submit(os.getpid).result()
         except BrokenProcessPool:
-            raise SettingError("a process for stages did not start (out of memory?); lower run.parallel") from None
+            raise SettingError(
+                "a process for stages did not start (out of memory?); lower run.parallel"
+            ) from None
 
     def start(self, call: Call, fingerprint: str) -> Future[Failure | None]:
         """Begin with a stage."""
@@ -184,7 +195,9 @@ class Worker:
 
 @contextmanager
 def workers(variables: Sequence[dict[str, str]]) -> Iterator[list[Worker]]:
-    """A worker for each of ``variables``. Left by an exception, such as Ctrl-C, they are ended with what they are at."""
+    """A worker for each of ``variables``. Left by an exception, such as Ctrl-C, they are ended with what they
+    are at.
+    """
     found: list[Worker] = []
     try:
         for own in variables:

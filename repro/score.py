@@ -1,7 +1,8 @@
-"""``repro score FILES...``: how much the important heads of a language model matter for each of your documents.
+"""``repro score FILES...``: how much the important heads of a language model matter for each of your
+documents.
 
-Scores every document whole, keeps the best share of each domain, and ends with where the scores and the kept documents are.
-Stopped anywhere, the same command goes on.
+Scores every document whole, keeps the best share of each domain, and ends with where the scores and the kept
+documents are. Stopped anywhere, the same command goes on.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from repro.config import SettingError, compose, options, require
 if TYPE_CHECKING:
     import polars
 
-# An experiment that trains nothing, with no sample drawn, nothing held out and nothing compared with benchmarks.
+# An experiment that trains nothing, with no sample drawn, nothing held out and nothing compared with
+# benchmarks.
 SETTINGS = (
     "exp=score_corpus",
     "scale=laptop",
@@ -43,7 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
     environment.prepare(restart=arguments is None)
     parsed = _parser().parse_intermixed_args(arguments)
     try:
-        require(0 < parsed.keep <= 1, f"--keep {parsed.keep:g} must be above 0 and at most 1; 30 % is --keep 0.3")
+        require(
+            0 < parsed.keep <= 1, f"--keep {parsed.keep:g} must be above 0 and at most 1; 30 % is --keep 0.3"
+        )
         with processes.terminable():
             score(parsed)
     except SettingError as error:
@@ -65,29 +69,52 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example: repro score my/ --keep 0.2 --format jsonl",
     )
-    parser.add_argument("files", nargs="+", metavar="FILES", help=".jsonl, .jsonl.gz, .jsonl.zst, .parquet, text, or folders")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILES", help=".jsonl, .jsonl.gz, .jsonl.zst, .parquet, text, or folders"
+    )
     parser.add_argument(
         "--model",
         action="append",
         metavar="M",
-        help="a Hugging Face folder, a .gguf file, owner/name of the hub, or one of "
-        f"{', '.join(o for o in options('proxy') if o not in KINDS)} (default: smollm2-135m); given again: another model too",
+        help=(
+            "a Hugging Face folder, a .gguf file, owner/name of the hub, or one of"
+            f" {', '.join(o for o in options('proxy') if o not in KINDS)} (default: smollm2-135m); given"
+            " again: another model too"
+        ),
     )
-    parser.add_argument("--keep", type=float, default=0.3, metavar="SHARE", help="of each domain's documents (default 0.3)")
-    parser.add_argument("--format", choices=("parquet", "jsonl"), default="parquet", help="of the kept documents")
-    parser.add_argument("--text-field", default="text", metavar="NAME", help="the field that holds the text; may be dotted")
+    parser.add_argument(
+        "--keep", type=float, default=0.3, metavar="SHARE", help="of each domain's documents (default 0.3)"
+    )
+    parser.add_argument(
+        "--format", choices=("parquet", "jsonl"), default="parquet", help="of the kept documents"
+    )
+    parser.add_argument(
+        "--text-field", default="text", metavar="NAME", help="the field that holds the text; may be dotted"
+    )
     parser.add_argument("--id-field", default="id", metavar="NAME", help="the field that holds the id")
     parser.add_argument(
-        "--domain-field", metavar="NAME", help="the field that names a document's domain; without, all are one domain"
+        "--domain-field",
+        metavar="NAME",
+        help="the field that names a document's domain; without, all are one domain",
     )
-    parser.add_argument("--domain-folder", action="store_true", help="the domain is the folder a file lies in")
     parser.add_argument(
-        "--heads", metavar="FILE|LIST", help="heads.json of an earlier run, or [[layer, head], ...]; without, they are detected"
+        "--domain-folder", action="store_true", help="the domain is the folder a file lies in"
     )
-    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="default: auto")
+    parser.add_argument(
+        "--heads",
+        metavar="FILE|LIST",
+        help="heads.json of an earlier run, or [[layer, head], ...]; without, they are detected",
+    )
+    parser.add_argument(
+        "--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="default: auto"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--work", default="work", metavar="DIR", help="where everything is kept (default: work)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting (repro settings)")
+    parser.add_argument(
+        "--work", default="work", metavar="DIR", help="where everything is kept (default: work)"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting (repro settings)"
+    )
     return parser
 
 
@@ -95,7 +122,9 @@ KINDS = ("built", "folder", "gguf", "hub")
 
 
 def proxy(model: str) -> list[str]:
-    """Settings for a model as people name one: a folder, a GGUF file, an option of ``configs/proxy``, or a name of the hub."""
+    """Settings for a model as people name one: a folder, a GGUF file, an option of ``configs/proxy``, or a
+    name of the hub.
+    """
     path = Path(model).expanduser()
     if path.is_dir():
         return ["proxy=folder", f"proxy.path={_quoted(str(path))}"]
@@ -106,14 +135,16 @@ def proxy(model: str) -> list[str]:
     name, _, revision = model.partition("@")
     require(
         name.count("/") == 1 and not model.startswith((".", "/", "~")),
-        f"--model {model}: no such folder, and neither one of {', '.join(o for o in options('proxy') if o not in KINDS)} "
-        "nor owner/name of the hub",
+        f"--model {model}: no such folder, and neither one of"
+        f" {', '.join(o for o in options('proxy') if o not in KINDS)} nor owner/name of the hub",
     )
     return ["proxy=hub", f"proxy.repo={name}", *([f"proxy.revision={revision}"] if revision else [])]
 
 
 def heads(given: str) -> list[list[int]]:
-    """``[[layer, head], ...]`` of a text that is such a list, or of a file that holds one, ``heads.json`` or a plain list."""
+    """``[[layer, head], ...]`` of a text that is such a list, or of a file that holds one, ``heads.json`` or
+    a plain list.
+    """
     text, path = given, Path(given).expanduser()
     if not given.lstrip().startswith("["):
         require(path.is_file(), f"--heads {given}: no such file, and no list like [[17, 3], [20, 6]]")
@@ -124,14 +155,17 @@ def heads(given: str) -> list[list[int]]:
         pairs = [[int(layer), int(head)] for layer, head in found]
         require(bool(pairs) and pairs == [list(pair) for pair in found], "")
     except (ValueError, TypeError, KeyError, SettingError):
-        raise SettingError(f"--heads {given}: holds no list of [layer, head] like [[17, 3], [20, 6]]") from None
+        raise SettingError(
+            f"--heads {given}: holds no list of [layer, head] like [[17, 3], [20, 6]]"
+        ) from None
     return pairs
 
 
 def settings_of(parsed: argparse.Namespace, model: str) -> list[str]:
     """What is asked for, in the words of ``repro run``."""
     require(
-        not (parsed.domain_field and parsed.domain_folder), "--domain-field and --domain-folder exclude each other: give one"
+        not (parsed.domain_field and parsed.domain_folder),
+        "--domain-field and --domain-folder exclude each other: give one",
     )
     domain = "field" if parsed.domain_field else "folder" if parsed.domain_folder else "constant"
     found = [
@@ -160,12 +194,15 @@ def _quoted(text: str) -> str:
 
 
 def score(parsed: argparse.Namespace) -> list[Path]:
-    """Score with every model that was named; returns the folders with ``scores.parquet``, and prints what is in them."""
+    """Score with every model that was named; returns the folders with ``scores.parquet``, and prints what is
+    in them.
+    """
     from repro.lines import duration
     from repro.run import run
 
     models, found = parsed.model or ["smollm2-135m"], []
-    composed = {model: compose(settings_of(parsed, model)) for model in models}  # all mistakes before any work
+    # all mistakes before any work
+    composed = {model: compose(settings_of(parsed, model)) for model in models}
     for model, settings in composed.items():
         started = time.monotonic()
         if len(models) > 1:
@@ -175,7 +212,9 @@ def score(parsed: argparse.Namespace) -> list[Path]:
         kept = _kept(folder, parsed.format)
         print(f"\n{_extremes(folder)}\n")
         print(f"{_counted(folder)}, in {duration(time.monotonic() - started)}")
-        print(f"kept:   {kept}   (datasets.load_dataset({_loader(parsed.format)!r}, data_dir=...) reads them)")
+        print(
+            f"kept:   {kept}   (datasets.load_dataset({_loader(parsed.format)!r}, data_dir=...) reads them)"
+        )
         print(f"scores: {folder / 'scores.parquet'}")
         print(f"report: {folder / 'report.html'}", flush=True)
     if len(found) > 1:
@@ -212,16 +251,24 @@ def _extremes(folder: Path) -> str:
     """The highest and the lowest documents of each domain, one a line."""
     import polars
 
-    scores = _scores(folder).filter(polars.col("score").is_finite()).sort("score", "doc_id", descending=[True, False])
+    scores = (
+        _scores(folder)
+        .filter(polars.col("score").is_finite())
+        .sort("score", "doc_id", descending=[True, False])
+    )
     starts = _starts(folder)
     lines = []
-    for (domain,), part in sorted(scores.group_by("domain", maintain_order=True), key=lambda item: str(item[0])):
+    for (domain,), part in sorted(
+        scores.group_by("domain", maintain_order=True), key=lambda item: str(item[0])
+    ):
         ends = part if len(part) <= 2 * SHOWN else polars.concat([part.head(SHOWN), part.tail(SHOWN)])
         lines.append(f"{domain}: score, tokens, document; highest first")
         for index, row in enumerate(ends.iter_rows(named=True)):
             if len(part) > 2 * SHOWN and index == SHOWN:
                 lines.append("    ...")
-            lines.append(f"  {row['score']:7.3f} {row['n_tokens_doc']:>7,}  {_one_line(row['doc_id'], starts)}")
+            lines.append(
+                f"  {row['score']:7.3f} {row['n_tokens_doc']:>7,}  {_one_line(row['doc_id'], starts)}"
+            )
     return "\n".join(lines)
 
 
@@ -236,8 +283,13 @@ def _starts(folder: Path) -> dict[str, str]:
     from repro.store import read_json
 
     path = folder / "examples.json"
-    rows: list[dict[str, Any]] = [row for rows in read_json(path).values() for row in rows] if path.is_file() else []
-    return {row["doc_id"]: row.get("text") or "".join(token for token, _ in row.get("tokens", [])[:40]) for row in rows}
+    rows: list[dict[str, Any]] = (
+        [row for rows in read_json(path).values() for row in rows] if path.is_file() else []
+    )
+    return {
+        row["doc_id"]: row.get("text") or "".join(token for token, _ in row.get("tokens", [])[:40])
+        for row in rows
+    }
 
 
 def _counted(folder: Path) -> str:
@@ -266,7 +318,11 @@ def _agreement(folders: dict[str, Path]) -> str:
 
     lines = ["rank correlation (Spearman) of the models' scores:"]
     for (a, one), (b, other) in itertools.combinations(folders.items(), 2):
-        both = _scores(one).join(_scores(other).select("doc_id", other="score"), on="doc_id").drop_nulls(["score", "other"])
+        both = (
+            _scores(one)
+            .join(_scores(other).select("doc_id", other="score"), on="doc_id")
+            .drop_nulls(["score", "other"])
+        )
         for (domain,), part in sorted(both.group_by("domain"), key=lambda item: str(item[0])):
             found = part.select(polars.corr("score", "other", method="spearman")).item()
             said = "not defined" if found is None or found != found else f"{found:.2f}"

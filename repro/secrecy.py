@@ -1,4 +1,6 @@
-"""Secrets: none in settings, which are written into every artifact, summary, W&B run and report; none in what is printed."""
+"""Secrets: none in settings, which are written into every artifact, summary, W&B run and report; none in what
+is printed.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-# Variables by the names they have everywhere: HF_TOKEN, WANDB_API_KEY, OPENAI_API_KEY, AWS_SECRET_ACCESS_KEY, PGPASSWORD, ...
+# Variables by the names they have everywhere: HF_TOKEN, WANDB_API_KEY, OPENAI_API_KEY, AWS_SECRET_ACCESS_KEY,
+# PGPASSWORD, ...
 NAMES = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_ID)?$", re.IGNORECASE)
 SHORTEST = 8  # characters of a value that is taken for a secret: "1" and "true" stand everywhere
 IN_URL = re.compile(r"(?<=://)[^/\s'\"@]+@")  # name and password before the host
@@ -21,7 +24,9 @@ HIDDEN = "***"
 
 
 def hidden(text: str) -> str:
-    """``text`` without passwords of URLs, tokens of known forms, and values of variables that are named like secrets."""
+    """``text`` without passwords of URLs, tokens of known forms, and values of variables that are named like
+    secrets.
+    """
     text = FORMS.sub(HIDDEN, IN_QUERY.sub(rf"\g<1>{HIDDEN}", IN_URL.sub(f"{HIDDEN}@", text)))
     for value in _values():
         text = text.replace(value, HIDDEN)
@@ -35,15 +40,18 @@ def check(settings: dict[str, Any]) -> None:
     for path, text in _strings(settings, ""):
         if hidden(text) != text:
             raise SettingError(
-                f"{path} holds a password or token, and settings are written into every result; leave it to the library "
-                "(a variable such as HF_TOKEN, ~/.netrc, git's credential helper) and run again without it"
+                f"{path} holds a password or token, and settings are written into every result; leave it to"
+                " the library (a variable such as HF_TOKEN, ~/.netrc, git's credential helper) and run again"
+                " without it"
             )
 
 
 def _values() -> list[str]:
     """Longest first, so that one that holds another goes whole."""
     found = {
-        value for name, value in os.environ.items() if NAMES.search(name) and len(value) >= SHORTEST and "/" not in value[:1]
+        value
+        for name, value in os.environ.items()
+        if NAMES.search(name) and len(value) >= SHORTEST and "/" not in value[:1]
     }
     return sorted(found, key=len, reverse=True)
 

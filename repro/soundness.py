@@ -1,7 +1,8 @@
-"""Finished artifacts are what their manifests say, or they are made anew: looked at before a run reads any of them.
+"""Finished artifacts are what their manifests say, or they are made anew: looked at before a run reads any of
+them.
 
-A disk that flips a bit, a copy that was cut, a file that was edited by hand: each would become a result. What does not fit
-its manifest is moved aside, named, and its stage runs again; nothing is deleted.
+A disk that flips a bit, a copy that was cut, a file that was edited by hand: each would become a result. What
+does not fit its manifest is moved aside, named, and its stage runs again; nothing is deleted.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from typing import Any
 from repro.store import Stage, Store, atomic, read_json, seal_of, sha256_file
 from repro.tracking import progress
 
-REMEMBERED = 64 << 20  # bytes: larger files are read once, and again when size, times or place of the file have changed
+# bytes: larger files are read once, and again when size, times or place of the file have changed
+REMEMBERED = 64 << 20
 SAID = 3  # files named
 
 
 def make_sound(store: Store, stages: Iterable[Stage]) -> list[Stage]:
-    """Move aside what is damaged of the finished ``stages``, and say so; returns the stages that must run for it."""
+    """Move aside what is damaged of the finished ``stages``, and say so; returns the stages that must run for
+    it.
+    """
     done = [stage for stage in stages if store.has(stage)]
     memory = Memory(store.root / ".verified.json")
     sizes = [sum(p.stat().st_size for p in store.path(stage).rglob("*") if p.is_file()) for stage in done]
@@ -38,7 +42,8 @@ def make_sound(store: Store, stages: Iterable[Stage]) -> list[Stage]:
 
 
 def damage(store: Store, stage: Stage, memory: Memory | None = None) -> list[str]:
-    """Files of a finished stage that are missing, or are not what its manifest says; the manifest by its own seal.
+    """Files of a finished stage that are missing, or are not what its manifest says; the manifest by its own
+    seal.
 
     W&B's own files are no part of what is read: ``wandb sync`` may do with them what it likes.
     """
@@ -46,7 +51,9 @@ def damage(store: Store, stage: Stage, memory: Memory | None = None) -> list[str
     try:
         manifest = read_json(folder / "manifest.json")
         files = manifest["files"]
-        if manifest["fingerprint"] != stage.fingerprint or manifest.get("seal", seal_of(manifest)) != seal_of(manifest):
+        if manifest["fingerprint"] != stage.fingerprint or manifest.get("seal", seal_of(manifest)) != seal_of(
+            manifest
+        ):
             return ["manifest.json"]
     except (ValueError, KeyError, TypeError):
         return ["manifest.json"]
@@ -67,15 +74,17 @@ def _aside(store: Store, stage: Stage, names: list[str]) -> None:
     os.replace(store.path(stage), aside)
     more = f" and {len(names) - SAID} more" if len(names) > SAID else ""
     print(
-        f"warning: {stage.folder} is damaged: {', '.join(names[:SAID])}{more} not what the manifest says; it is made anew, and "
-        f"what was there is kept in {aside}",
+        f"warning: {stage.folder} is damaged: {', '.join(names[:SAID])}{more} not what the manifest says; it"
+        f" is made anew, and what was there is kept in {aside}",
         file=sys.stderr,
         flush=True,
     )
 
 
 class Memory:
-    """The sha256 of large files that were read before and not touched since: any change of a file changes its ctime."""
+    """The sha256 of large files that were read before and not touched since: any change of a file changes its
+    ctime.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         self.path, self.changed = path, False

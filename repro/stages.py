@@ -1,7 +1,9 @@
-"""The stages of a run, carried out: what the store has is told, what it lacks is run, and what fails is remembered.
+"""The stages of a run, carried out: what the store has is told, what it lacks is run, and what fails is
+remembered.
 
 With ``run.parallel`` above 1, or ``run.threads``, stages run in processes of their own. Their output goes to
-``<artifact>.log``, which stays where a stage failed, and their progress to ``<artifact>.progress`` while they run.
+``<artifact>.log``, which stays where a stage failed, and their progress to ``<artifact>.progress`` while they
+run.
 """
 
 from __future__ import annotations
@@ -46,11 +48,15 @@ class Share:
 
 
 def share(settings: Settings, device: str) -> Share:
-    """What ``run.parallel`` and ``run.threads`` come to here. Raises :class:`SettingError` for what cannot run side by side."""
+    """What ``run.parallel`` and ``run.threads`` come to here. Raises :class:`SettingError` for what cannot
+    run side by side.
+    """
     from repro.device import cores, gpus
 
     present = os.environ.get("OMP_NUM_THREADS")
-    devices = gpus() if device == "cuda" and settings.train.processes == 1 and settings.run.parallel != 1 else []
+    devices = (
+        gpus() if device == "cuda" and settings.train.processes == 1 and settings.run.parallel != 1 else []
+    )
     parallel = settings.run.parallel or max(1, len(devices) if device.startswith("cuda") else cores())
     threads = settings.run.threads
     if threads is None and present is None and parallel > 1:
@@ -67,12 +73,15 @@ def share(settings: Settings, device: str) -> Share:
 
 @dataclass
 class Carried:
-    """What came of it. ``settings`` and ``experiment`` are those that ran: domains may have been left out on the way."""
+    """What came of it. ``settings`` and ``experiment`` are those that ran: domains may have been left out on
+    the way.
+    """
 
     settings: Settings
     experiment: Experiment
     stages: list[Stage]
-    failed: dict[str, Failure] = field(default_factory=dict)  # by fingerprint, with all that could not run for want of it
+    # by fingerprint, with all that could not run for want of it
+    failed: dict[str, Failure] = field(default_factory=dict)
 
     def whole(self) -> Experiment:
         """The experiment without arms, seeds and comparisons that failed."""
@@ -86,17 +95,26 @@ class Carried:
     def rows(self) -> list[dict[str, Any]]:
         """What failed, by arm and seed: at which stage, and why."""
         return [
-            {"arm": arm, "seed": seed, "stage": found.stage.name if found.stage else "", "reason": found.reason}
+            {
+                "arm": arm,
+                "seed": seed,
+                "stage": found.stage.name if found.stage else "",
+                "reason": found.reason,
+            }
             for arm, by_seed in self.experiment.arms.items()
             for seed, named in by_seed.items()
             if (found := self._of(named))
         ]
 
     def _of(self, named: dict[str, Stage]) -> Failure | None:
-        return next((self.failed[s.fingerprint] for s in named.values() if s.fingerprint in self.failed), None)
+        return next(
+            (self.failed[s.fingerprint] for s in named.values() if s.fingerprint in self.failed), None
+        )
 
 
-def carry_out(settings: Settings, store: Store, device: str, share: Share, record: Record | None = None) -> Carried:
+def carry_out(
+    settings: Settings, store: Store, device: str, share: Share, record: Record | None = None
+) -> Carried:
     """Run every stage that the store lacks. Raises what a stage raised that the rest cannot do without.
 
     ``record``: where it is noted for others to see (:mod:`repro.running`).
@@ -120,7 +138,9 @@ def carry_out(settings: Settings, store: Store, device: str, share: Share, recor
     with context as places, _Watched(run, store, device, record) as lines:
         while todo := [stage for stage in run.stages if stage.fingerprint not in seen]:
             last = next((i for i, stage in enumerate(todo) if _asks(run.experiment, stage)), len(todo) - 1)
-            call: Call = partial(in_process, run.settings, device) if share.apart else here(run.stages, store, device)
+            call: Call = (
+                partial(in_process, run.settings, device) if share.apart else here(run.stages, store, device)
+            )
             finish(todo[: last + 1], run_now, places, call, run.failed, lines)
             seen |= {stage.fingerprint for stage in todo[: last + 1]}
             if empty := empty_domains(run.settings, run.experiment, store, todo[last]):
@@ -165,9 +185,15 @@ class _Watched(Lines):
 
 
 def _asks(experiment: Experiment, stage: Stage) -> bool:
-    """Whether it has to be there, with all before it, before it is known what runs next: see :func:`empty_domains`."""
+    """Whether it has to be there, with all before it, before it is known what runs next: see
+    :func:`empty_domains`.
+    """
     selections = experiment.selections()
-    return stage is experiment.shared.get("corpus") or bool(selections) and stage.fingerprint == _last(experiment, selections)
+    return (
+        stage is experiment.shared.get("corpus")
+        or bool(selections)
+        and stage.fingerprint == _last(experiment, selections)
+    )
 
 
 def _last(experiment: Experiment, selections: Sequence[Stage]) -> str:
@@ -176,8 +202,9 @@ def _last(experiment: Experiment, selections: Sequence[Stage]) -> str:
 
 
 def empty_domains(settings: Settings, experiment: Experiment, store: Store, finished: Stage) -> list[str]:
-    """Domains to be left out of every arm, as known behind the ``finished`` stage: by the counts of the corpus, and behind the
-    last selection. Refused unless ``exp.empty_domains`` allows it."""
+    """Domains to be left out of every arm, as known behind the ``finished`` stage: by the counts of the
+    corpus, and behind the last selection. Refused unless ``exp.empty_domains`` allows it.
+    """
     from repro import checks
 
     if finished is experiment.shared.get("corpus"):
@@ -193,7 +220,9 @@ def give_up(failure: Failure, store: Store) -> None:
         raise failure.error
     if failure.mistake or failure.stage is None:
         raise SettingError(failure.reason)
-    raise StageFailed(f"{failure.stage.name}: {failure.reason}; its log is {store.beside(failure.stage, '.log')}")
+    raise StageFailed(
+        f"{failure.stage.name}: {failure.reason}; its log is {store.beside(failure.stage, '.log')}"
+    )
 
 
 def here(stages: Sequence[Stage], store: Store, device: str) -> Call:
@@ -212,7 +241,9 @@ _known: tuple[str, dict[str, Stage]] = ("", {})  # of the settings that this pro
 
 
 def in_process(settings: Settings, device: str, fingerprint: str) -> Failure | None:
-    """Run a stage of these settings in a process for stages: found again by its fingerprint, its output in its log."""
+    """Run a stage of these settings in a process for stages: found again by its fingerprint, its output in
+    its log.
+    """
     from repro.config import as_dict
     from repro.experiments import build
 

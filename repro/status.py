@@ -1,4 +1,6 @@
-"""``repro status [WORK]``: what runs in a work folder, how far it is, what ended, what failed and why. From any terminal."""
+"""``repro status [WORK]``: what runs in a work folder, how far it is, what ended, what failed and why. From
+any terminal.
+"""
 
 from __future__ import annotations
 
@@ -24,23 +26,36 @@ PATIENCE = 0.4  # seconds that counting what lies on the disk may take
 def main(arguments: list[str] | None = None) -> int:
     """The door. Exit 2 for a folder that is none."""
     environment.prepare(restart=arguments is None)
-    parser = argparse.ArgumentParser(prog=environment.program or "python -m repro.status", description=__doc__)
-    parser.add_argument("work", nargs="?", type=Path, default=Path("work"), help="the work folder (default: work)")
+    parser = argparse.ArgumentParser(
+        prog=environment.program or "python -m repro.status", description=__doc__
+    )
+    parser.add_argument(
+        "work", nargs="?", type=Path, default=Path("work"), help="the work folder (default: work)"
+    )
     parser.add_argument("--json", action="store_true", help="the same for programs")
     parsed = parser.parse_args(arguments)
     try:
-        require(parsed.work.is_dir(), f"{parsed.work} is no folder; name the work folder of a run (work=DIR): repro status DIR")
+        require(
+            parsed.work.is_dir(),
+            f"{parsed.work} is no folder; name the work folder of a run (work=DIR): repro status DIR",
+        )
         found = read(parsed.work)
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(found, indent=1) if parsed.json else render(found, shutil.get_terminal_size((100, 24)).columns))
+    print(
+        json.dumps(found, indent=1)
+        if parsed.json
+        else render(found, shutil.get_terminal_size((100, 24)).columns)
+    )
     return 0
 
 
 def read(work: Path) -> dict[str, Any]:
-    """``runs``, newest first, as their records say, ``state`` being ``killed`` where the run is gone without a word; each of
-    what is ``current`` with its ``progress``. ``disk``: bytes that are free, and that the folder holds, at ``least``."""
+    """``runs``, newest first, as their records say, ``state`` being ``killed`` where the run is gone without
+    a word; each of what is ``current`` with its ``progress``. ``disk``: bytes that are free, and that the
+    folder holds, at ``least``.
+    """
     runs = []
     for path in sorted((work / FOLDER).glob("*.json")):
         try:
@@ -109,7 +124,13 @@ def render(found: dict[str, Any], width: int = 100) -> str:
     for run in ended[:ENDED]:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.get("ended", run["started"])))
         where = f": {run['run']}" if run["run"] else ""
-        why = f": {run['reason']}" if run.get("reason") else ": gone without a word" if run["state"] == "killed" else ""
+        why = (
+            f": {run['reason']}"
+            if run.get("reason")
+            else ": gone without a word"
+            if run["state"] == "killed"
+            else ""
+        )
         lines.append(f"  {run['experiment']} {run['scale']}, {when}, {run['state']}{where}{why}")
         lines += _failed(run)
         if run["state"] != "done":
@@ -119,7 +140,9 @@ def render(found: dict[str, Any], width: int = 100) -> str:
 
 def _wrapped(line: str, width: int) -> list[str]:
     indent = line[: len(line) - len(line.lstrip())] + "    "
-    return textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) or [""]
+    return textwrap.wrap(
+        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    ) or [""]
 
 
 def _failed(run: dict[str, Any]) -> list[str]:

@@ -1,9 +1,9 @@
 """Artifacts on disk: what a stage produced, under a name that says exactly what went in.
 
-A :class:`Stage` is a step's identity (settings that change the result, and the stages it reads), apart from how it is
-run. Its fingerprint names the folder ``<work>/artifacts/<stage>/<label>-<hash8>/``. Work happens in a sibling ending in
-``.partial``, which survives a kill so that the stage can resume inside; publishing writes the manifest and renames, so
-an artifact is whole or absent.
+A :class:`Stage` is a step's identity (settings that change the result, and the stages it reads), apart from
+how it is run. Its fingerprint names the folder ``<work>/artifacts/<stage>/<label>-<hash8>/``. Work happens in
+a sibling ending in ``.partial``, which survives a kill so that the stage can resume inside; publishing writes
+the manifest and renames, so an artifact is whole or absent.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from repro.secrecy import hidden
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys; raises ``TypeError`` or ``ValueError`` on what has no stable form (sets, objects, NaN)."""
+    """JSON with sorted keys; raises ``TypeError`` or ``ValueError`` on what has no stable form (sets,
+    objects, NaN).
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -53,7 +55,8 @@ def seal_of(manifest: dict[str, Any]) -> str:
 
 def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
     """A manifest with its seal, by which a damaged one is known (:mod:`repro.soundness`)."""
-    return manifest | {"seal": seal_of(json.loads(json.dumps(manifest)))}  # of what will be read: tuples are lists then
+    # of what will be read: tuples are lists then
+    return manifest | {"seal": seal_of(json.loads(json.dumps(manifest)))}
 
 
 @contextmanager
@@ -96,15 +99,20 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 @dataclass
 class Context:
-    """What a running stage is given: where to write, where its inputs are, and a place for facts about the run."""
+    """What a running stage is given: where to write, where its inputs are, and a place for facts about the
+    run.
+    """
 
     out: Path
     inputs: dict[str, Path]
     device: str
-    facts: dict[str, Any] = field(default_factory=dict)  # goes into the manifest: documents in, kept, dropped, ...
+    # goes into the manifest: documents in, kept, dropped, ...
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def warn(self, message: str) -> None:
-        """Say it on the terminal and keep it with the facts: whoever finds the artifact in the store is told again."""
+        """Say it on the terminal and keep it with the facts: whoever finds the artifact in the store is told
+        again.
+        """
         message = hidden(message)
         self.facts.setdefault("warnings", []).append(message)
         print(f"warning: {message}", file=sys.stderr, flush=True)
@@ -133,7 +141,9 @@ class Stage:
         if '"dtype":"auto"' in canonical(self.settings):  # two machines would give one name to two results
             raise ValueError(f"stage {self.name}: a dtype of auto must be resolved first, see repro.device")
         inputs = {key: stage.fingerprint for key, stage in self.inputs.items()}
-        return digest({"stage": self.name, "version": self.version, "settings": self.settings, "inputs": inputs})
+        return digest(
+            {"stage": self.name, "version": self.version, "settings": self.settings, "inputs": inputs}
+        )
 
     @property
     def folder(self) -> str:
@@ -165,16 +175,22 @@ class Store:
         return self.root / stage.folder
 
     def beside(self, stage: Stage, suffix: str) -> Path:
-        """A file next to the artifact and no part of it: ``.log`` of a stage that failed, ``.progress`` of one that runs."""
+        """A file next to the artifact and no part of it: ``.log`` of a stage that failed, ``.progress`` of
+        one that runs.
+        """
         final = self.path(stage)
         return final.with_name(final.name + suffix)
 
     def has(self, stage: Stage) -> bool:
-        """Whether the stage is done: its manifest and outcome are there. Text or weights may be :meth:`left_out`."""
+        """Whether the stage is done: its manifest and outcome are there. Text or weights may be
+        :meth:`left_out`.
+        """
         return (self.path(stage) / "manifest.json").is_file()
 
     def left_out(self, stage: Stage) -> dict[str, str]:
-        """{file: sha256} of what a pack did not carry of a finished stage, and what reads it whole would miss."""
+        """{file: sha256} of what a pack did not carry of a finished stage, and what reads it whole would
+        miss.
+        """
         return read_json(self.path(stage) / "manifest.json").get("left_out", {})
 
     def whole(self, stage: Stage) -> bool:
@@ -182,10 +198,11 @@ class Store:
         return self.has(stage) and not self.left_out(stage)
 
     def demanded(self, stages: Iterable[Stage], read: Iterable[Stage] = ()) -> list[Stage]:
-        """Which of ``stages`` (inputs first) must run: those absent, and those without text or weights that such a stage reads.
+        """Which of ``stages`` (inputs first) must run: those absent, and those without text or weights that
+        such a stage reads.
 
-        ``read``: stages that something else, the report, reads whole. A finished training whose weights were left out of a pack
-        is not among them until an evaluation is new.
+        ``read``: stages that something else, the report, reads whole. A finished training whose weights were
+        left out of a pack is not among them until an evaluation is new.
         """
         needed, found = {stage.fingerprint for stage in read}, []
         for stage in reversed(list(stages)):
@@ -195,7 +212,8 @@ class Store:
         return found[::-1]
 
     def ensure(self, stage: Stage, device: str = "cpu", whole: bool = False) -> Path:
-        """The artifact's folder; runs the stage if it is absent, or ``whole`` is asked for and something was left out of it.
+        """The artifact's folder; runs the stage if it is absent, or ``whole`` is asked for and something was
+        left out of it.
 
         Inputs must be there already. A second process waits for the lock and then finds the artifact. Raises
         :class:`SettingError` when the disk is full.
@@ -221,15 +239,18 @@ class Store:
                 before = self.left_out(stage) if self.has(stage) else {}
                 if changed := sorted(name for name, sha in before.items() if made["files"].get(name) != sha):
                     context.warn(
-                        f"{stage.folder}: {len(changed)} of {len(before)} files that a pack left out came out otherwise here "
-                        f"than where its results were made ({', '.join(changed[:3])}): other libraries or another processor"
+                        f"{stage.folder}: {len(changed)} of {len(before)} files that a pack left out came out"
+                        f" otherwise here than where its results were made ({', '.join(changed[:3])}): other"
+                        " libraries or another processor"
                     )
                 write_json(partial / "manifest.json", sealed(made))
             replace_folder(partial, final)
         return final
 
     def facts(self, stage: Stage) -> dict[str, Any]:
-        """What the manifest of a finished stage says about its run: documents in, kept and dropped, warnings, ..."""
+        """What the manifest of a finished stage says about its run: documents in, kept and dropped, warnings,
+        ...
+        """
         return read_json(self.path(stage) / "manifest.json")["facts"]
 
     def _manifest(self, stage: Stage, context: Context, started: float) -> dict[str, Any]:
@@ -240,7 +261,10 @@ class Store:
             "version": stage.version,
             "fingerprint": stage.fingerprint,
             "settings": stage.settings,
-            "inputs": {key: {"folder": child.folder, "fingerprint": child.fingerprint} for key, child in stage.inputs.items()},
+            "inputs": {
+                key: {"folder": child.folder, "fingerprint": child.fingerprint}
+                for key, child in stage.inputs.items()
+            },
             "facts": context.facts,
             "device": context.device,
             "seconds_last_attempt": round(time.time() - started, 3),
@@ -251,7 +275,9 @@ class Store:
 
 
 def replace_folder(new: Path, final: Path) -> None:
-    """Rename ``new`` to ``final``; what stood there, a form without text or weights, goes once the new one stands."""
+    """Rename ``new`` to ``final``; what stood there, a form without text or weights, goes once the new one
+    stands.
+    """
     old = final.with_name(f"{final.name}.{os.getpid()}.old")
     if final.exists():
         os.replace(final, old)
@@ -265,41 +291,52 @@ class NoRoom(SettingError):
 
 @contextmanager
 def room_on(folder: Path) -> Iterator[None]:
-    """Raise :class:`NoRoom` where the disk of ``folder`` runs full, or a quota, in whatever words a library says so, and
-    :class:`SettingError` where something in the folder may not be written, because it is another user's or read-only."""
+    """Raise :class:`NoRoom` where the disk of ``folder`` runs full, or a quota, in whatever words a library
+    says so, and :class:`SettingError` where something in the folder may not be written, because it is another
+    user's or read-only.
+    """
     try:
         yield
     except Exception as error:
         if denied := _denied(error, folder):
             raise SettingError(
-                f"{denied.filename} cannot be written ({denied.strerror}): the store is read-only, or another user's; let its "
-                f"group write (chmod -R g+rwX {folder}, and umask 002 for all who use it), or name another with work=DIR"
+                f"{denied.filename} cannot be written ({denied.strerror}): the store is read-only, or another"
+                f" user's; let its group write (chmod -R g+rwX {folder}, and umask 002 for all who use it),"
+                " or name another with work=DIR"
             ) from error
         if not is_full(error):
             raise
         raise NoRoom(
-            f"no space left on the disk of {folder}; free some, or move the work folder with work=DIR, and run the same "
-            "command again: finished work is kept"
+            f"no space left on the disk of {folder}; free some, or move the work folder with work=DIR, and"
+            " run the same command again: finished work is kept"
         ) from error
 
 
 def _denied(error: BaseException | None, folder: Path) -> OSError | None:
     """The refusal to write something in ``folder`` behind an exception, if there is one."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and error.filename:
+        if (
+            isinstance(error, OSError)
+            and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+            and error.filename
+        ):
             if Path(os.fsdecode(error.filename)).absolute().is_relative_to(folder.absolute()):
                 return error
         error = error.__cause__ or error.__context__
     return None
 
 
-FULL = re.compile(r"no space left|quota exceeded|file too large|(os error|errno:?) (27|28|122)\b", re.IGNORECASE)
+FULL = re.compile(
+    r"no space left|quota exceeded|file too large|(os error|errno:?) (27|28|122)\b", re.IGNORECASE
+)
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether an exception, or what it came from, is a full disk (28, ENOSPC), quota (122, EDQUOT) or file (27, ``ulimit -f``).
+    """Whether an exception, or what it came from, is a full disk (28, ENOSPC), quota (122, EDQUOT) or file
+    (27, ``ulimit -f``).
 
-    safetensors, polars, DuckDB and pyarrow raise types of their own that hold the system's words or number in their text.
+    safetensors, polars, DuckDB and pyarrow raise types of their own that hold the system's words or number in
+    their text.
     """
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -311,7 +348,9 @@ def is_full(error: BaseException | None) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what processes killed inside :func:`atomic` left behind: it is no part of an artifact or a run."""
+    """Remove what processes killed inside :func:`atomic` left behind: it is no part of an artifact or a
+    run.
+    """
     for leftover in folder.rglob(".*.tmp"):
         if leftover.is_file():
             leftover.unlink()

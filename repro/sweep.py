@@ -1,7 +1,8 @@
-"""``python -m repro.sweep sweep=NAME [overrides]``: a set of ordinary runs over one store, and one table at the end.
+"""``python -m repro.sweep sweep=NAME [overrides]``: a set of ordinary runs over one store, and one table at
+the end.
 
-A member is a process of ``repro.run``: it resumes, shares every stage that its settings do not touch (the store's locks
-keep two members from doing the same work), and its failure does not stop the others.
+A member is a process of ``repro.run``: it resumes, shares every stage that its settings do not touch (the
+store's locks keep two members from doing the same work), and its failure does not stop the others.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ from repro.store import digest, write_json
 
 @dataclass
 class Sweep:
-    """``configs/sweep/<name>.yaml``: the experiment, settings common to all members, and the grid (their product)."""
+    """``configs/sweep/<name>.yaml``: the experiment, settings common to all members, and the grid (their
+    product).
+    """
 
     exp: str
     grid: dict[str, list[Any]]
@@ -48,7 +51,9 @@ def read(name: str) -> Sweep:
     try:
         return Sweep(**read_option("sweep", name))
     except TypeError as error:
-        raise SettingError(f"{option_file('sweep', name)}: {error}; it holds exp, grid and overrides") from None
+        raise SettingError(
+            f"{option_file('sweep', name)}: {error}; it holds exp, grid and overrides"
+        ) from None
 
 
 def members(name: str, overrides: list[str]) -> dict[str, list[str]]:
@@ -73,7 +78,8 @@ def _own(sweep: Sweep, overrides: list[str]) -> list[str]:
 
 
 def _apart(name: str, sweep: Sweep, overrides: list[str]) -> None:
-    """Refuse an override of what the grid sets, of a part of it or of what it is a part of: the labels would be wrong.
+    """Refuse an override of what the grid sets, of a part of it or of what it is a part of: the labels would
+    be wrong.
 
     ``exp=`` and ``scale=`` name whole files, and the grid's values stand above theirs.
     """
@@ -82,13 +88,15 @@ def _apart(name: str, sweep: Sweep, overrides: list[str]) -> None:
         for own in sweep.grid if key not in ("exp", "scale") else ():
             require(
                 not f"{key}.".startswith(f"{own}.") and not f"{own}.".startswith(f"{key}."),
-                f"{override} touches {own}, which sweep={name} sets to {len(sweep.grid[own])} values of its own; leave it out, "
-                "or write a sweep of your own values into configs/sweep",
+                f"{override} touches {own}, which sweep={name} sets to {len(sweep.grid[own])} values of its"
+                " own; leave it out, or write a sweep of your own values into configs/sweep",
             )
 
 
 def _read_back(name: str, grid: dict[str, list[Any]], settings: dict[str, Settings]) -> None:
-    """Every label is what its member will run with, and no two members are one run; else a :class:`SettingError`."""
+    """Every label is what its member will run with, and no two members are one run; else a
+    :class:`SettingError`.
+    """
     seen: dict[str, str] = {}
     for values, (label, own) in zip(itertools.product(*grid.values()), settings.items(), strict=True):
         for key, value in zip(grid, values, strict=True):
@@ -101,14 +109,19 @@ def _read_back(name: str, grid: dict[str, list[Any]], settings: dict[str, Settin
                 f"sweep={name}: the member {label} would run with {key}={found}",
             )
         known = seen.setdefault(digest(asdict(own)), label)
-        require(known == label, f"sweep={name}: the members {known} and {label} have the same settings; name one of them")
+        require(
+            known == label,
+            f"sweep={name}: the members {known} and {label} have the same settings; name one of them",
+        )
 
 
 def _resolved(sweep: Sweep, overrides: list[str]) -> dict[str, list[Any]]:
     """The grid with values like ``x0.5`` as that multiple of what the members would have without the grid."""
     grid = {}
     for key, values in sweep.grid.items():
-        factors = [value for value in values if isinstance(value, str) and re.fullmatch(r"x\d+(\.\d+)?", value)]
+        factors = [
+            value for value in values if isinstance(value, str) and re.fullmatch(r"x\d+(\.\d+)?", value)
+        ]
         if factors:
             present: Any = compose([*_own(sweep, overrides), *overrides])
             for name in key.split("."):
@@ -127,9 +140,18 @@ def wandb_sweep(name: str, overrides: list[str]) -> str:
     import yaml
 
     sweep = read(name)
-    command = ["${env}", "python", "-m", "repro.run", *_own(sweep, overrides), *overrides, "${args_no_hyphens}"]
+    command = [
+        "${env}",
+        "python",
+        "-m",
+        "repro.run",
+        *_own(sweep, overrides),
+        *overrides,
+        "${args_no_hyphens}",
+    ]
     parameters = {
-        key: {"values": [_text(v) if isinstance(v, list) else v for v in vs]} for key, vs in _resolved(sweep, overrides).items()
+        key: {"values": [_text(v) if isinstance(v, list) else v for v in vs]}
+        for key, vs in _resolved(sweep, overrides).items()
     }
     content = {
         "name": option_name(name),
@@ -141,7 +163,9 @@ def wandb_sweep(name: str, overrides: list[str]) -> str:
     return yaml.safe_dump(content, sort_keys=False)
 
 
-def composed(name: str, overrides: list[str], points: dict[str, list[str]], planning: bool = False) -> dict[str, Settings]:
+def composed(
+    name: str, overrides: list[str], points: dict[str, list[str]], planning: bool = False
+) -> dict[str, Settings]:
     """The settings of every member; refuses all mistakes before any work."""
     settings = {label: compose(arguments, planning) for label, arguments in points.items()}
     _read_back(name, _resolved(read(name), overrides), settings)
@@ -191,8 +215,9 @@ def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]
 
 
 JOBS = (
-    "members that run at once (default 1), each a process of its own, on a GPU of its own where there are several; on a CPU "
-    "rather run.parallel=N: members one by one, N stages of each at once, so that none waits for another; both multiply"
+    "members that run at once (default 1), each a process of its own, on a GPU of its own where there are"
+    " several; on a CPU rather run.parallel=N: members one by one, N stages of each at once, so that none"
+    " waits for another; both multiply"
 )
 
 
@@ -204,9 +229,13 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__.split("\n\n")[0],
         epilog="sweeps: " + ", ".join(options("sweep")),
     )
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="sweep=NAME, then settings of repro.run")
+    parser.add_argument(
+        "settings", nargs="*", metavar="key=value", help="sweep=NAME, then settings of repro.run"
+    )
     parser.add_argument("--jobs", type=int, default=1, help=JOBS)
-    parser.add_argument("--plan", action="store_true", help="each member's stages still to run and their cost; run nothing")
+    parser.add_argument(
+        "--plan", action="store_true", help="each member's stages still to run and their cost; run nothing"
+    )
     parsed = parser.parse_intermixed_args(arguments)
     names = [a.removeprefix("sweep=") for a in parsed.settings if a.startswith("sweep=")]
     overrides = [a for a in parsed.settings if not a.startswith("sweep=")]

@@ -15,8 +15,12 @@ from repro.config import SettingError, require
 def main(arguments: list[str] | None = None) -> int:
     """The door. Exit 2 for a user's mistake."""
     environment.prepare(restart=arguments is None)
-    parser = argparse.ArgumentParser(prog=environment.program or "python -m repro.tables", description=__doc__)
-    parser.add_argument("--results", type=Path, default=places.home() / "results", help="folders with a summary.json each")
+    parser = argparse.ArgumentParser(
+        prog=environment.program or "python -m repro.tables", description=__doc__
+    )
+    parser.add_argument(
+        "--results", type=Path, default=places.home() / "results", help="folders with a summary.json each"
+    )
     parser.add_argument("--out", type=Path, default=places.home() / "paper_tables", help="where to write")
     parsed = parser.parse_args(arguments)
     try:
@@ -34,7 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def write_whole(results_folder: Path, out: Path) -> set[str]:
-    """:func:`write`, all or nothing: into a folder beside ``out``, whose files then take the place of the old ones."""
+    """:func:`write`, all or nothing: into a folder beside ``out``, whose files then take the place of the old
+    ones.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as beside:
         written = write(results_folder, Path(beside))
@@ -45,7 +51,9 @@ def write_whole(results_folder: Path, out: Path) -> set[str]:
 
 
 def write(results_folder: Path, out: Path) -> set[str]:
-    """All tables, figures and the verdict page, the same bytes for the same results; returns the names of the files."""
+    """All tables, figures and the verdict page, the same bytes for the same results; returns the names of the
+    files.
+    """
     from repro.paper import claims, readme
     from repro.paper import figures as paper_figures
     from repro.paper import tables as paper_tables
@@ -54,10 +62,13 @@ def write(results_folder: Path, out: Path) -> set[str]:
     from repro.store import atomic
 
     require(
-        results_folder.is_dir(), f"--results {results_folder} is not a folder; give one of folders with a summary.json each"
+        results_folder.is_dir(),
+        f"--results {results_folder} is not a folder; give one of folders with a summary.json each",
     )
     results = paper_tables.read_results(results_folder)
-    require(bool(results), f"--results {results_folder} holds no */summary.json; tables are made of finished runs")
+    require(
+        bool(results), f"--results {results_folder} holds no */summary.json; tables are made of finished runs"
+    )
     tables = [*paper_tables.tables(results), claims.verdict_table(results)]
     for table in tables:
         table.write(out)
@@ -70,13 +81,19 @@ def write(results_folder: Path, out: Path) -> set[str]:
     rows += [[f"[{n}]({n}.svg)" if n in drawn else n, text if n in drawn else f"{text}: {NOT_RUN}"]
              for n, text in paper_figures.WANTED.items()]  # fmt: skip
     sources = [
-        f"{r.name}: {r.summary['experiment']} at scale {r.summary['scale']}, checksum {r.summary['checksum'][:12]}"
+        f"{r.name}: {r.summary['experiment']} at scale {r.summary['scale']}, checksum"
+        f" {r.summary['checksum'][:12]}"
         for r in results
     ]
-    notes = ["Written by `python -m repro.tables` and by nothing else.", "Results read: " + ("; ".join(sources) or "none")]
+    notes = [
+        "Written by `python -m repro.tables` and by nothing else.",
+        "Results read: " + ("; ".join(sources) or "none"),
+    ]
     with atomic(out / "README.md") as temporary:
         temporary.write_text(
-            Table("README", "The paper's tables and figures beside ours", ["file", "content"], rows, notes).markdown()
+            Table(
+                "README", "The paper's tables and figures beside ours", ["file", "content"], rows, notes
+            ).markdown()
         )
     names = {f"{table.name}.{suffix}" for table in tables for suffix in ("md", "csv", "tex")}
     return names | {f"{plot.name}.{suffix}" for plot in plotted for suffix in ("svg", "png")} | {"README.md"}
@@ -86,7 +103,9 @@ def _write_readme(root: Path, results_folder: Path) -> None:
     from repro.paper import readme
     from repro.paper import tables as paper_tables
 
-    readme.rewrite(root / "README.md", paper_tables.read_results(results_folder), results_folder / "benchmarks")
+    readme.rewrite(
+        root / "README.md", paper_tables.read_results(results_folder), results_folder / "benchmarks"
+    )
 
 
 if __name__ == "__main__":

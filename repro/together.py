@@ -1,9 +1,10 @@
-"""Train all models of an experiment side by side on one GPU: ``python -m repro.together exp=NAME [settings]``.
+"""Train all models of an experiment side by side on one GPU: ``python -m repro.together exp=NAME
+[settings]``.
 
-Worth it where a training keeps the GPU busy for a small part of the time (below about 30 M parameters). Runs first what the
-trainings read, heads, scores and selections; ``python -m repro.run`` with the same settings then publishes them, evaluates
-and reports. ``--part R/N`` trains every N-th model, from R = 0, so that several processes share the work; ``--before`` runs all
-that comes before any training, and no training.
+Worth it where a training keeps the GPU busy for a small part of the time (below about 30 M parameters). Runs
+first what the trainings read, heads, scores and selections; ``python -m repro.run`` with the same settings
+then publishes them, evaluates and reports. ``--part R/N`` trains every N-th model, from R = 0, so that
+several processes share the work; ``--before`` runs all that comes before any training, and no training.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     """The door; a user's mistake is one line."""
     parser = argparse.ArgumentParser(prog="python -m repro.together", description=__doc__.split("\n\n")[0])
     parser.add_argument("settings", nargs="+", help="as of repro.run")
-    parser.add_argument("--arms", default="*", metavar="A,B", help="only of these arms; * and ? stand for anything")
+    parser.add_argument(
+        "--arms", default="*", metavar="A,B", help="only of these arms; * and ? stand for anything"
+    )
     parser.add_argument("--part", default="0/1", metavar="R/N", help="every N-th training, from R = 0")
     parser.add_argument("--before", action="store_true", help="only what the trainings read")
     given = parser.parse_args(arguments)
@@ -39,7 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def train(arguments: list[str], arms: list[str], rank: int, of: int, before: bool) -> None:
-    """Finish the trainings of these arms, or ``before``: what the experiment's trainings read; see the module."""
+    """Finish the trainings of these arms, or ``before``: what the experiment's trainings read; see the
+    module.
+    """
     from repro.device import device_of
     from repro.experiments import build
     from repro.pretrain import cost, together
@@ -48,10 +53,15 @@ def train(arguments: list[str], arms: list[str], rank: int, of: int, before: boo
     device, store = device_of(settings.device), Store(Path(settings.work))
     experiment = build(settings)
     named = [name for name in experiment.arms if any(fnmatch(name, arm) for arm in arms)]
-    require(bool(named), f"exp={settings.exp.name} has no arm {', '.join(arms)}; it has {', '.join(experiment.arms)}")
+    require(
+        bool(named),
+        f"exp={settings.exp.name} has no arm {', '.join(arms)}; it has {', '.join(experiment.arms)}",
+    )
     wanted = {stages["pretrain"].fingerprint for name in named for stages in experiment.arms[name].values()}
     trainings = [stage for stage in experiment.order() if stage.fingerprint in wanted]
-    first = [stage for stage in experiment.order() if all(other.name != "pretrain" for other in stage.ancestors())]
+    first = [
+        stage for stage in experiment.order() if all(other.name != "pretrain" for other in stage.ancestors())
+    ]
     used = {stage.fingerprint for training in trainings for stage in training.ancestors()}
     read = first if before else [stage for stage in first if stage.fingerprint in used]
     for stage in read:

@@ -23,7 +23,9 @@ _beside: Path | None = None
 
 @contextmanager
 def progress_in(path: Path) -> Iterator[None]:
-    """Progress goes to ``path``, one line that is written over: of a process that has no terminal to itself."""
+    """Progress goes to ``path``, one line that is written over: of a process that has no terminal to
+    itself.
+    """
     global _told
     before, _told = _told, path
     try:
@@ -48,8 +50,8 @@ def progress_beside(path: Path) -> Iterator[None]:
 class Tracker:
     """One run's log. Rows go to ``path`` (JSON lines, in order) and, unless disabled, to W&B.
 
-    A run that is resumed calls :meth:`rewind` so that no step stands twice in the file. W&B resumed offline starts a
-    second run (its limitation), so each row carries its own ``step``.
+    A run that is resumed calls :meth:`rewind` so that no step stands twice in the file. W&B resumed offline
+    starts a second run (its limitation), so each row carries its own ``step``.
     """
 
     def __init__(
@@ -93,7 +95,9 @@ class Tracker:
             self.run = None
 
 
-def _start_wandb(settings: Tracking, folder: Path, name: str, group: str, tags: list[str], config: dict[str, Any]) -> Any:
+def _start_wandb(
+    settings: Tracking, folder: Path, name: str, group: str, tags: list[str], config: dict[str, Any]
+) -> Any:
     """A W&B run, or ``None`` with one warning line: an outage must not stop the experiment."""
     os.environ.setdefault("WANDB_SILENT", "true")
     environment.forget(environment.WANDB)
@@ -113,12 +117,17 @@ def _start_wandb(settings: Tracking, folder: Path, name: str, group: str, tags: 
             settings=wandb_settings(),
         )
     except Exception as error:
-        print(f"warning: W&B is off for {name}: {str(error).splitlines()[0]}; the local log goes on", file=sys.stderr)
+        print(
+            f"warning: W&B is off for {name}: {str(error).splitlines()[0]}; the local log goes on",
+            file=sys.stderr,
+        )
         return None
 
 
 def wandb_settings() -> Any:
-    """Nothing is sent but what is logged: no terminal, no machine statistics, no code, no remote of the git checkout."""
+    """Nothing is sent but what is logged: no terminal, no machine statistics, no code, no remote of the git
+    checkout.
+    """
     import wandb
 
     return wandb.Settings(console="off", x_disable_stats=True, disable_git=True, save_code=False)
@@ -150,7 +159,9 @@ def _said(line: str) -> str:
 
 @contextmanager
 def progress(total: float, unit: str, label: str) -> Iterator[Any]:
-    """A progress bar with rate and time left; ``bar.update(n)``. One line every half minute where there is no terminal."""
+    """A progress bar with rate and time left; ``bar.update(n)``. One line every half minute where there is no
+    terminal.
+    """
     from tqdm import tqdm
 
     path, beside = _told, _beside
@@ -166,11 +177,15 @@ def progress(total: float, unit: str, label: str) -> Iterator[Any]:
             now = time.monotonic()
             if beside is not None and now - getattr(self, "noted", 0.0) >= 1:
                 self.noted = now
-                _note(beside, _said(tqdm.format_meter(**self.format_dict | {"bar_format": line, "ncols": None})))
+                _note(
+                    beside, _said(tqdm.format_meter(**self.format_dict | {"bar_format": line, "ncols": None}))
+                )
             return shown
 
     class Lines(Noted):  # type: ignore[type-arg]
-        """A line for a log file, or in the file of :func:`progress_in`, instead of a bar that is drawn over itself."""
+        """A line for a log file, or in the file of :func:`progress_in`, instead of a bar that is drawn over
+        itself.
+        """
 
         def display(self, msg: str | None = None, pos: int | None = None) -> bool:
             if msg is None and path is not None:
@@ -183,9 +198,16 @@ def progress(total: float, unit: str, label: str) -> Iterator[Any]:
     terminal = sys.stderr.isatty() and path is None
     how: dict[str, Any] = {"dynamic_ncols": True, "mininterval": 0.5, "delay": 2.0}
     if not terminal:
-        how = {"bar_format": line, "mininterval": 1.0, "maxinterval": 1.0, "delay": FIRST_SECONDS if path is None else 1.0}
+        how = {
+            "bar_format": line,
+            "mininterval": 1.0,
+            "maxinterval": 1.0,
+            "delay": FIRST_SECONDS if path is None else 1.0,
+        }
     how["unit_scale"] = not total or total >= 1000  # "12 of 24 probes", but "1.2k of 4.8k tokens"
-    bar = (Noted if terminal else Lines)(total=total, unit=f" {unit}", desc=f"    {label}", leave=False, file=sys.stderr, **how)
+    bar = (Noted if terminal else Lines)(
+        total=total, unit=f" {unit}", desc=f"    {label}", leave=False, file=sys.stderr, **how
+    )
     try:
         yield bar
     finally:

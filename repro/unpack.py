@@ -1,4 +1,6 @@
-"""Packs (:mod:`repro.pack`) into a store: every file checked before anything is put in its place, nothing overwritten."""
+"""Packs (:mod:`repro.pack`) into a store: every file checked before anything is put in its place, nothing
+overwritten.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ FOLDER = re.compile(r"[A-Za-z0-9_]+/[^/\\]+-[0-9a-f]{8}(\.partial)?")
 def unpack(file: Path, work: Path) -> str:
     """Seed the store in ``work`` with a pack; returns in one line what was new, in parts, and there already.
 
-    Raises :class:`SettingError` on a file that is damaged, no pack, or holds what a pack never does; the store stays as it was.
+    Raises :class:`SettingError` on a file that is damaged, no pack, or holds what a pack never does; the
+    store stays as it was.
     """
     require(file.is_file(), f"{file} is not there; name a store.tar.zst")
     _check_sum(file)
@@ -35,7 +38,9 @@ def unpack(file: Path, work: Path) -> str:
         entries = _extract(file, temporary)
         for entry in entries:
             _check(file, temporary, entry)
-        placed = [_place(temporary / entry["folder"], root / entry["folder"], entry["state"]) for entry in entries]
+        placed = [
+            _place(temporary / entry["folder"], root / entry["folder"], entry["state"]) for entry in entries
+        ]
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     said = {kind: placed.count(kind) for kind in dict.fromkeys(placed)}
@@ -48,7 +53,8 @@ def _check_sum(file: Path) -> None:
     if beside.is_file():
         expected = beside.read_text().split()
         require(
-            expected[:1] == [sha256_file(file)], f"{file} is damaged: its sha256 is not that of {beside.name}; fetch it again"
+            expected[:1] == [sha256_file(file)],
+            f"{file} is damaged: its sha256 is not that of {beside.name}; fetch it again",
         )
 
 
@@ -64,20 +70,38 @@ def _extract(file: Path, temporary: Path) -> list[dict[str, Any]]:
                 name, data = next(members, ("", b""))
                 require(name == CONTENT, f"{file} is no pack: it does not begin with {CONTENT}")
                 content = json.loads(data)
-                require(content.get("format") == FORMAT, f"{file} has format {content.get('format')}, this code reads {FORMAT}")
-                sums = {f"{e['folder']}/{name}": sha for e in content["artifacts"] for name, sha in e["files"].items()}
+                require(
+                    content.get("format") == FORMAT,
+                    f"{file} has format {content.get('format')}, this code reads {FORMAT}",
+                )
+                sums = {
+                    f"{e['folder']}/{name}": sha
+                    for e in content["artifacts"]
+                    for name, sha in e["files"].items()
+                }
                 seen: dict[str, str] = {}
                 for name, data in members:
                     path = temporary / name
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(data)
                     seen[name] = hashlib.sha256(data).hexdigest()
-    except (tarfile.TarError, zstandard.ZstdError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SettingError(f"{file} is damaged or no pack ({str(error) or type(error).__name__}); fetch it again") from None
+    except (
+        tarfile.TarError,
+        zstandard.ZstdError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        raise SettingError(
+            f"{file} is damaged or no pack ({str(error) or type(error).__name__}); fetch it again"
+        ) from None
     wrong = sorted(name for name in seen.keys() | sums.keys() if seen.get(name) != sums.get(name))
     if wrong:
         raise SettingError(
-            f"{file} is damaged: {wrong[0]} is missing, not listed or not what its checksum says; fetch it again"
+            f"{file} is damaged: {wrong[0]} is missing, not listed or not what its checksum says; fetch it"
+            " again"
         )
     return content["artifacts"]
 
@@ -98,7 +122,9 @@ class Bounded:
 
 
 def _members(archive: tarfile.TarFile, temporary: Path) -> Iterator[tuple[str, bytes]]:
-    """Plain files inside ``temporary`` by name; links, devices, absolute names, ``..`` and endless files are refused."""
+    """Plain files inside ``temporary`` by name; links, devices, absolute names, ``..`` and endless files are
+    refused.
+    """
     total = 0
     for member in archive:
         kept = tarfile.data_filter(member, str(temporary))  # raises tarfile.FilterError, a TarError
@@ -117,32 +143,52 @@ def _members(archive: tarfile.TarFile, temporary: Path) -> Iterator[tuple[str, b
 
 
 def _check(file: Path, temporary: Path, entry: dict[str, Any]) -> None:
-    """An entry must be what its name says: the fingerprint is that of the manifest's own stage, settings and inputs."""
+    """An entry must be what its name says: the fingerprint is that of the manifest's own stage, settings and
+    inputs.
+    """
     folder, state, fingerprint = entry["folder"], entry["state"], entry["fingerprint"]
     partial = state == "unfinished"
     stage = folder.partition("/")[0]
-    # Weights and checkpoints would be loaded by the stages that follow, some of them as pickles: no pack carries any.
+    # Weights and checkpoints would be loaded by the stages that follow, some of them as pickles: no pack
+    # carries any.
     never = (*LEFT_OUT.get(stage, ()), *NOT_PACKED.get(stage, ()), *WEIGHTS)
-    wrong = [name for name in entry["files"] if (not matches(name, SHARDS) if partial else matches(name, never))]
-    require(not wrong and (stage == "score" or not partial), f"{file}: {folder} holds {wrong[:1]}, which no pack does")
+    wrong = [
+        name for name in entry["files"] if (not matches(name, SHARDS) if partial else matches(name, never))
+    ]
+    require(
+        not wrong and (stage == "score" or not partial),
+        f"{file}: {folder} holds {wrong[:1]}, which no pack does",
+    )
     fits = FOLDER.fullmatch(folder) and folder.removesuffix(".partial").endswith(f"-{fingerprint[:8]}")
-    require(bool(fits) and folder.endswith(".partial") == partial, f"{file}: {folder!r} is no artifact of this store")
+    require(
+        bool(fits) and folder.endswith(".partial") == partial,
+        f"{file}: {folder!r} is no artifact of this store",
+    )
     require(partial or "manifest.json" in entry["files"], f"{file}: {folder} has no manifest")
     if partial:
         return
     manifest = read_json(temporary / folder / "manifest.json")
     inputs = {key: value["fingerprint"] for key, value in manifest["inputs"].items()}
-    own = {"stage": manifest["stage"], "version": manifest["version"], "settings": manifest["settings"], "inputs": inputs}
+    own = {
+        "stage": manifest["stage"],
+        "version": manifest["version"],
+        "settings": manifest["settings"],
+        "inputs": inputs,
+    }
     require(
         digest(own) == manifest["fingerprint"] == fingerprint and folder.startswith(f"{manifest['stage']}/"),
         f"{file}: the manifest of {folder} does not fit its fingerprint; this is no pack of a run",
     )
     listed = {name: sha for name, sha in entry["files"].items() if name != "manifest.json"}
-    require(listed == manifest["files"], f"{file}: the manifest of {folder} lists other files than the pack holds")
+    require(
+        listed == manifest["files"], f"{file}: the manifest of {folder} lists other files than the pack holds"
+    )
 
 
 def _place(new: Path, final: Path, state: str) -> str:
-    """Rename one artifact to where it belongs, if nothing is there; shards of a scoring join those that are there."""
+    """Rename one artifact to where it belongs, if nothing is there; shards of a scoring join those that are
+    there.
+    """
     from filelock import FileLock
 
     done = final.with_name(final.name.removesuffix(".partial"))

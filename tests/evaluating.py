@@ -13,7 +13,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from repro.store import sha256_file
 
-WORDS = "red owl river stone seven lamp runs over cold hill with a quiet émigré 日本 and sings to bread".split()
+WORDS = (
+    "red owl river stone seven lamp runs over cold hill with a quiet émigré 日本 and sings to bread".split()
+)
 END = "<|end|>"
 
 
@@ -24,7 +26,9 @@ def words(draw: random.Random, n: int) -> str:
 def tiny(folder: Path, seed: int = 0, context: int = 128, hidden: int = 32) -> Path:
     """A Hugging Face folder with a random model; larger weights than usual, so that its answers differ."""
     tokenizer = ByteLevelBPETokenizer()
-    tokenizer.train_from_iterator([words(random.Random(i), 30) for i in range(50)], vocab_size=330, special_tokens=[END])
+    tokenizer.train_from_iterator(
+        [words(random.Random(i), 30) for i in range(50)], vocab_size=330, special_tokens=[END]
+    )
     special = dict.fromkeys(("bos_token", "eos_token", "pad_token"), END)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer._tokenizer, **special).save_pretrained(folder)
     torch.manual_seed(seed)
@@ -62,8 +66,19 @@ def items(folder: Path, n: int = 12) -> Path:
         }
 
     def hellaswag(i: int) -> dict[str, Any]:
-        row = {"ind": i, "activity_label": say(1, 2), "ctx_a": say(), "ctx_b": say(1, 3), "label": str(draw.randrange(4))}
-        return {**row, "ctx": f"{row['ctx_a']} {row['ctx_b']}", "endings": [say(3, 6) for _ in range(4)], "split": "val"}
+        row = {
+            "ind": i,
+            "activity_label": say(1, 2),
+            "ctx_a": say(),
+            "ctx_b": say(1, 3),
+            "label": str(draw.randrange(4)),
+        }
+        return {
+            **row,
+            "ctx": f"{row['ctx_a']} {row['ctx_b']}",
+            "endings": [say(3, 6) for _ in range(4)],
+            "split": "val",
+        }
 
     def piqa(_: int) -> dict[str, Any]:
         return {"goal": say(), "sol1": say(), "sol2": say(), "label": draw.randrange(2)}
@@ -73,7 +88,12 @@ def items(folder: Path, n: int = 12) -> Path:
         return {"question": say(), **answers, "support": say(0, 12)}
 
     def winogrande(_: int) -> dict[str, Any]:
-        return {"sentence": f"{say()} _ {say()}", "option1": say(1, 2), "option2": say(1, 2), "answer": draw.choice("12")}
+        return {
+            "sentence": f"{say()} _ {say()}",
+            "option1": say(1, 2),
+            "option2": say(1, 2),
+            "answer": draw.choice("12"),
+        }
 
     def mmlu(_: int) -> dict[str, Any]:
         return {"question": say(), "choices": [say(1, 3) for _ in range(4)], "answer": draw.randrange(4)}
@@ -85,7 +105,13 @@ def items(folder: Path, n: int = 12) -> Path:
         none = {"number": "", "date": {"day": "", "month": "", "year": ""}, "spans": []}
         nobody = {"number": [], "date": [], "spans": []}
         answer = none | ({"number": f"{i}.5"} if i % 2 else {"spans": [say(1, 2), say(1, 2)]})
-        return {"query_id": str(i), "passage": say(20, 30), "question": say(), "answer": answer, "validated_answers": nobody}
+        return {
+            "query_id": str(i),
+            "passage": say(20, 30),
+            "question": say(),
+            "answer": answer,
+            "validated_answers": nobody,
+        }
 
     def humaneval(i: int) -> dict[str, Any]:
         test = f"\n\ndef check(candidate):\n    assert candidate(2) == {2 + i}\n"

@@ -5,7 +5,14 @@ from pathlib import Path
 import gguf
 import numpy as np
 import torch
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 ARCHITECTURES = ("llama", "qwen2", "gemma3")
@@ -24,14 +31,21 @@ SHAPE = {
 def model_of(architecture: str, vocabulary: int) -> torch.nn.Module:
     """A random model, float32, whose biases and norms are not at their defaults."""
     torch.manual_seed(0)
-    shape = SHAPE | {"vocab_size": vocabulary, "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}}
+    shape = SHAPE | {
+        "vocab_size": vocabulary,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0},
+    }
     if architecture == "llama":
         model = LlamaForCausalLM(LlamaConfig(**shape, tie_word_embeddings=False))
     elif architecture == "qwen2":
         model = Qwen2ForCausalLM(Qwen2Config(**shape, tie_word_embeddings=True))
     else:
         del shape["rope_parameters"]
-        shape |= {"head_dim": 256, "sliding_window": 4, "num_hidden_layers": 6}  # the sixth layer sees everything
+        shape |= {
+            "head_dim": 256,
+            "sliding_window": 4,
+            "num_hidden_layers": 6,
+        }  # the sixth layer sees everything
         model = Gemma3ForCausalLM(Gemma3TextConfig(**shape))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -118,14 +132,18 @@ def write(
         theirs = f"{names.get_name(stem)}.{suffix}"
         if architecture == "llama" and (".attn_q." in theirs or ".attn_k." in theirs):
             heads = config.num_attention_heads if ".attn_q." in theirs else config.num_key_value_heads
-            value = value.reshape(heads, 2, -1, value.shape[1]).swapaxes(1, 2).reshape(value.shape)  # pairs side by side
+            value = (
+                value.reshape(heads, 2, -1, value.shape[1]).swapaxes(1, 2).reshape(value.shape)
+            )  # pairs side by side
         if architecture == "gemma3" and "norm" in name:
             value = value + 1
         if theirs == left_out:
             continue
         if kind and value.ndim == 2:
             wanted = gguf.GGMLQuantizationType[kind]
-            writer.add_tensor(theirs, gguf.quants.quantize(np.ascontiguousarray(value), wanted), raw_dtype=wanted)
+            writer.add_tensor(
+                theirs, gguf.quants.quantize(np.ascontiguousarray(value), wanted), raw_dtype=wanted
+            )
         else:
             writer.add_tensor(theirs, np.ascontiguousarray(value))
     if extra:

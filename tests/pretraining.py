@@ -15,14 +15,27 @@ from repro.pretrain import checkpoint, loop, tokens
 from repro.pretrain.job import Job
 
 TINY = Model(name="tiny", layers=2, hidden=32, heads=2, kv_heads=1, ffn=64, vocabulary=320)
-QUICK = dict(tokens=64 * 8 * 12, context=64, batch_sequences=8, micro_batch=8, dtype="float32", checkpoint_every_steps=4)
+QUICK = dict(
+    tokens=64 * 8 * 12,
+    context=64,
+    batch_sequences=8,
+    micro_batch=8,
+    dtype="float32",
+    checkpoint_every_steps=4,
+)
 DOMAINS = ("code", "prose")
 
 
-def write_documents(folder: Path, documents: int = 40, heldout: int = 4, shards: int = 2) -> dict[str, list[Path]]:
+def write_documents(
+    folder: Path, documents: int = 40, heldout: int = 4, shards: int = 2
+) -> dict[str, list[Path]]:
     """Parquet shards of random words; returns the files of each split."""
     rng = np.random.default_rng(7)
-    words = ["".join(rng.choice(list("abcdefghij"), 4)) for _ in range(60)] + ["émigré", "日本", "<|endoftext|>"]
+    words = ["".join(rng.choice(list("abcdefghij"), 4)) for _ in range(60)] + [
+        "émigré",
+        "日本",
+        "<|endoftext|>",
+    ]
     files: dict[str, list[Path]] = {"documents": [], "heldout": []}
     for split, count in (("documents", documents), ("heldout", heldout)):
         (folder / split).mkdir(parents=True)
@@ -30,7 +43,14 @@ def write_documents(folder: Path, documents: int = 40, heldout: int = 4, shards:
             rows = []
             for i in range(count):
                 text = " ".join(rng.choice(words, int(rng.integers(1, 60))))
-                rows.append({"doc_id": f"{domain}/{split}/{i}", "domain": domain, "n_bytes": len(text.encode()), "text": text})
+                rows.append(
+                    {
+                        "doc_id": f"{domain}/{split}/{i}",
+                        "domain": domain,
+                        "n_bytes": len(text.encode()),
+                        "text": text,
+                    }
+                )
             for shard in range(shards):
                 path = folder / split / f"{domain}-{shard:05d}.parquet"
                 schema = {"doc_id": pl.String, "domain": pl.String, "n_bytes": pl.Int64, "text": pl.String}
@@ -60,7 +80,10 @@ def write_selection(folder: Path, files: dict[str, list[Path]], most: int = 2, s
 def workspace(root: Path) -> dict[str, Path]:
     """Documents, tokens and a selection under ``root``."""
     files = write_documents(root / "corpus")
-    return {"tokens": write_tokens(root / "tokens", files), "selection": write_selection(root / "selection", files)}
+    return {
+        "tokens": write_tokens(root / "tokens", files),
+        "selection": write_selection(root / "selection", files),
+    }
 
 
 def job(paths: dict[str, Path], out: Path, model: Model = TINY, seed: int = 0, **train: object) -> Job:
@@ -101,7 +124,9 @@ def naive_stream(paths: dict[str, Path], seed: int, passes: int) -> tuple[list[i
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(paths["tokens"] / "tokenizer")
-    repeats = dict(pl.read_parquet(paths["selection"] / "selection.parquet").select("doc_id", "repeats").iter_rows())
+    repeats = dict(
+        pl.read_parquet(paths["selection"] / "selection.parquet").select("doc_id", "repeats").iter_rows()
+    )
     files = sorted((paths["tokens"].parent / "corpus" / "documents").glob("*.parquet"))
     texts = {i: t for path in files for i, t in pl.read_parquet(path, columns=["doc_id", "text"]).iter_rows()}
 

@@ -15,7 +15,9 @@ from repro.config import Budget, Mixture, Select
 from repro.selection.stage import stage
 from repro.store import Stage, Store, read_json
 
-WORDS = "the of model data loss proof lemma theorem import return class text page value sum kitchen river".split()
+WORDS = (
+    "the of model data loss proof lemma theorem import return class text page value sum kitchen river".split()
+)
 
 
 def documents(
@@ -58,7 +60,13 @@ def documents(
 TEXT = ("doc_id", "domain", "group", "cluster", "source", "license", "n_bytes", "text", "extra")
 SCORE = ("doc_id", "domain", "group", "n_tokens_doc", "n_bytes", "n_tokens", "loss_base", "loss_ref", "loss_difference",
          "score", "score_error", "compressibility", "repetition", "reason")  # fmt: skip
-TYPES = {"reason": pl.String, "score": pl.Float64, "loss_base": pl.Float64, "loss_ref": pl.Float64, "n_tokens_doc": pl.Int64}
+TYPES = {
+    "reason": pl.String,
+    "score": pl.Float64,
+    "loss_base": pl.Float64,
+    "loss_ref": pl.Float64,
+    "n_tokens_doc": pl.Int64,
+}
 
 
 def artifacts(
@@ -76,13 +84,22 @@ def artifacts(
             for number in range(files):
                 part = mine[number::files]
                 if part:
-                    frame = pl.DataFrame(part, schema_overrides={c: t for c, t in TYPES.items() if c in columns})
+                    frame = pl.DataFrame(
+                        part, schema_overrides={c: t for c, t in TYPES.items() if c in columns}
+                    )
                     frame.write_parquet(folder / f"{domain}-{number:05d}.parquet")
 
     scored = rows if scored is None else scored
-    what = {"rows": hashlib.sha256(repr((rows, scored)).encode()).hexdigest(), "files": files, "shuffle": shuffle}
+    what = {
+        "rows": hashlib.sha256(repr((rows, scored)).encode()).hexdigest(),
+        "files": files,
+        "shuffle": shuffle,
+    }
     corpus = Stage("corpus", "made", what, lambda c: write(c.out / "documents", rows, TEXT))
-    return {"corpus": corpus, "scores": Stage("score", "made", what, lambda c: write(c.out / "scores", scored, SCORE))}
+    return {
+        "corpus": corpus,
+        "scores": Stage("score", "made", what, lambda c: write(c.out / "scores", scored, SCORE)),
+    }
 
 
 def select(
@@ -124,9 +141,13 @@ def brute_force(
     for name in {r["domain"] for r in rows} if scope == "domain" else {"all"}:
         mine = [r for r in rows if name in (r["domain"], "all")]
         limit = Fraction(str(share)) * sum(r["n_tokens_doc"] if unit == "tokens" else 1 for r in mine)
-        known = [r for r in mine if priority[r["doc_id"]] is not None and math.isfinite(priority[r["doc_id"]])]
+        known = [
+            r for r in mine if priority[r["doc_id"]] is not None and math.isfinite(priority[r["doc_id"]])
+        ]
         used = 0
-        for r in sorted(known, key=lambda r: (-priority[r["doc_id"]], hashlib.md5(r["doc_id"].encode()).hexdigest())):
+        for r in sorted(
+            known, key=lambda r: (-priority[r["doc_id"]], hashlib.md5(r["doc_id"].encode()).hexdigest())
+        ):
             used += r["n_tokens_doc"] if unit == "tokens" else 1
             if used > limit:
                 break

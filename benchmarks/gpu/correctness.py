@@ -1,8 +1,10 @@
-"""Does the GPU compute what the CPU computes? Heads, scores, likelihoods, a training step, a resumed training.
+"""Does the GPU compute what the CPU computes? Heads, scores, likelihoods, a training step, a resumed
+training.
 
     python -m benchmarks.gpu.correctness --device cuda --out results/benchmarks
 
-Every row says what it compared, the largest difference and whether it is ``ok``; rows are on disk the moment they are done.
+Every row says what it compared, the largest difference and whether it is ``ok``; rows are on disk the moment
+they are done.
 """
 
 from __future__ import annotations
@@ -60,7 +62,9 @@ def main() -> int:
 
 
 class Models:
-    """Two models with known kinds of heads, on the CPU and on the device, in both dtypes, and texts for them."""
+    """Two models with known kinds of heads, on the CPU and on the device, in both dtypes, and texts for
+    them.
+    """
 
     def __init__(self, device: str, tiny: bool) -> None:
         self.device, self.tiny = device, tiny
@@ -97,7 +101,11 @@ class Models:
 
         topics = [pydoc_data.topics.topics[key] for key in sorted(pydoc_data.topics.topics)]
         lengths = itertools.cycle([300, 900, 500, 1300, 700])
-        found = [text[at : at + size] for text, size in zip(topics, lengths, strict=False) for at in range(0, len(text), 2500)]
+        found = [
+            text[at : at + size]
+            for text, size in zip(topics, lengths, strict=False)
+            for at in range(0, len(text), 2500)
+        ]
         return [text for text in found if len(text) > 200][: self.count]
 
     @cached_property
@@ -106,15 +114,23 @@ class Models:
         return self.proxy("built", "cpu", "float32").encode(self.texts)
 
     def documents(self, name: str) -> list[list[int]]:
-        """What is scored: the texts; for the model that learned from repeated sequences, texts that are repeated in part."""
+        """What is scored: the texts; for the model that learned from repeated sequences, texts that are
+        repeated in part.
+        """
         if name == "built":
             return self.ids
         repeated = [(ids[: 8 + at % 24], ids[40 : 40 + 3 * at % 32]) for at, ids in enumerate(self.ids)]
         return [[*first, *first, *rest] for first, rest in repeated]
 
     def heads(self, name: str) -> list[tuple[int, int]]:
-        """The heads that are masked: the copying one that is known, and the best that are found on the CPU."""
-        return [built.INDUCTION] if name == "built" else importance.top(self.detected(name, "cpu", "float32"), 0.25)
+        """The heads that are masked: the copying one that is known, and the best that are found on the
+        CPU.
+        """
+        return (
+            [built.INDUCTION]
+            if name == "built"
+            else importance.top(self.detected(name, "cpu", "float32"), 0.25)
+        )
 
     def detected(self, name: str, device: str, dtype: str) -> np.ndarray:
         """Mean retrieval score of every head: [layers, heads]."""
@@ -127,18 +143,24 @@ class Models:
     def losses(self, name: str, device: str, dtype: str) -> list[list[tuple[np.ndarray, np.ndarray]]]:
         """Of every document, base and reference loss of its tokens."""
         if (name, device, dtype) not in self.found:
-            scorer = Scorer(self.proxy(name, device, dtype), self.heads(name), WINDOW, WINDOW, tokens_per_batch=8192)
+            scorer = Scorer(
+                self.proxy(name, device, dtype), self.heads(name), WINDOW, WINDOW, tokens_per_batch=8192
+            )
             self.found[name, device, dtype] = scorer.losses(self.documents(name))
         return self.found[name, device, dtype]
 
 
 def repeater(device: str, steps: int) -> Any:
-    """A Llama of two layers with grouped keys and values, trained on random sequences that are repeated once; float32."""
+    """A Llama of two layers with grouped keys and values, trained on random sequences that are repeated once;
+    float32.
+    """
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
     sizes = {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = LlamaConfig(**sizes, vocab_size=built.VOCABULARY, num_key_value_heads=2, max_position_embeddings=8192)
+    config = LlamaConfig(
+        **sizes, vocab_size=built.VOCABULARY, num_key_value_heads=2, max_position_embeddings=8192
+    )
     config._attn_implementation = masking.NAME
     network = LlamaForCausalLM(config).to(device).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.01)
@@ -182,32 +204,49 @@ def flat(losses: list[list[tuple[np.ndarray, np.ndarray]]]) -> np.ndarray:
 
 def score(losses: list[list[tuple[np.ndarray, np.ndarray]]]) -> np.ndarray:
     """Score of every document, NaN where there is none."""
-    return np.array([value if (value := statistics.score(of)["score"]) is not None else np.nan for of in losses])
+    return np.array(
+        [value if (value := statistics.score(of)["score"]) is not None else np.nan for of in losses]
+    )
 
 
 def scores_float32(models: Models, name: str) -> dict[str, Any]:
     """Both losses of every token, and the score of every document, on the CPU and here."""
     expected, found = models.losses(name, "cpu", "float32"), models.losses(name, models.device, "float32")
     one, other = flat(expected), flat(found)
-    tokens, documents = float(np.abs(one - other).max()), float(np.nanmax(np.abs(score(expected) - score(found))))
+    tokens, documents = (
+        float(np.abs(one - other).max()),
+        float(np.nanmax(np.abs(score(expected) - score(found)))),
+    )
     mean = float(np.abs(one.mean(1) - other.mean(1)).max())
     relative = float((np.abs(one - other) / np.maximum(1, one)).max())
-    said = {"documents": len(expected), "tokens": one.shape[1], "token_difference": tokens, "relative_difference": relative}
+    said = {
+        "documents": len(expected),
+        "tokens": one.shape[1],
+        "token_difference": tokens,
+        "relative_difference": relative,
+    }
     said |= {"score_difference": documents, "mean_difference": mean, "mean_losses": one.mean(1).tolist()}
     return said | {"ok": relative <= FLOAT32 and documents <= FLOAT32}
 
 
 def scores_bfloat16(models: Models, name: str) -> dict[str, Any]:
-    """Rank correlation of the scores in bfloat16 here with those in float32 of the CPU, and with those of float32 here."""
+    """Rank correlation of the scores in bfloat16 here with those in float32 of the CPU, and with those of
+    float32 here.
+    """
     half = score(models.losses(name, models.device, "bfloat16"))
     found = {"documents": len(half)}
     for where in dict.fromkeys(["cpu", models.device]):
-        found[f"rank_correlation_{where}"] = float(spearmanr(half, score(models.losses(name, where, "float32"))).statistic)
-    return found | {"ok": found["rank_correlation_cpu"] >= (RANKS if not models.tiny else 0)}  # nothing was learned when tiny
+        found[f"rank_correlation_{where}"] = float(
+            spearmanr(half, score(models.losses(name, where, "float32"))).statistic
+        )
+    # nothing was learned when tiny
+    return found | {"ok": found["rank_correlation_cpu"] >= (RANKS if not models.tiny else 0)}
 
 
 def fused(models: Models, name: str) -> dict[str, Any]:
-    """The forked pass over batches against two whole passes of the library, one document at a time, on the device."""
+    """The forked pass over batches against two whole passes of the library, one document at a time, on the
+    device.
+    """
     documents = models.documents(name)
     documents = documents[:: max(1, len(documents) // 24)]
     found: dict[str, Any] = {"documents": len(documents)}
@@ -216,7 +255,10 @@ def fused(models: Models, name: str) -> dict[str, Any]:
         scorer = Scorer(proxy, models.heads(name), WINDOW, WINDOW, tokens_per_batch=4096)
         ours, plain = scorer.losses(documents), [reference.losses(scorer, document) for document in documents]
         gap = np.abs(flat(ours) - flat(plain)) / np.maximum(1, flat(plain))
-        found |= {f"relative_difference_{dtype}": float(gap.max()), f"mean_difference_{dtype}": float(gap.mean())}
+        found |= {
+            f"relative_difference_{dtype}": float(gap.max()),
+            f"mean_difference_{dtype}": float(gap.mean()),
+        }
         found[f"rank_correlation_{dtype}"] = float(spearmanr(score(ours), score(plain)).statistic)
         found["one_pass"] = proxy.forks
     right = found["relative_difference_float32"] <= FLOAT32 and found["rank_correlation_bfloat16"] >= RANKS
@@ -243,12 +285,18 @@ def bits(models: Models) -> dict[str, Any]:
 
     def of(where: str, dtype: str) -> np.ndarray:
         proxy = models.proxy("trained", where, dtype)
-        measured = bits_per_byte.measure(proxy.model, lambda text: proxy.encode([text])[0], 0, WINDOW, models.texts)
+        measured = bits_per_byte.measure(
+            proxy.model, lambda text: proxy.encode([text])[0], 0, WINDOW, models.texts
+        )
         return np.array([text.bits / text.n_bytes for text in measured])
 
     expected, single, half = of("cpu", "float32"), of(models.device, "float32"), of(models.device, "bfloat16")
     gap = float(np.abs(expected - single).max())
-    said = {"texts": len(expected), "difference": gap, "difference_bfloat16": float(np.abs(expected - half).max())}
+    said = {
+        "texts": len(expected),
+        "difference": gap,
+        "difference_bfloat16": float(np.abs(expected - half).max()),
+    }
     return said | {"ok": gap <= FLOAT32}
 
 

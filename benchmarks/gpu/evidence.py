@@ -1,9 +1,11 @@
-"""Part c of the GPU card: a pilot, the curve and the next size, trained side by side on one GPU (docs/gpu.md).
+"""Part c of the GPU card: a pilot, the curve and the next size, trained side by side on one GPU
+(docs/gpu.md).
 
-``python -m benchmarks.gpu.evidence --out DIR [--seconds N] [--device cuda] SETTINGS...``: for every experiment
-heads, scores and selections, the trainings (``repro.together``, several processes), then the evaluations, as many at once
-as there are cores. At the time limit all ends, and what is finished is packed: ``<out>/<exp>.tar.zst``, to be unpacked into
-a store (``python -m repro.store unpack``) whose ``repro.run`` reports. Experiments go on to the next one in the order given.
+``python -m benchmarks.gpu.evidence --out DIR [--seconds N] [--device cuda] SETTINGS...``: for every
+experiment heads, scores and selections, the trainings (``repro.together``, several processes), then the
+evaluations, as many at once as there are cores. At the time limit all ends, and what is finished is packed:
+``<out>/<exp>.tar.zst``, to be unpacked into a store (``python -m repro.store unpack``) whose ``repro.run``
+reports. Experiments go on to the next one in the order given.
 """
 
 from __future__ import annotations
@@ -42,13 +44,17 @@ class Card:
     def start(self, name: str, *command: str) -> Process:
         """A process whose output goes to a file of this name."""
         log = open(self.out / f"{name}.log", "ab")
-        process = subprocess.Popen([sys.executable, "-m", *command], stdout=log, stderr=log, env=self.environment)
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command], stdout=log, stderr=log, env=self.environment
+        )
         process.args = name
         self.running.append(process)
         self.names.append(name)
         return process
 
-    def together(self, exp: str, *settings: str, arms: str = "*", processes: int = PROCESSES) -> list[Process]:
+    def together(
+        self, exp: str, *settings: str, arms: str = "*", processes: int = PROCESSES
+    ) -> list[Process]:
         """Trainings of an experiment."""
         common = ["repro.together", f"exp={exp}", *self.settings, *settings, "--arms", arms]
         name = f"{exp}-{sum(n.startswith(exp) for n in self.names)}"
@@ -114,11 +120,22 @@ def main() -> None:
     if bigger and card.left() > 20:
         card.wait([*second, card.evaluate(curve, *bigger, parallel=max(2, cores - 2))][-1:])
     card.stop()
-    runs = {"pilot": ["exp=pilot"], "curve": [f"exp={curve}"], "rates": ["exp=pilot_rates"], "next": [f"exp={curve}", *bigger]}
+    runs = {
+        "pilot": ["exp=pilot"],
+        "curve": [f"exp={curve}"],
+        "rates": ["exp=pilot_rates"],
+        "next": [f"exp={curve}", *bigger],
+    }
     for name, settings in runs.items():
         if name == "next" and not bigger:
             continue
-        packing = [sys.executable, "-m", "benchmarks.gpu.finish", "--pack", str(given.out / f"{name}.tar.zst")]
+        packing = [
+            sys.executable,
+            "-m",
+            "benchmarks.gpu.finish",
+            "--pack",
+            str(given.out / f"{name}.tar.zst"),
+        ]
         done = subprocess.run([*packing, *settings, *given.settings], env=card.environment)
         card.say(f"packed {name}: exit {done.returncode}")
 

@@ -1,4 +1,6 @@
-"""Every stage of an experiment that the store lacks, without a report; or ``--pack FILE``: what is finished, to one file."""
+"""Every stage of an experiment that the store lacks, without a report; or ``--pack FILE``: what is finished,
+to one file.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def main() -> int:
         settings = cost.sized(compose(given.settings))
         store, device = Store(Path(settings.work)), device_of(settings.device)
         if given.pack:
-            content = pack(store, build(settings).order(), given.pack, "single", run_mb=64, all_mb=1e9, level=9)
+            content = pack(
+                store, build(settings).order(), given.pack, "single", run_mb=64, all_mb=1e9, level=9
+            )
             size = given.pack.stat().st_size / 1e6
             print(f"{given.pack.name}: {len(content['artifacts'])} stages, {size:.1f} MB", flush=True)
             return 0

@@ -1,8 +1,10 @@
-"""What the GPU card needs on a machine without network, in parts small enough to be carried: ``python -m benchmarks.gpu.pack``.
+"""What the GPU card needs on a machine without network, in parts small enough to be carried: ``python -m
+benchmarks.gpu.pack``.
 
-Libraries that the machine lacks (wheels, unpacked), this commit's code, the finished stages of text (corpus, items, token
-ids) and the proxy's file. Inputs that only their checksums are asked of stand there as empty files of the same size; the
-remembered digests go with them. ``benchmarks/gpu/unpack.sh`` puts it all under /tmp/card.
+Libraries that the machine lacks (wheels, unpacked), this commit's code, the finished stages of text (corpus,
+items, token ids) and the proxy's file. Inputs that only their checksums are asked of stand there as empty
+files of the same size; the remembered digests go with them. ``benchmarks/gpu/unpack.sh`` puts it all under
+/tmp/card.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ def download(to: Path) -> None:
     pinned = ["-q", "--no-deps", "-c", str(ROOT / "constraints.txt")]
     platforms = [f"--platform=manylinux{name}_x86_64" for name in ("2014", "_2_17", "_2_27", "_2_28")]
     foreign = ["--only-binary=:all:", "--python-version=3.12", "--implementation=cp", *platforms]
-    subprocess.run([*pip, "download", *pinned, *foreign, "-d", str(to), "-r", str(lists / "wheels.txt")], check=True)
+    subprocess.run(
+        [*pip, "download", *pinned, *foreign, "-d", str(to), "-r", str(lists / "wheels.txt")], check=True
+    )
     subprocess.run([*pip, "wheel", *pinned, "-w", str(to), "-r", str(lists / "sdists.txt")], check=True)
 
 
@@ -61,7 +65,9 @@ def libraries(wheels: Path, to: Path) -> None:
 
 def code(to: Path) -> None:
     """The tracked files that run, and which commit they are."""
-    listed = subprocess.run(["git", "ls-files", "--", *CODE], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "--", *CODE], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     names = listed.stdout.split("\n")[:-1]
     for name in names:
         (to / name).parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +83,9 @@ def stages(work: Path, to: Path) -> None:
 
 
 def placeholders(folders: Iterable[tuple[Path, str]], to: Path, cache: Path) -> None:
-    """Empty files of the same names, sizes and times as those under (folder, place there), and their digests."""
+    """Empty files of the same names, sizes and times as those under (folder, place there), and their
+    digests.
+    """
     known = {}
     for folder, place in folders:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
@@ -96,13 +104,17 @@ def placeholders(folders: Iterable[tuple[Path, str]], to: Path, cache: Path) -> 
 def archive(folder: Path, target: Path) -> None:
     """Compressed hard, on all cores."""
     with open(target, "wb") as out:
-        tar = subprocess.Popen(["tar", "--sparse", "-C", str(folder), "-cf", "-", "."], stdout=subprocess.PIPE)
+        tar = subprocess.Popen(
+            ["tar", "--sparse", "-C", str(folder), "-cf", "-", "."], stdout=subprocess.PIPE
+        )
         subprocess.run(["xz", "-T0", "-6"], stdin=tar.stdout, stdout=out, check=True)
         assert tar.wait() == 0
 
 
 def in_parts(files: list[Path], out: Path, most: int) -> int:
-    """The bytes of ``files``, one after the other, as ``out/<n>/<file>.<nnn>`` with at most ``most`` bytes in each folder n."""
+    """The bytes of ``files``, one after the other, as ``out/<n>/<file>.<nnn>`` with at most ``most`` bytes in
+    each folder n.
+    """
     number, room = 1, most
     for path in files:
         data, piece = path.read_bytes(), 0
@@ -119,8 +131,12 @@ def in_parts(files: list[Path], out: Path, most: int) -> int:
 def main() -> None:
     """Pack."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--wheels", type=Path, help="folder of what the machine lacks; downloaded unless given")
-    parser.add_argument("--work", type=Path, default=Path("work"), help="the stages of text are finished here first")
+    parser.add_argument(
+        "--wheels", type=Path, help="folder of what the machine lacks; downloaded unless given"
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("work"), help="the stages of text are finished here first"
+    )
     parser.add_argument("--corpus", type=Path, required=True, help="corpus.folder")
     parser.add_argument("--items", type=Path, required=True, help="items.folder")
     parser.add_argument("--to", type=Path, default=ROOT / ".gpu")

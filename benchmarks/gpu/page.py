@@ -33,7 +33,9 @@ def table(part: str, path: Path) -> str:
     if not path.is_file():
         return "Not measured."
     found = read_json(path)
-    about = ", ".join(f"{key} {found[key]}" for key in ("driver", "cuda", "torch", "transformers") if found.get(key))
+    about = ", ".join(
+        f"{key} {found[key]}" for key in ("driver", "cuda", "torch", "transformers") if found.get(key)
+    )
     head = f"{found['card']}; {about}; commit {(found['commit'] or 'unknown')[:12]}, {found['date']}.\n\n"
     if part == "correctness":
         rows = [f"| {row['row']} | {verdict(row)} | {details(row)} |" for row in found["rows"]]
@@ -52,7 +54,9 @@ def details(row: dict[str, Any]) -> str:
     """The numbers of a row in a line, or its error."""
     if "error" in row:
         return escaped(row["error"])
-    return "; ".join(f"{key.replace('_', ' ')} {short(value)}" for key, value in row.items() if key not in FACTS)
+    return "; ".join(
+        f"{key.replace('_', ' ')} {short(value)}" for key, value in row.items() if key not in FACTS
+    )
 
 
 def speeds(rows: list[dict[str, Any]]) -> list[str]:
@@ -68,9 +72,13 @@ def speeds(rows: list[dict[str, Any]]) -> list[str]:
             speed = f"{found['tokens_per_second']:,.0f}" if "tokens_per_second" in found else ""
             share = f"{found['mfu']:.1%}" if "mfu" in found else ""
             memory = "" if found.get("peak_gb") is None else f"{found['peak_gb']:.1f}"
-            lines.append(f"| {row['row']} | {way} | {speed} | {share} | {memory} | {1e3 * found['seconds']:,.1f} |")
+            lines.append(
+                f"| {row['row']} | {way} | {speed} | {share} | {memory} | {1e3 * found['seconds']:,.1f} |"
+            )
         for kernel in row.get("kernels", []):
-            lines.append(f"| {row['row']} | `{escaped(kernel['name'])}` | | {kernel['share']:.1%} of the time | | |")
+            lines.append(
+                f"| {row['row']} | `{escaped(kernel['name'])}` | | {kernel['share']:.1%} of the time | | |"
+            )
         if "ways" not in row and "kernels" not in row and "error" not in row:
             lines.append(f"| {row['row']} | {details(row)} | | | | |")
     return lines
@@ -88,7 +96,9 @@ def escaped(text: str) -> str:
 
 def main() -> int:
     """Rewrite the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--results", type=Path, default=ROOT / "results" / "benchmarks")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "gpu.md")
     options = parser.parse_args()

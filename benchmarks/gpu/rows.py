@@ -1,4 +1,6 @@
-"""Rows of a card: each is written the moment it is done, a failure is a row, and none starts when the time is spent."""
+"""Rows of a card: each is written the moment it is done, a failure is a row, and none starts when the time is
+spent.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,15 @@ GRACE = 45  # seconds after the end at which a process that hangs is ended, its 
 def arguments(what: str | None, seconds: float) -> argparse.Namespace:
     """The command line that all parts of the card share."""
     parser = argparse.ArgumentParser(description=what, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cuda", "cpu"])
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"), help="folder of gpu-PART.json")
-    parser.add_argument("--seconds", type=float, default=seconds, help="no row starts later than this; default %(default)g")
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cuda", "cpu"]
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("results/benchmarks"), help="folder of gpu-PART.json"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=seconds, help="no row starts later than this; default %(default)g"
+    )
     parser.add_argument("--commit", help="of the code, where there is no git")
     parser.add_argument("--tiny", action="store_true", help="a rehearsal: smallest sizes")
     parser.add_argument("--only", nargs="*", help="rows whose names begin with one of these")
@@ -55,7 +63,9 @@ class Card:
         return self.options.seconds - (time.monotonic() - self.started)
 
     def row(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
-        """Measure, and keep what was found or the first line of what went wrong; ``None`` where there is nothing."""
+        """Measure, and keep what was found or the first line of what went wrong; ``None`` where there is
+        nothing.
+        """
         if self.options.only and not name.startswith(tuple(self.options.only)):
             return None
         if self.left <= 0:
@@ -89,7 +99,10 @@ class Card:
         """The exit code: 1 where a row failed or found what it should not have."""
         faulthandler.cancel_dump_traceback_later()
         bad = [row["row"] for row in self.found["rows"] if "error" in row or row.get("ok") is False]
-        print(f"{self.path}: {len(self.found['rows'])} rows" + (f"; not as it should be: {', '.join(bad)}" if bad else ""))
+        print(
+            f"{self.path}: {len(self.found['rows'])} rows"
+            + (f"; not as it should be: {', '.join(bad)}" if bad else "")
+        )
         return int(bool(bad))
 
 
@@ -101,7 +114,11 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
 
     cuda = options.device == "cuda"
     about = {
-        "card": torch.cuda.get_device_name() if cuda else f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
+        "card": (
+            torch.cuda.get_device_name()
+            if cuda
+            else f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+        ),
         "memory_gb": round(torch.cuda.get_device_properties(0).total_memory / 1e9, 1) if cuda else None,
         "driver": driver() if cuda else None,
         "cuda": torch.version.cuda,
@@ -118,7 +135,11 @@ def driver() -> str | None:
     """The version of the GPU's driver, as nvidia-smi says it."""
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        return subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout.split("\n")[0].strip()
+        return (
+            subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
+            .stdout.split("\n")[0]
+            .strip()
+        )
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -185,8 +206,11 @@ def peak_gb(device: str) -> float | None:
     return round(found, 2)
 
 
-def alternate(contenders: dict[str, Callable[[], Any]], rounds: int, device: str) -> dict[str, dict[str, Any]]:
-    """Median ``seconds`` of each contender over ``rounds`` in turn, after one that warms up, and its ``peak_gb``.
+def alternate(
+    contenders: dict[str, Callable[[], Any]], rounds: int, device: str
+) -> dict[str, dict[str, Any]]:
+    """Median ``seconds`` of each contender over ``rounds`` in turn, after one that warms up, and its
+    ``peak_gb``.
 
     One that fails, out of memory say, is its error and takes no further part.
     """
@@ -212,5 +236,8 @@ def alternate(contenders: dict[str, Callable[[], Any]], rounds: int, device: str
                 settle(device)
     for name, measured in times.items():
         if "error" not in found[name]:
-            found[name] |= {"first_seconds": measured[0], "seconds": statistics.median(measured[1:] or measured)}
+            found[name] |= {
+                "first_seconds": measured[0],
+                "seconds": statistics.median(measured[1:] or measured),
+            }
     return found

@@ -1,10 +1,11 @@
-"""How fast a GPU scores and trains, as a share of what it multiplies: shapes of SmolLM2 and of our own models.
+"""How fast a GPU scores and trains, as a share of what it multiplies: shapes of SmolLM2 and of our own
+models.
 
     python -m benchmarks.gpu.speed --device cuda --out results/benchmarks
 
-Weights are random: they change no time. MFU counts the FLOPs of the model, for scoring those of both losses with the layers
-below the lowest masked one run once, over the rate of a bfloat16 product measured first. Contenders take turns in one
-process; a figure is the median of its rounds behind one that warms up.
+Weights are random: they change no time. MFU counts the FLOPs of the model, for scoring those of both losses
+with the layers below the lowest masked one run once, over the rate of a bfloat16 product measured first.
+Contenders take turns in one process; a figure is the median of its rounds behind one that warms up.
 """
 
 from __future__ import annotations
@@ -29,10 +30,13 @@ from repro.pretrain.model import llama_config
 from repro.proxy import losses, masking
 from repro.proxy.load import ProxyModel, prepare
 
-FORK = {"135m": 17, "360m": 18, "1.7b": 14}  # lowest masked layer: the one found for 135M, about as deep for the others
+# lowest masked layer: the one found for 135M, about as deep for the others
+FORK = {"135m": 17, "360m": 18, "1.7b": 14}
 SHARE = 0.05  # of the heads is masked
 WINDOW = 1024
-TINY = Model(name="tiny", layers=2, hidden=32, heads=2, kv_heads=1, ffn=64, vocabulary=320, tie_embeddings=True)
+TINY = Model(
+    name="tiny", layers=2, hidden=32, heads=2, kv_heads=1, ffn=64, vocabulary=320, tie_embeddings=True
+)
 
 
 def main() -> int:
@@ -75,7 +79,9 @@ class Rates:
     found: dict[str, float] | None = None
 
     def measure(self) -> dict[str, Any]:
-        """FLOP/s in both dtypes: of matrices of ones, as ``repro.device`` measures, and of random numbers in long runs."""
+        """FLOP/s in both dtypes: of matrices of ones, as ``repro.device`` measures, and of random numbers in
+        long runs.
+        """
         self.found = {dtype: matrix_rate(self.device, dtype) for dtype in ("bfloat16", "float32")}
         said: dict[str, Any] = {f"{dtype}_tflops": value / 1e12 for dtype, value in self.found.items()}
         size = 128 if self.tiny else SIZES["cuda"][-1] if self.device == "cuda" else 512
@@ -84,7 +90,9 @@ class Rates:
         return said
 
     def sustained(self, size: int, dtype: str, times: int = 10) -> float:
-        """FLOP/s of products of random numbers, ``times`` of them without a pause; ones draw less power and flatter a GPU."""
+        """FLOP/s of products of random numbers, ``times`` of them without a pause; ones draw less power and
+        flatter a GPU.
+        """
         a, b = (torch.randn(size, size, device=self.device).to(getattr(torch, dtype)) for _ in range(2))
 
         def products() -> None:
@@ -113,7 +121,11 @@ class Tokenizer:
     def __call__(self, texts: Any, **_: Any) -> dict[str, Any]:
         """One id a letter."""
         return {
-            "input_ids": [ord(c) % 256 for c in texts] if isinstance(texts, str) else [[ord(c) % 256 for c in t] for t in texts]
+            "input_ids": (
+                [ord(c) % 256 for c in texts]
+                if isinstance(texts, str)
+                else [[ord(c) % 256 for c in t] for t in texts]
+            )
         }
 
 
@@ -166,7 +178,8 @@ class Scoring:
         model, below = self.model(name), self.fork(name)
         rows = below + 2 * (model.layers - below)
         weights = 2.0 * (layer_parameters(model) - 2 * model.hidden)
-        body = sum(rows * (weights * n + 2.0 * model.hidden * n * n) for n in lengths)  # attention to half of the row
+        # attention to half of the row
+        body = sum(rows * (weights * n + 2.0 * model.hidden * n * n) for n in lengths)
         return body + sum(2 * 2.0 * model.vocabulary * model.hidden * (n - 1) for n in lengths)
 
     def documents(self, name: str, tokens: int, mixed: bool = False) -> list[list[int]]:
@@ -180,7 +193,9 @@ class Scoring:
         """The shipped scorer."""
         return Scorer(self.load(name, dtype), self.heads(name), self.window, self.window, budget)
 
-    def speed(self, name: str, dtype: str, documents: list[list[int]], ways: dict[str, Callable[[], Any]]) -> dict[str, Any]:
+    def speed(
+        self, name: str, dtype: str, documents: list[list[int]], ways: dict[str, Callable[[], Any]]
+    ) -> dict[str, Any]:
         """Tokens a second and MFU of each way to score the documents."""
         found = alternate(ways, self.rounds, self.device)
         tokens, flops = sum(map(len, documents)), self.flops(name, [len(document) for document in documents])
@@ -217,7 +232,9 @@ class Scoring:
             for batch in batches([len(row) for row in rows], scorer.tokens_per_batch):
                 right_padded([rows[i] for i in batch], scorer.proxy.device)
 
-        found = self.speed(name, dtype, documents, {"scored": partial(scorer.losses, documents), "fed alone": feeding})
+        found = self.speed(
+            name, dtype, documents, {"scored": partial(scorer.losses, documents), "fed alone": feeding}
+        )
         for unmeant in ("mfu", "tflops"):
             found["ways"]["fed alone"].pop(unmeant, None)
         return found
@@ -234,7 +251,9 @@ class Scoring:
             finally:
                 losses.CHUNK_LOGITS.update(before)
 
-        return self.speed(name, dtype, documents, {f"2^{n} logits": partial(scored, 1 << n) for n in (25, 27, 29, 30)})
+        return self.speed(
+            name, dtype, documents, {f"2^{n} logits": partial(scored, 1 << n) for n in (25, 27, 29, 30)}
+        )
 
     def kernels(self, name: str, dtype: str) -> dict[str, Any]:
         """By the kernel of the attention."""
@@ -248,13 +267,17 @@ class Scoring:
 
         kinds = {"flash": SDPBackend.FLASH_ATTENTION, "cuDNN": SDPBackend.CUDNN_ATTENTION}
         ways: dict[str, Callable[[], Any]] = {"torch's choice": partial(scorer.losses, documents)}
-        return self.speed(name, dtype, documents, ways | {kind: partial(scored, value) for kind, value in kinds.items()})
+        return self.speed(
+            name, dtype, documents, ways | {kind: partial(scored, value) for kind, value in kinds.items()}
+        )
 
     def compiled(self, name: str, dtype: str) -> dict[str, Any]:
         """With the feed-forward part and the norms of every layer compiled; the attention stays as it is."""
         documents, scorer = self.documents(name, self.budgets[-1]), self.scorer(name, dtype, self.budgets[1])
         parts = [
-            part for layer in scorer.proxy.layers for part in (layer.mlp, layer.input_layernorm, layer.post_attention_layernorm)
+            part
+            for layer in scorer.proxy.layers
+            for part in (layer.mlp, layer.input_layernorm, layer.post_attention_layernorm)
         ]
         fast = [torch.compile(part.forward, dynamic=False) for part in parts]
 
@@ -269,7 +292,9 @@ class Scoring:
                     part.__dict__.pop("forward", None)
 
         try:
-            return self.speed(name, dtype, documents, {"eager": partial(scored, False), "compiled": partial(scored, True)})
+            return self.speed(
+                name, dtype, documents, {"eager": partial(scored, False), "compiled": partial(scored, True)}
+            )
         finally:
             torch.compiler.reset()
 

@@ -1,4 +1,6 @@
-"""Training steps of the card's speed part: DeepSpeed's engine as we start it against a plain loop, eager and compiled."""
+"""Training steps of the card's speed part: DeepSpeed's engine as we start it against a plain loop, eager and
+compiled.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,11 @@ from repro.pretrain import engine as ds
 from repro.pretrain.cost import flops_per_token, parameters
 from repro.pretrain.model import initialise, llama_config, next_token_loss
 
-TINY = Model(name="tiny", layers=2, hidden=32, heads=2, kv_heads=1, ffn=64, vocabulary=320, tie_embeddings=True)
-# Sequences of 1,024 tokens that are computed at once: what keeps the logits of a large vocabulary within some 15 GB.
+TINY = Model(
+    name="tiny", layers=2, hidden=32, heads=2, kv_heads=1, ffn=64, vocabulary=320, tie_embeddings=True
+)
+# Sequences of 1,024 tokens that are computed at once: what keeps the logits of a large vocabulary within some
+# 15 GB.
 AT_ONCE = {"1m": 64, "10m": 64, "30m": 32, "135m": 16, "360m": 16}
 Step = Callable[[], Any]
 
@@ -45,7 +50,9 @@ class Steps:
         return model, train
 
     def network(self, model: Model) -> Any:
-        """The network with its first weights; random numbers are drawn on the device, which is faster there."""
+        """The network with its first weights; random numbers are drawn on the device, which is faster
+        there.
+        """
         from transformers import LlamaForCausalLM
 
         torch.manual_seed(0)
@@ -88,7 +95,9 @@ class Steps:
         """The same in PyTorch alone: float32 weights, autocast, fused AdamW."""
         network = self.network(model).train()
         forward = torch.compile(network, dynamic=False) if compile else network
-        optimizer = torch.optim.AdamW(ds.parameter_groups(network, train), lr=1e-4, betas=(0.9, 0.95), fused=True)
+        optimizer = torch.optim.AdamW(
+            ds.parameter_groups(network, train), lr=1e-4, betas=(0.9, 0.95), fused=True
+        )
         batch = self.batch(model, train)
 
         def step() -> float:
@@ -178,7 +187,9 @@ class Steps:
 
 
 def compiles(device: str) -> dict[str, Any]:
-    """Whether torch.compile works at all, and how long a first small function takes; raises what it raises."""
+    """Whether torch.compile works at all, and how long a first small function takes; raises what it
+    raises.
+    """
     import time
 
     began = time.perf_counter()
@@ -201,5 +212,8 @@ def profiled(run: Step, device: str, most: int = 14) -> dict[str, Any]:
     events = [event for event in events if device != "cuda" or "CUDA" in str(event.device_type)]
     whole = sum(getattr(event, time) for event in events)
     events.sort(key=lambda event: -getattr(event, time))
-    top = [{"name": event.key[:110], "share": getattr(event, time) / whole, "calls": event.count} for event in events[:most]]
+    top = [
+        {"name": event.key[:110], "share": getattr(event, time) / whole, "calls": event.count}
+        for event in events[:most]
+    ]
     return {"milliseconds": whole / 1e3, "kernels": top}

@@ -64,7 +64,8 @@ class Trainings:
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
         disabled = Tracking(wandb="disabled")
-        return Job(self.model, train, 0, **self.paths, out=str(out), device=device or self.device, tracking=disabled,
+        return Job(self.model, train, 0, **self.paths, out=str(out), device=device or self.device,
+                   tracking=disabled,
                    group="card", arm="card")  # fmt: skip
 
     def trained(self, job: Job) -> list[float]:
@@ -73,18 +74,28 @@ class Trainings:
         return losses(job)
 
     def against_plain(self, dtype: str) -> dict[str, Any]:
-        """The losses of the shipped loop against those of one written out in PyTorch; the first is before any update."""
+        """The losses of the shipped loop against those of one written out in PyTorch; the first is before any
+        update.
+        """
         job = self.job("ours", dtype)
         ours = self.trained(job)
         whole = replace(job, train=replace(job.train, micro_batch=job.train.batch_sequences))
         theirs = plain(whole, nano=False)["losses"]
         gaps = [abs(a - b) for a, b in zip(ours, theirs, strict=True)]
         stage = job.train.zero_stage
-        said = {"zero_stage": stage, "steps": len(ours), "first": gaps[0], "second": gaps[1], "largest": max(gaps)}
+        said = {
+            "zero_stage": stage,
+            "steps": len(ours),
+            "first": gaps[0],
+            "second": gaps[1],
+            "largest": max(gaps),
+        }
         return said | {"losses": [ours[0], ours[-1]], "ok": max(gaps) <= NOISE[dtype] and ours[-1] < ours[0]}
 
     def resumed(self, dtype: str) -> dict[str, Any]:
-        """Eight steps in one go, twice, and four, a cut in the sixth, and the rest: weights and losses to the bit."""
+        """Eight steps in one go, twice, and four, a cut in the sixth, and the rest: weights and losses to the
+        bit.
+        """
         whole, again, cut = (self.job(name, dtype) for name in ("whole", "again", "cut"))
         self.trained(whole)
         self.trained(again)
@@ -116,7 +127,12 @@ class Trainings:
         here = self.trained(self.job("here", "float32"))
         there = plain(self.job("there", "float32", "cpu"), nano=False)["losses"]
         gap = max(abs(a - b) for a, b in zip(here, there, strict=True))
-        return {"steps": len(here), "largest": gap, "first": abs(here[0] - there[0]), "ok": gap <= 5 * NOISE["float32"]}
+        return {
+            "steps": len(here),
+            "largest": gap,
+            "first": abs(here[0] - there[0]),
+            "ok": gap <= 5 * NOISE["float32"],
+        }
 
     def killed(self, dtype: str) -> dict[str, Any]:
         """The first part in a process that is killed behind its checkpoint, the rest in this one."""
@@ -125,10 +141,14 @@ class Trainings:
         path = self.root / "killed.json"
         path.write_text(cut.to_json())
         source = Path(__file__).parents[2]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(source), os.environ.get("PYTHONPATH", "")])}
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join([str(source), os.environ.get("PYTHONPATH", "")])
+        }
         for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE"):
             environment.pop(name, None)
-        ended = subprocess.run([sys.executable, "-c", KILLED, str(path)], env=environment, capture_output=True, text=True)
+        ended = subprocess.run(
+            [sys.executable, "-c", KILLED, str(path)], env=environment, capture_output=True, text=True
+        )
         if ended.returncode != -signal.SIGKILL:
             raise RuntimeError((ended.stderr.strip().splitlines() or ["it was not killed"])[-1])
         reached = len(losses(cut))

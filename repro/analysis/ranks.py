@@ -1,9 +1,11 @@
-"""Rank correlation and overlap of the top of two rankings of the same documents, with intervals over their sources.
+"""Rank correlation and overlap of the top of two rankings of the same documents, with intervals over their
+sources.
 
-Documents of one source are not independent, so whole sources are drawn in the bootstrap. Its percentiles cover 88 to 94 %
-at 5 to 15 sources, not 95. What the draws are used for is therefore their spread: Student's interval with one degree of
-freedom less than sources, on a scale where the spread hardly depends on the value and which ends where values do (Fisher's
-for correlations, the arc sine of the root for shares). That covers 93 % and more; shown by simulation in ``tests/oracle``.
+Documents of one source are not independent, so whole sources are drawn in the bootstrap. Its percentiles
+cover 88 to 94 % at 5 to 15 sources, not 95. What the draws are used for is therefore their spread: Student's
+interval with one degree of freedom less than sources, on a scale where the spread hardly depends on the value
+and which ends where values do (Fisher's for correlations, the arc sine of the root for shares). That covers
+93 % and more; shown by simulation in ``tests/oracle``.
 """
 
 from __future__ import annotations
@@ -24,8 +26,12 @@ LEVEL = 0.95
 Estimate = dict[str, float | None]  # value, low, high
 
 
-def rank_correlation(groups: polars.Series, x: np.ndarray, y: np.ndarray, draws: int = 300, seed: int = 0) -> Estimate | None:
-    """Spearman's correlation of two quantities [n] with its interval; ``groups`` are the documents' sources."""
+def rank_correlation(
+    groups: polars.Series, x: np.ndarray, y: np.ndarray, draws: int = 300, seed: int = 0
+) -> Estimate | None:
+    """Spearman's correlation of two quantities [n] with its interval; ``groups`` are the documents'
+    sources.
+    """
     a, b = Ranks.of(x), Ranks.of(y)
     unit, units = units_of(groups)
     value = spearman(a, b, np.ones(len(x)))
@@ -55,8 +61,9 @@ def resampled(unit: np.ndarray, units: int, draws: int, seed: int) -> Iterator[n
 
 @dataclass(frozen=True)
 class Ranks:
-    """What is computed of a ranking once: ``place`` [n] among the distinct values, lowest first, and the documents in
-    descending ``order`` [n], equal ones as they came."""
+    """What is computed of a ranking once: ``place`` [n] among the distinct values, lowest first, and the
+    documents in descending ``order`` [n], equal ones as they came.
+    """
 
     place: np.ndarray
     order: np.ndarray
@@ -80,7 +87,9 @@ class Ranks:
 
 
 def spearman(x: Ranks, y: Ranks, weight: np.ndarray) -> float:
-    """Spearman's correlation of documents that occur ``weight`` times each; NaN where a ranking is constant."""
+    """Spearman's correlation of documents that occur ``weight`` times each; NaN where a ranking is
+    constant.
+    """
     n = weight.sum()
     a, b = (ranks - weight @ ranks / n for ranks in (x.middle(weight), y.middle(weight)))
     spread = math.sqrt((weight @ (a * a)) * (weight @ (b * b)))
@@ -101,7 +110,8 @@ def number_of(share: float, n: float) -> int:
 def correlation_interval(value: float, drawn: np.ndarray, units: int) -> Estimate | None:
     """Value, low and high of a correlation from its bootstrap's draws [draws], on Fisher's scale.
 
-    The spread is taken of the draws as they are and carried over: on that scale a draw of exactly 1 would be infinite.
+    The spread is taken of the draws as they are and carried over: on that scale a draw of exactly 1 would be
+    infinite.
     """
     drawn = drawn[np.isfinite(drawn)]
     if not math.isfinite(value) or len(drawn) < 2:
@@ -114,7 +124,9 @@ def correlation_interval(value: float, drawn: np.ndarray, units: int) -> Estimat
 
 
 def share_interval(value: float, drawn: np.ndarray, units: int) -> Estimate:
-    """Value, low and high of a share from its bootstrap's draws [draws], on the scale of the arc sine of its root."""
+    """Value, low and high of a share from its bootstrap's draws [draws], on the scale of the arc sine of its
+    root.
+    """
     middle, half = math.asin(math.sqrt(value)), _student(units) * float(np.arcsin(np.sqrt(drawn)).std(ddof=1))
     low, high = (math.sin(min(max(angle, 0.0), math.pi / 2)) ** 2 for angle in (middle - half, middle + half))
     return _rounded(value, low, high)

@@ -1,7 +1,8 @@
-"""Bare git repositories: found in a mirror or the cache, else fetched; their files read at a commit, never checked out.
+"""Bare git repositories: found in a mirror or the cache, else fetched; their files read at a commit, never
+checked out.
 
-git runs with no protocol but the one of the URL, no hooks, no submodules, no filters, no replaced objects and no prompt.
-What a repository configures cannot change that, so that a hostile one is only read.
+git runs with no protocol but the one of the URL, no hooks, no submodules, no filters, no replaced objects and
+no prompt. What a repository configures cannot change that, so that a hostile one is only read.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ KEPT = ("GIT_SSH", "GIT_SSL", "GIT_PROXY", "GIT_HTTP")
 def locate(repository: str, commit: str, mirror: str | None, url: str) -> Path:
     """The git directory that holds ``commit`` of ``repository`` (owner/name).
 
-    Looked for below ``mirror`` as ``owner+name/<any name>``, ``owner+name``, ``owner/name`` (each with or without ``.git``),
-    then in the cache, then fetched from ``url`` (``{}`` is owner/name) into the cache. Raises :class:`SettingError` naming the
-    repository, the commit and what to do.
+    Looked for below ``mirror`` as ``owner+name/<any name>``, ``owner+name``, ``owner/name`` (each with or
+    without ``.git``), then in the cache, then fetched from ``url`` (``{}`` is owner/name) into the cache.
+    Raises :class:`SettingError` naming the repository, the commit and what to do.
     """
     cached = assets.cache() / "git"
     for root in (Path(mirror).expanduser(), cached) if mirror else (cached,):
@@ -53,7 +54,10 @@ def _fetched(repository: str, commit: str, url: str, cached: Path, mirror: str |
     final = cached / repository.replace("/", "+", 1) / f"{commit}.git"
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{final}.lock"), tempfile.TemporaryDirectory(dir=final.parent, prefix=".fetching-") as temporary:
+        with (
+            FileLock(f"{final}.lock"),
+            tempfile.TemporaryDirectory(dir=final.parent, prefix=".fetching-") as temporary,
+        ):
             if not final.is_dir():
                 folder = Path(temporary) / "bare"
                 folder.mkdir()
@@ -66,7 +70,9 @@ def _fetched(repository: str, commit: str, url: str, cached: Path, mirror: str |
                         return final
                 raise _gone(repository, commit, url, mirror, told.stderr.decode("utf-8", "replace"))
     except PermissionError as error:
-        raise SettingError(f"cannot write to the cache {cached} ({error.strerror}); set REPRO_CACHE=DIR") from None
+        raise SettingError(
+            f"cannot write to the cache {cached} ({error.strerror}); set REPRO_CACHE=DIR"
+        ) from None
     return final
 
 
@@ -75,8 +81,8 @@ def _gone(repository: str, commit: str, url: str, mirror: str | None, told: str)
     looked = f"neither below corpus.mirror={mirror} nor" if mirror else "not"
     place = f"FOLDER/{repository.replace('/', '+', 1)}/repo"
     return SettingError(
-        f"corpus.git: commit {commit} of {repository} is {looked} at {url} ({reason}); check the name, the commit and the "
-        f"network, or put a clone that has the commit at {place} and set corpus.mirror=FOLDER"
+        f"corpus.git: commit {commit} of {repository} is {looked} at {url} ({reason}); check the name, the"
+        f" commit and the network, or put a clone that has the commit at {place} and set corpus.mirror=FOLDER"
     )
 
 
@@ -85,7 +91,8 @@ def files(folder: Path, commit: str) -> Iterator[tuple[str, str]]:
     listed = _git(folder, "ls-tree", "-r", "-z", "--full-tree", commit)
     if listed.returncode:
         raise SettingError(
-            f"corpus.git: cannot list commit {commit} in {folder}: it lacks folders or is damaged; clone it whole"
+            f"corpus.git: cannot list commit {commit} in {folder}: it lacks folders or is damaged; clone it"
+            " whole"
         )
     for entry in listed.stdout.split(b"\0")[:-1]:
         about, _, path = entry.partition(b"\t")
@@ -95,7 +102,8 @@ def files(folder: Path, commit: str) -> Iterator[tuple[str, str]]:
 
 
 def contents(folder: Path, blobs: Iterator[str], most: int) -> Iterator[bytes | str]:
-    """The bytes of each blob, or why they cannot be had: ``file_too_large`` above ``most`` bytes, ``missing_in_the_clone``.
+    """The bytes of each blob, or why they cannot be had: ``file_too_large`` above ``most`` bytes,
+    ``missing_in_the_clone``.
 
     One process answers all; a large file is skipped piece by piece.
     """
@@ -111,7 +119,8 @@ def contents(folder: Path, blobs: Iterator[str], most: int) -> Iterator[bytes | 
             if len(about) != 3:
                 if not about:
                     raise SettingError(
-                        f"corpus.git: git stopped reading {folder}: it lacks files or is damaged; clone it whole"
+                        f"corpus.git: git stopped reading {folder}: it lacks files or is damaged; clone it"
+                        " whole"
                     )
                 yield "missing_in_the_clone"
                 continue
@@ -129,23 +138,46 @@ def _git(folder: Path, *arguments: str, protocol: str = "none") -> subprocess.Co
     try:
         return subprocess.run(_command(folder, *arguments), capture_output=True, env=_environment(protocol))
     except FileNotFoundError:
-        raise SettingError("corpus.kind=git reads repositories with git, which is not on the PATH; install it") from None
+        raise SettingError(
+            "corpus.kind=git reads repositories with git, which is not on the PATH; install it"
+        ) from None
 
 
 def _command(folder: Path, *arguments: str) -> list[str]:
-    settings = ("core.hooksPath=/dev/null", "safe.directory=*", "http.lowSpeedLimit=1000", "http.lowSpeedTime=60")
-    return ["git", *(part for setting in settings for part in ("-c", setting)), f"--git-dir={folder}", *arguments]
+    settings = (
+        "core.hooksPath=/dev/null",
+        "safe.directory=*",
+        "http.lowSpeedLimit=1000",
+        "http.lowSpeedTime=60",
+    )
+    return [
+        "git",
+        *(part for setting in settings for part in ("-c", setting)),
+        f"--git-dir={folder}",
+        *arguments,
+    ]
 
 
 def _environment(protocol: str = "none") -> dict[str, str]:
-    """For a git process that may use one protocol, and none to read: a clone may name a place for what it lacks."""
-    own = {key: value for key, value in os.environ.items() if not key.startswith("GIT_") or key.startswith(KEPT)}
-    safe = {"GIT_ALLOW_PROTOCOL": protocol, "GIT_NO_REPLACE_OBJECTS": "1", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0"}
+    """For a git process that may use one protocol, and none to read: a clone may name a place for what it
+    lacks.
+    """
+    own = {
+        key: value for key, value in os.environ.items() if not key.startswith("GIT_") or key.startswith(KEPT)
+    }
+    safe = {
+        "GIT_ALLOW_PROTOCOL": protocol,
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+    }
     return own | safe | {"GIT_LFS_SKIP_SMUDGE": "1", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
 
 
 def glob(pattern: str) -> re.Pattern[str]:
-    """A path pattern as a regular expression for the whole path: ``*`` stays in a folder, ``**`` crosses them."""
+    """A path pattern as a regular expression for the whole path: ``*`` stays in a folder, ``**`` crosses
+    them.
+    """
     return re.compile(re.sub(r"\*\*/|\*\*|\*|\?|\[!?[^]/]+\]|.", _part, pattern, flags=re.DOTALL), re.DOTALL)
 
 

@@ -1,4 +1,6 @@
-"""Texts by blob id from Software Heritage's public bucket: gzip files, fetched over HTTPS with retries, kept in the cache."""
+"""Texts by blob id from Software Heritage's public bucket: gzip files, fetched over HTTPS with retries, kept
+in the cache.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class Blobs:
         if "{}" not in url:
             raise SettingError(f"corpus.blob_url={url!r} must contain {{}}, the place of the blob id")
         self.url = url
-        retry = Retry(RETRIES, backoff_factor=backoff, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
+        retry = Retry(
+            RETRIES, backoff_factor=backoff, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False
+        )
         self.session = requests.Session()
         for scheme in ("http://", "https://"):
             self.session.mount(scheme, HTTPAdapter(pool_maxsize=THREADS, max_retries=retry))
@@ -43,9 +47,11 @@ class Blobs:
         self.session.close()
 
     def texts(self, ids: list[str]) -> Iterator[str | Drop]:
-        """The text of each id in order, or why there is none: ``blob_gone``, ``blob_damaged`` or ``invalid_utf8``.
+        """The text of each id in order, or why there is none: ``blob_gone``, ``blob_damaged`` or
+        ``invalid_utf8``.
 
-        Raises :class:`SettingError` when the bucket cannot be reached: dropping what a network loses would not be counting.
+        Raises :class:`SettingError` when the bucket cannot be reached: dropping what a network loses would
+        not be counting.
         """
         return self.pool.map(self._text, ids)
 
@@ -79,14 +85,15 @@ class Blobs:
             content = answer.raw.read(MAX_BYTES + 1, decode_content=False)
         except requests.RequestException as error:
             raise SettingError(
-                f"cannot fetch blob {ident} from {url} ({type(error).__name__}); check the network and run again: what was "
-                "fetched is kept in the cache"
+                f"cannot fetch blob {ident} from {url} ({type(error).__name__}); check the network and run"
+                " again: what was fetched is kept in the cache"
             ) from None
         if answer.status_code in (403, 404, 410):  # the bucket answers 403 for what it does not have
             return None
         if answer.status_code != 200:
             raise SettingError(
-                f"cannot fetch blob {ident}: {url} answers {answer.status_code} after {RETRIES} retries; run again later"
+                f"cannot fetch blob {ident}: {url} answers {answer.status_code} after {RETRIES} retries; run"
+                " again later"
             )
         with atomic(path) as temporary:
             temporary.write_bytes(content)

@@ -34,7 +34,9 @@ def benchmark_index(texts: Iterable[str]) -> dict[int, np.ndarray]:
                 _add(found, batch)
                 batch = []
     _add(found, batch)
-    return {n: distinct(np.concatenate(parts)) if parts else np.zeros(0, np.uint64) for n, parts in found.items()}
+    return {
+        n: distinct(np.concatenate(parts)) if parts else np.zeros(0, np.uint64) for n, parts in found.items()
+    }
 
 
 def _add(found: dict[int, list[np.ndarray]], batch: list[np.ndarray]) -> None:
@@ -52,7 +54,9 @@ def _add(found: dict[int, list[np.ndarray]], batch: list[np.ndarray]) -> None:
 
 
 def examine(hashes: np.ndarray, index: dict[int, np.ndarray]) -> bool:
-    """Whether a document (hashes of its words, uint64 [T]) shares a 13-gram or a whole short item with the benchmarks."""
+    """Whether a document (hashes of its words, uint64 [T]) shares a 13-gram or a whole short item with the
+    benchmarks.
+    """
     for n, run in ngrams(hashes, NGRAM):
         known = index.get(n)
         if known is not None and len(known):

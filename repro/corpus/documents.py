@@ -1,4 +1,6 @@
-"""What a document is, and how documents lie on disk: parquet shards by domain, ``documents/`` and ``heldout/``."""
+"""What a document is, and how documents lie on disk: parquet shards by domain, ``documents/`` and
+``heldout/``.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Document:
-    """One text. ``group`` names the repository, package or book it is part of; ``extra`` holds the fields passed through."""
+    """One text. ``group`` names the repository, package or book it is part of; ``extra`` holds the fields
+    passed through.
+    """
 
     id: str
     domain: str
@@ -80,7 +84,8 @@ def row(document: Document, cluster: int) -> dict[str, Any]:
         "license": document.license,
         "n_bytes": len(document.text.encode()),
         "text": document.text,
-        "extra": json.dumps(document.extra, sort_keys=True, default=str),  # ASCII: it may hold half a surrogate pair
+        # ASCII: it may hold half a surrogate pair
+        "extra": json.dumps(document.extra, sort_keys=True, default=str),
     }
 
 
@@ -94,8 +99,12 @@ def _write_table(path: Path, table: pa.Table) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def write_shards(folder: Path, split: str, domain: str, batches: Iterable[pa.RecordBatch], per_shard: int) -> int:
-    """Write ``<split>/<domain>-NNNNN.parquet`` of ``per_shard`` rows each (the last may have fewer); returns how many."""
+def write_shards(
+    folder: Path, split: str, domain: str, batches: Iterable[pa.RecordBatch], per_shard: int
+) -> int:
+    """Write ``<split>/<domain>-NNNNN.parquet`` of ``per_shard`` rows each (the last may have fewer); returns
+    how many.
+    """
     waiting, n = SCHEMA.empty_table(), 0
     for batch in batches:
         waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch]).cast(SCHEMA)])
@@ -109,7 +118,9 @@ def write_shards(folder: Path, split: str, domain: str, batches: Iterable[pa.Rec
 
 
 def file_name(domain: str) -> str:
-    """A domain's name as part of a file name; names that had to change get a digest, so that no two become one."""
+    """A domain's name as part of a file name; names that had to change get a digest, so that no two become
+    one.
+    """
     safe = re.sub(r"[^A-Za-z0-9_.-]", "_", domain)
     return safe if safe == domain else f"{safe}-{hashlib.sha256(domain.encode()).hexdigest()[:8]}"
 
@@ -122,7 +133,9 @@ def shards(folder: Path, split: str = "documents") -> list[Path]:
 
 
 def read(folder: Path, split: str = "documents", columns: list[str] | None = None) -> polars.DataFrame:
-    """All rows of a split as a polars frame, in the order of the shards; empty (with columns) if it has none."""
+    """All rows of a split as a polars frame, in the order of the shards; empty (with columns) if it has
+    none.
+    """
     import polars
 
     paths = shards(folder, split)

@@ -1,7 +1,7 @@
 """A user's own files: JSON lines (plain, .gz, .zst), parquet, and folders of text.
 
-One bad document is dropped and counted; a file that cannot be read as a whole stops the run and is named. Lines are split
-on newline only (U+2028 may stand inside one), and an endless line never fills the memory.
+One bad document is dropped and counted; a file that cannot be read as a whole stops the run and is named.
+Lines are split on newline only (U+2028 may stand inside one), and an endless line never fills the memory.
 """
 
 from __future__ import annotations
@@ -23,14 +23,31 @@ from repro.corpus.documents import Document, Drop, id_of
 from repro.store import RepeatedKey, is_full, unique
 
 LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst", ".json.gz", ".json.zst")
-TEXT = (".txt", ".md", ".rst", ".tex", ".html", ".py", ".c", ".cpp", ".h", ".java", ".js", ".ts", ".go", ".rs")
+TEXT = (
+    ".txt",
+    ".md",
+    ".rst",
+    ".tex",
+    ".html",
+    ".py",
+    ".c",
+    ".cpp",
+    ".h",
+    ".java",
+    ".js",
+    ".ts",
+    ".go",
+    ".rs",
+)
 BATCH_ROWS, BATCH_BYTES = 256, 4 << 30  # of parquet, held at one time
 SHARD = re.compile(r"(?:.*/)?([^/]+)-\d{5}\.[^/]+")
 KNOWN = (*LINES, ".parquet", *TEXT)
 
 
 def identity(settings: Corpus) -> dict[str, Any]:
-    """Digests of the files' content and the settings that read them; neither folder nor order of files counts."""
+    """Digests of the files' content and the settings that read them; neither folder nor order of files
+    counts.
+    """
     found = files(settings)
     digests = assets.content_digests([path for path, _ in found])
     if settings.checksums:
@@ -52,40 +69,70 @@ def _check(settings: Corpus, found: dict[str, str]) -> None:
     for names, fault, mend in (
         (missing, "is missing", "copy it there"),
         (foreign, "does not belong there", "move it elsewhere, or read the folder with corpus=files"),
-        (damaged, "has another sha256 than corpus.checksums says", "it is damaged or of another version: copy it anew"),
+        (
+            damaged,
+            "has another sha256 than corpus.checksums says",
+            "it is damaged or of another version: copy it anew",
+        ),
     ):
         more = f" (and so for {len(names) - 1} more)" if len(names) > 1 else ""
-        require(not names, f"corpus.folder={settings.folder}: {names[0] if names else ''} {fault}; {mend}{more}")
+        require(
+            not names, f"corpus.folder={settings.folder}: {names[0] if names else ''} {fault}; {mend}{more}"
+        )
 
 
 def expected_tokens(settings: Corpus) -> tuple[float, int]:
-    """(tokens in all, domains): files hold four bytes a token, packed ones four times as many; shards name their domain."""
+    """(tokens in all, domains): files hold four bytes a token, packed ones four times as many; shards name
+    their domain.
+    """
     packed, found = (".gz", ".zst", ".parquet"), files(settings)
     n_bytes = sum(path.stat().st_size * (4 if path.name.endswith(packed) else 1) for path, _ in found)
     named = {shard[1] for _, name in found if (shard := SHARD.fullmatch(name))}
     return n_bytes / 4, len(settings.domains or named) or 4
 
 
-_FIELDS = ("text_field", "id_field", "group_field", "source_field", "license_field", "domain_from", "domain_field", "domain")
+_FIELDS = (
+    "text_field",
+    "id_field",
+    "group_field",
+    "source_field",
+    "license_field",
+    "domain_from",
+    "domain_field",
+    "domain",
+)
 
 
 def files(settings: Corpus) -> list[tuple[Path, str]]:
     """(path, name below the given folder) of every readable file, in the order of names.
 
-    Raises :class:`SettingError` for a path that is missing, of an unknown kind, or a folder that holds nothing readable.
+    Raises :class:`SettingError` for a path that is missing, of an unknown kind, or a folder that holds
+    nothing readable.
     """
     return _look(settings)[0]
 
 
 def facts(settings: Corpus) -> dict[str, Any]:
-    """For the manifest: how many files are read, and what else lies in the folders given, by kind and with a few names."""
+    """For the manifest: how many files are read, and what else lies in the folders given, by kind and with a
+    few names.
+    """
     found, skipped = _look(settings)
-    kinds = Counter("broken link" if path.is_symlink() else path.suffix.lower() or "no suffix" for path in skipped)
-    return {"files": {"read": len(found), "skipped": dict(kinds.most_common()), "examples": [p.name for p in skipped[:3]]}}
+    kinds = Counter(
+        "broken link" if path.is_symlink() else path.suffix.lower() or "no suffix" for path in skipped
+    )
+    return {
+        "files": {
+            "read": len(found),
+            "skipped": dict(kinds.most_common()),
+            "examples": [p.name for p in skipped[:3]],
+        }
+    }
 
 
 def _look(settings: Corpus) -> tuple[list[tuple[Path, str]], list[Path]]:
-    """What can be read, and what in the folders cannot: files of other kinds and links to nothing; hidden ones do not count."""
+    """What can be read, and what in the folders cannot: files of other kinds and links to nothing; hidden
+    ones do not count.
+    """
     found: dict[Path, str] = {}
     skipped: list[Path] = []
     for given in [settings.folder] if settings.folder else settings.paths:
@@ -96,14 +143,21 @@ def _look(settings: Corpus) -> tuple[list[tuple[Path, str]], list[Path]]:
         for path in paths:
             require(path.exists(), f"corpus.paths: {path} does not exist")
             if path.is_file():
-                require(bool(_kind(path)), f"corpus.paths: {path} is of no known kind; known: {', '.join(KNOWN)}")
+                require(
+                    bool(_kind(path)), f"corpus.paths: {path} is of no known kind; known: {', '.join(KNOWN)}"
+                )
                 found[path] = path.name
                 continue
             inside = sorted(path.rglob("*"))
             below = [p for p in inside if p.is_file() and _kind(p)]
             hidden = {p for p in inside if any(part.startswith(".") for part in p.relative_to(path).parts)}
-            skipped += [p for p in inside if not p.is_dir() and p not in hidden and not (p.is_file() and _kind(p))]
-            require(bool(below), f"corpus.paths: the folder {path} holds no file of a known kind: {', '.join(KNOWN)}")
+            skipped += [
+                p for p in inside if not p.is_dir() and p not in hidden and not (p.is_file() and _kind(p))
+            ]
+            require(
+                bool(below),
+                f"corpus.paths: the folder {path} holds no file of a known kind: {', '.join(KNOWN)}",
+            )
             found |= {p: p.relative_to(path).as_posix() for p in below}
     return sorted(found.items(), key=lambda item: (item[1], str(item[0]))), skipped
 
@@ -116,7 +170,9 @@ def _kind(path: Path) -> str:
 
 
 def stream(settings: Corpus) -> Iterator[Document | Drop]:
-    """Documents of all files. Raises :class:`SettingError` when not one of them has the text or the domain field."""
+    """Documents of all files. Raises :class:`SettingError` when not one of them has the text or the domain
+    field.
+    """
     usable, seen, example = 0, 0, None
     for path, name in files(settings):
         for found in _read(path, name, settings):
@@ -131,8 +187,8 @@ def stream(settings: Corpus) -> Iterator[Document | Drop]:
         field = settings.text_field if key == "text" else settings.domain_field
         mend = "" if key == "text" else ", or corpus.domain_from=constant or folder"
         raise SettingError(
-            f"{example.where}: no document has the field {field!r}, this one has {', '.join(example.fields) or 'none'}; "
-            f"set corpus.{key}_field=NAME{mend}"
+            f"{example.where}: no document has the field {field!r}, this one has"
+            f" {', '.join(example.fields) or 'none'}; set corpus.{key}_field=NAME{mend}"
         )
     require(seen > 0, f"corpus.paths={settings.paths}: the files are empty")
 
@@ -158,7 +214,9 @@ def _readable(path: Path) -> Iterator[None]:
         if is_full(error):
             raise
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0] or type(error).__name__
-        raise SettingError(f"corpus.paths: cannot read {path} ({reason[:120]}); mend it or leave it out") from None
+        raise SettingError(
+            f"corpus.paths: cannot read {path} ({reason[:120]}); mend it or leave it out"
+        ) from None
 
 
 def _open(path: Path) -> BinaryIO:
@@ -166,11 +224,16 @@ def _open(path: Path) -> BinaryIO:
 
     kind = {".zst": "zstd", ".gz": "gzip"}.get(path.suffix.lower())
     # Arrow's streams tell a truncated file from a finished one; zstandard's end without a word.
-    return io.BufferedReader(pyarrow.input_stream(str(path), compression=kind), 1 << 20) if kind else open(path, "rb")  # type: ignore
+    return (
+        io.BufferedReader(pyarrow.input_stream(str(path), compression=kind), 1 << 20)
+        if kind
+        else open(path, "rb")
+    )  # type: ignore
 
 
 def _lines(path: Path, max_bytes: int) -> Iterator[tuple[str, dict[str, Any] | Drop]]:
-    # Escaped JSON is up to six times as long as its text. A longer line is skipped piece by piece, never held.
+    # Escaped JSON is up to six times as long as its text. A longer line is skipped piece by piece, never
+    # held.
     limit = 6 * max_bytes + (1 << 20)
     with _readable(path), _open(path) as handle:
         number = 0
@@ -200,16 +263,26 @@ def _parse(line: bytes, where: str) -> dict[str, Any] | Drop:
 
 def _asked(settings: Corpus) -> set[str]:
     """The fields that are asked for; all others only pass through."""
-    fields = (settings.text_field, settings.id_field, settings.group_field, settings.source_field, settings.license_field)
+    fields = (
+        settings.text_field,
+        settings.id_field,
+        settings.group_field,
+        settings.source_field,
+        settings.license_field,
+    )
     return {*fields, settings.domain_field} if settings.domain_from == "field" else set(fields)
 
 
 def _parquet(path: Path, asked: set[str]) -> Iterator[tuple[str, dict[str, Any] | Drop]]:
-    """Rows of a parquet file. A column nobody asked for may be of any type: what Python cannot hold is told by its type."""
+    """Rows of a parquet file. A column nobody asked for may be of any type: what Python cannot hold is told
+    by its type.
+    """
 
     with _readable(path), parquet.opened(path) as opened:
         names = parquet.columns(path)
-        asked = {name for name in names if name in asked or any(field.startswith(f"{name}.") for field in asked)}
+        asked = {
+            name for name in names if name in asked or any(field.startswith(f"{name}.") for field in asked)
+        }
         number = 0
         for batch in _batches(opened, asked):
             try:
@@ -239,9 +312,13 @@ def _batches(opened: Any, asked: set[str]) -> Iterator[Any]:
 
 
 def _rows_at_once(about: Any) -> int:
-    """How many rows of a parquet file to hold: a value that its dictionary holds once may stand in every one of them."""
+    """How many rows of a parquet file to hold: a value that its dictionary holds once may stand in every one
+    of them.
+    """
     groups = (about.row_group(i) for i in range(about.num_row_groups))
-    largest = max((g.column(i).total_uncompressed_size for g in groups for i in range(g.num_columns)), default=0)
+    largest = max(
+        (g.column(i).total_uncompressed_size for g in groups for i in range(g.num_columns)), default=0
+    )
     return max(1, min(BATCH_ROWS, BATCH_BYTES // max(largest, 1)))
 
 
@@ -269,7 +346,13 @@ def _one(batch: Any, asked: set[str]) -> dict[str, Any] | None:
 def _plain(path: Path, name: str, settings: Corpus) -> Document | Drop:
     """A file that is one document: its id is its name, its group the folder it lies in."""
     folder = name.rpartition("/")[0]
-    domain = settings.domain if settings.domain_from == "constant" else name.split("/")[0] if folder else settings.domain
+    domain = (
+        settings.domain
+        if settings.domain_from == "constant"
+        else name.split("/")[0]
+        if folder
+        else settings.domain
+    )
     with _readable(path):
         if path.stat().st_size > 4 * settings.max_bytes:
             return Drop("too_long", str(path), domain)
@@ -305,7 +388,9 @@ def _document(values: dict[str, Any], where: str, name: str, settings: Corpus) -
         return Drop("id_not_a_name", where, domain)
     if ident is None or str(ident) == "":
         ident = id_of(text)
-    about = [_take(values, key) for key in (settings.group_field, settings.source_field, settings.license_field)]
+    about = [
+        _take(values, key) for key in (settings.group_field, settings.source_field, settings.license_field)
+    ]
     group, source, license = ("" if value is None else str(value) for value in about)
     return Document(str(ident), domain, group, source or "not stated", license or "not stated", text, values)
 

@@ -1,4 +1,6 @@
-"""Data sets of the hub in streaming mode, at recorded commits; texts that lie elsewhere are fetched blob by blob."""
+"""Data sets of the hub in streaming mode, at recorded commits; texts that lie elsewhere are fetched blob by
+blob.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ ENOUGH = 1.2  # times the size asked for: what cleaning may take away
 
 
 def identity(settings: Corpus) -> dict[str, Any]:
-    """The data sets asked for with their commits. A data set in a local folder counts by the content of its files."""
+    """The data sets asked for with their commits. A data set in a local folder counts by the content of its
+    files.
+    """
     found = []
     for data in _wanted(settings):
         if Path(data.repo).is_dir():
@@ -44,18 +48,23 @@ def _wanted(settings: Corpus) -> list[HubData]:
 def stream(settings: Corpus) -> Iterator[Document | Drop]:
     """Documents of each data set in turn.
 
-    Under ``max_documents_per_domain`` or ``max_tokens_per_domain`` files and rows come in an order shuffled by
-    ``corpus.seed``, and reading ends a fifth above that size. Raises :class:`SettingError` when the hub or the blobs are away.
+    Under ``max_documents_per_domain`` or ``max_tokens_per_domain`` files and rows come in an order shuffled
+    by ``corpus.seed``, and reading ends a fifth above that size. Raises :class:`SettingError` when the hub or
+    the blobs are away.
     """
     limited = settings.max_documents_per_domain is not None or settings.max_tokens_per_domain is not None
     for data in _wanted(settings):
         documents, n_bytes = 0, 0
         rows = _rows(data, settings.seed if limited else None)
-        for found in _with_blobs(rows, data, settings) if data.blobs else (_document(row, data) for row in rows):
+        for found in (
+            _with_blobs(rows, data, settings) if data.blobs else (_document(row, data) for row in rows)
+        ):
             yield found
             if isinstance(found, Document) and len(found.text) >= settings.min_characters:
                 documents, n_bytes = documents + 1, n_bytes + len(found.text)
-            if _reached(documents, settings.max_documents_per_domain) or _reached(n_bytes / 4, settings.max_tokens_per_domain):
+            if _reached(documents, settings.max_documents_per_domain) or _reached(
+                n_bytes / 4, settings.max_tokens_per_domain
+            ):
                 break
 
 
@@ -75,8 +84,8 @@ def _rows(data: HubData, seed: int | None) -> Iterator[dict[str, Any]]:
             raise
         reason = (str(error).strip().splitlines() or [""])[0][:120]
         raise SettingError(
-            f"cannot read {data.repo} {data.name or ''} from the hub ({type(error).__name__}: {reason}); check the network and "
-            "corpus.hub, or use corpus=installed or corpus=files"
+            f"cannot read {data.repo} {data.name or ''} from the hub ({type(error).__name__}: {reason});"
+            " check the network and corpus.hub, or use corpus=installed or corpus=files"
         ) from None
 
 
@@ -94,14 +103,17 @@ def _document(row: dict[str, Any], data: HubData) -> Document | Drop:
     if not isinstance(text, str):
         if data.text_field.split(".")[0] not in row:
             raise SettingError(
-                f"{data.repo} has no field {data.text_field!r}; it has {', '.join(row)}: set text_field in corpus.hub"
+                f"{data.repo} has no field {data.text_field!r}; it has {', '.join(row)}: set text_field in"
+                " corpus.hub"
             )
         return Drop("missing_text", where, data.domain)
     ident = id_of(text) if ident in (None, "") else str(ident)
     used = {data.text_field, data.id_field, data.group_field}
     extra = {key: value for key, value in row.items() if key not in used}
     source = f"{data.repo}/{data.name}" if data.name else data.repo
-    return Document(ident, data.domain, _group(_field(row, data.group_field)), source, data.license, text, extra)
+    return Document(
+        ident, data.domain, _group(_field(row, data.group_field)), source, data.license, text, extra
+    )
 
 
 def _group(value: Any) -> str:
@@ -119,7 +131,9 @@ def _with_blobs(rows: Iterator[dict[str, Any]], data: HubData, settings: Corpus)
             yield from _join(batch, blobs.texts([str(_field(row, data.text_field)) for row in batch]), data)
 
 
-def _join(batch: list[dict[str, Any]], texts: Iterable[str | Drop], data: HubData) -> Iterator[Document | Drop]:
+def _join(
+    batch: list[dict[str, Any]], texts: Iterable[str | Drop], data: HubData
+) -> Iterator[Document | Drop]:
     for row, text in zip(batch, texts, strict=True):
         if isinstance(text, Drop):
             yield Drop(text.reason, text.where, data.domain)

@@ -1,10 +1,11 @@
-"""Real text that is everywhere Python is: the standard library, the language reference, and installed packages.
+"""Real text that is everywhere Python is: the standard library, the language reference, and installed
+packages.
 
 Three domains. ``code``: modules of the standard library and of tools. ``prose``: the language reference
-(``pydoc_data.topics``), package descriptions, and docstrings of libraries for data, plots and models. ``mathematics``:
-docstrings of libraries for symbolic, numerical, statistical and graph mathematics. No package gives to two domains, so
-that no docstring is read twice; nothing is imported, only parsed. The group is the sub-package (``scipy.stats``) or the
-standard library's top-level module.
+(``pydoc_data.topics``), package descriptions, and docstrings of libraries for data, plots and models.
+``mathematics``: docstrings of libraries for symbolic, numerical, statistical and graph mathematics. No
+package gives to two domains, so that no docstring is read twice; nothing is imported, only parsed. The group
+is the sub-package (``scipy.stats``) or the standard library's top-level module.
 """
 
 from __future__ import annotations
@@ -26,22 +27,38 @@ from repro.corpus.documents import Document, Drop, sampling_key
 
 # module: distribution. What is not installed is left out; the versions of what is make the identity.
 CODE = {
-    "accelerate": "accelerate", "aiohttp": "aiohttp", "click": "click", "datasketch": "datasketch", "dill": "dill",
-    "filelock": "filelock", "fsspec": "fsspec", "httpx": "httpx", "huggingface_hub": "huggingface_hub", "jinja2": "Jinja2",
-    "joblib": "joblib", "lm_eval": "lm_eval", "multidict": "multidict", "omegaconf": "omegaconf", "packaging": "packaging",
-    "pydantic": "pydantic", "pyparsing": "pyparsing", "requests": "requests", "rich": "rich", "sacrebleu": "sacrebleu",
+    "accelerate": "accelerate", "aiohttp": "aiohttp", "click": "click", "datasketch": "datasketch",
+    "dill": "dill",
+    "filelock": "filelock", "fsspec": "fsspec", "httpx": "httpx", "huggingface_hub": "huggingface_hub",
+    "jinja2": "Jinja2",
+    "joblib": "joblib", "lm_eval": "lm_eval", "multidict": "multidict", "omegaconf": "omegaconf",
+    "packaging": "packaging",
+    "pydantic": "pydantic", "pyparsing": "pyparsing", "requests": "requests", "rich": "rich",
+    "sacrebleu": "sacrebleu",
     "tqdm": "tqdm", "typer": "typer", "urllib3": "urllib3", "wandb": "wandb",
 }  # fmt: skip
 PROSE = {
-    "datasets": "datasets", "deepspeed": "deepspeed", "matplotlib": "matplotlib", "nltk": "nltk", "pandas": "pandas",
+    "datasets": "datasets", "deepspeed": "deepspeed", "matplotlib": "matplotlib", "nltk": "nltk",
+    "pandas": "pandas",
     "polars": "polars", "pyarrow": "pyarrow", "torch": "torch", "transformers": "transformers",
 }  # fmt: skip
 MATHEMATICS = {
     "mpmath": "mpmath", "networkx": "networkx", "numpy": "numpy", "patsy": "patsy", "scipy": "scipy",
     "sklearn": "scikit-learn", "statsmodels": "statsmodels", "sympy": "sympy",
 }  # fmt: skip
-# Tests, copies of other packages, generated tables; transformers' models are hundreds of near copies of one another.
-SKIP = {"__pycache__", "_vendor", "vendor", "vendored", "_vendored_packages", "site-packages", "test", "tests", "testing"}
+# Tests, copies of other packages, generated tables; transformers' models are hundreds of near copies of one
+# another.
+SKIP = {
+    "__pycache__",
+    "_vendor",
+    "vendor",
+    "vendored",
+    "_vendored_packages",
+    "site-packages",
+    "test",
+    "tests",
+    "testing",
+}
 SKIP |= {"idlelib", "lib2to3", "turtledemo", "encodings", "ensurepip", "pydoc_data", "models", "lib-dynload"}
 MAX_FILE_BYTES = 400_000  # larger modules are tables written by programs
 MIN_PAGE_CHARACTERS = 400
@@ -73,8 +90,8 @@ def _versions() -> dict[str, str]:
 def stream(settings: Corpus) -> Iterator[Document | Drop]:
     """Documents of the three domains; modules come in an order fixed by ``corpus.seed``.
 
-    Under ``max_documents_per_domain`` or ``max_tokens_per_domain`` no more modules are read than give four times as much,
-    which the sample by document is then drawn from: parsing everything takes half a minute.
+    Under ``max_documents_per_domain`` or ``max_tokens_per_domain`` no more modules are read than give four
+    times as much, which the sample by document is then drawn from: parsing everything takes half a minute.
     """
     producers = {"code": _code, "mathematics": _mathematics, "prose": _prose}
     for domain in settings.domains:
@@ -109,7 +126,9 @@ def _code(seed: int) -> Iterator[Document | Drop]:
 
 
 def _parts(text: str) -> list[str]:
-    """A module, cut before top-level definitions into parts of ``PART_CHARACTERS`` and more: some are whole books."""
+    """A module, cut before top-level definitions into parts of ``PART_CHARACTERS`` and more: some are whole
+    books.
+    """
     parts, start = [], 0
     for cut in (match.start() for match in DEFINITION.finditer(text)):
         if cut - start >= PART_CHARACTERS and len(text) - cut >= PART_CHARACTERS / 2:
@@ -129,7 +148,8 @@ def _prose(seed: int) -> Iterator[Document | Drop]:
     yield from _docstrings("prose", PROSE, seed)
 
 
-Module = tuple[Path, str, str, tuple[str, str]]  # path, name that is the same everywhere, group, (source, licence)
+# path, name that is the same everywhere, group, (source, licence)
+Module = tuple[Path, str, str, tuple[str, str]]
 
 
 def _shuffled(modules: list[Module], seed: int) -> list[Module]:
@@ -228,7 +248,9 @@ def _reference() -> Iterator[Document | Drop]:
 
     source = f"Python {platform.python_version()} language reference"
     for name, text in sorted(topics.items()):
-        yield Document(f"pydoc_data.topics:{name}", "prose", "pydoc_data.topics", source, "PSF-2.0", text.strip() + "\n")
+        yield Document(
+            f"pydoc_data.topics:{name}", "prose", "pydoc_data.topics", source, "PSF-2.0", text.strip() + "\n"
+        )
 
 
 def _description(distribution: str) -> Iterator[Document | Drop]:
@@ -248,6 +270,12 @@ def _group(name: str) -> str:
 def _about(distribution: str) -> tuple[str, str]:
     """(source, licence) from the package's own metadata."""
     info = metadata.metadata(distribution)
-    classified = [c.rsplit(" :: ", 1)[-1] for c in info.get_all("Classifier", []) if c.startswith("License :: ")]
-    stated = info.get("License-Expression") or ", ".join(classified) or (info.get("License") or "").strip().split("\n")[0]
+    classified = [
+        c.rsplit(" :: ", 1)[-1] for c in info.get_all("Classifier", []) if c.startswith("License :: ")
+    ]
+    stated = (
+        info.get("License-Expression")
+        or ", ".join(classified)
+        or (info.get("License") or "").strip().split("\n")[0]
+    )
     return f"{distribution} {info['Version']}", stated[:100] or "not stated"

@@ -1,4 +1,6 @@
-"""Near-duplicate clusters through MinHash: in memory (datasketch) or on disk at any size (datatrove's blocks)."""
+"""Near-duplicate clusters through MinHash: in memory (datasketch) or on disk at any size (datatrove's
+blocks).
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,11 @@ def shingles(hashes: np.ndarray) -> np.ndarray:
 
 
 def near_duplicates(sets: list[np.ndarray], threshold: float, permutations: int) -> list[list[int]]:
-    """Clusters (of two and more) of documents linked by pairs whose shingle sets have Jaccard similarity >= ``threshold``.
+    """Clusters (of two and more) of documents linked by pairs whose shingle sets have Jaccard similarity >=
+    ``threshold``.
 
-    ``sets``: sorted distinct shingle hashes of each document. MinHash and LSH propose the pairs, tuned to miss few; the
-    similarity itself is then computed exactly, so that no cluster rests on an estimate.
+    ``sets``: sorted distinct shingle hashes of each document. MinHash and LSH propose the pairs, tuned to
+    miss few; the similarity itself is then computed exactly, so that no cluster rests on an estimate.
     """
     from datasketch import MinHash, MinHashLSH
     from scipy.cluster.hierarchy import DisjointSet
@@ -39,7 +42,8 @@ def near_duplicates(sets: list[np.ndarray], threshold: float, permutations: int)
             if not len(own):
                 continue
             sketch = empty.copy()
-            for start in range(0, len(own), 4096):  # [shingles, permutations] would be large for a long document
+            # [shingles, permutations] would be large for a long document
+            for start in range(0, len(own), 4096):
                 sketch.update_batch((own[start : start + 4096] >> np.uint64(32)).tolist())
             for other in lsh.query(sketch):
                 if not linked.connected(i, other) and jaccard(own, sets[other]) >= threshold:
@@ -59,10 +63,12 @@ def jaccard(a: np.ndarray, b: np.ndarray) -> float:
 def near_duplicates_on_disk(
     files: Iterable[tuple[int, Iterator[str]]], folder: Path, threshold: float, permutations: int
 ) -> list[list[tuple[int, int]]]:
-    """Clusters of (file, position in the file) by datatrove's signature, bucket and cluster blocks, for any size.
+    """Clusters of (file, position in the file) by datatrove's signature, bucket and cluster blocks, for any
+    size.
 
-    ``files``: the texts of each file. A pair is one that shares a whole bucket: nothing is verified, unlike in
-    :func:`near_duplicates`; the bands are those whose threshold is nearest. Signatures of finished files are used again.
+    ``files``: the texts of each file. A pair is one that shares a whole bucket: nothing is verified, unlike
+    in :func:`near_duplicates`; the bands are those whose threshold is nearest. Signatures of finished files
+    are used again.
     """
     try:
         from datatrove.data import Document as Entry
@@ -103,6 +109,8 @@ def near_duplicates_on_disk(
 
 
 def _bands(threshold: float, permutations: int) -> tuple[int, int]:
-    """(buckets, hashes in a bucket) of at most ``permutations`` hashes whose threshold (1 / b)^(1 / r) is nearest."""
+    """(buckets, hashes in a bucket) of at most ``permutations`` hashes whose threshold (1 / b)^(1 / r) is
+    nearest.
+    """
     choices = [(permutations // rows, rows) for rows in range(1, permutations + 1)]
     return min(choices, key=lambda choice: abs((1 / choice[0]) ** (1 / choice[1]) - threshold))

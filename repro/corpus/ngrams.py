@@ -18,7 +18,8 @@ CHARACTER = re.compile(r"[^\W_]")
 UNSPACED = "".join(
     rf"\p{{Script={name}}}"
     for name in (
-        "Han", "Hiragana", "Katakana", "Bopomofo", "Yi", "Tangut", "Nushu", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan",
+        "Han", "Hiragana", "Katakana", "Bopomofo", "Yi", "Tangut", "Nushu", "Thai", "Lao", "Khmer",
+        "Myanmar", "Tibetan",
         "Tai_Le", "New_Tai_Lue", "Tai_Tham", "Tai_Viet", "Javanese", "Balinese",
     )
 )  # fmt: skip
@@ -26,8 +27,8 @@ WORD = regex.compile(
     rf"(?V1)[[{UNSPACED}]&&[\p{{L}}\p{{N}}]]\p{{M}}*|[[\p{{L}}\p{{N}}]--[{UNSPACED}]][[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]*"
 )
 LETTER = regex.compile(rf"(?V1)^[[{UNSPACED}]&&[\p{{L}}\p{{N}}]]")
-# What may stand inside a word or be left out of it: joiners, soft hyphens, marks of direction, the vowel points of Arabic
-# and Hebrew, the stretched line of Arabic.
+# What may stand inside a word or be left out of it: joiners, soft hyphens, marks of direction, the vowel
+# points of Arabic and Hebrew, the stretched line of Arabic.
 OPTIONAL = regex.compile(r"[\p{Cf}\p{Variation_Selector}\u0640\u064b-\u065f\u0670\u0591-\u05c7]")
 DIGIT = regex.compile(r"(?V1)[\p{Nd}--[0-9]]")
 SPECIAL = regex.compile(rf"(?V1)[\p{{M}}{UNSPACED}]")
@@ -48,7 +49,8 @@ _hashes = _WordHashes()
 
 
 def split(text: str) -> list[str]:
-    """The words of a text in any script, case and compatibility forms aside (NFKC, case folding), digits as 0 to 9.
+    """The words of a text in any script, case and compatibility forms aside (NFKC, case folding), digits as 0
+    to 9.
 
     A word is a run of letters, the marks on them, and digits; in scripts without spaces it is one letter.
     """
@@ -75,7 +77,9 @@ def _is_special(character: str) -> bool:
 
 
 def weight(found: list[str]) -> float:
-    """How much is said in ``found``, in words of spaced scripts: 13 letters of the others say as much as 8 words."""
+    """How much is said in ``found``, in words of spaced scripts: 13 letters of the others say as much as 8
+    words.
+    """
     letters = 0 if all(map(str.isascii, found)) else sum(LETTER.match(word) is not None for word in found)
     return len(found) - letters * 5 / 13
 
@@ -86,7 +90,9 @@ def words(text: str) -> np.ndarray:
 
 
 def shingle_words(text: str, hashes: np.ndarray) -> np.ndarray:
-    """What near-duplicates are judged by: ``hashes`` of words, or characters of a text that has hardly any words."""
+    """What near-duplicates are judged by: ``hashes`` of words, or characters of a text that has hardly any
+    words.
+    """
     return hashes if len(hashes) * 20 >= len(text) else hashed(CHARACTER.findall(text.lower()))
 
 

@@ -16,9 +16,10 @@ def passage_id(text: str) -> str:
 def passages(blocks: list[str], shortest: int, longest: int | None) -> list[str]:
     """Passages of at most ``longest`` characters (gaps between blocks aside), as even as the blocks allow.
 
-    Whole blocks are joined until a passage has the wanted length, near the middle of the two limits; a block above ``longest``
-    is divided at a line's or a sentence's end. A rest below ``shortest`` joins the passage before it where there is room. What
-    has no room before a long block or at the end comes back short. Without ``longest`` the file is one passage.
+    Whole blocks are joined until a passage has the wanted length, near the middle of the two limits; a block
+    above ``longest`` is divided at a line's or a sentence's end. A rest below ``shortest`` joins the passage
+    before it where there is room. What has no room before a long block or at the end comes back short.
+    Without ``longest`` the file is one passage.
     """
     if longest is None:
         return [GAP.join(blocks).strip("\n")] if blocks else []

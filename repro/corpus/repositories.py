@@ -31,7 +31,9 @@ def identity(settings: Corpus) -> dict[str, Any]:
 def expected_tokens(settings: Corpus) -> tuple[float, int]:
     """(tokens in all, domains): half a million a repository."""
     wanted = _wanted(settings)
-    return TOKENS_A_REPOSITORY * sum(len(texts.repositories) for texts in wanted), len({texts.domain for texts in wanted})
+    return TOKENS_A_REPOSITORY * sum(len(texts.repositories) for texts in wanted), len(
+        {texts.domain for texts in wanted}
+    )
 
 
 def _wanted(settings: Corpus) -> list[GitTexts]:
@@ -45,12 +47,18 @@ def _wanted(settings: Corpus) -> list[GitTexts]:
 def stream(settings: Corpus) -> Iterator[Document | Drop]:
     """Passages of one repository after the other, in the order of their names.
 
-    Every repository is found, or fetched, before the first is read. Raises :class:`SettingError` when one is gone.
+    Every repository is found, or fetched, before the first is read. Raises :class:`SettingError` when one is
+    gone.
     """
     from repro.tracking import progress
 
-    wanted = [(name, commit, texts) for texts in _wanted(settings) for name, commit in texts.repositories.items()]
-    require(not settings.mirror or Path(settings.mirror).expanduser().is_dir(), f"corpus.mirror={settings.mirror} is no folder")
+    wanted = [
+        (name, commit, texts) for texts in _wanted(settings) for name, commit in texts.repositories.items()
+    ]
+    require(
+        not settings.mirror or Path(settings.mirror).expanduser().is_dir(),
+        f"corpus.mirror={settings.mirror} is no folder",
+    )
     places = {}
     with progress(len(wanted), "repositories", "finding") as bar:
         for name, commit, _ in wanted:

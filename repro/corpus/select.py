@@ -98,10 +98,11 @@ class Candidate:
 
 
 def spool(settings: Corpus, folder: Path, tally: Tally) -> list[Candidate]:
-    """Read the source once, write the usable documents to ``folder`` as parquet, and return what is needed to choose.
+    """Read the source once, write the usable documents to ``folder`` as parquet, and return what is needed to
+    choose.
 
-    The source may be of any size: the memory holds 64 MB of text and some hundred bytes a document. A spool that a killed
-    attempt finished is used again.
+    The source may be of any size: the memory holds 64 MB of text and some hundred bytes a document. A spool
+    that a killed attempt finished is used again.
     """
     if (folder / "done.json").is_file():
         tally.restore(read_json(folder / "done.json"))
@@ -124,7 +125,9 @@ def spool(settings: Corpus, folder: Path, tally: Tally) -> list[Candidate]:
                 continue
             values = row(found, 0)
             digest = text_digest(found.text)
-            candidates.append(Candidate(file, len(batch), found.id, found.domain, found.group, digest, values["n_bytes"]))
+            candidates.append(
+                Candidate(file, len(batch), found.id, found.domain, found.group, digest, values["n_bytes"])
+            )
             batch.append(values)
             size += values["n_bytes"]
             if size > SPOOL_BYTES:
@@ -134,7 +137,8 @@ def spool(settings: Corpus, folder: Path, tally: Tally) -> list[Candidate]:
     for wanted in set(settings.domains) - {c.domain for c in candidates}:
         if known := skipped | {c.domain for c in candidates}:
             raise SettingError(
-                f"corpus.domains names {wanted!r}, which the source has not; did you mean {nearest(wanted, known)}?"
+                f"corpus.domains names {wanted!r}, which the source has not; did you mean"
+                f" {nearest(wanted, known)}?"
             )
     with atomic(folder / "candidates.parquet") as temporary:
         columns = {f.name: [getattr(c, f.name) for c in candidates] for f in fields(Candidate)}
@@ -184,9 +188,9 @@ def unique(candidates: list[Candidate], tally: Tally) -> list[Candidate]:
             taken.append(found)
     if twins > max(50, len(candidates) // 10):
         raise SettingError(
-            f"corpus: {twins} of {len(candidates)} documents share their id with another text (such as "
-            f"{tally.examples['duplicate_id'][0]!r}); set corpus.id_field=NAME; with a field that does not exist "
-            "ids are made from the text"
+            f"corpus: {twins} of {len(candidates)} documents share their id with another text (such as"
+            f" {tally.examples['duplicate_id'][0]!r}); set corpus.id_field=NAME; with a field that does not"
+            " exist ids are made from the text"
         )
     return sorted(taken, key=lambda c: (c.file, c.row))
 
@@ -201,7 +205,9 @@ def sample(settings: Corpus, candidates: list[Candidate], tally: Tally) -> list[
     documents: Counter[str] = Counter()
     n_bytes: Counter[str] = Counter()
     most_documents = settings.max_documents_per_domain or len(candidates)
-    most_bytes = settings.max_tokens_per_domain * BYTES_PER_TOKEN if settings.max_tokens_per_domain else float("inf")
+    most_bytes = (
+        settings.max_tokens_per_domain * BYTES_PER_TOKEN if settings.max_tokens_per_domain else float("inf")
+    )
     for found in sorted(candidates, key=lambda c: sampling_key(settings.seed, c.id)):
         domain = found.domain
         if documents[domain] >= most_documents or n_bytes[domain] + found.n_bytes > most_bytes:
@@ -224,7 +230,8 @@ def texts(folder: Path, wanted: Iterable[Candidate]) -> Iterator[str]:
 def publish(settings: Corpus, spool: Path, out: Path, placed: list[tuple[Candidate, str, int, str]]) -> None:
     """Write the shards: ``placed`` gives each document its split, cluster and group.
 
-    Rows of a domain stand in the order of hash(seed, id). DuckDB sorts, on disk where the memory does not hold the text.
+    Rows of a domain stand in the order of hash(seed, id). DuckDB sorts, on disk where the memory does not
+    hold the text.
     """
     import duckdb
 
@@ -239,13 +246,18 @@ def publish(settings: Corpus, spool: Path, out: Path, placed: list[tuple[Candida
             "rank": list(range(len(order))),
         }
     )
-    columns = ", ".join({"group": 'own_group AS "group"', "cluster": "p.cluster"}.get(c, f"d.{c}") for c in SCHEMA.names)
+    columns = ", ".join(
+        {"group": 'own_group AS "group"', "cluster": "p.cluster"}.get(c, f"d.{c}") for c in SCHEMA.names
+    )
     read = parquet.sql(sorted(spool.glob("[0-9]*.parquet")), filename=True, file_row_number=True)
     query = f"""
         SELECT {columns} FROM {read} d
-        JOIN plan p ON p.file = CAST(parse_filename(d.filename, true) AS INTEGER) AND p.position = d.file_row_number
+        JOIN plan p ON p.file = CAST(parse_filename(d.filename, true) AS INTEGER)
+        AND p.position = d.file_row_number
         WHERE p.split = $split AND d.domain = $domain ORDER BY p.rank"""
-    with duckdb.connect(config={"temp_directory": str(spool / "sorting"), "memory_limit": "4GB"}) as connection:
+    with duckdb.connect(
+        config={"temp_directory": str(spool / "sorting"), "memory_limit": "4GB"}
+    ) as connection:
         connection.register("plan", plan)
         for split, domain in sorted({(split, c.domain) for c, split, *_ in placed}):
             found = connection.sql(query, params={"split": split, "domain": domain})

@@ -1,4 +1,6 @@
-"""One streaming interface over all sources: an identity for the fingerprint, and documents one after the other."""
+"""One streaming interface over all sources: an identity for the fingerprint, and documents one after the
+other.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ TOKENS_OF_DOCUMENT = 1000  # of a document or passage, for plans
 
 
 def identity(settings: Corpus) -> dict[str, Any]:
-    """What decides the content of the source: package versions, digests of files, commits. Cheap enough for a plan."""
+    """What decides the content of the source: package versions, digests of files, commits. Cheap enough for a
+    plan.
+    """
     return _module(settings).identity(settings)
 
 

@@ -23,10 +23,11 @@ class Member:
 def hold_out(members: Sequence[Member], share: float, seed: int) -> tuple[set[int], dict[str, str]]:
     """Positions of the held-out documents, and for each domain how they were chosen.
 
-    Groups tied by a near-duplicate cluster (in any domain) stay together. Such components are taken in an order fixed by
-    ``seed`` while they bring each domain closer to ``share`` of its bytes and never beyond twice that. A domain whose
-    components are all too large (few sources) gives a contiguous part of one group instead, without the documents whose
-    near-duplicates lie outside of it; a domain too small to spare a document gives none. Both are said in the answer.
+    Groups tied by a near-duplicate cluster (in any domain) stay together. Such components are taken in an
+    order fixed by ``seed`` while they bring each domain closer to ``share`` of its bytes and never beyond
+    twice that. A domain whose components are all too large (few sources) gives a contiguous part of one group
+    instead, without the documents whose near-duplicates lie outside of it; a domain too small to spare a
+    document gives none. Both are said in the answer.
     """
     total: dict[str, int] = defaultdict(int)
     documents: dict[str, int] = defaultdict(int)
@@ -36,7 +37,11 @@ def hold_out(members: Sequence[Member], share: float, seed: int) -> tuple[set[in
     how = {domain: "groups and clusters" for domain in total}
     for domain, count in documents.items():
         if count * share < 0.5:
-            how[domain] = "none: heldout_share is 0" if share == 0 else f"none: {count} documents are too few to spare one"
+            how[domain] = (
+                "none: heldout_share is 0"
+                if share == 0
+                else f"none: {count} documents are too few to spare one"
+            )
     target = {domain: 0.0 if how[domain].startswith("none") else share * total[domain] for domain in total}
     held: dict[str, int] = defaultdict(int)
     chosen: set[int] = set()  # positions
@@ -58,7 +63,9 @@ def hold_out(members: Sequence[Member], share: float, seed: int) -> tuple[set[in
                 if block
                 else "none: every source is larger than the held-out share, and none can be divided"
             )
-        elif not how[domain].startswith("none") and all(m.group == m.id for m in members if m.domain == domain):
+        elif not how[domain].startswith("none") and all(
+            m.group == m.id for m in members if m.domain == domain
+        ):
             how[domain] = "clusters: the documents name no group"
     return chosen, how
 
@@ -79,7 +86,9 @@ def _components(members: Sequence[Member], seed: int) -> list[list[int]]:
     found: dict[tuple[str, str | int], list[int]] = defaultdict(list)
     for i, member in enumerate(members):
         found[linked[("group", member.group)]].append(i)
-    return sorted(found.values(), key=lambda component: sampling_key(seed, min(members[i].group for i in component)))
+    return sorted(
+        found.values(), key=lambda component: sampling_key(seed, min(members[i].group for i in component))
+    )
 
 
 def _block(members: Sequence[Member], domain: str, chosen: set[int], wanted: float) -> tuple[set[int], str]:

@@ -16,15 +16,18 @@ if TYPE_CHECKING:
 
 # Settings that decide the result for every kind of source; what only one source reads is in its own identity.
 SETTINGS = (
-    "kind", "domains", "max_tokens_per_domain", "max_documents_per_domain", "min_characters", "max_bytes", "near_duplicates",
-    "minhash", "minhash_threshold", "minhash_permutations", "decontaminate", "heldout_share", "shard_documents", "seed",
+    "kind", "domains", "max_tokens_per_domain", "max_documents_per_domain", "min_characters", "max_bytes",
+    "near_duplicates",
+    "minhash", "minhash_threshold", "minhash_permutations", "decontaminate", "heldout_share",
+    "shard_documents", "seed",
 )  # fmt: skip
 
 
 def stage(settings: Corpus, items: Stage | None) -> Stage:
     """The stage of a corpus; ``items`` are the benchmarks that it is decontaminated against.
 
-    The fingerprint covers the content of the source (digests of files, package versions, commits), not its path.
+    The fingerprint covers the content of the source (digests of files, package versions, commits), not its
+    path.
     """
     from repro.corpus import sources
 
@@ -48,7 +51,16 @@ def stage(settings: Corpus, items: Stage | None) -> Stage:
         made = Made(tokens, domains, math.inf if most is None else domains * most)
         return Cost(tokens, 0, tokens * working, 10 + tokens / CLEANED, made=made)
 
-    return Stage("corpus", settings.kind, identity, lambda context: run(context, settings), inputs, 2, summary, cost=cost)
+    return Stage(
+        "corpus",
+        settings.kind,
+        identity,
+        lambda context: run(context, settings),
+        inputs,
+        2,
+        summary,
+        cost=cost,
+    )
 
 
 def summary(facts: dict[str, Any]) -> str:
@@ -79,8 +91,13 @@ MENDS = {
     "key_stands_twice": "give every key of an object another name",
     "missing_text": "name the field that holds the text with corpus.text_field=NAME",
     "text_not_a_string": "name the field that holds the text with corpus.text_field=NAME",
-    "missing_domain": "name the field that holds the domain with corpus.domain_field=NAME, or set corpus.domain_from=constant",
-    "domain_not_a_name": "name a field of plain values with corpus.domain_field=NAME, or set corpus.domain_from=constant",
+    "missing_domain": (
+        "name the field that holds the domain with corpus.domain_field=NAME, or set"
+        " corpus.domain_from=constant"
+    ),
+    "domain_not_a_name": (
+        "name a field of plain values with corpus.domain_field=NAME, or set corpus.domain_from=constant"
+    ),
     "id_not_a_name": "name a field of plain values with corpus.id_field=NAME",
     "too_short": "lower corpus.min_characters",
     "too_long": "raise corpus.max_bytes",
@@ -94,7 +111,9 @@ MENDS = {
 
 
 def run(context: Context, settings: Corpus) -> None:
-    """Write ``documents/``, ``heldout/`` and ``counts.json``; raises :class:`SettingError` when nothing is left."""
+    """Write ``documents/``, ``heldout/`` and ``counts.json``; raises :class:`SettingError` when nothing is
+    left.
+    """
     import shutil
 
     from repro.config import SettingError
@@ -117,7 +136,10 @@ def run(context: Context, settings: Corpus) -> None:
     tally.check(len(kept))
     if not kept:
         raise SettingError(f"corpus: no document is left of {tally.seen}: {tally.summary()}{_mend(tally)}")
-    members = [Member(c.id, c.domain, c.group or c.id, cluster, c.n_bytes) for c, cluster in zip(kept, clusters, strict=True)]
+    members = [
+        Member(c.id, c.domain, c.group or c.id, cluster, c.n_bytes)
+        for c, cluster in zip(kept, clusters, strict=True)
+    ]
     heldout, how = hold_out(members, settings.heldout_share, settings.seed)
     placed = [
         (candidate, "heldout" if i in heldout else "documents", members[i].cluster, members[i].group)

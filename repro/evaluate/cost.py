@@ -1,4 +1,6 @@
-"""What an evaluation will take: tokens read and tokens written. Arithmetic on a table of tasks, no library."""
+"""What an evaluation will take: tokens read and tokens written. Arithmetic on a table of tasks, no
+library.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ class Size:
 
     items: int
     tokens: int  # of an item with one answer; a worked example is as long
-    answers: int = 4  # each is read behind the whole prompt; 1 where they are single letters or the answer is written
+    # each is read behind the whole prompt; 1 where they are single letters or the answer is written
+    answers: int = 4
     written: int = 0  # at most, where the answer is written
     subtasks: int = 1  # eval.limit holds for each
 
@@ -60,7 +63,8 @@ class Work:
 
 
 def work(s: Eval, domains: int) -> Work:
-    """The work of a suite: shots lengthen every prompt, repeats ask again. ``domains`` have held-out text to read.
+    """The work of a suite: shots lengthen every prompt, repeats ask again. ``domains`` have held-out text to
+    read.
 
     Tasks that are not in the table count as a thousand items of four answers.
     """
@@ -84,4 +88,6 @@ def suite(s: Eval, known: Known) -> Cost:
     read, written = model.models * once.read, model.models * once.written
     seconds = model.models * (STARTED + once.items / EVALUATED)
     flops = 2 * model.parameters * (read + written)
-    return Cost(read + written, flops, model.models * once.items * 500, seconds, 2 * model.parameters * written)
+    return Cost(
+        read + written, flops, model.models * once.items * 500, seconds, 2 * model.parameters * written
+    )

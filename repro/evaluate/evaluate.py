@@ -31,20 +31,24 @@ def evaluate(
     definitions: Path | None = None,
     masked: Sequence[tuple[int, int]] = (),
 ) -> dict[str, Any]:
-    """Evaluate a Hugging Face folder, or a loaded ``(model, tokenizer)`` such as one with masked heads; returns the summary.
+    """Evaluate a Hugging Face folder, or a loaded ``(model, tokenizer)`` such as one with masked heads;
+    returns the summary.
 
-    ``items`` is an items folder, ``corpus`` a corpus artifact with a ``heldout`` split. Writes ``results.json``,
-    ``items.parquet``, ``texts.parquet`` and ``summary.json`` into ``out``. Each entry's results go to ``parts/`` as soon
-    as they are there, and are found again by the next call for the same model, items and settings. An entry that cannot
-    run is named under ``missing`` with the reason; the rest goes on. The generated task definitions are left in
-    ``definitions/<name>`` if that is given. ``masked`` only names the (layer, head) pairs that the caller has masked, so that
-    parts of other heads are not taken over. Raises :class:`SettingError` for an unknown task name or an unusable model folder.
+    ``items`` is an items folder, ``corpus`` a corpus artifact with a ``heldout`` split. Writes
+    ``results.json``, ``items.parquet``, ``texts.parquet`` and ``summary.json`` into ``out``. Each entry's
+    results go to ``parts/`` as soon as they are there, and are found again by the next call for the same
+    model, items and settings. An entry that cannot run is named under ``missing`` with the reason; the rest
+    goes on. The generated task definitions are left in ``definitions/<name>`` if that is given. ``masked``
+    only names the (layer, head) pairs that the caller has masked, so that parts of other heads are not taken
+    over. Raises :class:`SettingError` for an unknown task name or an unusable model folder.
     """
     names = [tasks.name_of(entry) for entry in s.tasks]
     for name in names:
         require(names.count(name) == 1, f"eval.tasks names {name!r} twice; name it once")
     plans = [
-        tasks.plan(entry, items, s.overrides.get(name), s.shots.get(name), s.allow_code_execution, s.allow_task_code)
+        tasks.plan(
+            entry, items, s.overrides.get(name), s.shots.get(name), s.allow_code_execution, s.allow_task_code
+        )
         for entry, name in zip(s.tasks, names, strict=True)
     ]
     sources = texts.gather(items, s.text_tasks, corpus, s.text_bytes)
@@ -62,7 +66,12 @@ def evaluate(
 
 
 def _parts(
-    out: Path, model: Path | tuple[Any, Any], lm: harness.QuietLM, s: Eval, items: Path, masked: Sequence[tuple[int, int]]
+    out: Path,
+    model: Path | tuple[Any, Any],
+    lm: harness.QuietLM,
+    s: Eval,
+    items: Path,
+    masked: Sequence[tuple[int, int]],
 ) -> Path:
     """The folder of finished parts, emptied if another model, other heads, items or settings left them."""
     weights = sorted(model.glob("*.safetensors")) if isinstance(model, Path) else []
@@ -90,7 +99,9 @@ def _task(
     folder: Path,
     label: str,
 ) -> None:
-    """Evaluate one entry and leave ``parts/<name>.parquet``, then ``parts/<name>.json``, which says that it is done."""
+    """Evaluate one entry and leave ``parts/<name>.parquet``, then ``parts/<name>.json``, which says that it
+    is done.
+    """
     part: dict[str, Any] = {"name": plan.name, "missing": plan.missing, "notes": plan.notes}
     rows: list[dict[str, Any]] = []
     if not plan.leaves:
@@ -106,11 +117,14 @@ def _task(
                     results, rows = minimal_pairs.run(exact, plan, limit, label)
                 part["pairs"] = True
             else:
-                results, rows = harness.run(lm, plan, folder, s.shots.get(plan.name), limit, s.allow_code_execution, label)
+                results, rows = harness.run(
+                    lm, plan, folder, s.shots.get(plan.name), limit, s.allow_code_execution, label
+                )
             part |= {"results": results, "items": _checksums(plan)}
         except (MemoryError, torch.OutOfMemoryError, SettingError):
             raise
-        except Exception as error:  # a task's own code fails in any way it likes; the other cells must not suffer
+        # a task's own code fails in any way it likes; the other cells must not suffer
+        except Exception as error:
             if is_full(error):  # a full disk is not the task's fault
                 raise
             part["why"] = harness.first_line(error)
@@ -119,7 +133,9 @@ def _task(
     write_json(out / "parts" / f"{plan.name}.json", part)
 
 
-def _in_float32(lm: harness.QuietLM, model: Path | tuple[Any, Any]) -> AbstractContextManager[harness.QuietLM]:
+def _in_float32(
+    lm: harness.QuietLM, model: Path | tuple[Any, Any]
+) -> AbstractContextManager[harness.QuietLM]:
     """The model in float32: as its files hold it, or, of a model that was given loaded, its own weights."""
     if lm.model.dtype == torch.float32 or not isinstance(model, Path):
         return minimal_pairs.float32(lm)
@@ -128,10 +144,15 @@ def _in_float32(lm: harness.QuietLM, model: Path | tuple[Any, Any]) -> AbstractC
 
 def _checksums(plan: tasks.Plan) -> dict[str, dict[str, str]]:
     """{task: {split: sha256}} of the files that the entry read."""
-    return {leaf: {split: sha256_file(Path(path)) for split, path in files.items()} for leaf, files in plan.items.items()}
+    return {
+        leaf: {split: sha256_file(Path(path)) for split, path in files.items()}
+        for leaf, files in plan.items.items()
+    }
 
 
-def _merge(lm: harness.QuietLM, plans: list[tasks.Plan], s: Eval, items: Path, bits: pl.DataFrame, out: Path) -> dict[str, Any]:
+def _merge(
+    lm: harness.QuietLM, plans: list[tasks.Plan], s: Eval, items: Path, bits: pl.DataFrame, out: Path
+) -> dict[str, Any]:
     """Write the four files from the finished parts."""
     done = [read_json(out / "parts" / f"{plan.name}.json") for plan in plans]
     rows = pl.concat([parquet.read(out / "parts" / f"{plan.name}.parquet") for plan in plans])
@@ -144,9 +165,12 @@ def _merge(lm: harness.QuietLM, plans: list[tasks.Plan], s: Eval, items: Path, b
             missing[plan.name] = part["why"]
             continue
         results = part["results"]
-        remarks = {f"without {task}: {why}" for task, why in part["missing"].items()} | set(part["notes"].values())
+        remarks = {f"without {task}: {why}" for task, why in part["missing"].items()} | set(
+            part["notes"].values()
+        )
         remarks |= {
-            f"without {len(ids)} of {task}: {results['why_excluded'][task]}" for task, ids in results["excluded"].items()
+            f"without {len(ids)} of {task}: {results['why_excluded'][task]}"
+            for task, ids in results["excluded"].items()
         }
         remarks |= {
             f"{n} worked examples of {task} were redrawn: they were copies of the item that was asked"
@@ -155,18 +179,31 @@ def _merge(lm: harness.QuietLM, plans: list[tasks.Plan], s: Eval, items: Path, b
         if remarks:
             notes[plan.name] = sorted(remarks)
         for key, value in results.items():
-            native.setdefault(key, {}).update(value) if isinstance(value, dict) else native.setdefault(key, value)
+            (
+                native.setdefault(key, {}).update(value)
+                if isinstance(value, dict)
+                else native.setdefault(key, value)
+            )
         native.setdefault("items", {}).update(part["items"])
         shown = [plan.name] if plan.name in results["results"] else plan.leaves
         own = rows.filter(pl.col("entry") == plan.name)
         pairs = part.get("pairs", False)
-        metrics |= minimal_pairs.metrics(plan.name, own) if pairs else summaries.task_metrics(results, shown, own)
+        metrics |= (
+            minimal_pairs.metrics(plan.name, own) if pairs else summaries.task_metrics(results, shown, own)
+        )
     cuts = per_item.cuts(rows)
     for name, cell in cuts.items():
-        told = f"{cell['items_cut']} of {cell['items']} prompts lost their first tokens, {cell['tokens_cut']} in all"
+        told = (
+            f"{cell['items_cut']} of {cell['items']} prompts lost their first tokens, {cell['tokens_cut']}"
+            " in all"
+        )
         notes[name] = [*notes.get(name, []), f"{told}: they are longer than the context of {lm.max_length}"]
     text, gold = summaries.text_metrics(bits, "out_of_corpus"), per_item.gold_bits_per_byte(rows)
-    source = read_json(items / "items.json")["source"] if (items / "items.json").is_file() else {"folder": items.name}
+    source = (
+        read_json(items / "items.json")["source"]
+        if (items / "items.json").is_file()
+        else {"folder": items.name}
+    )
     config = {
         "parameters": sum(p.numel() for p in lm.model.parameters()),
         "batch_size": lm.batch_size,

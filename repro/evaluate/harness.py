@@ -37,17 +37,21 @@ from repro.pretrained import Encoder, load_model, load_tokenizer
 from repro.proxy import rope
 from repro.tracking import progress
 
-# lm-eval's own defaults of `simple_evaluate`, so that a cell can be checked by hand with `lm_eval --tasks NAME`
+# lm-eval's own defaults of `simple_evaluate`, so that a cell can be checked by hand with `lm_eval --tasks
+# NAME`
 SEEDS = {"random": 0, "numpy": 1234, "torch": 1234, "fewshot": 1234}
-BOOTSTRAP = 1000  # draws, for the few metrics without a closed form (perplexity); lm-eval's 100,000 take minutes
+# draws, for the few metrics without a closed form (perplexity); lm-eval's 100,000 take minutes
+BOOTSTRAP = 1000
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "spiece.model")
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the logs, prints and progress bars of lm-eval and of the libraries below it, and keep them off the network.
+    """Silence the logs, prints and progress bars of lm-eval and of the libraries below it, and keep them off
+    the network.
 
-    Models and items are local; offline mode is lifted again, because other stages of the process may need the hub.
+    Models and items are local; offline mode is lifted again, because other stages of the process may need the
+    hub.
     """
     loggers = [logging.getLogger(name) for name in ("lm_eval", "transformers", "datasets", "accelerate")]
     levels = [logger.level for logger in loggers]
@@ -59,7 +63,8 @@ def quiet() -> Iterator[None]:
         with (
             mock.patch.object(huggingface_hub.constants, "HF_HUB_OFFLINE", True),
             mock.patch.object(datasets.config, "HF_HUB_OFFLINE", True),
-            mock.patch.dict(os.environ, {"DISABLE_MULTIPROC": "1"}),  # or lm-eval's bootstrap forks a process with threads
+            # or lm-eval's bootstrap forks a process with threads
+            mock.patch.dict(os.environ, {"DISABLE_MULTIPROC": "1"}),
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
         ):
@@ -76,22 +81,35 @@ class QuietLM(HFLM):
 
     bar: Any = None
     too_long = 0  # answers that did not fit the context since `run` began
-    cut: dict[tuple[str, int], int]  # (task, item) -> tokens of its prompts that did not fit the context, at most of one
-    asked: Sequence[tuple[str, int]] = ()  # whose requests are being answered, in their order; empty for texts in windows
-    written: Mapping[str, Sequence[tuple[str, int]]] = MappingProxyType({})  # prompt -> the items that it asks an answer for
+    # (task, item) -> tokens of its prompts that did not fit the context, at most of one
+    cut: dict[tuple[str, int], int]
+    # whose requests are being answered, in their order; empty for texts in windows
+    asked: Sequence[tuple[str, int]] = ()
+    # prompt -> the items that it asks an answer for
+    written: Mapping[str, Sequence[tuple[str, int]]] = MappingProxyType({})
     encoder: Encoder
     _bare = False  # inside `loglikelihood_rolling`, which starts a text with the prefix token itself
 
     def tok_encode(
-        self, string: str, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **_: Any
+        self,
+        string: str,
+        add_special_tokens: bool | None = None,
+        left_truncate_len: int | None = None,
+        **_: Any,
     ) -> list[int]:
-        """By the encoder of training and scoring, after its prefix; lm-eval's would append an end token where others do."""
+        """By the encoder of training and scoring, after its prefix; lm-eval's would append an end token where
+        others do.
+        """
         bare = self._bare or add_special_tokens is False
         ids = ([] if bare else self.encoder.prefix) + self.encoder.one(string)
         return ids[-left_truncate_len:] if left_truncate_len else ids
 
     def tok_batch_encode(
-        self, strings: list[str], padding_side: str = "left", left_truncate_len: int | None = None, truncation: bool = False
+        self,
+        strings: list[str],
+        padding_side: str = "left",
+        left_truncate_len: int | None = None,
+        truncation: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As :meth:`tok_encode`, padded: ids and attention mask, [B, T] each.
 
@@ -137,8 +155,12 @@ class QuietLM(HFLM):
             self.written[request.args[0]].append((str(request.task_name), request.doc_id))
         return super().generate_until(requests, disable_tqdm=True)
 
-    def _loglikelihood_tokens(self, requests: list[Any], *args: Any, **kwargs: Any) -> list[tuple[float, bool]]:
-        """As in lm-eval, but an answer longer than the context is not a number; lm-eval gives up the whole task for it."""
+    def _loglikelihood_tokens(
+        self, requests: list[Any], *args: Any, **kwargs: Any
+    ) -> list[tuple[float, bool]]:
+        """As in lm-eval, but an answer longer than the context is not a number; lm-eval gives up the whole
+        task for it.
+        """
         for item, (_, prompt, answer) in zip(self.asked, requests, strict=False):
             over = min(len(prompt) + len(answer) - self.max_length - 1, len(prompt))
             if over > 0:
@@ -150,8 +172,12 @@ class QuietLM(HFLM):
         return [next(found) if fit else (math.nan, False) for fit in fits]
 
     def _read(self, requests: list[Any]) -> list[tuple[float, bool]]:
-        """Log-likelihoods without padding, each shared context once; contexts cut on the left to fit, as lm-eval does."""
-        fitting = [(context[-(self.max_length + 1 - len(answer)) :], answer) for _, context, answer in requests]
+        """Log-likelihoods without padding, each shared context once; contexts cut on the left to fit, as
+        lm-eval does.
+        """
+        fitting = [
+            (context[-(self.max_length + 1 - len(answer)) :], answer) for _, context, answer in requests
+        ]
         return likelihood.loglikelihoods(self.model, fitting, self.bar)
 
     def _announce(self, requests: int) -> None:
@@ -173,12 +199,17 @@ class QuietLM(HFLM):
 
 
 def load(
-    model: Path | tuple[Any, Any], batch_size: int, dtype: str, device: str = "cpu", max_length: int | None = None
+    model: Path | tuple[Any, Any],
+    batch_size: int,
+    dtype: str,
+    device: str = "cpu",
+    max_length: int | None = None,
 ) -> QuietLM:
-    """A model for lm-eval: a Hugging Face folder, or a loaded ``(model, tokenizer)`` pair, whose dtype and device stay.
+    """A model for lm-eval: a Hugging Face folder, or a loaded ``(model, tokenizer)`` pair, whose dtype and
+    device stay.
 
-    ``max_length`` caps the context window in tokens (``None`` = the model's own). Raises :class:`SettingError` for a
-    folder without model or tokenizer.
+    ``max_length`` caps the context window in tokens (``None`` = the model's own). Raises
+    :class:`SettingError` for a folder without model or tokenizer.
     """
     options: dict[str, Any] = {"batch_size": batch_size, "max_length": max_length}
     with quiet():
@@ -187,20 +218,25 @@ def load(
         if not (model / "config.json").is_file():
             raise SettingError(f"{model} holds no model (config.json); give a Hugging Face folder")
         if not any((model / name).is_file() for name in TOKENIZER_FILES):
-            raise SettingError(f"{model} holds no tokenizer (tokenizer.json); add one: tokenizer.save_pretrained('{model}')")
+            raise SettingError(
+                f"{model} holds no tokenizer (tokenizer.json); add one: tokenizer.save_pretrained('{model}')"
+            )
         try:
             return _wrapped(load_model(model, dtype=dtype).to(device), load_tokenizer(model), options)
         except SettingError as error:
             raise SettingError(f"{model} cannot be evaluated: {error}") from None
         except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise SettingError(f"{model} cannot be loaded as a causal language model: {first_line(error)}") from error
+            raise SettingError(
+                f"{model} cannot be loaded as a causal language model: {first_line(error)}"
+            ) from error
 
 
 def _wrapped(model: Any, tokenizer: Any, options: dict[str, Any]) -> QuietLM:
     """The model as lm-eval's."""
     lm = QuietLM(pretrained=model, tokenizer=tokenizer, **options)
     lm.encoder = Encoder(tokenizer)
-    if lm.prefix_token_id is None:  # a tokenizer without special tokens (the built proxy): texts start on a new line
+    # a tokenizer without special tokens (the built proxy): texts start on a new line
+    if lm.prefix_token_id is None:
         lm.custom_prefix_token_id = lm.encoder.one("\n")[0]
     return _alone(lm)
 
@@ -231,9 +267,9 @@ def run(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Evaluate one planned entry whose YAML files lie in ``folder``.
 
-    Returns lm-eval's results (its native JSON, without samples) and the rows of :mod:`repro.evaluate.per_item`. Items
-    with a log-likelihood that is not finite are named under ``excluded``, with the reason under ``why_excluded``, and enter
-    no metric.
+    Returns lm-eval's results (its native JSON, without samples) and the rows of
+    :mod:`repro.evaluate.per_item`. Items with a log-likelihood that is not finite are named under
+    ``excluded``, with the reason under ``why_excluded``, and enter no metric.
     """
     lm.too_long, lm.cut, lm.asked, lm.written = 0, {}, [], {}
     random.seed(SEEDS["random"])
@@ -253,13 +289,22 @@ def run(
                 targets.check(task, limit)
                 worked.keep_apart(task)
             results = evaluator.evaluate(
-                lm, loaded, limit=limit, bootstrap_iters=BOOTSTRAP, log_samples=True, confirm_run_unsafe_code=allow_code
+                lm,
+                loaded,
+                limit=limit,
+                bootstrap_iters=BOOTSTRAP,
+                log_samples=True,
+                confirm_run_unsafe_code=allow_code,
             )
         finally:
             lm.bar = None
     samples = results.pop("samples")
     with targets.checked():
-        items = [row for name, task in loaded["tasks"].items() for row in per_item.rows(plan.name, task, samples[name])]
+        items = [
+            row
+            for name, task in loaded["tasks"].items()
+            for row in per_item.rows(plan.name, task, samples[name])
+        ]
     excluded: dict[str, list[int]] = defaultdict(list)
     for row in items:
         row["cut_tokens"] = lm.cut.get((row["task"], row["doc_id"]), 0)
@@ -285,12 +330,14 @@ def _loaded(plan: Plan, folder: Path) -> dict[str, Any]:
         return TaskManager(include_path=str(folder), include_defaults=False).load([plan.name])
     except (IndexError, TypeError) as error:
         raise targets.Refused(
-            f"lm-eval cannot read its first item ({first_line(error)}): its label must be an index of its choices or the text "
-            "of one, and its choices a list of texts"
+            f"lm-eval cannot read its first item ({first_line(error)}): its label must be an index of its"
+            " choices or the text of one, and its choices a list of texts"
         ) from error
 
 
-def _without(excluded: dict[str, list[int]], why: str, loaded: Any, samples: dict[str, list[Any]]) -> dict[str, Any]:
+def _without(
+    excluded: dict[str, list[int]], why: str, loaded: Any, samples: dict[str, list[Any]]
+) -> dict[str, Any]:
     """lm-eval's own aggregation over the items that are left."""
     kept = {}
     for name, task in loaded["tasks"].items():
@@ -306,12 +353,17 @@ def _without(excluded: dict[str, list[int]], why: str, loaded: Any, samples: dic
 
 
 def _plain(results: dict[str, Any], plan: Plan, folder: Path) -> dict[str, Any]:
-    """JSON values only, without what changes from place to place: folders of this machine, addresses of objects.
+    """JSON values only, without what changes from place to place: folders of this machine, addresses of
+    objects.
 
     A value that is not finite becomes ``None``.
     """
     text = json.dumps(results, default=handle_non_serializable)
-    told = [path for task in plan.files.values() for path in task.get("dataset_kwargs", {}).get("data_files", {}).values()]
+    told = [
+        path
+        for task in plan.files.values()
+        for path in task.get("dataset_kwargs", {}).get("data_files", {}).values()
+    ]
     read = [path for files in plan.items.values() for path in files.values()]
     places = {str(Path(path).parent) for path in [*told, *read]} | {str(folder), str(OFFICIAL)}
     for place in sorted(places, key=len, reverse=True):

@@ -1,8 +1,10 @@
-"""Log-likelihoods of answers after their contexts: every context is read once, nothing is padded that need not be.
+"""Log-likelihoods of answers after their contexts: every context is read once, nothing is padded that need
+not be.
 
-lm-eval's own pass pads rows of many lengths together and reads the context of a question once for every choice. Here rows of
-one length go together, logits are formed only where an answer is predicted, and choices continue from the cached keys and
-values of the context that they share. The numbers are lm-eval's up to rounding (``tests/oracle/test_likelihood.py``).
+lm-eval's own pass pads rows of many lengths together and reads the context of a question once for every
+choice. Here rows of one length go together, logits are formed only where an answer is predicted, and choices
+continue from the cached keys and values of the context that they share. The numbers are lm-eval's up to
+rounding (``tests/oracle/test_likelihood.py``).
 """
 
 from __future__ import annotations
@@ -16,34 +18,42 @@ import torch
 
 from repro.proxy import rope
 
-LOGITS = {"cpu": 2**23, "cuda": 2**28}  # elements of a batch's logits: 32 MB in float32, in reach of a core's cache
+# elements of a batch's logits: 32 MB in float32, in reach of a core's cache
+LOGITS = {"cpu": 2**23, "cuda": 2**28}
 TOKENS = {"cpu": 2**12, "cuda": 2**16}  # of a batch at most
-RAGGED = {"cpu": 1.25, "cuda": 8.0}  # the longest of the answers that are read side by side, over the shortest
+# the longest of the answers that are read side by side, over the shortest
+RAGGED = {"cpu": 1.25, "cuda": 8.0}
 
 Tokens = tuple[int, ...]
 Found = tuple[float, bool]
 
 
 @torch.inference_mode()
-def loglikelihoods(model: Any, requests: Sequence[tuple[Sequence[int], Sequence[int]]], progress: Any = None) -> list[Found]:
-    """(log-likelihood in nats, whether greedy decoding writes the answer) of each (context, answer), both token ids.
+def loglikelihoods(
+    model: Any, requests: Sequence[tuple[Sequence[int], Sequence[int]]], progress: Any = None
+) -> list[Found]:
+    """(log-likelihood in nats, whether greedy decoding writes the answer) of each (context, answer), both
+    token ids.
 
-    ``model`` is a causal language model of transformers; contexts and answers hold at least one token each. Logits are taken
-    in float32. Equal requests are read once and so have the very same number. ``progress.update`` counts requests.
+    ``model`` is a causal language model of transformers; contexts and answers hold at least one token each.
+    Logits are taken in float32. Equal requests are read once and so have the very same number.
+    ``progress.update`` counts requests.
     """
     answers: dict[Tokens, dict[Tokens, Found]] = defaultdict(dict)
     for context, answer in requests:
         answers[tuple(context)][tuple(answer)] = (0.0, False)
     reader = _Reader(model, progress, answers)
     alone, shared = defaultdict(list), defaultdict(list)
-    whole = rope.alone(model)  # rotations depend on the length of the row: no two answers share their context's keys
+    # rotations depend on the length of the row: no two answers share their context's keys
+    whole = rope.alone(model)
     for context, own in answers.items():
         if len(context) == 1 or len(own) == 1 or whole:
             for answer in own:
                 alone[len(context) + len(answer)].append((context, answer))
         else:
             shared[len(context)].append(context)
-    for length in sorted(alone, reverse=True):  # the longest first: what does not fit into memory shows at once
+    # the longest first: what does not fit into memory shows at once
+    for length in sorted(alone, reverse=True):
         reader.whole(sorted(alone[length], key=lambda pair: len(pair[1])))
     for length in sorted(shared, reverse=True):
         reader.branched(shared[length])
@@ -56,7 +66,9 @@ class _Reader:
     def __init__(self, model: Any, progress: Any, answers: dict[Tokens, dict[Tokens, Found]]) -> None:
         self.model, self.progress, self.answers = model, progress, answers
         self.device = next(model.parameters()).device
-        self.logits, self.tokens, self.ragged = (sizes[self.device.type] for sizes in (LOGITS, TOKENS, RAGGED))
+        self.logits, self.tokens, self.ragged = (
+            sizes[self.device.type] for sizes in (LOGITS, TOKENS, RAGGED)
+        )
         self.keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.vocabulary = model.get_output_embeddings().weight.shape[0]
 
@@ -69,9 +81,13 @@ class _Reader:
             most = max(1, min(most, self.logits // (self.vocabulary * kept)))
             batch, pairs = pairs[:most], pairs[most:]
             kept = len(batch[-1][1])
-            inputs_BT = torch.tensor([[*context, *answer][:-1] for context, answer in batch], device=self.device)
+            inputs_BT = torch.tensor(
+                [[*context, *answer][:-1] for context, answer in batch], device=self.device
+            )
             logits_BKV = self._logits(inputs_BT, kept).logits
-            targets_BK = torch.tensor([[*context, *answer][-kept:] for context, answer in batch], device=self.device)
+            targets_BK = torch.tensor(
+                [[*context, *answer][-kept:] for context, answer in batch], device=self.device
+            )
             losses_BK, greedy_BK = _gathered(logits_BKV, targets_BK)
             for (context, answer), losses, greedy in zip(batch, losses_BK, greedy_BK, strict=True):
                 n = len(answer)
@@ -96,7 +112,9 @@ class _Reader:
             while longer:
                 longer = self._continued(batch, read.past_key_values, longer)
 
-    def _continued(self, batch: list[Tokens], cache: Any, longer: list[tuple[int, Tokens, Found]]) -> list[Any]:
+    def _continued(
+        self, batch: list[Tokens], cache: Any, longer: list[tuple[int, Tokens, Found]]
+    ) -> list[Any]:
         """The answers of about the least length; returns those that are left."""
         import copy
 
@@ -108,7 +126,8 @@ class _Reader:
         width = len(now[-1][1]) - 1
         own = copy.deepcopy(cache) if left else cache
         own.batch_select_indices(torch.tensor([row for row, _, _ in now], device=self.device))
-        padded = [[*answer, *answer[-1:] * (width + 1 - len(answer))] for _, answer, _ in now]  # causal: padding is unseen
+        # causal: padding is unseen
+        padded = [[*answer, *answer[-1:] * (width + 1 - len(answer))] for _, answer, _ in now]
         ids = torch.tensor(padded, device=self.device)
         logits_BTV = self._logits(ids[:, :-1], width, use_cache=True, past_key_values=own).logits
         losses_BT, greedy_BT = _gathered(logits_BTV, ids[:, 1:])
@@ -130,7 +149,9 @@ class _Reader:
             self.progress.update(1)
 
 
-def _gathered(logits_BTV: torch.Tensor, targets_BT: torch.Tensor) -> tuple[list[list[float]], list[list[bool]]]:
+def _gathered(
+    logits_BTV: torch.Tensor, targets_BT: torch.Tensor
+) -> tuple[list[list[float]], list[list[bool]]]:
     """Log-probability of every target, and whether it is the likeliest token."""
     logits_BTV = logits_BTV.float()
     chosen_BT = logits_BTV.gather(-1, targets_BT[..., None])[..., 0]

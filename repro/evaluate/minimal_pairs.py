@@ -1,9 +1,11 @@
-"""Minimal pairs (BLiMP, Warstadt et al. 2020): does the model find the grammatical sentence likelier than the other?
+"""Minimal pairs (BLiMP, Warstadt et al. 2020): does the model find the grammatical sentence likelier than the
+other?
 
-Which tasks these are and how a sentence is presented stands in lm-eval's own definitions; what differs is the counting. Two
-equal likelihoods count half (lm-eval takes the first of them, which is the grammatical one, for right), the model computes in
-float32 whatever ``eval.dtype`` says (bfloat16 makes ties), and the error of an accuracy is that of a sample of paradigms: the
-pairs of a paradigm come from one template and are right or wrong together.
+Which tasks these are and how a sentence is presented stands in lm-eval's own definitions; what differs is the
+counting. Two equal likelihoods count half (lm-eval takes the first of them, which is the grammatical one, for
+right), the model computes in float32 whatever ``eval.dtype`` says (bfloat16 makes ties), and the error of an
+accuracy is that of a sample of paradigms: the pairs of a paradigm come from one template and are right or
+wrong together.
 """
 
 from __future__ import annotations
@@ -25,16 +27,24 @@ from repro.items.stage import read_rows
 from repro.store import read_json
 from repro.tracking import progress
 
-FORM = {"output_type": "multiple_choice", "doc_to_text": "", "doc_to_choice": "{{[sentence_good, sentence_bad]}}"}
-PHENOMENA = {"s-selection": "argument_structure"}  # the paper's twelve; the data set writes one of them in two ways
-TIE = 1e-6  # likelihoods are equal if they differ by less than this share of themselves: what float32 can tell apart
+FORM = {
+    "output_type": "multiple_choice",
+    "doc_to_text": "",
+    "doc_to_choice": "{{[sentence_good, sentence_bad]}}",
+}
+# the paper's twelve; the data set writes one of them in two ways
+PHENOMENA = {"s-selection": "argument_structure"}
+# likelihoods are equal if they differ by less than this share of themselves: what float32 can tell apart
+TIE = 1e-6
 CHANCE = 0.5
 
 Pair = tuple[float, float]  # log-likelihoods in nats of the grammatical and the ungrammatical sentence
 
 
 def recognises(plan: Plan) -> bool:
-    """Whether everything that an entry runs are pairs of sentences, as lm-eval's definition of BLiMP writes them."""
+    """Whether everything that an entry runs are pairs of sentences, as lm-eval's definition of BLiMP writes
+    them.
+    """
     return bool(plan.leaves) and all(FORM.items() <= _definition(plan, leaf).items() for leaf in plan.leaves)
 
 
@@ -68,11 +78,18 @@ def _definition(plan: Plan, leaf: str) -> dict[str, Any]:
 
 
 def run(lm: Any, plan: Plan, limit: int | None, label: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Results in lm-eval's form and the rows of :mod:`repro.evaluate.per_item`. ``lm`` is loaded, in float32."""
+    """Results in lm-eval's form and the rows of :mod:`repro.evaluate.per_item`. ``lm`` is loaded, in
+    float32.
+    """
     found = list(pairs(plan, limit))
     delimiters = {leaf: _definition(plan, leaf)["target_delimiter"] for leaf in plan.leaves}
-    texts = [delimiters[leaf] + row[side] for leaf, _, row in found for side in ("sentence_good", "sentence_bad")]
-    requests = [_request(lm.prefix_token_id, ids) for ids in lm.tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    texts = [
+        delimiters[leaf] + row[side] for leaf, _, row in found for side in ("sentence_good", "sentence_bad")
+    ]
+    requests = [
+        _request(lm.prefix_token_id, ids)
+        for ids in lm.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    ]
     fits = [0 < len(answer) <= lm.max_length for _, answer in requests]
     with progress(len(set(texts)), "requests", label) as bar:
         kept = [(context, answer) for (context, answer), fit in zip(requests, fits, strict=True) if fit]
@@ -86,19 +103,35 @@ def run(lm: Any, plan: Plan, limit: int | None, label: str) -> tuple[dict[str, A
     for row in rows:
         if not row["finite"]:
             excluded[row["task"]].append(row["doc_id"])
-    why = "log-likelihoods that are not finite" if all(fits) else f"longer than the context of {lm.max_length} tokens, or empty"
+    why = (
+        "log-likelihoods that are not finite"
+        if all(fits)
+        else f"longer than the context of {lm.max_length} tokens, or empty"
+    )
     if rows and sum(map(len, excluded.values())) == len(rows):
         raise ArithmeticError(f"all {len(rows)} pairs are left out: {why}")
-    return results(plan, rows) | {"excluded": dict(excluded), "why_excluded": dict.fromkeys(excluded, why), "redrawn": {}}, rows
+    return (
+        results(plan, rows)
+        | {
+            "excluded": dict(excluded),
+            "why_excluded": dict.fromkeys(excluded, why),
+            "redrawn": {},
+        },
+        rows,
+    )
 
 
 def _request(prefix: int, ids: list[int]) -> tuple[list[int], list[int]]:
-    """What lm-eval makes of a text without a context: the prefix token stands before it, unless it begins with it."""
+    """What lm-eval makes of a text without a context: the prefix token stands before it, unless it begins
+    with it.
+    """
     return (ids[:1], ids[1:]) if ids and ids[0] == prefix else ([prefix], ids)
 
 
 def row_of(entry: str, task: str, index: int, item: dict[str, Any], pair: Pair) -> dict[str, Any]:
-    """One pair as a row of the per-item table. ``gold`` is the grammatical sentence, ``other`` the ungrammatical one."""
+    """One pair as a row of the per-item table. ``gold`` is the grammatical sentence, ``other`` the
+    ungrammatical one.
+    """
     from lm_eval.utils import handle_non_serializable, hash_string
 
     good, bad = pair
@@ -136,7 +169,9 @@ def correct(pair: Pair) -> float:
 
 
 def results(plan: Plan, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """lm-eval's native shape: every paradigm, and the group as the mean over paradigms where the entry is one."""
+    """lm-eval's native shape: every paradigm, and the group as the mean over paradigms where the entry is
+    one.
+    """
     by_task: dict[str, list[float]] = defaultdict(list)
     for row in rows:
         if row["finite"]:
@@ -148,7 +183,11 @@ def results(plan: Plan, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         found[task] = {"alias": task, "acc,none": share, "acc_stderr,none": stderr, "sample_len": n}
     if plan.name not in found and found:
         cell = metrics(plan.name, frame(rows))[f"{plan.name}/acc"]
-        found[plan.name] = {"alias": plan.name, "acc,none": cell["value"], "acc_stderr,none": cell["stderr"] or "N/A"}
+        found[plan.name] = {
+            "alias": plan.name,
+            "acc,none": cell["value"],
+            "acc_stderr,none": cell["stderr"] or "N/A",
+        }
         found[plan.name]["sample_len"] = cell["n"]
     return {"results": found, "n-shot": dict.fromkeys(by_task, 0)}
 
@@ -159,11 +198,15 @@ def frame(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
 
 
 def metrics(entry: str, items: pl.DataFrame) -> dict[str, dict[str, Any]]:
-    """``<entry>/acc`` and ``<entry>_acc/<phenomenon>``: value, clustered stderr, n, chance, clusters (paradigms) and ties."""
+    """``<entry>/acc`` and ``<entry>_acc/<phenomenon>``: value, clustered stderr, n, chance, clusters
+    (paradigms) and ties.
+    """
     finite = items.filter("finite")
     found = {f"{entry}/acc": _cell(finite)}
     if finite["task"].n_unique() > 1:
-        for (phenomenon,), part in finite.drop_nulls("phenomenon").group_by("phenomenon", maintain_order=True):
+        for (phenomenon,), part in finite.drop_nulls("phenomenon").group_by(
+            "phenomenon", maintain_order=True
+        ):
             found[f"{entry}_acc/{phenomenon}"] = _cell(part)
     return found
 
@@ -173,7 +216,14 @@ def _cell(items: pl.DataFrame) -> dict[str, Any]:
 
     value, stderr, clusters = clustered(items["acc"].to_numpy(), items["cluster"].to_list())
     ties = sum(map(is_tie, items.select("gold_loglikelihood", "other_loglikelihood").iter_rows()))
-    cell = {"value": value, "stderr": stderr, "n": len(items), "chance": CHANCE, "clusters": clusters, "ties": ties}
+    cell = {
+        "value": value,
+        "stderr": stderr,
+        "n": len(items),
+        "chance": CHANCE,
+        "clusters": clusters,
+        "ties": ties,
+    }
     return cell | {"covers_chance": stderr is None or abs(value - CHANCE) <= wide(clusters) * stderr}
 
 
@@ -188,7 +238,9 @@ def wide(clusters: int) -> float:
 def float32(lm: Any) -> Iterator[Any]:
     """Within the block the model computes in float32; its own tensors come back afterwards, to the bit."""
     model = lm.model
-    tensors = [t for t in chain(model.parameters(), model.buffers()) if t.is_floating_point() and t.itemsize < 4]
+    tensors = [
+        t for t in chain(model.parameters(), model.buffers()) if t.is_floating_point() and t.itemsize < 4
+    ]
     own = [t.data for t in tensors]
     try:
         for tensor in tensors:

@@ -1,8 +1,8 @@
 """Two language models that know no grammar: how often words are, and which words follow which.
 
-What a neural model must beat before its accuracy on minimal pairs says anything. The n-gram model is interpolated Kneser-Ney
-(Kneser and Ney 1995; Chen and Goodman 1999, section 2.8) with one discount an order, n1 / (n1 + 2 n2); counting is sorting, so
-five orders of twenty megabytes of text take some ten seconds.
+What a neural model must beat before its accuracy on minimal pairs says anything. The n-gram model is
+interpolated Kneser-Ney (Kneser and Ney 1995; Chen and Goodman 1999, section 2.8) with one discount an order,
+n1 / (n1 + 2 n2); counting is sorting, so five orders of twenty megabytes of text take some ten seconds.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ class Counted:
 
 
 def word_frequency(counted: Counted, texts: Sequence[str]) -> list[float]:
-    """Sum of the log-frequencies of a sentence's words (nats, one added to every count). The order of words plays no part, to
-    the last bit."""
+    """Sum of the log-frequencies of a sentence's words (nats, one added to every count). The order of words
+    plays no part, to the last bit.
+    """
     counts = counted.frequencies
     logs = np.log((counts + 1) / (counts.sum() + len(counts) - 1)).tolist()  # START is no word
     return [math.fsum(logs[i] for i in counted.encode(text)) for text in texts]
@@ -63,7 +64,8 @@ def word_frequency(counted: Counted, texts: Sequence[str]) -> list[float]:
 class _Order:
     """N-grams of one length."""
 
-    keys: np.ndarray  # sorted: number of the first n - 1 words among those of that length, times vocabulary, plus last word
+    # sorted: number of the first n - 1 words among those of that length, times vocabulary, plus last word
+    keys: np.ndarray
     counts: np.ndarray  # of each: how often, or, below the highest order, after how many different words
     total: np.ndarray  # by context: sum of the counts
     followers: np.ndarray  # by context: how many words follow
@@ -76,12 +78,16 @@ class KneserNey:
     def __init__(self, counted: Counted, order: int = 5) -> None:
         self.counted, self.size = counted, len(counted.vocabulary)
         ids, place = counted.ids, _place(counted.ids)
-        # of each length: keys, where each ends for the first time, how often it is there, and its number by where it ends
+        # of each length: keys, where each ends for the first time, how often it is there, and its number by
+        # where it ends
         found = [(np.arange(self.size), np.zeros(0, dtype=np.int64), counted.frequencies, ids)]
         for n in range(2, order + 1):
             ends = np.flatnonzero((place >= n - 1) & (ids != START))
             keys, first, own, counts = np.unique(
-                found[-1][3][ends - 1] * self.size + ids[ends], return_index=True, return_inverse=True, return_counts=True
+                found[-1][3][ends - 1] * self.size + ids[ends],
+                return_index=True,
+                return_inverse=True,
+                return_counts=True,
             )
             number = np.full(len(ids), -1, dtype=np.int64)
             number[ends] = own
@@ -107,9 +113,11 @@ class KneserNey:
         return [math.fsum(logs[end - len(own) : end]) for end, own in zip(ends, encoded, strict=True)]
 
     def probabilities(self, ids: np.ndarray) -> np.ndarray:
-        """p(word | words before it in its sentence) at every place of a stream of ids; meaningless where ``START`` stands.
+        """p(word | words before it in its sentence) at every place of a stream of ids; meaningless where
+        ``START`` stands.
 
-        p_n(w | h) = (max(c(hw) - D, 0) + D followers(h) p_{n-1}(w | h')) / c(h), and p_{n-1} where h was never seen.
+        p_n(w | h) = (max(c(hw) - D, 0) + D followers(h) p_{n-1}(w | h')) / c(h), and p_{n-1} where h was
+        never seen.
         """
         place, number = _place(ids), ids
         p = np.full(len(ids), 1 / (self.size - 1))  # any word, the unknown one among them, but not the start

@@ -20,15 +20,18 @@ SCHEMA = {
     "acc": pl.Float64,
     "acc_norm": pl.Float64,
     "metrics": pl.String,  # JSON: every scalar metric of the item
-    "gold_loglikelihood": pl.Float64,  # nats, of the continuation as lm-eval scores it (with its leading space)
+    # nats, of the continuation as lm-eval scores it (with its leading space)
+    "gold_loglikelihood": pl.Float64,
     "gold_bytes": pl.Int64,  # UTF-8 bytes of that continuation
     "gold_bits_per_byte": pl.Float64,
-    "other_loglikelihood": pl.Float64,  # nats, of the likeliest wrong choice; of a minimal pair's ungrammatical sentence
+    # nats, of the likeliest wrong choice; of a minimal pair's ungrammatical sentence
+    "other_loglikelihood": pl.Float64,
     "gold_probability": pl.Float64,  # likelihood of the gold answer over the sum of those of all choices
     "n_choices": pl.Int64,
     "cut_tokens": pl.Int64,  # of the prompt, from its beginning: they did not fit the context
     "finite": pl.Boolean,  # every log-likelihood of the item is a number; others enter no mean
-    "cluster": pl.String,  # what the item was drawn with, where items are no sample by themselves: a BLiMP paradigm
+    # what the item was drawn with, where items are no sample by themselves: a BLiMP paradigm
+    "cluster": pl.String,
     "phenomenon": pl.String,  # of a minimal pair (BLiMP's linguistics_term)
 }
 
@@ -38,14 +41,16 @@ GOLD = ("gold_loglikelihood", "gold_bytes", "gold_bits_per_byte", "gold_probabil
 def rows(entry: str, task: Any, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows of one lm-eval task. ``samples`` are its logged samples.
 
-    The gold answers must be those that lm-eval's accuracy was made with. A task that makes its own results may mean others
-    (``process_results``): then it has none here.
+    The gold answers must be those that lm-eval's accuracy was made with. A task that makes its own results
+    may mean others (``process_results``): then it has none here.
     """
     found = [_row(entry, task, sample) for sample in samples]
     if all(row.pop("agrees") for row in found):
         return found
     if not callable(task.config.process_results):
-        raise targets.Refused("lm-eval's accuracy is not that of the right answers read here: a fault of this project")
+        raise targets.Refused(
+            "lm-eval's accuracy is not that of the right answers read here: a fault of this project"
+        )
     return [row | {name: None for name in GOLD} for row in found]
 
 
@@ -56,7 +61,9 @@ def frame(items: list[dict[str, Any]]) -> pl.DataFrame:
 
 def _row(entry: str, task: Any, sample: dict[str, Any]) -> dict[str, Any]:
     metrics = {name: sample[name] for name in sample["metrics"]}
-    scalars = {k: float(v) for k, v in metrics.items() if isinstance(v, (int, float, np.number)) and math.isfinite(v)}
+    scalars = {
+        k: float(v) for k, v in metrics.items() if isinstance(v, (int, float, np.number)) and math.isfinite(v)
+    }
     row = dict.fromkeys(SCHEMA) | {
         "entry": entry,
         "task": task.task_name,
@@ -116,15 +123,21 @@ def _choices(task: Any, sample: dict[str, Any]) -> dict[str, Any]:
     others = [index for index in range(len(choices)) if index not in gold]
     if others:
         row["other_loglikelihood"] = float(loglikelihoods[others].max())
-        row["gold_probability"] = float(np.exp(loglikelihoods - np.logaddexp.reduce(loglikelihoods))[gold].sum())
+        row["gold_probability"] = float(
+            np.exp(loglikelihoods - np.logaddexp.reduce(loglikelihoods))[gold].sum()
+        )
     if "acc" in sample["metrics"] and sample["filter"] == "none":
         row["agrees"] = float(sample["acc"]) == float(int(loglikelihoods.argmax()) in gold)
     return row
 
 
 def gold_bits_per_byte(items: pl.DataFrame) -> dict[str, dict[str, Any]]:
-    """Mean over items of the gold answer's bits per byte, for each entry that has any, with its standard error."""
-    scored = items.drop_nulls("gold_bits_per_byte").unique(["task", "doc_id"], keep="first", maintain_order=True)
+    """Mean over items of the gold answer's bits per byte, for each entry that has any, with its standard
+    error.
+    """
+    scored = items.drop_nulls("gold_bits_per_byte").unique(
+        ["task", "doc_id"], keep="first", maintain_order=True
+    )
     means = scored.group_by("entry", maintain_order=True).agg(
         pl.col("gold_bits_per_byte").mean().alias("value"),
         (pl.col("gold_bits_per_byte").std() / pl.len().sqrt()).alias("stderr"),
@@ -135,12 +148,16 @@ def gold_bits_per_byte(items: pl.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def gold_probability(items: pl.DataFrame) -> dict[str, dict[str, Any]]:
-    """Mean over items of the gold answer's normalised probability, for each entry with choices, with its standard error and
-    what guessing gives; where items come in clusters both are those of the clusters' means."""
+    """Mean over items of the gold answer's normalised probability, for each entry with choices, with its
+    standard error and what guessing gives; where items come in clusters both are those of the clusters'
+    means.
+    """
     from repro.evaluate.clusters import clustered
 
     found = {}
-    scored = items.drop_nulls("gold_probability").unique(["task", "doc_id"], keep="first", maintain_order=True)
+    scored = items.drop_nulls("gold_probability").unique(
+        ["task", "doc_id"], keep="first", maintain_order=True
+    )
     for (entry,), part in scored.group_by("entry", maintain_order=True):
         clusters = part["cluster"].to_list() if part["cluster"].null_count() == 0 else list(range(len(part)))
         value, stderr, _ = clustered(part["gold_probability"].to_numpy(), clusters)
@@ -160,7 +177,9 @@ def cuts(items: pl.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def chance(items: pl.DataFrame) -> float | None:
-    """Accuracy of guessing: the mean of one over the number of choices, 0 for an item without; ``None`` if none has any."""
+    """Accuracy of guessing: the mean of one over the number of choices, 0 for an item without; ``None`` if
+    none has any.
+    """
     counts = items["n_choices"]
     if counts.null_count() == len(counts):
         return None

@@ -1,4 +1,6 @@
-"""Items exactly as their JSON says. ``datasets`` guesses: "2020-01-01" becomes a moment in time, 1 beside 2.5 becomes 1.0."""
+"""Items exactly as their JSON says. ``datasets`` guesses: "2020-01-01" becomes a moment in time, 1 beside 2.5
+becomes 1.0.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ INT64 = range(-(2**63), 2**63)
 
 
 class Rows(list):  # type: ignore[type-arg]
-    """Items that Arrow's columns cannot hold as they are (a number beside text): a list with what lm-eval asks of a split.
+    """Items that Arrow's columns cannot hold as they are (a number beside text): a list with what lm-eval
+    asks of a split.
 
     Whatever else ``datasets`` offers (``map`` of a task's ``process_docs``) is refused.
     """
@@ -45,7 +48,8 @@ class Rows(list):  # type: ignore[type-arg]
 
 @contextlib.contextmanager
 def exact() -> Iterator[None]:
-    """Inside, ``datasets.load_dataset("json", data_files=...)`` of local files gives the values that stand in them.
+    """Inside, ``datasets.load_dataset("json", data_files=...)`` of local files gives the values that stand in
+    them.
 
     What another builder reads is refused where it holds moments in time: nobody wrote those into an item.
     """
@@ -58,8 +62,14 @@ def exact() -> Iterator[None]:
         found = original(path, name, *args, **given)
         for split in found.values() if isinstance(found, dict) else [found]:
             for column, feature in split.features.items():
-                if any(word in str(feature) for word in ("timestamp", "date32", "date64", "time32", "time64", "duration")):
-                    raise Refused(f"column {column!r} was read as a moment in time; give the items as JSON lines, or as text")
+                if any(
+                    word in str(feature)
+                    for word in ("timestamp", "date32", "date64", "time32", "time64", "duration")
+                ):
+                    raise Refused(
+                        f"column {column!r} was read as a moment in time; give the items as JSON lines, or as"
+                        " text"
+                    )
         return found
 
     with mock.patch.object(datasets, "load_dataset", load):
@@ -73,7 +83,11 @@ def _local(given: Any) -> dict[str, list[Path]]:
     for split, names in by_split.items():
         for name in names if isinstance(names, list) else [names]:
             path = Path(str(name))
-            paths = [path] if path.is_file() else sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
+            paths = (
+                [path]
+                if path.is_file()
+                else sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
+            )
             if not paths:
                 return {}
             found.setdefault(str(split), []).extend(paths)
@@ -81,7 +95,8 @@ def _local(given: Any) -> dict[str, list[Path]]:
 
 
 def read(paths: list[Path]) -> Any:
-    """The rows of JSON-lines files, or of files that are one JSON list: a ``datasets.Dataset``, or :class:`Rows`.
+    """The rows of JSON-lines files, or of files that are one JSON list: a ``datasets.Dataset``, or
+    :class:`Rows`.
 
     A key that a row has not is ``None`` there. Raises :class:`Refused` naming the file for what is neither.
     """
@@ -96,7 +111,9 @@ def read(paths: list[Path]) -> Any:
             _kinds(row[column], column, seen)
     for place, kinds in seen.items():
         if len(kinds) > 1 or "a number of more than 64 bits" in kinds:
-            named = " and ".join(sorted(kind if isinstance(kind, str) else f"keys {list(kind)}" for kind in kinds)[:2])
+            named = " and ".join(
+                sorted(kind if isinstance(kind, str) else f"keys {list(kind)}" for kind in kinds)[:2]
+            )
             return Rows(whole, columns, f"{place} in {paths[0].name} holds {named}")
     return datasets.Dataset.from_dict({column: [row[column] for row in whole] for column in columns})
 

@@ -1,8 +1,8 @@
 """Worked examples (shots) that are never the item that is asked, nor a copy of it.
 
-lm-eval leaves the item out of its shots only where ``fewshot_split`` is named as the test split, and only if the whole rows
-are equal. Here what is compared is what the model would read: question and choices. Where the draw holds no such row it
-is lm-eval's own, with its own random numbers.
+lm-eval leaves the item out of its shots only where ``fewshot_split`` is named as the test split, and only if
+the whole rows are equal. Here what is compared is what the model would read: question and choices. Where the
+draw holds no such row it is lm-eval's own, with its own random numbers.
 """
 
 from __future__ import annotations
@@ -16,13 +16,18 @@ from repro.evaluate.targets import Refused
 
 
 def keep_apart(task: Any) -> None:
-    """Make ``task`` draw its shots apart from the item that is asked; what had to be redrawn is counted in ``task.redrawn``.
+    """Make ``task`` draw its shots apart from the item that is asked; what had to be redrawn is counted in
+    ``task.redrawn``.
 
-    While prompts are built, raises :class:`Refused` where the split has too few other items, and for a shot whose answer
-    lm-eval cannot show.
+    While prompts are built, raises :class:`Refused` where the split has too few other items, and for a shot
+    whose answer lm-eval cannot show.
     """
     task.redrawn = 0
-    if not task.config.num_fewshot or not hasattr(task, "sampler") or task.OUTPUT_TYPE == "loglikelihood_rolling":
+    if (
+        not task.config.num_fewshot
+        or not hasattr(task, "sampler")
+        or task.OUTPUT_TYPE == "loglikelihood_rolling"
+    ):
         return
     context, sample, asked = task.fewshot_context, task.sampler.sample, {}
 
@@ -59,17 +64,20 @@ def _others(task: Any, n: int, taken: list[dict[str, Any]], asked: str) -> list[
             found.append(pool[index])
     if len(found) < n:
         raise Refused(
-            f"{len(taken) + n} shots are asked for, and the examples have {len(taken) + len(found)} besides the item that is "
-            "asked and its copies; lower eval.shots, or give items of another split"
+            f"{len(taken) + n} shots are asked for, and the examples have {len(taken) + len(found)} besides"
+            " the item that is asked and its copies; lower eval.shots, or give items of another split"
         )
     return found
 
 
 def _key(task: Any, doc: dict[str, Any]) -> str:
-    """What the model reads of an item: question and choices, whatever the case, the spacing and the order of choices."""
+    """What the model reads of an item: question and choices, whatever the case, the spacing and the order of
+    choices.
+    """
     try:
         choices = task.doc_to_choice(doc) if task.config.doc_to_choice is not None else []
-        text = task.doc_to_target(doc) if task.multiple_input else task.doc_to_text(doc)  # there prompts are the choices
+        # there prompts are the choices
+        text = task.doc_to_target(doc) if task.multiple_input else task.doc_to_text(doc)
         parts = [str(text), *sorted(choices)]
     except Exception:  # written examples of a definition may lack what an item has
         parts = [json.dumps(doc, sort_keys=True, default=str)]

@@ -1,4 +1,6 @@
-"""Every file that a user's task definition reads, by content: its YAML, what that includes, its functions, its items."""
+"""Every file that a user's task definition reads, by content: its YAML, what that includes, its functions,
+its items.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +13,25 @@ from repro.config import SettingError
 
 
 def identity(entry: str, overrides: dict[str, Any]) -> dict[str, Any]:
-    """Names and digests of the files behind ``entry``, the path of a YAML file; ``overrides`` may name further items.
+    """Names and digests of the files behind ``entry``, the path of a YAML file; ``overrides`` may name
+    further items.
 
-    Definitions of lm-eval itself end a chain: they count by its version. Names are without their folders, so that a task may
-    be moved. Raises :class:`SettingError` for a file that is named and is not there.
+    Definitions of lm-eval itself end a chain: they count by its version. Names are without their folders, so
+    that a task may be moved. Raises :class:`SettingError` for a file that is named and is not there.
     """
     if not Path(entry).is_file():
-        raise SettingError(f"eval.tasks names {entry}, which is not a file; give a task's name or its YAML's path")
+        raise SettingError(
+            f"eval.tasks names {entry}, which is not a file; give a task's name or its YAML's path"
+        )
     found: dict[Path, None] = {}
     _definition(Path(entry).resolve(), found)
     for path in data_files(overrides):
         found.setdefault(path)
     paths = list(found)
-    return {"yaml": Path(entry).name, "files": sorted(zip([p.name for p in paths], content_digests(paths), strict=True))}
+    return {
+        "yaml": Path(entry).name,
+        "files": sorted(zip([p.name for p in paths], content_digests(paths), strict=True)),
+    }
 
 
 def _definition(path: Path, found: dict[Path, None]) -> None:
@@ -87,4 +95,8 @@ def _files(name: str) -> list[Path]:
     if path.is_dir():
         return sorted(p.resolve() for p in path.rglob("*") if p.is_file())
     glob = any(c in name for c in "*?[")
-    return sorted(p.resolve() for p in Path(path.anchor or ".").glob(str(path.relative_to(path.anchor)))) if glob else []
+    return (
+        sorted(p.resolve() for p in Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
+        if glob
+        else []
+    )

@@ -13,12 +13,13 @@ from repro.store import Context, Stage, read_json, write_json
 
 
 def stage(s: Eval, seed: int, items: Stage, corpus: Stage | None, model: Stage) -> Stage:
-    """Evaluate a model, and the checkpoints it left. ``seed`` is only named: evaluation itself draws nothing from it.
+    """Evaluate a model, and the checkpoints it left. ``seed`` is only named: evaluation itself draws nothing
+    from it.
 
-    ``model`` is any stage that leaves a Hugging Face folder in ``model/``, and further ones in ``models/<tokens>/``;
-    ``corpus=None`` leaves out held-out text. Files: ``results.json`` (lm-eval's native JSON), ``items.parquet`` (one row
-    per item), ``texts.parquet`` (one row per text) and ``summary.json``, whose ``checkpoints`` holds {tokens: summary};
-    a checkpoint's own files are in ``checkpoints/<tokens>/``.
+    ``model`` is any stage that leaves a Hugging Face folder in ``model/``, and further ones in
+    ``models/<tokens>/``; ``corpus=None`` leaves out held-out text. Files: ``results.json`` (lm-eval's native
+    JSON), ``items.parquet`` (one row per item), ``texts.parquet`` (one row per text) and ``summary.json``,
+    whose ``checkpoints`` holds {tokens: summary}; a checkpoint's own files are in ``checkpoints/<tokens>/``.
     """
     inputs = {"items": items, "model": model} | ({"corpus": corpus} if corpus else {})
     label = model.label if model.label.endswith(f"seed{seed}") else f"{model.label}-seed{seed}"
@@ -32,7 +33,11 @@ def stage(s: Eval, seed: int, items: Stage, corpus: Stage | None, model: Stage) 
             if folder.name.isdigit() and (folder / "config.json").is_file():
                 out = ctx.out / "checkpoints" / folder.name
                 done = out / "summary.json"
-                found = read_json(done) if done.is_file() else evaluate(folder, s, data[0], out, data[1], ctx.device)
+                found = (
+                    read_json(done)
+                    if done.is_file()
+                    else evaluate(folder, s, data[0], out, data[1], ctx.device)
+                )
                 checkpoints[folder.name] = found
         summary = evaluate(ctx.inputs["model"] / "model", s, data[0], ctx.out, data[1], ctx.device)
         if checkpoints:
@@ -43,11 +48,14 @@ def stage(s: Eval, seed: int, items: Stage, corpus: Stage | None, model: Stage) 
     return Stage("evaluate", label, identity(s), run, inputs, version=4, cost=lambda known: suite(s, known))
 
 
-def masked_stage(s: Eval, proxy_settings: Proxy, items: Stage, corpus: Stage, proxy: Stage, heads: Stage | None) -> Stage:
-    """Evaluate the proxy itself with the heads of a ``heads`` stage masked uniformly, or as it is (table 6, appendix C).
+def masked_stage(
+    s: Eval, proxy_settings: Proxy, items: Stage, corpus: Stage, proxy: Stage, heads: Stage | None
+) -> Stage:
+    """Evaluate the proxy itself with the heads of a ``heads`` stage masked uniformly, or as it is (table 6,
+    appendix C).
 
-    The same files as those of a trained model. The dtype is that of detection and scoring; held-out text of the corpus
-    says how much masking hurts ordinary text.
+    The same files as those of a trained model. The dtype is that of detection and scoring; held-out text of
+    the corpus says how much masking hurts ordinary text.
     """
     inputs = {"items": items, "corpus": corpus, "model": proxy} | ({"heads": heads} if heads else {})
     settings = identity(s) | {"dtype": proxy_settings.dtype, "mask": "uniform" if heads else None}
@@ -83,9 +91,26 @@ def facts(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def identity(s: Eval) -> dict[str, Any]:
-    """The settings that change a result; a user's YAML counts by the content of all it reads, wherever it lies."""
+    """The settings that change a result; a user's YAML counts by the content of all it reads, wherever it
+    lies.
+    """
     tasks = [sources.identity(e, s.overrides) if e.endswith((".yaml", ".yml")) else e for e in s.tasks]
     data = sources.data_files(s.overrides)
     read = {"lm_eval": version("lm-eval")} | ({"data": sorted(content_digests(data))} if data else {})
-    kept = ("shots", "overrides", "limit", "limits", "batch_size", "dtype", "max_length", "text_tasks", "text_bytes")
-    return {"tasks": tasks, **{name: getattr(s, name) for name in kept}, "allow_code_execution": s.allow_code_execution, **read}
+    kept = (
+        "shots",
+        "overrides",
+        "limit",
+        "limits",
+        "batch_size",
+        "dtype",
+        "max_length",
+        "text_tasks",
+        "text_bytes",
+    )
+    return {
+        "tasks": tasks,
+        **{name: getattr(s, name) for name in kept},
+        "allow_code_execution": s.allow_code_execution,
+        **read,
+    }

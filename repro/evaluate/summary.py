@@ -14,12 +14,15 @@ Z95 = 1.959964  # two-sided 95 % of the normal distribution
 CHANCE = ("acc", "acc_norm", "acc_bytes")  # metrics that guessing among the choices earns
 
 
-def task_metrics(results: Mapping[str, Any], names: list[str], items: pl.DataFrame) -> dict[str, dict[str, Any]]:
+def task_metrics(
+    results: Mapping[str, Any], names: list[str], items: pl.DataFrame
+) -> dict[str, dict[str, Any]]:
     """{"task/metric": {value, stderr, n, chance, covers_chance}} of one entry of ``eval.tasks``.
 
-    ``names`` are the tasks or groups to show. A metric keeps lm-eval's filter in its name ("gsm8k/exact_match,flexible-
-    extract") unless that is "none". ``covers_chance`` says whether the 95 % score interval of the accuracy (Wilson 1927)
-    holds the chance level; unlike value +- 1.96 stderr it has a width where every item is right, or wrong.
+    ``names`` are the tasks or groups to show. A metric keeps lm-eval's filter in its name
+    ("gsm8k/exact_match,flexible- extract") unless that is "none". ``covers_chance`` says whether the 95 %
+    score interval of the accuracy (Wilson 1927) holds the chance level; unlike value +- 1.96 stderr it has a
+    width where every item is right, or wrong.
     """
     found: dict[str, dict[str, Any]] = {}
     for name in names:
@@ -39,13 +42,17 @@ def task_metrics(results: Mapping[str, Any], names: list[str], items: pl.DataFra
                 "stderr": stderr,
                 "n": n,
                 "chance": level,
-                "covers_chance": None if level is None else abs(value - level) <= Z95 * (level * (1 - level) / n) ** 0.5,
+                "covers_chance": (
+                    None if level is None else abs(value - level) <= Z95 * (level * (1 - level) / n) ** 0.5
+                ),
             }
     return found
 
 
 def text_metrics(texts: pl.DataFrame, kind: str) -> dict[str, dict[str, Any]]:
-    """{source: {value, stderr, n, bytes, non_finite}} of the texts of one kind ("out_of_corpus" or "heldout")."""
+    """{source: {value, stderr, n, bytes, non_finite}} of the texts of one kind ("out_of_corpus" or
+    "heldout").
+    """
     found = {}
     for source in texts.filter(pl.col("kind") == kind)["source"].unique(maintain_order=True):
         part = texts.filter((pl.col("kind") == kind) & (pl.col("source") == source))
@@ -54,19 +61,22 @@ def text_metrics(texts: pl.DataFrame, kind: str) -> dict[str, dict[str, Any]]:
 
 
 def endpoint(text: Mapping[str, Mapping[str, Any]], gold: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """The primary endpoint: bits per byte over out-of-corpus text and gold answers (method.md, section 6); lower is better.
+    """The primary endpoint: bits per byte over out-of-corpus text and gold answers (method.md, section 6);
+    lower is better.
 
-    The mean of two numbers: the mean over out-of-corpus text sources of their bits per byte, and the mean over tasks of
-    the gold answers' bits per byte. So both kinds weigh the same however many sources or tasks there are. Where one kind
-    is absent the other stands alone; ``None`` without either. Held-out text of the corpus is not in it: it favours arms
-    that train on the unselected corpus.
+    The mean of two numbers: the mean over out-of-corpus text sources of their bits per byte, and the mean
+    over tasks of the gold answers' bits per byte. So both kinds weigh the same however many sources or tasks
+    there are. Where one kind is absent the other stands alone; ``None`` without either. Held-out text of the
+    corpus is not in it: it favours arms that train on the unselected corpus.
     """
     kinds = [[cell["value"] for cell in kind.values() if cell["value"] is not None] for kind in (text, gold)]
     means = [mean(values) for values in kinds if values]
     return mean(means) if means else None
 
 
-def column(cells: Mapping[str, Mapping[str, Any]], missing: Mapping[str, str], sought: str | list[str]) -> dict[str, Any]:
+def column(
+    cells: Mapping[str, Mapping[str, Any]], missing: Mapping[str, str], sought: str | list[str]
+) -> dict[str, Any]:
     """One cell of a table: a metric by name, or the mean of several; {"why": ...} where it was not measured.
 
     ``sought`` comes from ``eval.columns``; the standard error of a mean takes its parts as independent.
@@ -84,5 +94,7 @@ def column(cells: Mapping[str, Mapping[str, Any]], missing: Mapping[str, str], s
         "value": mean(part["value"] for part in parts),
         "stderr": None if None in errors else sum(e**2 for e in errors) ** 0.5 / len(parts),
         "n": sum(part["n"] for part in parts),
-        "chance": None if any(part["chance"] is None for part in parts) else mean(part["chance"] for part in parts),
+        "chance": (
+            None if any(part["chance"] is None for part in parts) else mean(part["chance"] for part in parts)
+        ),
     }

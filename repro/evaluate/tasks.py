@@ -1,7 +1,8 @@
 """lm-eval's own task definitions, pointed at local items.
 
-An official (or a user's) YAML is never copied: a generated one ``include``s it and only says where the items are. The
-generated folder works with plain ``lm_eval --include_path FOLDER --tasks NAME`` too, which is how a cell is checked by hand.
+An official (or a user's) YAML is never copied: a generated one ``include``s it and only says where the items
+are. The generated folder works with plain ``lm_eval --include_path FOLDER --tasks NAME`` too, which is how a
+cell is checked by hand.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ class Wanted:
 
 
 def _scan(folder: Path) -> dict[str, Path]:
-    """Names of tasks and groups in a folder of YAML files, by a text search: parsing all 14,000 takes 20 s, this 0.5 s."""
+    """Names of tasks and groups in a folder of YAML files, by a text search: parsing all 14,000 takes 20 s,
+    this 0.5 s.
+    """
     index: dict[str, Path] = {}
     for root, folders, files in os.walk(folder):
         folders.sort()  # a name that stands twice is taken from the same file everywhere
@@ -96,7 +99,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _no_code(path: Path) -> None:
-    """Refuse a definition that brings Python along, itself or by an include, unless it is one that lm-eval ships."""
+    """Refuse a definition that brings Python along, itself or by an include, unless it is one that lm-eval
+    ships.
+    """
     with path.open("rb") as handle:
         nodes: list[Any] = [yaml.compose(handle, yaml.SafeLoader)]
     own = not path.resolve().is_relative_to(OFFICIAL.resolve())
@@ -112,18 +117,27 @@ def _no_code(path: Path) -> None:
         elif isinstance(node, yaml.MappingNode):
             nodes += [part for pair in node.value for part in pair]
             for key, value in node.value:
-                for name in (value.value if isinstance(value.value, list) else [value]) if key.value == "include" else ():
+                for name in (
+                    (value.value if isinstance(value.value, list) else [value])
+                    if key.value == "include"
+                    else ()
+                ):
                     if (other := path.parent / name.value).is_file():
                         _no_code(other)
 
 
 def check_names(entries: list[str]) -> None:
-    """Raise :class:`SettingError` for an entry of ``eval.tasks`` that lm-eval does not know, with the nearest name.
+    """Raise :class:`SettingError` for an entry of ``eval.tasks`` that lm-eval does not know, with the nearest
+    name.
 
     Names that items are known under are not looked for in lm-eval's folder, which takes half a second.
     """
     for name in [name_of(entry) for entry in entries if name_of(entry) == entry]:
-        if (name not in TASKS or name in OWN_NAMES or "/" in name) and name not in official() and not tagged(name):
+        if (
+            (name not in TASKS or name in OWN_NAMES or "/" in name)
+            and name not in official()
+            and not tagged(name)
+        ):
             raise _unknown(name, official())
 
 
@@ -137,7 +151,9 @@ def name_of(entry: str) -> str:
         return entry
     path = Path(entry)
     if not path.is_file():
-        raise SettingError(f"eval.tasks names {entry}, which is not a file; give a task's name or the path of its YAML")
+        raise SettingError(
+            f"eval.tasks names {entry}, which is not a file; give a task's name or the path of its YAML"
+        )
     cfg = _read(path)
     name = cfg.get("group") or cfg.get("task")
     if not isinstance(name, str):
@@ -153,12 +169,14 @@ def plan(
     allow_code: bool = False,
     allow_task_code: bool = False,
 ) -> Plan:
-    """The generated YAML files of one entry: a task, a group or a tag of lm-eval by name, or the path of a YAML file.
+    """The generated YAML files of one entry: a task, a group or a tag of lm-eval by name, or the path of a
+    YAML file.
 
-    ``items`` holds ``<task>[/<subtask>]/<split>.jsonl``; ``overrides`` are keys that replace those of the definition, in
-    every task below the entry; ``shots=None`` leaves the definition's own. Tasks that run generated code are left out,
-    with the reason, unless ``allow_code``. Raises :class:`SettingError` for an unknown name, and for Python that comes with
-    a YAML file outside lm-eval (``!function``) unless ``allow_task_code``.
+    ``items`` holds ``<task>[/<subtask>]/<split>.jsonl``; ``overrides`` are keys that replace those of the
+    definition, in every task below the entry; ``shots=None`` leaves the definition's own. Tasks that run
+    generated code are left out, with the reason, unless ``allow_code``. Raises :class:`SettingError` for an
+    unknown name, and for Python that comes with a YAML file outside lm-eval (``!function``) unless
+    ``allow_task_code``.
     """
     name = name_of(entry)
     index = official()
@@ -181,7 +199,9 @@ def _add(result: Plan, name: str, index: dict[str, Path], wanted: Wanted) -> boo
     if "group" in cfg:
         kept = _members(result, cfg["task"], index, wanted)
         # the list is only rewritten where something is missing: entries may carry functions
-        result.files[f"{name}.yaml"] = {"include": str(index[name])} | ({} if kept == cfg["task"] else {"task": kept})
+        result.files[f"{name}.yaml"] = {"include": str(index[name])} | (
+            {} if kept == cfg["task"] else {"task": kept}
+        )
         return bool(kept)
     try:
         own = _local(result, name, {**cfg, **wanted.overrides}, wanted)
@@ -197,7 +217,8 @@ def _members(result: Plan, members: list[Any], index: dict[str, Path], wanted: W
     """The members of a group that run."""
     kept = []
     for member in members:
-        if isinstance(member, dict) and isinstance(member.get("task"), list):  # a group written inside the group
+        # a group written inside the group
+        if isinstance(member, dict) and isinstance(member.get("task"), list):
             inner = _members(result, member["task"], index, wanted)
             if inner:
                 kept.append({**member, "task": inner})
@@ -217,7 +238,9 @@ def _members(result: Plan, members: list[Any], index: dict[str, Path], wanted: W
 def _local(result: Plan, name: str, cfg: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
     """Keys that point one task at local items; raises ``LookupError`` saying why it cannot run."""
     if cfg.get("unsafe_code") and not wanted.allow_code:
-        raise LookupError("not run: it executes code that the model writes; to allow it set eval.allow_code_execution=true")
+        raise LookupError(
+            "not run: it executes code that the model writes; to allow it set eval.allow_code_execution=true"
+        )
     if "class" in cfg:
         raise LookupError("is written in Python and loads its own data: it cannot be pointed at local items")
     source = str(cfg.get("dataset_path"))
@@ -243,20 +266,27 @@ def _local(result: Plan, name: str, cfg: dict[str, Any], wanted: Wanted) -> dict
         if cfg.get("test_split") and given.get("validation_split"):
             own["fewshot_split"] = cfg["validation_split"]
             result.notes[name] = f"the {shots} shots come from the validation split: {why}"
-        else:  # lm-eval leaves out the item that is asked only where the few-shot split is named as the test split
+        # lm-eval leaves out the item that is asked only where the few-shot split is named as the test split
+        else:
             own |= {"test_split": evaluated, "fewshot_split": evaluated}
             result.notes[name] = f"the {shots} shots are other items of the evaluated split: {why}"
         given = {**cfg, **own}
     used = {given.get(key) for key in ("training_split", "validation_split", "fewshot_split")} | {evaluated}
     result.items[name] = {split: path for split, path in files.items() if split in used}
-    own["dataset_kwargs"] = {"data_files": {split: _literal(path) for split, path in result.items[name].items()}}
+    own["dataset_kwargs"] = {
+        "data_files": {split: _literal(path) for split, path in result.items[name].items()}
+    }
     return own
 
 
 def _literal(path: str) -> str:
-    """``path`` as ``datasets`` must be told it, which reads patterns, variables and chains of archives into a name."""
+    """``path`` as ``datasets`` must be told it, which reads patterns, variables and chains of archives into a
+    name.
+    """
     if "::" in path or os.path.expandvars(path) != path:
-        raise LookupError(f"datasets cannot read from a path with '::' or $VARIABLE in it: {path}; rename the folder")
+        raise LookupError(
+            f"datasets cannot read from a path with '::' or $VARIABLE in it: {path}; rename the folder"
+        )
     return re.sub(r"([\[*?])", r"[\1]", path)
 
 

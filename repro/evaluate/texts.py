@@ -1,4 +1,6 @@
-"""Which texts are measured in bits per byte: out-of-corpus passages of the items, held-out documents of the corpus."""
+"""Which texts are measured in bits per byte: out-of-corpus passages of the items, held-out documents of the
+corpus.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from repro.items import out_of_corpus_text
 from repro.store import atomic
 from repro.tracking import progress
 
-WINDOW = 4096  # tokens of a window at most: longer ones would need their logits, window x vocabulary, in memory at once
+# tokens of a window at most: longer ones would need their logits, window x vocabulary, in memory at once
+WINDOW = 4096
 SCHEMA = {
     "kind": pl.String,  # out_of_corpus | heldout
     "source": pl.String,  # the task the passage comes from, or the domain
@@ -37,9 +40,11 @@ class Source:
 
 
 def gather(items: Path, text_tasks: list[str], corpus: Path | None, max_bytes: int) -> list[Source]:
-    """At most ``max_bytes`` of each text task's passages and, with a corpus, of each domain's held-out documents.
+    """At most ``max_bytes`` of each text task's passages and, with a corpus, of each domain's held-out
+    documents.
 
-    A text task that the items do not have is left out, for the caller to report; all of them missing is an error.
+    A text task that the items do not have is left out, for the caller to report; all of them missing is an
+    error.
     """
     passages = out_of_corpus_text(items, text_tasks, max_bytes) if text_tasks else {}
     found = [
@@ -47,12 +52,15 @@ def gather(items: Path, text_tasks: list[str], corpus: Path | None, max_bytes: i
         for task, texts in passages.items()
     ]
     if corpus is not None:
-        found += [Source("heldout", domain, documents) for domain, documents in heldout(corpus, max_bytes).items()]
+        found += [
+            Source("heldout", domain, documents) for domain, documents in heldout(corpus, max_bytes).items()
+        ]
     return found
 
 
 def heldout(corpus: Path, max_bytes: int) -> dict[str, list[tuple[str, str]]]:
-    """(doc_id, text) of held-out documents by domain, at most ``max_bytes`` of each, in an order fixed by their ids.
+    """(doc_id, text) of held-out documents by domain, at most ``max_bytes`` of each, in an order fixed by
+    their ids.
 
     The document that passes the limit is cut there.
     """
@@ -75,7 +83,9 @@ def heldout(corpus: Path, max_bytes: int) -> dict[str, list[tuple[str, str]]]:
 
 
 def measure(lm: Any, sources: list[Source], parts: Path) -> pl.DataFrame:
-    """Bits and bytes of every text (columns of ``SCHEMA``); each finished source is kept in ``parts`` and found again."""
+    """Bits and bytes of every text (columns of ``SCHEMA``); each finished source is kept in ``parts`` and
+    found again.
+    """
     frames = [pl.DataFrame(schema=SCHEMA)]
     characters = sum(len(text) for source in sources for _, text in source.texts)
     with progress(characters / 4, "tokens", "bits per byte") as bar:  # about four characters a token

@@ -1,8 +1,9 @@
 """An experiment is arms x seeds, and its kind says which stages each of them needs and what its page
 shows. Runs nothing, imports no library.
 
-A kind is a folder: ``experiments/<kind>/stages.py`` has ``stages(settings) -> Experiment``, and what serves that kind only
-lies beside it; :mod:`repro.kinds` finds it by its name. What kinds share is in :mod:`repro.experiments.arms`.
+A kind is a folder: ``experiments/<kind>/stages.py`` has ``stages(settings) -> Experiment``, and what serves
+that kind only lies beside it; :mod:`repro.kinds` finds it by its name. What kinds share is in
+:mod:`repro.experiments.arms`.
 """
 
 from __future__ import annotations
@@ -18,20 +19,23 @@ from repro.store import Stage
 
 @dataclass
 class Experiment:
-    """The stages of a run. ``arms[name][seed]`` holds those of one arm and seed by name, "selection", "pretrain" and
-    "evaluate" of a trained model; ``pairs`` what sets arms side by side, by its own name; ``exported`` the stages that
-    are read whole, text included, once all are done; ``apart`` says that arms and seeds can do without one another.
+    """The stages of a run. ``arms[name][seed]`` holds those of one arm and seed by name, "selection",
+    "pretrain" and "evaluate" of a trained model; ``pairs`` what sets arms side by side, by its own name;
+    ``exported`` the stages that are read whole, text included, once all are done; ``apart`` says that arms
+    and seeds can do without one another.
     """
 
-    shared: dict[str, Stage] = field(default_factory=dict)  # items, corpus, proxy, heads, score, tokens, baselines
+    # items, corpus, proxy, heads, score, tokens, baselines
+    shared: dict[str, Stage] = field(default_factory=dict)
     arms: dict[str, dict[int, dict[str, Stage]]] = field(default_factory=dict)
     pairs: dict[str, Stage] = field(default_factory=dict)
     exported: list[Stage] = field(default_factory=list)
     apart: bool = False
 
     def order(self) -> list[Stage]:
-        """Every stage once, inputs before what reads them; all selections before the first training, then all arms of a seed
-        before the next seed."""
+        """Every stage once, inputs before what reads them; all selections before the first training, then all
+        arms of a seed before the next seed.
+        """
         seen: dict[str, Stage] = {}
         for target in self._targets():
             for stage in target.ancestors():
@@ -42,7 +46,9 @@ class Experiment:
         """What a stage is called on the terminal: the arms and the seed it belongs to, else its label."""
         owners = [(arm, seed) for arm, by_seed in self.arms.items() for seed, stages in by_seed.items()
                   if stage.fingerprint in {s.fingerprint for s in stages.values()}]  # fmt: skip
-        pair = next((name for name, other in self.pairs.items() if other.fingerprint == stage.fingerprint), None)
+        pair = next(
+            (name for name, other in self.pairs.items() if other.fingerprint == stage.fingerprint), None
+        )
         if pair is not None:
             return pair
         if not owners:
@@ -61,7 +67,9 @@ class Experiment:
 
     def selections(self) -> list[Stage]:
         """The selection of every arm and seed."""
-        return [s["selection"] for by_seed in self.arms.values() for s in by_seed.values() if "selection" in s]
+        return [
+            s["selection"] for by_seed in self.arms.values() for s in by_seed.values() if "selection" in s
+        ]
 
     def has(self, name: str) -> bool:
         """Whether some stage is called ``name``."""
@@ -69,10 +77,16 @@ class Experiment:
 
     def trained(self) -> dict[str, dict[int, dict[str, Stage]]]:
         """The arms that train a model."""
-        return {name: by_seed for name, by_seed in self.arms.items() if any("pretrain" in s for s in by_seed.values())}
+        return {
+            name: by_seed
+            for name, by_seed in self.arms.items()
+            if any("pretrain" in s for s in by_seed.values())
+        }
 
     def as_dict(self) -> dict[str, Any]:
-        """The shape the report reads: the shared stages by name, the arms, and comparisons of selections by name."""
+        """The shape the report reads: the shared stages by name, the arms, and comparisons of selections by
+        name.
+        """
         return {**self.shared, "arms": self.arms, "pairs": self.pairs}
 
 

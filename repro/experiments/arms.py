@@ -1,6 +1,8 @@
-"""What kinds of experiments share: the stages that all arms read, and an arm's own scores, selection and training.
+"""What kinds of experiments share: the stages that all arms read, and an arm's own scores, selection and
+training.
 
-Arms share every stage they can: three arms score the corpus once, and another share of the same ranking rescores nothing.
+Arms share every stage they can: three arms score the corpus once, and another share of the same ranking
+rescores nothing.
 """
 
 from __future__ import annotations
@@ -25,11 +27,15 @@ from repro.store import Stage
 
 
 def with_corpus(settings: Settings, evaluates: bool = False) -> dict[str, Stage]:
-    """The corpus, and the benchmark items where they are asked or documents that share text with them are dropped."""
+    """The corpus, and the benchmark items where they are asked or documents that share text with them are
+    dropped.
+    """
     shared: dict[str, Stage] = {}
     if evaluates or settings.corpus.decontaminate:
         shared["items"] = items.stage(settings.items)
-    shared["corpus"] = corpus.stage(settings.corpus, shared["items"] if settings.corpus.decontaminate else None)
+    shared["corpus"] = corpus.stage(
+        settings.corpus, shared["items"] if settings.corpus.decontaminate else None
+    )
     return shared
 
 
@@ -55,7 +61,8 @@ def with_scores(settings: Settings, evaluates: bool = False) -> dict[str, Stage]
 
 
 def scores(settings: Settings, shared: dict[str, Stage], name: str, scored: Stage | None = None) -> Stage:
-    """What an arm ranks by: scores of its own proxy, heads and mask; those of the run where it overrides none of them.
+    """What an arm ranks by: scores of its own proxy, heads and mask; those of the run where it overrides none
+    of them.
 
     ``scored`` is another corpus than the one whose text the heads are found in.
     """
@@ -63,22 +70,29 @@ def scores(settings: Settings, shared: dict[str, Stage], name: str, scored: Stag
     own, how = replace(settings.proxy, **arm.proxy), replace(settings.heads, **arm.heads)
     model = proxy.stage(own)
     important = heads.stage(how, own, model, shared["corpus"])
-    return influence.stage(replace(settings.score, **arm.score), how, own, model, scored or shared["corpus"], important)
+    return influence.stage(
+        replace(settings.score, **arm.score), how, own, model, scored or shared["corpus"], important
+    )
 
 
-def selected(settings: Settings, shared: dict[str, Stage], name: str, seed: int, scored: bool = False) -> Stage:
+def selected(
+    settings: Settings, shared: dict[str, Stage], name: str, seed: int, scored: bool = False
+) -> Stage:
     """What an arm selects with a seed; with ``scored`` from scores, even if it reads none of their losses."""
     arm = settings.exp.arms[name]
     reference = None
     if other := arm.select.match:  # a control that matches the tokens per domain of another arm
         require(
             other != name and other in settings.exp.arms,
-            f"arm {name!r} matches {other!r}; did you mean {nearest(other, set(settings.exp.arms) - {name})}?",
+            f"arm {name!r} matches {other!r}; did you mean"
+            f" {nearest(other, set(settings.exp.arms) - {name})}?",
         )
         reference = selected(settings, shared, other, seed, scored)
     budget = budget_of(settings, name)
     ranked = scores if scored or reads_losses(settings, name) else measured
-    return selection.stage(arm.select, arm.mixture, budget, seed, shared["corpus"], ranked(settings, shared, name), reference)
+    return selection.stage(
+        arm.select, arm.mixture, budget, seed, shared["corpus"], ranked(settings, shared, name), reference
+    )
 
 
 def reads_losses(settings: Settings, name: str) -> bool:
@@ -102,14 +116,19 @@ def budget_of(settings: Settings, name: str) -> Budget:
 def train_of(settings: Settings, name: str) -> Train:
     """An arm's training settings; one that ends sooner keeps the models up to its end."""
     arm = settings.exp.arms[name]
-    own: dict[str, Any] = {"tokens": settings.train.tokens, "keep_at_tokens": settings.train.keep_at_tokens} | arm.train
+    own: dict[str, Any] = {
+        "tokens": settings.train.tokens,
+        "keep_at_tokens": settings.train.keep_at_tokens,
+    } | arm.train
     if arm.equal_passes:
         own["tokens"] = round(own["tokens"] * budget_of(settings, name).share)
     own["keep_at_tokens"] = [at for at in own["keep_at_tokens"] if at <= own["tokens"]]
     return replace(settings.train, **own).resolved()
 
 
-def trained(settings: Settings, shared: dict[str, Stage], name: str, seed: int, train: Train, selection: Stage) -> Stage:
+def trained(
+    settings: Settings, shared: dict[str, Stage], name: str, seed: int, train: Train, selection: Stage
+) -> Stage:
     """The model of an arm and seed; the token ids that all arms share are made for the first."""
     model = replace(settings.model, **settings.exp.arms[name].model)
     own = proxy.stage(settings.proxy) if "proxy" in (model.init_from, model.tokenizer) else None

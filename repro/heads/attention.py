@@ -21,7 +21,8 @@ def attention_rows(
 ) -> tuple[Tensor, Tensor]:
     """Run the model on ``ids`` [T] and keep, of each layer, ``reduce(scores)`` of the wanted query rows.
 
-    ``scores`` are the attention scores before the softmax, [heads, rows, T] in float32, minus infinity where not visible.
+    ``scores`` are the attention scores before the softmax, [heads, rows, T] in float32, minus infinity where
+    not visible.
 
     Returns:
         stacked results [layers, ...] and last hidden states at ``rows`` [rows, D].
@@ -31,12 +32,18 @@ def attention_rows(
     at = torch.tensor(rows, device=proxy.device)
 
     def observe(
-        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, options: dict
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        options: dict,
     ) -> None:
         length = key.shape[2]
         wanted = query[0, :, at].float()  # [H, R, D]
         keys = key[0].float()  # [H_kv, T, D]
-        grouped = wanted.view(keys.shape[0], -1, wanted.shape[-1])  # query heads that share a key head stand side by side
+        # query heads that share a key head stand side by side
+        grouped = wanted.view(keys.shape[0], -1, wanted.shape[-1])
         scores = (grouped @ keys.transpose(1, 2)).view(wanted.shape[0], len(rows), length)
         if (scaling := options.get("scaling")) is not None:
             scores *= scaling
@@ -82,15 +89,20 @@ def greedy(proxy: ProxyModel, probe: Probe) -> list[int]:
 
 @torch.inference_mode()
 def copying(proxy: ProxyModel, outputs: list[Tensor], tokens: list[int]) -> Tensor:
-    """How far each head writes the given tokens: [layers, heads], 0 (as often against as for, or worse) to 1 (always for).
+    """How far each head writes the given tokens: [layers, heads], 0 (as often against as for, or worse) to 1
+    (always for).
 
-    The direct path only: head output [rows, heads, head_dim], output projection, output embedding; no final norm.
+    The direct path only: head output [rows, heads, head_dim], output projection, output embedding; no final
+    norm.
     """
     unembedding = proxy.model.get_output_embeddings().weight
-    directions = (unembedding[torch.tensor(tokens, device=proxy.device)] - unembedding.mean(0)).float()  # [R, D]
+    # [R, D]
+    directions = (unembedding[torch.tensor(tokens, device=proxy.device)] - unembedding.mean(0)).float()
     found = []
     for module, output in zip(proxy.attentions, outputs, strict=True):
-        projection = next((getattr(module, name) for name in OUTPUT_PROJECTIONS if hasattr(module, name)), None)
+        projection = next(
+            (getattr(module, name) for name in OUTPUT_PROJECTIONS if hasattr(module, name)), None
+        )
         width = output.shape[1] * output.shape[2]
         weight = None if projection is None else projection.weight.float()
         if weight is not None and not isinstance(projection, nn.Linear):

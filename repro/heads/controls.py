@@ -1,7 +1,8 @@
 """Heads of the controls: as many as are important, chosen otherwise; and what masking heads does.
 
-A selector that masks random heads must do worse than one that masks retrieval heads, for the claim to be about
-retrieval. Random heads differ from them in depth and in how much they hurt; the controls take these away one by one.
+A selector that masks random heads must do worse than one that masks retrieval heads, for the claim to be
+about retrieval. Random heads differ from them in depth and in how much they hurt; the controls take these
+away one by one.
 """
 
 from __future__ import annotations
@@ -22,8 +23,12 @@ WINDOW = 256
 REPLACEMENTS = 4  # of the last head of a bisection
 
 
-def draw(s: Heads, scores: np.ndarray, important: Pairs, proxy: ProxyModel, texts: list[str]) -> tuple[Pairs, dict[str, Any]]:
-    """The heads of control ``s.detector``: as many as ``important``, none of them, and facts about the draw."""
+def draw(
+    s: Heads, scores: np.ndarray, important: Pairs, proxy: ProxyModel, texts: list[str]
+) -> tuple[Pairs, dict[str, Any]]:
+    """The heads of control ``s.detector``: as many as ``important``, none of them, and facts about the
+    draw.
+    """
     rng = random.Random(f"{s.control_seed}/{s.detector}")
     everything = [(layer, head) for layer in range(scores.shape[0]) for head in range(scores.shape[1])]
     others = [pair for pair in everything if pair not in set(important)]
@@ -40,7 +45,10 @@ def draw(s: Heads, scores: np.ndarray, important: Pairs, proxy: ProxyModel, text
         lowest = sorted(others, key=lambda pair: scores[pair])
         ceiling = scores[lowest[len(important) - 1]]
         tied = [pair for pair in others if scores[pair] <= ceiling]
-        return sorted(rng.sample(tied, len(important))), {"drawn_from": len(tied), "score_at_most": float(ceiling)}
+        return sorted(rng.sample(tied, len(important))), {
+            "drawn_from": len(tied),
+            "score_at_most": float(ceiling),
+        }
     return matched_damage(s, rng, others, important, proxy, texts)
 
 
@@ -62,18 +70,19 @@ def same_layers(rng: random.Random, others: Pairs, important: Pairs) -> Pairs:
 def matched_damage(
     s: Heads, rng: random.Random, others: Pairs, important: Pairs, proxy: ProxyModel, texts: list[str]
 ) -> tuple[Pairs, dict[str, Any]]:
-    """Random heads whose masking raises the loss on ordinary held-out text about as much as masking ``important`` does.
+    """Random heads whose masking raises the loss on ordinary held-out text about as much as masking
+    ``important`` does.
 
-    Draws sets, of the same layers and of any in turn, until one hurts too little and one too much. Between two such sets it
-    bisects: half of the heads in which they differ from the one, half from the other. Where a single head is left, a few
-    others take its place, then two new sets are drawn. Ends with the loss rise within ``damage_tolerance``, or with the
-    closest of ``draws`` sets.
+    Draws sets, of the same layers and of any in turn, until one hurts too little and one too much. Between
+    two such sets it bisects: half of the heads in which they differ from the one, half from the other. Where
+    a single head is left, a few others take its place, then two new sets are drawn. Ends with the loss rise
+    within ``damage_tolerance``, or with the closest of ``draws`` sets.
     """
     windows = text_windows(proxy, texts)
     require(
         bool(windows),
-        "heads.detector=random_matched_damage measures damage on held-out text and the corpus holds none out; "
-        "set corpus.heldout_share above 0",
+        "heads.detector=random_matched_damage measures damage on held-out text and the corpus holds none out;"
+        " set corpus.heldout_share above 0",
     )
     base = mean_loss(proxy, windows)
     target = mean_loss(proxy, windows, important) - base
@@ -89,7 +98,11 @@ def matched_damage(
         if low and high:
             candidate = between(rng, low, high, others)
         else:
-            candidate = _any_layers(rng, others, important) if tried % 2 else _same_layers_or_any(rng, others, important)
+            candidate = (
+                _any_layers(rng, others, important)
+                if tried % 2
+                else _same_layers_or_any(rng, others, important)
+            )
         rise = mean_loss(proxy, windows, candidate) - base
         tried += 1
         low, high = (candidate, high) if rise < target else (low, candidate)
@@ -109,11 +122,15 @@ def matched_damage(
 
 
 def between(rng: random.Random, low: Pairs, high: Pairs, others: Pairs) -> Pairs:
-    """The heads that both sets have, and half of each one's own; where they differ in one head, any other in its place."""
+    """The heads that both sets have, and half of each one's own; where they differ in one head, any other in
+    its place.
+    """
     both = sorted(set(low) & set(high))
     own = [sorted(set(side) - set(both)) for side in (low, high)]
     if len(own[0]) <= 1:
-        return sorted([*both, rng.choice([pair for pair in others if pair not in {*both, *own[0], *own[1]}] or others)])
+        return sorted(
+            [*both, rng.choice([pair for pair in others if pair not in {*both, *own[0], *own[1]}] or others)]
+        )
     half = len(own[0]) // 2
     return sorted([*both, *rng.sample(own[0], half), *rng.sample(own[1], len(own[1]) - half)])
 

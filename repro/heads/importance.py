@@ -26,7 +26,9 @@ def overlap(a: list[tuple[int, int]], b: list[tuple[int, int]]) -> float:
 
 
 def halves_overlap(scores: np.ndarray, share: float) -> float:
-    """Share of the top heads that the even and the odd probes agree on; scores are [probes, layers, heads]."""
+    """Share of the top heads that the even and the odd probes agree on; scores are [probes, layers,
+    heads].
+    """
     return overlap(top(scores[::2].mean(0), share), top(scores[1::2].mean(0), share))
 
 
@@ -41,8 +43,9 @@ def probes_needed(scores: np.ndarray, share: float) -> int:
 
 
 def is_stable(scores: np.ndarray, share: float) -> bool:
-    """Rule of ``stop_when_stable``: 16 probes or more, the halves agree on 90 % or more of the top heads, and the last
-    quarter of the probes changed at most 5 % of them."""
+    """Rule of ``stop_when_stable``: 16 probes or more, the halves agree on 90 % or more of the top heads, and
+    the last quarter of the probes changed at most 5 % of them.
+    """
     n = len(scores)
     if n < 16:
         return False

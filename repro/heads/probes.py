@@ -1,7 +1,7 @@
 """Probes: find the value of a key in a JSON object (appendix A).
 
-A probe is, in this order: the instruction, the object, solved shots, the question, the answer. It is tokenised piece by
-piece, so that a value has the same token ids in the object and in the answer.
+A probe is, in this order: the instruction, the object, solved shots, the question, the answer. It is
+tokenised piece by piece, so that a value has the same token ids in the object and in the answer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ Encode = Callable[[list[str]], list[list[int]]]
 
 @dataclass(frozen=True)
 class Probe:
-    """One sample. ``ids[answer_start:]`` are the answer, whose tokens also stand at ``needle_start`` in the object."""
+    """One sample. ``ids[answer_start:]`` are the answer, whose tokens also stand at ``needle_start`` in the
+    object.
+    """
 
     ids: list[int]
     needle_start: int
@@ -41,11 +43,14 @@ class Probe:
         return self.ids[self.answer_start :]
 
 
-def values_from(texts: Iterable[str], encode: Encode, s: Heads, wanted: int = 2000) -> tuple[list[list[int]], str]:
-    """Token ids of natural sentences of at most ``value_tokens`` tokens, none twice, and what else they had to be taken from.
+def values_from(
+    texts: Iterable[str], encode: Encode, s: Heads, wanted: int = 2000
+) -> tuple[list[list[int]], str]:
+    """Token ids of natural sentences of at most ``value_tokens`` tokens, none twice, and what else they had
+    to be taken from.
 
-    Tokenizers of few bytes a token leave hardly any sentence that short; then sentences are cut at a word. Text without
-    sentences of Latin letters (another script, bare code) gives :data:`PIECES`, cut at a token.
+    Tokenizers of few bytes a token leave hardly any sentence that short; then sentences are cut at a word.
+    Text without sentences of Latin letters (another script, bare code) gives :data:`PIECES`, cut at a token.
     """
     texts = list(texts)
     sentences: dict[str, None] = {}
@@ -68,14 +73,16 @@ def values_from(texts: Iterable[str], encode: Encode, s: Heads, wanted: int = 20
         values, how = list(dict.fromkeys([*values, *_pieces(texts, encode, s.value_tokens, wanted)])), PIECES
     if len(values) < s.shots + 2:
         raise SettingError(
-            f"the corpus has {len(values)} sentences or lines that can be the value of a probe, and the probes need "
-            f"{s.shots + 2} or more; use more text, or lower heads.shots"
+            f"the corpus has {len(values)} sentences or lines that can be the value of a probe, and the"
+            f" probes need {s.shots + 2} or more; use more text, or lower heads.shots"
         )
     return [list(ids) for ids in values[:wanted]], how
 
 
 def _pieces(texts: list[str], encode: Encode, most: int, wanted: int) -> Iterator[tuple[int, ...]]:
-    """The first ``most`` token ids of lines and sentences with eight letters or more, of every script, without quotes."""
+    """The first ``most`` token ids of lines and sentences with eight letters or more, of every script,
+    without quotes.
+    """
     found: dict[str, None] = {}
     for text in texts:
         for piece in PIECE.findall(text[:20_000]):
@@ -90,8 +97,8 @@ def _pieces(texts: list[str], encode: Encode, most: int, wanted: int) -> Iterato
 def build(index: int, values: list[list[int]], encode: Encode, s: Heads, prefix: list[int]) -> Probe:
     """Probe number ``index``: a function of the seed, the index and the values only.
 
-    As many pairs as bring prompt and answer close to, never over, ``probe_tokens``. The shots ask for other pairs of the
-    object than the one the question asks for.
+    As many pairs as bring prompt and answer close to, never over, ``probe_tokens``. The shots ask for other
+    pairs of the object than the one the question asks for.
     """
     rng = random.Random(f"{s.seed}/{index}")
     instruction, opening, middle, comma, closing, ask, answer, end = encode(
@@ -120,8 +127,8 @@ def build(index: int, values: list[list[int]], encode: Encode, s: Heads, prefix:
             break
     require(
         len(taken) > s.shots,
-        f"heads.probe_tokens={s.probe_tokens} has no room for {s.shots} shots and a question with this tokenizer; "
-        "raise heads.probe_tokens or lower heads.shots",
+        f"heads.probe_tokens={s.probe_tokens} has no room for {s.shots} shots and a question with this"
+        " tokenizer; raise heads.probe_tokens or lower heads.shots",
     )
     ids = [*prefix, *instruction, *opening]
     places = rng.sample(taken, k=len(taken))

@@ -1,4 +1,5 @@
-"""Stages ``detection`` (a score per head, from probes) and ``heads`` (which heads count as important: ``heads.json``).
+"""Stages ``detection`` (a score per head, from probes) and ``heads`` (which heads count as important:
+``heads.json``).
 
 They are apart so that another head share, or a control, does not detect again.
 """
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from repro.heads.probes import Probe
     from repro.proxy.load import ProxyModel
 
-CONTROLS = ("random", "random_same_layers", "random_matched_damage", "bottom")  # as many heads, chosen otherwise (controls.py)
-CALIBRATION = "domains in turn"  # held-out text that damage and mean outputs are measured on; part of those fingerprints
+# as many heads, chosen otherwise (controls.py)
+CONTROLS = ("random", "random_same_layers", "random_matched_damage", "bottom")
+# held-out text that damage and mean outputs are measured on; part of those fingerprints
+CALIBRATION = "domains in turn"
 CALIBRATION_TOKENS = 4096  # of that text
 EXAMPLES = 8  # probes kept whole, to show what masking does to them
 
@@ -57,15 +60,24 @@ def _forward(known: Known, tokens: float) -> Cost:
 
 
 def stage(s: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage) -> Stage:
-    """The important heads, or those of a control, which have a seed of their own: detection keeps the seed of its probes."""
-    require(s.detector != "none", "heads.detector=none masks nothing: only arms of exp=mirror_effect may use it")
+    """The important heads, or those of a control, which have a seed of their own: detection keeps the seed of
+    its probes.
+    """
+    require(
+        s.detector != "none", "heads.detector=none masks nothing: only arms of exp=mirror_effect may use it"
+    )
     if s.given:
         return given(s, proxy_settings, proxy)
     settings: dict[str, Any] = {"detector": s.detector, "share": s.share, "dtype": proxy_settings.dtype}
     if is_drawn(s):
         settings["seed"] = s.control_seed
     if s.detector == "random_matched_damage":
-        settings |= {"damage_tolerance": s.damage_tolerance, "draws": s.draws, "search": "bisection", "text": CALIBRATION}
+        settings |= {
+            "damage_tolerance": s.damage_tolerance,
+            "draws": s.draws,
+            "search": "bisection",
+            "text": CALIBRATION,
+        }
 
     def cost(known: Known) -> Cost:
         read = 2 * EXAMPLES * s.probe_tokens
@@ -87,10 +99,13 @@ def given(s: Heads, proxy_settings: Proxy, proxy: Stage) -> Stage:
     """The heads that ``heads.given`` names: nothing is detected, and ``scores`` of ``heads.json`` is null."""
     require(
         not is_drawn(s),
-        f"heads.given names the heads, and heads.detector={s.detector} is a control of detected ones: leave out one of them",
+        f"heads.given names the heads, and heads.detector={s.detector} is a control of detected ones: leave"
+        " out one of them",
     )
     settings = {"given": [list(pair) for pair in s.given], "dtype": proxy_settings.dtype}
-    return Stage("heads", "given", settings, lambda context: _given(s, proxy_settings, context), {"proxy": proxy})
+    return Stage(
+        "heads", "given", settings, lambda context: _given(s, proxy_settings, context), {"proxy": proxy}
+    )
 
 
 def _given(s: Heads, proxy_settings: Proxy, context: Context) -> None:
@@ -100,8 +115,8 @@ def _given(s: Heads, proxy_settings: Proxy, context: Context) -> None:
     for layer, head in s.given:
         require(
             layer < proxy.num_layers and head < proxy.num_heads,
-            f"heads.given: the proxy has {proxy.num_layers} layers of {proxy.num_heads} heads, counted from 0, and so no "
-            f"[{layer}, {head}]",
+            f"heads.given: the proxy has {proxy.num_layers} layers of {proxy.num_heads} heads, counted from"
+            f" 0, and so no [{layer}, {head}]",
         )
     found: dict[str, Any] = {
         "model": proxy.model.config.model_type,
@@ -127,7 +142,8 @@ def measured_by(s: Heads) -> str:
     known = (*detectors.names(), *CONTROLS)
     require(
         s.detector in known,
-        f"heads.detector={s.detector!r} is not known; did you mean {nearest(s.detector, known)}? valid: {', '.join(known)}",
+        f"heads.detector={s.detector!r} is not known; did you mean {nearest(s.detector, known)}? valid:"
+        f" {', '.join(known)}",
     )
     return "retrieval" if is_drawn(s) else s.detector
 
@@ -142,12 +158,16 @@ def _first_texts(corpus: Path, split: str) -> list[list[str]]:
 
 
 def heldout_texts(corpus: Path) -> list[str]:
-    """Held-out texts to calibrate on, one of every domain in turn: whoever reads the first few has read every domain."""
+    """Held-out texts to calibrate on, one of every domain in turn: whoever reads the first few has read every
+    domain.
+    """
     return [text for row in zip_longest(*_first_texts(corpus, "heldout")) for text in row if text is not None]
 
 
 def key_value_probes(s: Heads, proxy: ProxyModel, context: Context) -> Callable[[int], Probe]:
-    """A function from the index of a probe to the probe: the value of a key asked for, a sentence of the corpus."""
+    """A function from the index of a probe to the probe: the value of a key asked for, a sentence of the
+    corpus.
+    """
     from repro.heads import probes
 
     texts = [text for shard in _first_texts(context.inputs["corpus"], "documents") for text in shard]
@@ -155,8 +175,9 @@ def key_value_probes(s: Heads, proxy: ProxyModel, context: Context) -> Callable[
     context.facts |= {"values": len(values), "values_cut": bool(how), "values_from": how or "sentences"}
     if how == probes.PIECES:
         context.warn(
-            f"the corpus has fewer than {s.shots + 2} sentences of Latin letters; the probes' values are {len(values)} {how}, "
-            f"cut to {s.value_tokens} tokens: look at stability.halves_overlap in heads.json"
+            f"the corpus has fewer than {s.shots + 2} sentences of Latin letters; the probes' values are"
+            f" {len(values)} {how}, cut to {s.value_tokens} tokens: look at stability.halves_overlap in"
+            " heads.json"
         )
     return lambda index: probes.build(index, values, proxy.encode, s, proxy.prefix)
 
@@ -227,19 +248,24 @@ def _detect(s: Heads, proxy_settings: Proxy, context: Context) -> None:
             "tokens": sum(row["tokens"] for row in rows),
             "accuracy": sum(row["accuracy"] for row in rows) / len(rows),
             "loss": sum(row["loss"] for row in rows) / len(rows),
-            "examples": [{"ids": p.ids, "needle_start": p.needle_start, "answer_start": p.answer_start} for p in examples],
+            "examples": [
+                {"ids": p.ids, "needle_start": p.needle_start, "answer_start": p.answer_start}
+                for p in examples
+            ],
         },
     )
     context.facts |= {"probes": len(rows), "tokens": sum(row["tokens"] for row in rows)}
 
 
 def _check_vocabulary(proxy: ProxyModel, context: Context) -> None:
-    """Warn of a tokenizer clearly smaller than the embedding: it may be another model's. Padding is a few rows."""
+    """Warn of a tokenizer clearly smaller than the embedding: it may be another model's. Padding is a few
+    rows.
+    """
     entries, rows = len(proxy.tokenizer), proxy.model.get_input_embeddings().weight.shape[0]
     if entries < 0.9 * rows and rows - entries > 256:
         context.warn(
-            f"the proxy's tokenizer has {entries:,} entries and its model embeds {rows:,}; if they do not belong together, put "
-            "the model's own tokenizer into the folder"
+            f"the proxy's tokenizer has {entries:,} entries and its model embeds {rows:,}; if they do not"
+            " belong together, put the model's own tokenizer into the folder"
         )
 
 
@@ -260,7 +286,12 @@ def read_scores(folder: Path) -> np.ndarray:
     from repro.tracking import read_rows
 
     shape = read_json(folder / "detection.json")
-    return np.array([dense(r["scores"], shape["num_layers"], shape["num_heads"]) for r in read_rows(folder / "probes.jsonl")])
+    return np.array(
+        [
+            dense(r["scores"], shape["num_layers"], shape["num_heads"])
+            for r in read_rows(folder / "probes.jsonl")
+        ]
+    )
 
 
 def _select(s: Heads, proxy_settings: Proxy, context: Context) -> None:

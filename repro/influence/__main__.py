@@ -1,7 +1,9 @@
-"""``python -m repro.influence --join work=STORE [device=...] [score.processes=N]``: help with the scorings of a store.
+"""``python -m repro.influence --join work=STORE [device=...] [score.processes=N]``: help with the scorings of
+a store.
 
-A run that scores writes what it scores into its store. Any machine that sees the store may join and leave at any time; each
-takes shards that nobody is at. The run goes on once all shards are there. Settings that change scores stand in the store.
+A run that scores writes what it scores into its store. Any machine that sees the store may join and leave at
+any time; each takes shards that nobody is at. The run goes on once all shards are there. Settings that change
+scores stand in the store.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ LOOK_SECONDS = 2.0  # between two looks for a scoring
 
 
 def join(root: Path, own: dict[str, str], device: str) -> int:
-    """Score shards of every scoring that is open below ``root`` (the store's artifacts); returns how many scorings."""
+    """Score shards of every scoring that is open below ``root`` (the store's artifacts); returns how many
+    scorings.
+    """
     from repro.influence import workers
     from repro.influence.stage import VERSION
 
@@ -31,7 +35,11 @@ def join(root: Path, own: dict[str, str], device: str) -> int:
             return len(seen)
         if not found:
             if not said:
-                print(f"waits for a run that scores in {root.parent}; Ctrl-C ends it", file=sys.stderr, flush=True)
+                print(
+                    f"waits for a run that scores in {root.parent}; Ctrl-C ends it",
+                    file=sys.stderr,
+                    flush=True,
+                )
             said = True
             time.sleep(LOOK_SECONDS)
         for partial in found:
@@ -40,7 +48,8 @@ def join(root: Path, own: dict[str, str], device: str) -> int:
                 written = claims.Board(partial).job
                 require(
                     written["version"] == VERSION,
-                    f"{partial.name} is scored by another version of this code; install the run's version here",
+                    f"{partial.name} is scored by another version of this code; install the run's version"
+                    " here",
                 )
                 claims.joined(partial, {k: v for k, v in own.items() if k != "processes"})
                 settings = written["settings"]
@@ -62,8 +71,12 @@ def main(arguments: list[str] | None = None) -> int:
     """The door. Exit 2 for a user's mistake."""
     environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(prog="python -m repro.influence", description=__doc__.split("\n\n")[0])
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="work=STORE, device=..., score.processes=N")
-    parser.add_argument("--join", action="store_true", required=True, help="score shards of what is being scored there")
+    parser.add_argument(
+        "settings", nargs="*", metavar="key=value", help="work=STORE, device=..., score.processes=N"
+    )
+    parser.add_argument(
+        "--join", action="store_true", required=True, help="score shards of what is being scored there"
+    )
     parsed = parser.parse_intermixed_args(arguments)
     try:
         given = dict(setting.partition("=")[::2] for setting in parsed.settings)
@@ -71,10 +84,14 @@ def main(arguments: list[str] | None = None) -> int:
         others = [key for key in given if key not in ("work", "device") and not key.startswith("score.")]
         require(
             not others,
-            f"--join takes work=, device= and score.processes=, not {', '.join(others)}: what is scored stands there",
+            f"--join takes work=, device= and score.processes=, not {', '.join(others)}: what is scored"
+            " stands there",
         )
         require("work" in given, "--join needs work=STORE, the work folder of the run that scores")
-        require(own.get("processes", "0").isdigit(), f"score.processes={own.get('processes')} must be a whole number")
+        require(
+            own.get("processes", "0").isdigit(),
+            f"score.processes={own.get('processes')} must be a whole number",
+        )
         work = Path(given["work"]).expanduser()
         require(work.is_dir(), f"work={work} is no folder on this machine")
         from repro.device import device_of

@@ -32,9 +32,11 @@ class AttentionInfluence:
     """A causal language model, its important heads, and influence scores of texts (eq. 5)."""
 
     def __init__(self, model: str, dtype: str = "auto", device: str = "cpu", revision: str = "main") -> None:
-        """Load ``model``: a Hugging Face folder, or a name on the hub. Raises :class:`SettingError` if it cannot be exact.
+        """Load ``model``: a Hugging Face folder, or a name on the hub. Raises :class:`SettingError` if it
+        cannot be exact.
 
-        ``dtype`` is bfloat16, float16, float32 or auto, what ``device`` is fast in; ``self.dtype`` is the one in use.
+        ``dtype`` is bfloat16, float16, float32 or auto, what ``device`` is fast in; ``self.dtype`` is the one
+        in use.
         """
         one_of("dtype", dtype, (*DTYPES, "float16"))
         self.dtype = resolved(dtype, device)
@@ -44,7 +46,9 @@ class AttentionInfluence:
 
     @property
     def heads(self) -> list[tuple[int, int]]:
-        """The heads that are masked, (layer, head) from 0. Setting one that the model lacks raises :class:`SettingError`."""
+        """The heads that are masked, (layer, head) from 0. Setting one that the model lacks raises
+        :class:`SettingError`.
+        """
         return self._heads
 
     @heads.setter
@@ -53,15 +57,21 @@ class AttentionInfluence:
         for layer, head in found:
             if not (0 <= layer < self.proxy.num_layers and 0 <= head < self.proxy.num_heads):
                 raise SettingError(
-                    f"the model has {self.proxy.num_layers} layers of {self.proxy.num_heads} heads, counted from 0, and so no "
-                    f"({layer}, {head})"
+                    f"the model has {self.proxy.num_layers} layers of {self.proxy.num_heads} heads, counted"
+                    f" from 0, and so no ({layer}, {head})"
                 )
         self._heads = found
 
     def detect(
-        self, texts: str | Sequence[str], share: float = 0.05, probe_count: int = 50, probe_tokens: int = 1024, seed: int = 0
+        self,
+        texts: str | Sequence[str],
+        share: float = 0.05,
+        probe_count: int = 50,
+        probe_tokens: int = 1024,
+        seed: int = 0,
     ) -> list[tuple[int, int]]:
-        """Find the retrieval heads: the ``share`` of all heads with the highest retrieval score (section 4.1).
+        """Find the retrieval heads: the ``share`` of all heads with the highest retrieval score (section
+        4.1).
 
         Args:
             texts: natural text, a string or several; its short sentences become the values of the probes.
@@ -71,7 +81,8 @@ class AttentionInfluence:
             seed: of the probes.
 
         Returns:
-            (layer, head) pairs, best first; also kept in ``heads``. ``head_scores`` [layers, heads] are the means.
+            (layer, head) pairs, best first; also kept in ``heads``. ``head_scores`` [layers, heads] are the
+            means.
         """
         s = Heads(share=share, probes=probe_count, probe_tokens=probe_tokens, seed=seed)
         values, _ = probes.values_from(_documents(texts), self.proxy.encode, s)
@@ -85,19 +96,25 @@ class AttentionInfluence:
         self.heads = importance.top(self.head_scores, share)
         return self.heads
 
-    def score(self, texts: str | Sequence[str], window: int = 1024, max_tokens: int | None = None) -> list[dict[str, Any]]:
+    def score(
+        self, texts: str | Sequence[str], window: int = 1024, max_tokens: int | None = None
+    ) -> list[dict[str, Any]]:
         """One row per text, a single string being one: ``score``, ``loss_base``, ``loss_ref`` (nats a token),
         ``score_error``, ``n_tokens``, ``reason``.
 
-        Texts are scored whole, in windows, unless ``max_tokens`` is given; ``n_tokens_doc`` is the length of the whole text.
-        Scores are comparable within a kind of text (web, code, mathematics, ...) only.
+        Texts are scored whole, in windows, unless ``max_tokens`` is given; ``n_tokens_doc`` is the length of
+        the whole text. Scores are comparable within a kind of text (web, code, mathematics, ...) only.
         """
         scorer = Scorer(self.proxy, self._chosen(), window, max_tokens)
         encoded = self.proxy.encode(_documents(texts))
         with progress(sum(len(ids[:max_tokens]) for ids in encoded), "tokens", "scoring") as bar:
             losses = scorer.losses(encoded, bar.update)
         return [
-            statistics.score(found) | {"n_tokens": sum(len(b) + 1 for b, _ in found), "n_tokens_doc": len(ids)}
+            statistics.score(found)
+            | {
+                "n_tokens": sum(len(b) + 1 for b, _ in found),
+                "n_tokens_doc": len(ids),
+            }
             for ids, found in zip(encoded, losses, strict=True)
         ]
 
@@ -107,7 +124,9 @@ class AttentionInfluence:
 
     def _chosen(self) -> list[tuple[int, int]]:
         if not self.heads:
-            raise SettingError("no heads are chosen: call detect(texts) first, or set .heads = [(layer, head), ...]")
+            raise SettingError(
+                "no heads are chosen: call detect(texts) first, or set .heads = [(layer, head), ...]"
+            )
         return self.heads
 
 

@@ -41,7 +41,8 @@ def write_means(proxy: ProxyModel, corpus: Path, path: Path) -> None:
     windows = text_windows(proxy, heldout_texts(corpus))
     require(
         bool(windows),
-        "score.mask=mean is calibrated on held-out text and the corpus holds none out; set corpus.heldout_share above 0",
+        "score.mask=mean is calibrated on held-out text and the corpus holds none out; set"
+        " corpus.heldout_share above 0",
     )
     with atomic(path) as temporary:
         save_file({"means": mean_outputs(proxy, windows)}, temporary)

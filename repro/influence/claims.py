@@ -1,18 +1,21 @@
-"""Which machine scores which shard: leases, as files in the unfinished stage's folder. Any machine may join or leave.
+"""Which machine scores which shard: leases, as files in the unfinished stage's folder. Any machine may join
+or leave.
 
-``<stage>.partial/claims/`` holds ``job.json`` (what is scored, by what), one file for every worker and one for every try:
+``<stage>.partial/claims/`` holds ``job.json`` (what is scored, by what), one file for every worker and one
+for every try:
 
-- A shard's tries are ``<shard>.1``, ``<shard>.2``, ...; the highest one holds it. A try begins by creating its file, which
-  one process alone can do. Nothing is ever renamed or removed, so no two can take the same try, and a worker that wakes up
-  late sees that a later one has begun.
-- A worker writes its own file every few seconds, as long as what it does moves. Whose file is older than ``lease_seconds``
-  holds nothing. Its age is the difference of two times of the file system, its own and that of a file written just
-  now: no clock of a machine is read. A worker of this machine whose process is gone holds nothing at once.
-- A try that raised leaves ``<shard>.<n>.error``. After :data:`TRIES` of them, or :data:`DEATHS` workers that were lost at
-  it, the shard is given up and the others go on.
+- A shard's tries are ``<shard>.1``, ``<shard>.2``, ...; the highest one holds it. A try begins by creating
+  its file, which one process alone can do. Nothing is ever renamed or removed, so no two can take the same
+  try, and a worker that wakes up late sees that a later one has begun.
+- A worker writes its own file every few seconds, as long as what it does moves. Whose file is older than
+  ``lease_seconds`` holds nothing. Its age is the difference of two times of the file system, its own and that
+  of a file written just now: no clock of a machine is read. A worker of this machine whose process is gone
+  holds nothing at once.
+- A try that raised leaves ``<shard>.<n>.error``. After :data:`TRIES` of them, or :data:`DEATHS` workers that
+  were lost at it, the shard is given up and the others go on.
 
-A result is a function of its shard and is put in place whole, by a link that is refused where one stands: two workers at one
-shard, which a slow file system can bring about, cost time and nothing else.
+A result is a function of its shard and is put in place whole, by a link that is refused where one stands: two
+workers at one shard, which a slow file system can bring about, cost time and nothing else.
 """
 
 from __future__ import annotations
@@ -48,9 +51,14 @@ class Closed(Exception):
 
 @cache
 def place() -> str | None:
-    """This machine since its last start, as far as process numbers mean the same: ``None`` where that cannot be known."""
+    """This machine since its last start, as far as process numbers mean the same: ``None`` where that cannot
+    be known.
+    """
     try:
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+        return (
+            f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}"
+            f" {os.readlink('/proc/self/ns/pid')}"
+        )
     except OSError:
         return None
 
@@ -112,7 +120,9 @@ class Board:
         return self._tries()[0].get(shard, 0)
 
     def _tries(self) -> tuple[dict[str, int], dict[str, list[int]], dict[str, set[int]]]:
-        """By shard: the highest try, those that raised, and those that are over (of an earlier run's, too)."""
+        """By shard: the highest try, those that raised, and those that are over (of an earlier run's,
+        too).
+        """
         tries: dict[str, int] = {}
         errors: dict[str, list[int]] = {}
         over: dict[str, set[int]] = {}
@@ -191,7 +201,13 @@ class Worker:
         host = platform.node().replace(" ", "-") or "host"
         self.id = f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
         self.path = self.board.folder / f"worker-{self.id}.json"
-        self.told = {"id": self.id, "host": platform.node(), "pid": os.getpid(), "place": place(), "device": device}
+        self.told = {
+            "id": self.id,
+            "host": platform.node(),
+            "pid": os.getpid(),
+            "place": place(),
+            "device": device,
+        }
         self.tokens = 0  # fed to the model, in all
         self.shards = 0  # finished
         self.at: dict[str, int] = {}  # tokens of shards that are begun
@@ -226,7 +242,9 @@ class Worker:
 
     def _begin(self, shard: str, number: int) -> bool:
         try:
-            handle = os.open(self.board.folder / f"{shard}.{number}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            handle = os.open(
+                self.board.folder / f"{shard}.{number}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666
+            )
         except FileExistsError:
             return False
         except FileNotFoundError:
@@ -237,7 +255,9 @@ class Worker:
         return True
 
     def moved(self, claim: Claim | None = None, tokens: int = 0) -> None:
-        """Something was done: ``tokens`` of the shard of ``claim``, perhaps. Without this for long, the worker is stuck."""
+        """Something was done: ``tokens`` of the shard of ``claim``, perhaps. Without this for long, the
+        worker is stuck.
+        """
         self._moved = time.monotonic()
         self.tokens += tokens
         if claim is not None and claim.shard in self.at:
@@ -267,9 +287,15 @@ class Worker:
                 temporary.unlink(missing_ok=True)
 
     def failed(self, claim: Claim, error: BaseException) -> None:
-        """Leave word that a try raised. What is wrong with the disk and not with the shard is raised again."""
+        """Leave word that a try raised. What is wrong with the disk and not with the shard is raised
+        again.
+        """
         self.at.pop(claim.shard, None)
-        if is_full(error) or isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.ESTALE, errno.EIO):
+        if (
+            is_full(error)
+            or isinstance(error, OSError)
+            and error.errno in (errno.EROFS, errno.EACCES, errno.ESTALE, errno.EIO)
+        ):
             raise error
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         try:
@@ -282,7 +308,8 @@ class Worker:
         lease = self.board.job["lease_seconds"]
         while not self._stop.wait(lease / 10):
             if time.monotonic() - self._moved < STUCK * lease:
-                with contextlib.suppress(OSError):  # the next one may go through; none for long, and the lease is over
+                # the next one may go through; none for long, and the lease is over
+                with contextlib.suppress(OSError):
                     self._beat()
 
     def _beat(self) -> None:
@@ -292,7 +319,12 @@ class Worker:
             self._rate.popleft()
         seconds, tokens = now - self._rate[0][0], self.tokens - self._rate[0][1]
         rate = tokens / seconds if seconds > 0 else 0.0
-        told = self.told | {"shards": self.shards, "tokens": self.tokens, "tokens_per_second": rate, "at": dict(self.at)}
+        told = self.told | {
+            "shards": self.shards,
+            "tokens": self.tokens,
+            "tokens_per_second": rate,
+            "at": dict(self.at),
+        }
         temporary = self.board.folder / f"beat-{self.id}"
         temporary.write_text(json.dumps(told))
         os.replace(temporary, self.path)
@@ -325,14 +357,20 @@ class Progress:
 
 
 def progress(partial: Path) -> Progress | None:
-    """How far the scoring in ``partial`` (the unfinished stage's folder) is; ``None`` where none is going on."""
+    """How far the scoring in ``partial`` (the unfinished stage's folder) is; ``None`` where none is going
+    on.
+    """
     try:
         board = Board(partial)
         state, workers = board.look(), board.workers()
     except Closed:
         return None
     estimates = board.job["tokens"]
-    open_shards = {shard: n for shard, n in estimates.items() if shard not in state.finished and shard not in state.failed}
+    open_shards = {
+        shard: n
+        for shard, n in estimates.items()
+        if shard not in state.finished and shard not in state.failed
+    }
     at = {shard: fed for worker in workers for shard, fed in worker["at"].items() if shard in open_shards}
     total = sum(estimates.values())
     left = sum(max(0, n - at.get(shard, 0)) for shard, n in open_shards.items())
@@ -361,7 +399,9 @@ def open_job(partial: Path, job: dict[str, Any]) -> Board:
 
 
 def close_job(partial: Path) -> None:
-    """Take the claims out of the folder, for it to be published; workers that are still there find it closed."""
+    """Take the claims out of the folder, for it to be published; workers that are still there find it
+    closed.
+    """
     away = partial.with_name(f".{partial.name}.claims-{os.getpid()}-{secrets.token_hex(4)}")
     os.replace(partial / "claims", away)
     shutil.rmtree(away, ignore_errors=True)
@@ -374,13 +414,15 @@ def joined(partial: Path, settings: dict[str, Any]) -> None:
         has = board.job["settings"].get(key)
         if str(has).lower() != value.lower() and not (has is None and value in ("null", "None")):
             raise SettingError(
-                f"score.{key}={value} is not what is being scored in {partial.name} (score.{key}={has}); leave it out: what is "
-                "scored stands in the store"
+                f"score.{key}={value} is not what is being scored in {partial.name} (score.{key}={has});"
+                " leave it out: what is scored stands in the store"
             )
 
 
 def _put(temporary: Path, target: Path) -> bool:
-    """Give a file its name unless that is taken; where the file system has no links, the last of two equal ones stays."""
+    """Give a file its name unless that is taken; where the file system has no links, the last of two equal
+    ones stays.
+    """
     try:
         os.link(temporary, target)
     except FileExistsError:

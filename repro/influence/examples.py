@@ -21,7 +21,9 @@ def token_losses(
     mask: str = "uniform",
     max_tokens: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Every predicted token of a text, in order: ``token`` (its text), ``loss_base`` and ``loss_ref`` in nats."""
+    """Every predicted token of a text, in order: ``token`` (its text), ``loss_base`` and ``loss_ref`` in
+    nats.
+    """
     return _of_document(Scorer(proxy, heads, window, max_tokens, mask=mask), text)
 
 
@@ -31,12 +33,16 @@ def _of_document(scorer: Scorer, text: str) -> list[dict[str, Any]]:
     tokens: list[dict[str, Any]] = []
     for window, (base, reference) in zip(scorer.windows(ids), found, strict=True):
         for token, one, other in zip(window[1:], base.tolist(), reference.tolist(), strict=True):
-            tokens.append({"token": scorer.proxy.tokenizer.decode([token]), "loss_base": one, "loss_ref": other})
+            tokens.append(
+                {"token": scorer.proxy.tokenizer.decode([token]), "loss_base": one, "loss_ref": other}
+            )
     return tokens
 
 
 def extremes(scorer: Scorer, corpus: Path, out: Path, count: int) -> list[dict[str, Any]]:
-    """Per-token losses of the ``count`` documents with the highest and with the lowest score of each domain."""
+    """Per-token losses of the ``count`` documents with the highest and with the lowest score of each
+    domain.
+    """
     from repro.corpus.documents import shards
 
     scores = parquet.read(sorted((out / "scores").glob("*.parquet")), columns=["doc_id", "domain", "score"])
@@ -45,13 +51,24 @@ def extremes(scorer: Scorer, corpus: Path, out: Path, count: int) -> list[dict[s
     for (domain,), group in ranked.group_by(["domain"], maintain_order=True):
         n = min(count, group.height // 2)
         for end, rows in (("highest", group.head(n)), ("lowest", group.tail(n))):
-            chosen += [(str(domain), end, doc_id, score) for doc_id, score in rows.select("doc_id", "score").iter_rows()]
+            chosen += [
+                (str(domain), end, doc_id, score)
+                for doc_id, score in rows.select("doc_id", "score").iter_rows()
+            ]
     wanted = [doc_id for _, _, doc_id, _ in chosen]
     texts: dict[str, str] = {}
     for path in shards(corpus):
-        found = parquet.scan(path).filter(polars.col("doc_id").is_in(wanted)).select("doc_id", "text").collect()
+        found = (
+            parquet.scan(path).filter(polars.col("doc_id").is_in(wanted)).select("doc_id", "text").collect()
+        )
         texts |= dict(found.iter_rows())
     return [
-        {"domain": domain, "end": end, "doc_id": doc_id, "score": score, "tokens": _of_document(scorer, texts[doc_id])}
+        {
+            "domain": domain,
+            "end": end,
+            "doc_id": doc_id,
+            "score": score,
+            "tokens": _of_document(scorer, texts[doc_id]),
+        }
         for domain, end, doc_id, score in chosen
     ]

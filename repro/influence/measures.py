@@ -1,8 +1,8 @@
-"""Stage ``measures``: what is known of a document without a forward pass: its length in the proxy's tokens, how far it can be
-compressed, how much it repeats itself.
+"""Stage ``measures``: what is known of a document without a forward pass: its length in the proxy's tokens,
+how far it can be compressed, how much it repeats itself.
 
-Selectors that read no loss (a random draw, length, repetition) rank by these, so that their arms wait for no scores. The files
-are those of scores (:data:`repro.influence.shards.SCHEMA`) with the losses left empty.
+Selectors that read no loss (a random draw, length, repetition) rank by these, so that their arms wait for no
+scores. The files are those of scores (:data:`repro.influence.shards.SCHEMA`) with the losses left empty.
 """
 
 from __future__ import annotations

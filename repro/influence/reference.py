@@ -1,4 +1,6 @@
-"""The plain scorer: one window at a time, two whole passes, the library's own logits. Slow; tests compare with it."""
+"""The plain scorer: one window at a time, two whole passes, the library's own logits. Slow; tests compare
+with it.
+"""
 
 from __future__ import annotations
 

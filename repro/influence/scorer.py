@@ -1,9 +1,10 @@
 """The scorer: base and reference loss of every token, for less than two passes (eq. 5).
 
-One model in memory. Below the lowest masked layer the two models are the same, so these layers run once; there the
-batch is doubled, and base and reference rows go on together (:func:`repro.proxy.masking.forked`). Windows of nearly the
-same length share a batch, so that almost nothing is padding; padding stands on the right, where a causal model never
-looks. Which windows share a batch depends on the windows given and on nothing else.
+One model in memory. Below the lowest masked layer the two models are the same, so these layers run once;
+there the batch is doubled, and base and reference rows go on together (:func:`repro.proxy.masking.forked`).
+Windows of nearly the same length share a batch, so that almost nothing is padding; padding stands on the
+right, where a causal model never looks. Which windows share a batch depends on the windows given and on
+nothing else.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Scorer:
     means: Tensor | None = None  # mask=mean: [layers, heads, head_dim]
 
     def windows(self, ids: list[int]) -> list[list[int]]:
-        """Non-overlapping windows, each starting with the bos where there is one; of the first ``max_tokens`` tokens, if given.
+        """Non-overlapping windows, each starting with the bos where there is one; of the first ``max_tokens``
+        tokens, if given.
 
         A last window that would predict nothing is left out.
         """
@@ -52,7 +54,11 @@ class Scorer:
             documents: token ids of each.
             advance: called with the number of tokens fed after every batch.
         """
-        windows = [(d, w, ids) for d, document in enumerate(documents) for w, ids in enumerate(self.windows(document))]
+        windows = [
+            (d, w, ids)
+            for d, document in enumerate(documents)
+            for w, ids in enumerate(self.windows(document))
+        ]
         found: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
         padding = 0.0 if rope.alone(self.proxy.model) else PADDING
         for batch in batches([len(ids) for _, _, ids in windows], self.tokens_per_batch, padding):
@@ -70,7 +76,8 @@ class Scorer:
         """Losses of one batch of windows, base and reference, by one forked pass where the model can."""
         ids, lengths = right_padded(rows, self.proxy.device)
         hidden = self.proxy.both(ids, self.heads, self.mask, self.means)  # [2B, T, D]
-        predicts = torch.arange(ids.shape[1] - 1, device=ids.device)[None] < (lengths - 1)[:, None]  # [B, T-1]
+        # [B, T-1]
+        predicts = torch.arange(ids.shape[1] - 1, device=ids.device)[None] < (lengths - 1)[:, None]
         targets = ids[:, 1:][predicts]
         both = self.proxy.losses(hidden[:, :-1][predicts.repeat(2, 1)], targets.repeat(2)).cpu().numpy()
         ends = np.cumsum((lengths - 1).cpu().numpy())[:-1]
@@ -87,8 +94,9 @@ def right_padded(rows: list[list[int]], device: torch.device) -> tuple[Tensor, T
 
 
 def batches(lengths: list[int], tokens_per_batch: int, padding: float = PADDING) -> list[list[int]]:
-    """Indices in batches: longest first, at most ``tokens_per_batch`` tokens with padding (one window at least), and at
-    most the share ``padding`` of them padding."""
+    """Indices in batches: longest first, at most ``tokens_per_batch`` tokens with padding (one window at
+    least), and at most the share ``padding`` of them padding.
+    """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     result: list[list[int]] = []
     tokens = 0

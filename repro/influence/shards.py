@@ -47,17 +47,25 @@ def score_shard(scorer: Scorer, source: Path, advance: Callable[[int], None] | N
     encoded = scorer.proxy.encode(texts)
     losses = scorer.losses(encoded, advance)
     rows = [
-        row | _measured(text, ids) | {"n_tokens": sum(len(base) + 1 for base, _ in found)} | statistics.score(found)
+        row
+        | _measured(text, ids)
+        | {"n_tokens": sum(len(base) + 1 for base, _ in found)}
+        | statistics.score(found)
         for row, text, ids, found in zip(documents, texts, encoded, losses, strict=True)
     ]
     return _table(rows, shard_sha256)
 
 
 def measure_shard(encoder: Encoder, source: Path, target: Path) -> tuple[int, int]:
-    """What is known without losses of the documents of ``source`` into ``target``; returns (documents, tokens)."""
+    """What is known without losses of the documents of ``source`` into ``target``; returns (documents,
+    tokens).
+    """
     shard_sha256 = sha256_file(source)
     documents, texts = _documents(source)
-    rows = [row | _measured(*pair) for row, pair in zip(documents, zip(texts, encoder(texts), strict=True), strict=True)]
+    rows = [
+        row | _measured(*pair)
+        for row, pair in zip(documents, zip(texts, encoder(texts), strict=True), strict=True)
+    ]
     with atomic(target) as temporary:
         write(_table(rows, shard_sha256), temporary)
     return len(rows), sum(row["n_tokens_doc"] for row in rows)
@@ -92,6 +100,8 @@ def finished(target: Path, shard_sha256: str) -> bool:
         return False
     metadata = parquet.metadata(target)
     stored = metadata.metadata or {}
-    if stored.get(b"shard_sha256", b"").decode() != shard_sha256 or stored.get(b"rows", b"").decode() != str(metadata.num_rows):
+    if stored.get(b"shard_sha256", b"").decode() != shard_sha256 or stored.get(b"rows", b"").decode() != str(
+        metadata.num_rows
+    ):
         raise ValueError(f"{target.name} was made from another content of its shard")
     return True

@@ -1,4 +1,6 @@
-"""Stage ``score``: every document shard scored into ``scores/<shard>.parquet``; killed anywhere, it goes on where it stood."""
+"""Stage ``score``: every document shard scored into ``scores/<shard>.parquet``; killed anywhere, it goes on
+where it stood.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,14 @@ if TYPE_CHECKING:
     from repro.influence.workers import Job
 
 VERSION = 2  # of what the same settings give
-SHARED = ("mask", "window", "max_tokens", "tokens_per_batch", "threads", "dtype")  # what all workers of a scoring agree in
+# what all workers of a scoring agree in
+SHARED = ("mask", "window", "max_tokens", "tokens_per_batch", "threads", "dtype")
 BYTES_PER_TOKEN = 4  # of English text and code; for the progress bar
 
 
-def stage(s: Score, heads_settings: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage, heads: Stage) -> Stage:
+def stage(
+    s: Score, heads_settings: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage, heads: Stage
+) -> Stage:
     """Influence scores of the training split. How many processes work on it is not part of the result."""
     settings = {
         "mask": s.mask,
@@ -71,7 +76,8 @@ def _run(s: Score, proxy_settings: Proxy, context: Context) -> None:
             return [p for p in sources if not one.finished(context.out / "scores" / p.name, digests[p])]
         except ValueError as error:
             raise SettingError(
-                f"{error}; the corpus changed while this stage was unfinished: delete {context.out.name} and run again"
+                f"{error}; the corpus changed while this stage was unfinished: delete {context.out.name} and"
+                " run again"
             ) from None
 
     todo = missing()
@@ -80,9 +86,11 @@ def _run(s: Score, proxy_settings: Proxy, context: Context) -> None:
         _score(s, job, {p.name: digests[p] for p in sources}, corpus, context.out)
     if left := missing():
         raise SettingError(
-            f"{len(left)} of {len(sources)} shards are not scored: {', '.join(p.name for p in left[:5])}; run again"
+            f"{len(left)} of {len(sources)} shards are not scored: {', '.join(p.name for p in left[:5])}; run"
+            " again"
         )
-    if (context.out / "claims").exists():  # also where the run before this one was lost and others finished the shards
+    # also where the run before this one was lost and others finished the shards
+    if (context.out / "claims").exists():
         claims.close_job(context.out)
     context.facts |= _verified(context.out / "scores", sources)
     context.facts |= _cut(context.out / "scores", s.max_tokens)
@@ -122,8 +130,9 @@ def _with_means(job: Job, corpus: Path, out: Path) -> Job:
 
 
 def _score(s: Score, job: Job, digests: dict[str, str], corpus: Path, out: Path) -> None:
-    """Score the shards, with whoever joins; a bar in tokens over all of them, whose total is estimated from the documents'
-    sizes. Raises :class:`SettingError` for shards that were given up."""
+    """Score the shards, with whoever joins; a bar in tokens over all of them, whose total is estimated from
+    the documents' sizes. Raises :class:`SettingError` for shards that were given up.
+    """
     from dataclasses import asdict
 
     import polars
@@ -172,24 +181,32 @@ def _score(s: Score, job: Job, digests: dict[str, str], corpus: Path, out: Path)
 
 
 def _check_losses(job: Job, context: Context) -> None:
-    """Warn where the proxy predicts no better than a guess among all its tokens: it is not the tokenizer's model."""
+    """Warn where the proxy predicts no better than a guess among all its tokens: it is not the tokenizer's
+    model.
+    """
     import math
 
     import polars
     from transformers import AutoConfig
 
-    guess = math.log(AutoConfig.from_pretrained(job.model, trust_remote_code=False).get_text_config().vocab_size)
-    losses = parquet.scan(sorted((context.out / "scores").glob("*.parquet"))).select(polars.col("loss_base").mean())
+    guess = math.log(
+        AutoConfig.from_pretrained(job.model, trust_remote_code=False).get_text_config().vocab_size
+    )
+    losses = parquet.scan(sorted((context.out / "scores").glob("*.parquet"))).select(
+        polars.col("loss_base").mean()
+    )
     mean = losses.collect().item()
     if mean is not None and mean >= guess:
         context.warn(
-            f"the proxy's mean loss is {mean:.2f} nats a token, and a guess among its {math.exp(guess):,.0f} tokens has "
-            f"{guess:.2f}: model and tokenizer do not fit, and the scores mean nothing"
+            f"the proxy's mean loss is {mean:.2f} nats a token, and a guess among its {math.exp(guess):,.0f}"
+            f" tokens has {guess:.2f}: model and tokenizer do not fit, and the scores mean nothing"
         )
 
 
 def _cut(folder: Path, max_tokens: int | None) -> dict[str, Any]:
-    """Documents that were scored by their first ``max_tokens`` tokens only, and the tokens beyond, in all and by domain."""
+    """Documents that were scored by their first ``max_tokens`` tokens only, and the tokens beyond, in all and
+    by domain.
+    """
     import polars
 
     if max_tokens is None:
@@ -204,12 +221,16 @@ def _cut(folder: Path, max_tokens: int | None) -> dict[str, Any]:
         .collect()
     )
     by_domain = {row.pop("domain"): row for row in counted.to_dicts()}
-    totals = {name: sum(row[name] for row in by_domain.values()) for name in ("documents_cut", "tokens_unscored")}
+    totals = {
+        name: sum(row[name] for row in by_domain.values()) for name in ("documents_cut", "tokens_unscored")
+    }
     return totals | {"cut": by_domain}
 
 
 def _verified(folder: Path, sources: list[Path]) -> dict[str, Any]:
-    """Every document of every shard once; counts for the manifest, documents without a score by name and reason."""
+    """Every document of every shard once; counts for the manifest, documents without a score by name and
+    reason.
+    """
     import polars
 
     scores = polars.concat([parquet.read(folder / p.name) for p in sources])

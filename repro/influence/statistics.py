@@ -1,4 +1,6 @@
-"""What is kept per document: the two losses and the score, how sure it is, and two plain properties of the text."""
+"""What is kept per document: the two losses and the score, how sure it is, and two plain properties of the
+text.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Scoring shards in this process, or in several: one per device. A killed worker costs the shards it was at."""
+"""Scoring shards in this process, or in several: one per device. A killed worker costs the shards it was
+at.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ class Job:
 
         heads = tuple(read(context.inputs["heads"])["selected"])
         model = str(context.inputs["proxy"] / "model")
-        return Job(model, heads, dtype, s.mask, s.window, s.max_tokens, s.tokens_per_batch, context.device, s.threads)
+        return Job(
+            model, heads, dtype, s.mask, s.window, s.max_tokens, s.tokens_per_batch, context.device, s.threads
+        )
 
 
 def scorer(job: Job, device: str | None = None) -> Scorer:
@@ -62,11 +66,15 @@ def scorer(job: Job, device: str | None = None) -> Scorer:
     return Scorer(proxy, job.heads, job.window, job.max_tokens, job.tokens_per_batch, job.mask, means)
 
 
-def work(partial: Path, job: Job, device: str | None = None, advance: Callable[[], None] | None = None) -> int:
-    """Score shards of the scoring in ``partial`` until none is left, wherever it is scored; returns how many were scored here.
+def work(
+    partial: Path, job: Job, device: str | None = None, advance: Callable[[], None] | None = None
+) -> int:
+    """Score shards of the scoring in ``partial`` until none is left, wherever it is scored; returns how many
+    were scored here.
 
-    A shard that cannot be scored is left to a later try. ``advance`` is called whenever something was done, and while
-    this waits for shards that others are at. A worker that can score nothing raises what it last met.
+    A shard that cannot be scored is left to a later try. ``advance`` is called whenever something was done,
+    and while this waits for shards that others are at. A worker that can score nothing raises what it last
+    met.
     """
     scored = raised = 0
     model: Scorer | None = None
@@ -108,10 +116,11 @@ def work(partial: Path, job: Job, device: str | None = None, advance: Callable[[
 
 
 def score_all(partial: Path, job: Job, processes: int, advance: Callable[[], None]) -> None:
-    """Score what is left of the scoring in ``partial``, in this process or in several that claim shards from one another
-    and from other machines; each file is a function of its shard alone.
+    """Score what is left of the scoring in ``partial``, in this process or in several that claim shards from
+    one another and from other machines; each file is a function of its shard alone.
 
-    A worker that is killed is started again, as long as something was finished since. ``advance`` is called now and then.
+    A worker that is killed is started again, as long as something was finished since. ``advance`` is called
+    now and then.
     """
     board = Board(partial)
     count = min(len(board.job["tokens"]), processes or automatic(job))
@@ -122,7 +131,8 @@ def score_all(partial: Path, job: Job, processes: int, advance: Callable[[], Non
     failures = context.SimpleQueue()
 
     def start(rank: int) -> Any:
-        with interrupts_held():  # workers inherit it from their first moment, long before they run anything of ours
+        # workers inherit it from their first moment, long before they run anything of ours
+        with interrupts_held():
             process = context.Process(target=_process, args=(str(partial), job, rank, failures))
             process.start()
         return process
@@ -148,8 +158,8 @@ def score_all(partial: Path, job: Job, processes: int, advance: Callable[[], Non
                 finished = now
                 require(
                     killed <= count,
-                    "scoring processes were killed before any of them finished a shard (out of memory?); lower "
-                    "score.processes or score.tokens_per_batch",
+                    "scoring processes were killed before any of them finished a shard (out of memory?);"
+                    " lower score.processes or score.tokens_per_batch",
                 )
                 running[rank] = start(rank)
     except Closed:

@@ -1,4 +1,6 @@
-"""A tiny set of items made by code, for ``scale=smoke``: the columns are real, the questions are not a benchmark."""
+"""A tiny set of items made by code, for ``scale=smoke``: the columns are real, the questions are not a
+benchmark.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,11 @@ VERBS = "clean lift carry paint hide sell find touch".split()
 # paradigm: (phenomenon, grammatical, ungrammatical)
 PAIRS = {
     "anaphor_gender_agreement": ("anaphor_agreement", "{she} {verb}s herself.", "{she} {verb}s himself."),
-    "determiner_noun_agreement_1": ("determiner_noun_agreement", "{he} {verb}s this {thing}.", "{he} {verb}s these {thing}."),
+    "determiner_noun_agreement_1": (
+        "determiner_noun_agreement",
+        "{he} {verb}s this {thing}.",
+        "{he} {verb}s these {thing}.",
+    ),
     "regular_plural_subject_verb_agreement_1": (
         "subject_verb_agreement",
         "The {thing}s {verb} it.",
@@ -29,8 +35,9 @@ COLOURS = "green yellow silver brown purple white copper blue orange black".spli
 
 
 def read(asked: Callable[[str], bool]) -> Iterator[tuple[str, str, Iterable[dict[str, Any]]]]:
-    """(task, split, rows): ``arc_easy``, ``lambada_openai``, ``wikitext`` and four paradigms in the form of BLiMP's, always the
-    same."""
+    """(task, split, rows): ``arc_easy``, ``lambada_openai``, ``wikitext`` and four paradigms in the form of
+    BLiMP's, always the same.
+    """
     made = {
         "arc_easy": {
             "train": _questions("train", 12),
@@ -57,7 +64,14 @@ def _questions(split: str, n: int) -> list[dict[str, Any]]:
         draw.shuffle(options)
         choices = {"text": options, "label": list("ABCD")}
         question = f"A basket holds {a} apples and {b} more are put in. How many apples are in it?"
-        rows.append({"id": f"{split}-{i}", "question": question, "choices": choices, "answerKey": "ABCD"[options.index(right)]})
+        rows.append(
+            {
+                "id": f"{split}-{i}",
+                "question": question,
+                "choices": choices,
+                "answerKey": "ABCD"[options.index(right)],
+            }
+        )
     return rows
 
 
@@ -67,9 +81,10 @@ def _story(i: int) -> str:
     who, other = draw.sample(NAMES, 2)
     thing, where, colour = draw.choice(THINGS), draw.choice(PLACES), draw.choice(COLOURS)
     return (
-        f"{who} had looked for the {colour} {thing} all morning, first in the {where} and then in every room of the house. "
-        f"At noon {other} came back from town, heard the story twice, and laughed. It had been under the stairs since spring, "
-        f"said {other}, and everybody but {who} knew it. So {who} went to the stairs, bent down, and picked up the {thing}"
+        f"{who} had looked for the {colour} {thing} all morning, first in the {where} and then in every room"
+        f" of the house. At noon {other} came back from town, heard the story twice, and laughed. It had been"
+        f" under the stairs since spring, said {other}, and everybody but {who} knew it. So {who} went to the"
+        f" stairs, bent down, and picked up the {thing}"
     )
 
 
@@ -90,7 +105,8 @@ def _page(i: int) -> str:
     for year in range(1890, 1902):
         (colour, earlier), count, other = draw.sample(COLOURS, 2), draw.randint(3, 90), draw.choice(NAMES)
         lines.append(
-            f" In {year} the {where} was painted {colour} and {count} visitors came to see the {thing} that {other} had left "
-            f"there . {other} wrote that the {colour} walls suited the {where} better than the {earlier} ones had . "
+            f" In {year} the {where} was painted {colour} and {count} visitors came to see the {thing} that"
+            f" {other} had left there . {other} wrote that the {colour} walls suited the {where} better than"
+            f" the {earlier} ones had . "
         )
     return " \n \n ".join(lines)

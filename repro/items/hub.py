@@ -9,7 +9,8 @@ from typing import Any
 from repro import assets
 from repro.config import Items, SettingError, nearest
 
-# task: (data set, configuration). The configuration "*" makes every one of them a subtask; "a|b" names the subtasks.
+# task: (data set, configuration). The configuration "*" makes every one of them a subtask; "a|b" names the
+# subtasks.
 AGIEVAL = "aqua-rat logiqa-en lsat-ar lsat-lr lsat-rc math sat-en sat-en-without-passage sat-math".split()
 TASKS: dict[str, tuple[str, str | None]] = {
     "arc_challenge": ("allenai/ai2_arc", "ARC-Challenge"),
@@ -54,7 +55,9 @@ def wanted(settings: Items) -> list[str]:
     for name in settings.tasks:
         matching = [task for task in TASKS if name in (task, task.split("/")[0])]
         if not matching:
-            raise SettingError(f"items.tasks names {name!r}, which items=hub has not; did you mean {nearest(name, TASKS)}?")
+            raise SettingError(
+                f"items.tasks names {name!r}, which items=hub has not; did you mean {nearest(name, TASKS)}?"
+            )
         found += matching
     return found
 
@@ -62,12 +65,19 @@ def wanted(settings: Items) -> list[str]:
 def revisions(settings: Items) -> dict[str, str]:
     """The commit of every data set asked for (its branch where the hub was never reached)."""
     repos = sorted({TASKS[task][0] for task in wanted(settings)})
-    return {r: r if Path(r).is_dir() else assets.hub_revision(r, settings.revisions.get(r, "main")) for r in repos}
+    return {
+        r: r if Path(r).is_dir() else assets.hub_revision(r, settings.revisions.get(r, "main")) for r in repos
+    }
 
 
-def read(settings: Items, asked: Callable[[str], bool]) -> Iterator[tuple[str, str, Iterable[dict[str, Any]]]]:
+def read(
+    settings: Items, asked: Callable[[str], bool]
+) -> Iterator[tuple[str, str, Iterable[dict[str, Any]]]]:
     """(task, split, rows) through ``datasets``; raises :class:`SettingError` when the hub is away."""
-    commits = {r: r if Path(r).is_dir() else assets.hub_commit(r, commit) for r, commit in revisions(settings).items()}
+    commits = {
+        r: r if Path(r).is_dir() else assets.hub_commit(r, commit)
+        for r, commit in revisions(settings).items()
+    }
     for task in filter(asked, wanted(settings)):
         repo, configuration = TASKS[task]
         for name, subtask in _configurations(repo, configuration, commits[repo]):
@@ -100,6 +110,7 @@ def _guard(repo: str, call: Any) -> Any:
         return call()
     except Exception as error:  # the hub fails in a dozen types; all mean the same to the user
         raise SettingError(
-            f"cannot read {repo} from the hub ({type(error).__name__}: {str(error).strip().splitlines()[0][:120]}); "
-            "check the network, or use items=wheel or items=folder items.folder=DIR"
+            f"cannot read {repo} from the hub ({type(error).__name__}:"
+            f" {str(error).strip().splitlines()[0][:120]}); check the network, or use items=wheel or"
+            " items=folder items.folder=DIR"
         ) from None

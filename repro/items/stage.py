@@ -15,7 +15,9 @@ Row = dict[str, Any]
 
 
 def stage(settings: Items) -> Stage:
-    """The stage that brings the items into one form; its fingerprint covers their content, not where they lie."""
+    """The stage that brings the items into one form; its fingerprint covers their content, not where they
+    lie.
+    """
     from repro import assets
 
     identity: dict[str, Any] = {"kind": settings.kind, "tasks": sorted(settings.tasks)}
@@ -23,7 +25,9 @@ def stage(settings: Items) -> Stage:
         identity["sha256"] = assets.WHEELS["benchmarks"].sha256
     elif settings.kind == "folder":
         files = _files(Path(settings.folder or ""))
-        identity["content"] = dict(zip([f[0] for f in files], assets.content_digests([f[1] for f in files]), strict=True))
+        identity["content"] = dict(
+            zip([f[0] for f in files], assets.content_digests([f[1] for f in files]), strict=True)
+        )
     elif settings.kind == "hub":
         from repro.items.hub import revisions
 
@@ -57,7 +61,9 @@ def run(context: Context, settings: Items) -> None:
             raise SettingError(f"items.tasks names {name!r}, which items={settings.kind} has not; {mend}")
     require(bool(tasks), f"items={settings.kind} holds no items; expected <task>/<split>.jsonl")
     write_json(context.out / "items.json", {"source": source, "tasks": dict(sorted(tasks.items()))})
-    context.facts.update(source=source, tasks=len(tasks), items=sum(s["n"] for t in tasks.values() for s in t.values()))
+    context.facts.update(
+        source=source, tasks=len(tasks), items=sum(s["n"] for t in tasks.values() for s in t.values())
+    )
 
 
 def splits(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
@@ -65,7 +71,9 @@ def splits(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
     return read_json(folder / "items.json")["tasks"]
 
 
-def _source(settings: Items, asked: Callable[[str], bool]) -> tuple[Row, Iterator[tuple[str, str, Iterable[Row]]]]:
+def _source(
+    settings: Items, asked: Callable[[str], bool]
+) -> tuple[Row, Iterator[tuple[str, str, Iterable[Row]]]]:
     """What is recorded about the source, and its (task, split, rows) as far as asked for."""
     if settings.kind == "wheel":
         from repro.items import wheel
@@ -85,7 +93,11 @@ def _source(settings: Items, asked: Callable[[str], bool]) -> tuple[Row, Iterato
 
 def _files(folder: Path) -> list[tuple[str, Path]]:
     require(folder.is_dir(), f"items.folder={folder} is not a folder; expected <task>/<split>.jsonl in it")
-    found = [(str(p.relative_to(folder)), p) for p in sorted(folder.rglob("*.jsonl")) if len(p.relative_to(folder).parts) > 1]
+    found = [
+        (str(p.relative_to(folder)), p)
+        for p in sorted(folder.rglob("*.jsonl"))
+        if len(p.relative_to(folder).parts) > 1
+    ]
     require(bool(found), f"items.folder={folder} holds no <task>/<split>.jsonl")
     return found
 
@@ -100,7 +112,8 @@ def _read_folder(folder: Path, asked: Callable[[str], bool]) -> Iterator[tuple[s
 def read_rows(path: Path) -> Iterator[Row]:
     """Rows of a JSON-lines file, split on newline only (U+2028 may stand inside a line).
 
-    Raises :class:`SettingError` naming file and line: a benchmark with a broken item would be another benchmark.
+    Raises :class:`SettingError` naming file and line: a benchmark with a broken item would be another
+    benchmark.
     """
     with open(path, "rb") as handle:
         for number, line in enumerate(handle, 1):

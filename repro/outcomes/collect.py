@@ -31,9 +31,9 @@ MAKE_UP_GROUPS = 12  # source groups of a domain named one by one; the rest is o
 def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> Outcome:
     """Everything the report says except comparisons: counts, heads, scores, selections, metrics, costs.
 
-    ``stages`` holds the shared stages by name and ``arms[arm][seed]`` with "selection", "pretrain" and "evaluate"; any may be
-    absent. ``failed`` lists arms and seeds that are absent because a stage of theirs failed. Raises ``FileNotFoundError`` when
-    a named artifact is not in the store.
+    ``stages`` holds the shared stages by name and ``arms[arm][seed]`` with "selection", "pretrain" and
+    "evaluate"; any may be absent. ``failed`` lists arms and seeds that are absent because a stage of theirs
+    failed. Raises ``FileNotFoundError`` when a named artifact is not in the store.
     """
     shared = {name: stages[name] for name in STAGES if name in stages}
     summary: Outcome = {
@@ -83,9 +83,12 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> Outc
     return summary
 
 
-def overlap(store: Store, arms: Mapping[str, Mapping[int, Mapping[str, Stage]]]) -> dict[str, dict[str, float]]:
-    """By arm and other arm: the share of the documents it selects that the other selects, too; of the first seed that both
-    have. Arms whose selection is the same stage (an arena's sizes) stand here once, under the first one's name.
+def overlap(
+    store: Store, arms: Mapping[str, Mapping[int, Mapping[str, Stage]]]
+) -> dict[str, dict[str, float]]:
+    """By arm and other arm: the share of the documents it selects that the other selects, too; of the first
+    seed that both have. Arms whose selection is the same stage (an arena's sizes) stand here once, under the
+    first one's name.
     """
     import polars
 
@@ -97,7 +100,10 @@ def overlap(store: Store, arms: Mapping[str, Mapping[int, Mapping[str, Stage]]])
             read[stage.fingerprint] = set(rows.filter(polars.col("repeats") > 0)["doc_id"])
         return read[stage.fingerprint]
 
-    chosen = {arm: {s: named["selection"] for s, named in by.items() if "selection" in named} for arm, by in arms.items()}
+    chosen = {
+        arm: {s: named["selection"] for s, named in by.items() if "selection" in named}
+        for arm, by in arms.items()
+    }
     once: dict[tuple[str, ...], str] = {}
     for arm, by_seed in chosen.items():
         once.setdefault(tuple(stage.fingerprint for stage in by_seed.values()), arm)
@@ -116,16 +122,26 @@ def _baselines(store: Store, stage: Stage, arms: Mapping[str, Mapping[int, Mappi
     folder = store.path(stage)
     found = read_json(folder / "baselines.json")
     evaluated = {
-        arm: list({stages["evaluate"].fingerprint: store.path(stages["evaluate"]) for stages in by_seed.values()}.values())
+        arm: list(
+            {
+                stages["evaluate"].fingerprint: store.path(stages["evaluate"]) for stages in by_seed.values()
+            }.values()
+        )
         for arm, by_seed in arms.items()
     }
     for name, row in found["baselines"].items():
-        row["over"] = {arm: over_baseline(models, folder / f"{name}.parquet") for arm, models in evaluated.items() if models}
+        row["over"] = {
+            arm: over_baseline(models, folder / f"{name}.parquet")
+            for arm, models in evaluated.items()
+            if models
+        }
     return found
 
 
 def _portable(settings: Settings) -> Json:
-    """Settings without what says where and how, not what: the work folder, the device, what ran at once, a pilot's place."""
+    """Settings without what says where and how, not what: the work folder, the device, what ran at once, a
+    pilot's place.
+    """
     values = {key: value for key, value in as_dict(settings).items() if key not in ("work", "device", "run")}
     values["exp"]["pilot"] = values["exp"]["pilot"] and Path(values["exp"]["pilot"]).name
     return values
@@ -148,7 +164,9 @@ def _strata(settings: Settings, arm: str) -> Json:
 
 
 def _artifacts(store: Store, stages: Iterable[Stage]) -> dict[str, Artifact]:
-    """The given stages and everything they read, inputs first, by stage name (and label, where one name occurs twice)."""
+    """The given stages and everything they read, inputs first, by stage name (and label, where one name
+    occurs twice).
+    """
     every = list({a.fingerprint: a for stage in stages for a in stage.ancestors()}.values())
     names = [stage.name for stage in every]
     keys = [s.name if names.count(s.name) == 1 else f"{s.name} {s.label}" for s in every]
@@ -167,30 +185,53 @@ def _artifact(store: Store, stage: Stage) -> Artifact:
 
 
 def checksums(identity: Mapping[str, Any]) -> list[str]:
-    """sha256 of the files outside the repository that a stage's settings name by content; of many, one over all."""
+    """sha256 of the files outside the repository that a stage's settings name by content; of many, one over
+    all.
+    """
     given = identity.get("files") or (identity.get("source") or {}).get("files") or []
     found = sorted(given.values()) if isinstance(given, Mapping) else sorted(sha for _, sha in given)
     return found if len(found) <= CHECKSUMS else [digest(found)]
 
 
 def _code(store: Store, stages: Mapping[str, Any]) -> Json:
-    """Commits and tags that the artifacts of a run come from, and whether any tree had changes: one clean tag, for evidence."""
-    arms = [stage for by_seed in stages.get("arms", {}).values() for named in by_seed.values() for stage in named.values()]
+    """Commits and tags that the artifacts of a run come from, and whether any tree had changes: one clean
+    tag, for evidence.
+    """
+    arms = [
+        stage
+        for by_seed in stages.get("arms", {}).values()
+        for named in by_seed.values()
+        for stage in named.values()
+    ]
     shared = [stage for stage in stages.values() if isinstance(stage, Stage)]
-    every = {a.fingerprint: a for s in (*shared, *arms, *stages.get("pairs", {}).values()) for a in s.ancestors()}
+    every = {
+        a.fingerprint: a for s in (*shared, *arms, *stages.get("pairs", {}).values()) for a in s.ancestors()
+    }
     made = [read_json(store.path(stage) / "manifest.json")["provenance"] for stage in every.values()]
     commits, tags = ({str(m.get(key)) for m in made} for key in ("commit", "tag"))
-    return {"commits": sorted(commits), "tags": sorted(tags), "dirty": any(m["dirty"] is not False for m in made)}
+    return {
+        "commits": sorted(commits),
+        "tags": sorted(tags),
+        "dirty": any(m["dirty"] is not False for m in made),
+    }
 
 
-def _seeds(store: Store, by_seed: Mapping[int, Mapping[str, Stage]], documents: polars.DataFrame | None) -> Json:
-    """``seeds``: {seed: row}; where the proxy itself is masked, draws that are no control stand under ``missed`` instead."""
+def _seeds(
+    store: Store, by_seed: Mapping[int, Mapping[str, Stage]], documents: polars.DataFrame | None
+) -> Json:
+    """``seeds``: {seed: row}; where the proxy itself is masked, draws that are no control stand under
+    ``missed`` instead.
+    """
     rows = {str(seed): _seed(store, named, documents) for seed, named in by_seed.items()}
     trained = any("pretrain" in named for named in by_seed.values())
     scored = any("selection" in named or "ranking" in named for named in by_seed.values())
-    missed = {seed for seed, row in rows.items() if not trained and not scored and misses(row.get("masked", {}))}
+    missed = {
+        seed for seed, row in rows.items() if not trained and not scored and misses(row.get("masked", {}))
+    }
     kept = {seed: row for seed, row in rows.items() if seed not in missed}
-    return {"seeds": kept} | ({"missed": {seed: rows[seed] for seed in rows if seed in missed}} if missed else {})
+    return {"seeds": kept} | (
+        {"missed": {seed: rows[seed] for seed in rows if seed in missed}} if missed else {}
+    )
 
 
 def misses(heads: Mapping[str, Any]) -> bool:
@@ -204,13 +245,18 @@ def _seed(store: Store, named: Mapping[str, Stage], documents: polars.DataFrame 
     if "selection" in named:
         folder = store.path(named["selection"])
         row["selection"] = read_json(folder / "selection.json")
-        text = {name: stage for name, stage in named["selection"].inputs.items() if name.startswith("priority")}
-        row["artifacts"] |= {name: _artifact(store, stage) for name, stage in text.items() if store.has(stage)}
+        text = {
+            name: stage for name, stage in named["selection"].inputs.items() if name.startswith("priority")
+        }
+        row["artifacts"] |= {
+            name: _artifact(store, stage) for name, stage in text.items() if store.has(stage)
+        }
         if documents is not None:
             row["make_up"] = make_up(folder, documents)
     if "describe" in named:
         row["profile"] = read_json(store.path(named["describe"]) / "profile.json")
-    if "heads" in named and named.keys() & {"evaluate", "ranking"}:  # masked, and the proxy evaluated or documents scored
+    # masked, and the proxy evaluated or documents scored
+    if "heads" in named and named.keys() & {"evaluate", "ranking"}:
         found = read_json(store.path(named["heads"]) / "heads.json")
         row["masked"] = {key: found[key] for key in ("detector", "selected", "control") if key in found}
     if "found" in named:
@@ -222,8 +268,12 @@ def _seed(store: Store, named: Mapping[str, Stage], documents: polars.DataFrame 
     if "evaluate" in named:
         result = read_json(store.path(named["evaluate"]) / "summary.json")
         row["metrics"] = flatten_metrics(result)
-        row["evaluation"] = {key: result[key] for key in ("missing", "notes", "shots", "config", "cut") if key in result}
-        row["checkpoints"] = {str(tokens): flatten_metrics(found) for tokens, found in result.get("checkpoints", {}).items()}
+        row["evaluation"] = {
+            key: result[key] for key in ("missing", "notes", "shots", "config", "cut") if key in result
+        }
+        row["checkpoints"] = {
+            str(tokens): flatten_metrics(found) for tokens, found in result.get("checkpoints", {}).items()
+        }
     return row
 
 
@@ -238,19 +288,24 @@ def _curve(path: Path) -> list[list[float]]:
 
 
 def flatten_metrics(result: Mapping[str, Any]) -> dict[str, Metric]:
-    """The evaluation's nested summary as {metric: {value, stderr, n, chance}}; non-finite values become ``None``.
+    """The evaluation's nested summary as {metric: {value, stderr, n, chance}}; non-finite values become
+    ``None``.
 
-    Groups keep their name in front: ``heldout_bits_per_byte/code`` (``repro.outcomes.measure`` reads such names).
+    Groups keep their name in front: ``heldout_bits_per_byte/code`` (``repro.outcomes.measure`` reads such
+    names).
     """
     flat: dict[str, Json] = {}
 
     def add(name: str, value: Any) -> None:
         cell = dict(value) if isinstance(value, Mapping) else {"value": value}
-        numbers = {key: cell[key] for key in ("value", "stderr", "chance", "guess") if cell.get(key) is not None}
+        numbers = {
+            key: cell[key] for key in ("value", "stderr", "chance", "guess") if cell.get(key) is not None
+        }
         counts = {key: int(cell[key]) for key in ("n", "clusters", "ties") if cell.get(key) is not None}
         flat[name] = {key: finite(float(value)) for key, value in numbers.items()} | counts
 
-    for group, value in sorted(result.items(), key=lambda pair: pair[0] != measure.ENDPOINT):  # the endpoint first
+    # the endpoint first
+    for group, value in sorted(result.items(), key=lambda pair: pair[0] != measure.ENDPOINT):
         if group == "metrics":
             for name, cell in value.items():
                 add(name, cell)
@@ -276,8 +331,9 @@ def read_documents(folder: Path) -> polars.DataFrame:
 
 
 def score_statistics(scores: polars.DataFrame) -> dict[str, Json]:
-    """Per domain: number, mean, quantiles, a histogram of the score, and its rank correlations with simpler quantities (value,
-    low, high; sources are resampled)."""
+    """Per domain: number, mean, quantiles, a histogram of the score, and its rank correlations with simpler
+    quantities (value, low, high; sources are resampled).
+    """
     import numpy
     import polars
 
@@ -291,7 +347,9 @@ def score_statistics(scores: polars.DataFrame) -> dict[str, Json]:
             found[str(domain)] = {"documents": 0}
             continue
         low, high = numpy.quantile(score, [0.005, 0.995])
-        counts, edges = numpy.histogram(numpy.clip(score, low, high), bins=30, range=(low, high if high > low else low + 1e-6))
+        counts, edges = numpy.histogram(
+            numpy.clip(score, low, high), bins=30, range=(low, high if high > low else low + 1e-6)
+        )
         rivals = {"length": "n_tokens_doc", "base_loss": "loss_base", "compressibility": "compressibility",
                   "repetition": "repetition", "loss_difference": "loss_difference"}  # fmt: skip
         found[str(domain)] = {
@@ -310,7 +368,8 @@ def score_statistics(scores: polars.DataFrame) -> dict[str, Json]:
 
 
 def make_up(selection: Path, documents: polars.DataFrame) -> dict[str, MakeUp]:
-    """Per domain: documents, bytes and sources selected and there, and the share of each source group among both.
+    """Per domain: documents, bytes and sources selected and there, and the share of each source group among
+    both.
 
     Whole documents count once, however often they are read.
     """
@@ -339,7 +398,12 @@ def make_up(selection: Path, documents: polars.DataFrame) -> dict[str, MakeUp]:
         rows = sizes.head(MAKE_UP_GROUPS).to_dicts()
         rest = sizes.slice(MAKE_UP_GROUPS)
         if len(rest):
-            rows.append({"group": f"{len(rest)} others", **{c: int(rest[c].sum()) for c in rest.columns if c != "group"}})
+            rows.append(
+                {
+                    "group": f"{len(rest)} others",
+                    **{c: int(rest[c].sum()) for c in rest.columns if c != "group"},
+                }
+            )
         result[str(domain)] = {
             "documents": len(part),
             "selected": len(taken),

@@ -11,12 +11,16 @@ from repro.outcomes import measure
 from repro.outcomes.outcome import Arm, Difference, Gap, Outcome, Seed
 from repro.store import finite
 
-Variances = Mapping[tuple[str, str], Mapping[str, float]]  # (treatment, control) -> metric -> variance from the items
-Limits = Mapping[str, float]  # metric -> standard deviation of one seed's difference, the upper limit of a pilot
+# (treatment, control) -> metric -> variance from the items
+Variances = Mapping[tuple[str, str], Mapping[str, float]]
+# metric -> standard deviation of one seed's difference, the upper limit of a pilot
+Limits = Mapping[str, float]
 
 
 def primary(summary: Outcome) -> Difference | None:
-    """The primary contrast on the endpoint; ``None`` where none was named or it was not measured in both arms."""
+    """The primary contrast on the endpoint; ``None`` where none was named or it was not measured in both
+    arms.
+    """
     rows = summary.get("comparisons", [])
     return next((row for row in rows if row["primary"] and row["metric"] == summary["endpoint"]), None)
 
@@ -28,7 +32,9 @@ def metrics(arm: Arm) -> list[str]:
 
 
 def evaluated(arm: Arm) -> dict[str, Seed]:
-    """{seed: row}, each evaluation once: where an arm draws nothing from its seeds they share one (``exp.kind: mirror``)."""
+    """{seed: row}, each evaluation once: where an arm draws nothing from its seeds they share one
+    (``exp.kind: mirror``).
+    """
     first: dict[str, str] = {}
     for seed, row in arm["seeds"].items():
         first.setdefault(_evaluation(row, seed), seed)
@@ -41,25 +47,34 @@ def _evaluation(row: Seed, otherwise: str) -> str:
 
 def _compared(treatment: Arm, control: Arm, seeds: set[int]) -> int:
     """How many of the shared seeds compare other evaluations: one, where neither arm draws anything."""
-    pairs = [[_evaluation(arm["seeds"][str(seed)], str(seed)) for arm in (treatment, control)] for seed in seeds]
+    pairs = [
+        [_evaluation(arm["seeds"][str(seed)], str(seed)) for arm in (treatment, control)] for seed in seeds
+    ]
     return len({tuple(pair) for pair in pairs})
 
 
 def seed_values(arm: Arm, metric: str) -> dict[int, float]:
     """{seed: value} of a metric."""
-    found = {int(s): row["metrics"][metric]["value"] for s, row in arm["seeds"].items() if metric in row.get("metrics", {})}
+    found = {
+        int(s): row["metrics"][metric]["value"]
+        for s, row in arm["seeds"].items()
+        if metric in row.get("metrics", {})
+    }
     return dict(sorted(found.items()))
 
 
 def differences(summary: Outcome, row: Difference) -> list[float]:
     """The differences that a comparison rests on, one a seed that both arms have."""
-    ours, theirs = (seed_values(summary["arms"][arm], row["metric"]) for arm in (row["treatment"], row["control"]))
+    ours, theirs = (
+        seed_values(summary["arms"][arm], row["metric"]) for arm in (row["treatment"], row["control"])
+    )
     return [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
 
 
 def covers_chance(arm: Arm, metric: str) -> bool:
-    """Whether an arm's accuracy is not shown to be above chance: the 95 % interval of its mean (:func:`interval`) reaches down
-    to that level. Accuracies without a chance level (generated answers) have one of zero.
+    """Whether an arm's accuracy is not shown to be above chance: the 95 % interval of its mean
+    (:func:`interval`) reaches down to that level. Accuracies without a chance level (generated answers) have
+    one of zero.
     """
     cells = [row["metrics"][metric] for row in evaluated(arm).values()]
     chance = cells[0].get("chance", 0.0 if measure.of(metric).accuracy else None)
@@ -70,10 +85,11 @@ def covers_chance(arm: Arm, metric: str) -> bool:
 
 
 def interval(arm: Arm, metric: str) -> tuple[float, float, float] | None:
-    """Mean of a metric over an arm's models and its 95 % limits; ``None`` where nothing says how far it may be off.
+    """Mean of a metric over an arm's models and its 95 % limits; ``None`` where nothing says how far it may
+    be off.
 
-    It takes in the items (mean of the models' own standard errors, which share the items; of BLiMP the paradigms) and the
-    spread over seeds, as those of differences do; below three models the items alone.
+    It takes in the items (mean of the models' own standard errors, which share the items; of BLiMP the
+    paradigms) and the spread over seeds, as those of differences do; below three models the items alone.
     """
     from repro.outcomes.statistics import FEWEST, few, limits
 
@@ -90,7 +106,9 @@ def interval(arm: Arm, metric: str) -> tuple[float, float, float] | None:
 
 
 def _of_share(value: float, n: int | None) -> float:
-    """Standard error of a share of ``n`` items; where every item is right, or wrong, it has none of its own."""
+    """Standard error of a share of ``n`` items; where every item is right, or wrong, it has none of its
+    own.
+    """
     return math.sqrt(value * (1 - value) / max(n or 1, 1))
 
 
@@ -122,9 +140,9 @@ def compare_arms(
 ) -> list[Difference]:
     """One row a metric: treatment minus control, paired by seed, the items' share of the error taken in.
 
-    ``low``, ``high`` and ``p`` are ``None`` where ``no_interval`` says why, ``detectable`` also where ``noise`` holds no
-    pilot's limit for the metric. Perplexities are left out: bits per byte say the same, and a mean of exponentials over small
-    models is noise.
+    ``low``, ``high`` and ``p`` are ``None`` where ``no_interval`` says why, ``detectable`` also where
+    ``noise`` holds no pilot's limit for the metric. Perplexities are left out: bits per byte say the same,
+    and a mean of exponentials over small models is noise.
     """
     from repro.outcomes.statistics import FEWEST, RECORDED, compare
 
@@ -140,8 +158,11 @@ def compare_arms(
         if not set(ours) & set(theirs) or measure.of(metric).perplexity:
             continue
         pairs = _compared(treatment, control, set(ours) & set(theirs))
-        if pairs == 1 < len(set(ours) & set(theirs)):  # neither arm draws: however many draws others have, the items alone
-            ours, theirs = (dict.fromkeys(range(FEWEST), next(iter(side.values()))) for side in (ours, theirs))
+        # neither arm draws: however many draws others have, the items alone
+        if pairs == 1 < len(set(ours) & set(theirs)):
+            ours, theirs = (
+                dict.fromkeys(range(FEWEST), next(iter(side.values()))) for side in (ours, theirs)
+            )
         found = compare(ours, theirs, variances.get(metric, 0.0), noise=noise.get(metric))
         row: Difference = {
             "treatment": contrast.treatment,
@@ -154,7 +175,10 @@ def compare_arms(
             "seeds": pairs,
             "item_variance": finite(variances.get(metric, 0.0)) if metric in variances else None,
             "noise": noise.get(metric),
-            **{key: value if isinstance(value := getattr(found, key), str) else finite(value) for key in RECORDED},
+            **{
+                key: value if isinstance(value := getattr(found, key), str) else finite(value)
+                for key in RECORDED
+            },
             "p_holm": None,
         }
         rows.append(row)
@@ -162,12 +186,14 @@ def compare_arms(
 
 
 def between(summary: Outcome, treatment: str, control: str, metrics: Sequence[str]) -> Gap | None:
-    """Difference of two arms of a finished run on ``metrics`` (their mean): the one interval that every table and figure shows.
+    """Difference of two arms of a finished run on ``metrics`` (their mean): the one interval that every table
+    and figure shows.
 
-    ``difference``, ``low``, ``high``, ``p``, ``detectable``, ``seeds`` and whether the run has ``compared`` them. Of one
-    metric those of the run's own comparison, turned where it has the arms the other way round; of several computed from their
-    values and the items' variances on record. Of two arms that the run does not compare those are not on record, and over
-    seeds alone an interval would be too narrow: ``low`` is ``None``. ``None`` where no seed has both.
+    ``difference``, ``low``, ``high``, ``p``, ``detectable``, ``seeds`` and whether the run has ``compared``
+    them. Of one metric those of the run's own comparison, turned where it has the arms the other way round;
+    of several computed from their values and the items' variances on record. Of two arms that the run does
+    not compare those are not on record, and over seeds alone an interval would be too narrow: ``low`` is
+    ``None``. ``None`` where no seed has both.
     """
     from repro.outcomes.statistics import compare
 
@@ -175,21 +201,38 @@ def between(summary: Outcome, treatment: str, control: str, metrics: Sequence[st
     if len(metrics) == 1 and (row := rows.get(metrics[0])) is not None:
         ends = (row["low"], row["high"]) if sign > 0 or row["low"] is None else (-row["high"], -row["low"])
         kept = {"p": row["p"], "detectable": row["detectable"], "seeds": row["seeds"], "compared": True}
-        return {"difference": row["difference"] and sign * row["difference"], "low": ends[0], "high": ends[1], **kept}
-    sides = [[seed_values(summary["arms"][arm], metric) for metric in metrics] for arm in (treatment, control)]
+        return {
+            "difference": row["difference"] and sign * row["difference"],
+            "low": ends[0],
+            "high": ends[1],
+            **kept,
+        }
+    sides = [
+        [seed_values(summary["arms"][arm], metric) for metric in metrics] for arm in (treatment, control)
+    ]
     shared = set.intersection(*(set(values) for side in sides for values in side))
     if not shared:
         return None
-    ours, theirs = ({seed: mean(values[seed] for values in side) for seed in sorted(shared)} for side in sides)
+    ours, theirs = (
+        {seed: mean(values[seed] for values in side) for seed in sorted(shared)} for side in sides
+    )
     known = all(metric in rows for metric in metrics)
     variance = sum(item_variance(rows[m]) for m in metrics) / len(metrics) ** 2 if known else 0.0
     found = compare(ours, theirs, variance)
     ends = {key: finite(getattr(found, key)) if known else None for key in ("low", "high", "p")}
-    return {"difference": found.difference, **ends, "detectable": None, "seeds": found.seeds, "compared": known}
+    return {
+        "difference": found.difference,
+        **ends,
+        "detectable": None,
+        "seeds": found.seeds,
+        "compared": known,
+    }
 
 
 def item_variance(row: Difference) -> float:
-    """What the choice of items contributes to the variance of a recorded difference; infinite where one item was asked."""
+    """What the choice of items contributes to the variance of a recorded difference; infinite where one item
+    was asked.
+    """
     from repro.outcomes.statistics import ONE_ITEM
 
     return math.inf if row.get("no_interval") == ONE_ITEM else row["item_variance"] or 0.0
@@ -208,11 +251,16 @@ def no_interval(found: Gap) -> str:
     """Why a difference (:func:`between`) has none."""
     if not found["compared"]:
         return "no interval (the run does not compare these arms)"
-    return f"no interval ({found['seeds']} seed{'s' * (found['seeds'] > 1)}, or nothing says how far it may be off)"
+    return (
+        f"no interval ({found['seeds']} seed{'s' * (found['seeds'] > 1)}, or nothing says how far it may be"
+        " off)"
+    )
 
 
 def one_kind_of_device(contrast: Contrast, treatment: Arm, control: Arm) -> None:
-    """Refuse to pair models that were trained or evaluated on different kinds of device: the difference would be in it."""
+    """Refuse to pair models that were trained or evaluated on different kinds of device: the difference would
+    be in it.
+    """
     for seed, row in treatment["seeds"].items():
         other = control["seeds"].get(seed, {}).get("artifacts", {})
         for stage in ("pretrain", "evaluate"):
@@ -220,20 +268,28 @@ def one_kind_of_device(contrast: Contrast, treatment: Arm, control: Arm) -> None
             kinds = [side["device"].partition(":")[0] for side in sides]
             require(
                 len(set(kinds)) < 2,
-                f"{contrast.treatment} and {contrast.control}, seed {seed}: {stage} ran on {' and '.join(kinds)}; paired arms "
-                "need one kind of device: delete one of the two artifacts and run again with device=NAME",
+                f"{contrast.treatment} and {contrast.control}, seed {seed}: {stage} ran on"
+                f" {' and '.join(kinds)}; paired arms need one kind of device: delete one of the two"
+                " artifacts and run again with device=NAME",
             )
 
 
 def secondary(rows: list[Difference], endpoint: str) -> list[Difference]:
-    """The family that is corrected: the primary contrast's other metrics, and the other contrasts on the endpoint. Metrics at
-    chance, parts of a benchmark and what has no interval take no part."""
-    shown = [r for r in rows if r["primary"] != (r["metric"] == endpoint) and not r["at_chance"] and not r.get("exploratory")]
+    """The family that is corrected: the primary contrast's other metrics, and the other contrasts on the
+    endpoint. Metrics at chance, parts of a benchmark and what has no interval take no part.
+    """
+    shown = [
+        r
+        for r in rows
+        if r["primary"] != (r["metric"] == endpoint) and not r["at_chance"] and not r.get("exploratory")
+    ]
     return [row for row in shown if row["p"] is not None]
 
 
 def masked(summary: Outcome) -> bool:
-    """Whether the model itself was evaluated, heads masked, and nothing trained: its seeds are draws of the control heads."""
+    """Whether the model itself was evaluated, heads masked, and nothing trained: its seeds are draws of the
+    control heads.
+    """
     return has_stage(summary, "evaluate") and not has_stage(summary, "pretrain")
 
 

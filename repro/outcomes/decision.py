@@ -1,4 +1,6 @@
-"""Many arms against one, and whether a small experiment decides as a large one does (DataDecide, Magnusson et al. 2025)."""
+"""Many arms against one, and whether a small experiment decides as a large one does (DataDecide, Magnusson et
+al. 2025).
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,16 @@ from statistics import mean
 Values = Mapping[str, Mapping[int, float]]  # arm -> seed -> value
 
 
-def against_control(values: Mapping[str, Sequence[float]], control: str) -> dict[str, tuple[float, float, float, float]]:
-    """Difference of each arm to ``control`` with limits that hold for all of them at once (95 %), and p: Dunnett (1955).
+def against_control(
+    values: Mapping[str, Sequence[float]], control: str
+) -> dict[str, tuple[float, float, float, float]]:
+    """Difference of each arm to ``control`` with limits that hold for all of them at once (95 %), and p:
+    Dunnett (1955).
 
-    The variance is pooled over all arms. An arm with fewer than two values (its seeds failed) takes no part. Empty where
-    that is the control, nobody else is left, or none of them varies: nothing says how far a mean may be off. The same
-    values give the same limits: the distribution is integrated at random points, drawn from one seed.
+    The variance is pooled over all arms. An arm with fewer than two values (its seeds failed) takes no part.
+    Empty where that is the control, nobody else is left, or none of them varies: nothing says how far a mean
+    may be off. The same values give the same limits: the distribution is integrated at random points, drawn
+    from one seed.
     """
     import numpy
     from scipy.stats import dunnett
@@ -25,7 +31,9 @@ def against_control(values: Mapping[str, Sequence[float]], control: str) -> dict
     if not others or control not in values or all(len(set(found)) == 1 for found in values.values()):
         return {}
     drawn = numpy.random.default_rng(0)
-    result = dunnett(*(list(values[name]) for name in others), control=list(values[control]), random_state=drawn)
+    result = dunnett(
+        *(list(values[name]) for name in others), control=list(values[control]), random_state=drawn
+    )
     limits = result.confidence_interval(0.95)
     gaps = [mean(values[name]) - mean(values[control]) for name in others]
     return {
@@ -35,7 +43,8 @@ def against_control(values: Mapping[str, Sequence[float]], control: str) -> dict
 
 
 def agreement(one: Mapping[str, float], other: Mapping[str, float]) -> float | None:
-    """Share of all pairs of arms that both put in the same order; a tie in either counts half. ``None`` below two arms.
+    """Share of all pairs of arms that both put in the same order; a tie in either counts half. ``None`` below
+    two arms.
 
     DataDecide's decision accuracy, where ``one`` is the small size and ``other`` the large.
     """
@@ -50,7 +59,8 @@ def _agree(x: float, y: float) -> float:
 
 
 def ceiling(values: Values) -> float | None:
-    """:func:`agreement` of one size with itself: of the means over two halves of the seeds, over all ways to halve them.
+    """:func:`agreement` of one size with itself: of the means over two halves of the seeds, over all ways to
+    halve them.
 
     Of an odd number of seeds one half has one more. ``None`` below two seeds that all arms share.
     """
@@ -60,6 +70,9 @@ def ceiling(values: Values) -> float | None:
     found = []
     for half in combinations(seeds, len(seeds) // 2):
         rest = [seed for seed in seeds if seed not in half]
-        sides = [{name: mean(by_seed[s] for s in side) for name, by_seed in values.items()} for side in (half, rest)]
+        sides = [
+            {name: mean(by_seed[s] for s in side) for name, by_seed in values.items()}
+            for side in (half, rest)
+        ]
         found.append(agreement(*sides))
     return None if None in found else math.fsum(found) / len(found)

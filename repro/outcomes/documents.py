@@ -1,4 +1,6 @@
-"""Documents themselves: the highest and lowest of each domain for the page, and the kept ones as parquet for ``datasets``."""
+"""Documents themselves: the highest and lowest of each domain for the page, and the kept ones as parquet for
+``datasets``.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,9 @@ EXCERPT = 1500  # characters shown where there are no token losses
 
 
 def examples(corpus: Path, score: Path) -> dict[str, list[dict[str, Any]]]:
-    """Per domain the ``EXTREMES`` highest and lowest documents: place, score, doc_id, source, license, text and, where the
-    score artifact kept token losses, ``tokens`` as [text, rise of the loss in nats]."""
+    """Per domain the ``EXTREMES`` highest and lowest documents: place, score, doc_id, source, license, text
+    and, where the score artifact kept token losses, ``tokens`` as [text, rise of the loss in nats].
+    """
     import polars
 
     from repro.outcomes.collect import read_scores
@@ -26,7 +29,9 @@ def examples(corpus: Path, score: Path) -> dict[str, list[dict[str, Any]]]:
     scores = read_scores(score).filter(polars.col("score").is_finite())
     scores = scores.sort(["domain", "score", "doc_id"], descending=[False, True, False])
     places = polars.concat(
-        part.with_columns(place=polars.int_range(1, len(part) + 1), last=len(part) - polars.int_range(0, len(part)))
+        part.with_columns(
+            place=polars.int_range(1, len(part) + 1), last=len(part) - polars.int_range(0, len(part))
+        )
         for _, part in scores.group_by("domain", maintain_order=True)
     )
     ends = places.filter((polars.col("place") <= EXTREMES) | (polars.col("last") <= EXTREMES))
@@ -57,10 +62,15 @@ def _with_head(text: str, tokens: list[tuple[str, float]]) -> list[tuple[str, fl
 
 
 def token_rises(score: Path) -> dict[str, list[tuple[str, float]]]:
-    """{doc_id: [(token text, rise of its loss when the heads are masked, nats)]} of the documents kept for showing."""
+    """{doc_id: [(token text, rise of its loss when the heads are masked, nats)]} of the documents kept for
+    showing.
+    """
     path = score / "tokens.json"
     kept = read_json(path) if path.is_file() else []
-    return {row["doc_id"]: [(t["token"], round(t["loss_ref"] - t["loss_base"], 3)) for t in row["tokens"]] for row in kept}
+    return {
+        row["doc_id"]: [(t["token"], round(t["loss_ref"] - t["loss_base"], 3)) for t in row["tokens"]]
+        for row in kept
+    }
 
 
 def export_scores(target: Path, score: Path) -> None:
@@ -71,14 +81,20 @@ def export_scores(target: Path, score: Path) -> None:
 
 
 def export(target: Path, corpus: Path, score: Path, selection: Path) -> int:
-    """The kept documents of a selection, one parquet per document shard, readable by ``datasets.load_dataset("parquet", ...)``.
+    """The kept documents of a selection, one parquet per document shard, readable by
+    ``datasets.load_dataset("parquet", ...)``.
 
-    Every field a document came with is a column of its own (a field whose values differ in type is kept as JSON text), beside
-    its score. Returns the number of documents written; raises ``ValueError`` if one that was selected is missing.
+    Every field a document came with is a column of its own (a field whose values differ in type is kept as
+    JSON text), beside its score. Returns the number of documents written; raises ``ValueError`` if one that
+    was selected is missing.
     """
     import polars
 
-    kept = parquet.read(selection / "selection.parquet").filter(polars.col("repeats") > 0).select("doc_id", "repeats")
+    kept = (
+        parquet.read(selection / "selection.parquet")
+        .filter(polars.col("repeats") > 0)
+        .select("doc_id", "repeats")
+    )
     columns = ["doc_id", "n_tokens_doc", "n_tokens", "loss_base", "loss_ref", "score"]
     scores = parquet.scan(sorted((score / "scores").glob("*.parquet"))).select(columns).collect()
     shards = sorted((corpus / "documents").glob("*.parquet"))
@@ -96,7 +112,9 @@ def export(target: Path, corpus: Path, score: Path, selection: Path) -> int:
 
 
 def _extra_types(shards: list[Path], kept: polars.DataFrame) -> dict[str, type]:
-    """Type of every further field over all kept documents; ``object`` where values differ in type, are nested or too large."""
+    """Type of every further field over all kept documents; ``object`` where values differ in type, are nested
+    or too large.
+    """
 
     types: dict[str, set[type]] = {}
     for shard in shards:
@@ -107,7 +125,10 @@ def _extra_types(shards: list[Path], kept: polars.DataFrame) -> dict[str, type]:
                 if value is not None:
                     fits = type(value) is not int or -(2**63) <= value < 2**63  # no column holds a larger one
                     types[key].add(type(value) if fits else object)
-    single = {key: next(iter(found)) if len(found) == 1 else str if not found else object for key, found in types.items()}
+    single = {
+        key: next(iter(found)) if len(found) == 1 else str if not found else object
+        for key, found in types.items()
+    }
     return {key: kind if kind in (str, int, float, bool) else object for key, kind in sorted(single.items())}
 
 
@@ -115,7 +136,13 @@ def _spread(part: polars.DataFrame, extras: dict[str, type]) -> polars.DataFrame
     """The JSON of ``extra`` as columns; a name that is taken gets ``extra_`` in front."""
     import polars
 
-    kinds = {str: polars.String, int: polars.Int64, float: polars.Float64, bool: polars.Boolean, object: polars.String}
+    kinds = {
+        str: polars.String,
+        int: polars.Int64,
+        float: polars.Float64,
+        bool: polars.Boolean,
+        object: polars.String,
+    }
     rows = [json.loads(text or "{}") for text in part["extra"].fill_null("{}")]
     added = []
     for key, kind in extras.items():

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def item_variances(pairs: Sequence[tuple[Path, Path]]) -> dict[str, float]:
     """{metric: variance of the mean difference over items}, for ``repro.outcomes.statistics.compare``.
 
-    ``pairs`` are (treatment, control) folders of finished evaluations, one pair a seed. Items are matched by task and index,
-    texts by source and index. A metric of a group of tasks is taken over all its items.
+    ``pairs`` are (treatment, control) folders of finished evaluations, one pair a seed. Items are matched by
+    task and index, texts by source and index. A metric of a group of tasks is taken over all its items.
     """
     from repro.outcomes.statistics import paired_item_variance
 
@@ -32,16 +32,20 @@ def item_variances(pairs: Sequence[tuple[Path, Path]]) -> dict[str, float]:
 
 
 def over_baseline(models: Sequence[Path], baseline: Path) -> dict[str, dict[str, float | int | None]]:
-    """{metric: {difference, low, high, seeds}}: the models of an arm (one folder a seed) minus a baseline on the same items.
+    """{metric: {difference, low, high, seeds}}: the models of an arm (one folder a seed) minus a baseline on
+    the same items.
 
-    95 % intervals over seeds and items (or their clusters); below three seeds the interval takes in the items only.
+    95 % intervals over seeds and items (or their clusters); below three seeds the interval takes in the items
+    only.
     """
     from repro.outcomes.statistics import FEWEST, cluster_means, limits, paired_item_variance
     from repro.store import finite
 
     found = {}
     pairs = [(model / "items.parquet", baseline) for model in models]
-    for metric, (gaps, clusters, weights) in _differences_of([(_items(a), _items(b)) for a, b in pairs]).items():
+    for metric, (gaps, clusters, weights) in _differences_of(
+        [(_items(a), _items(b)) for a, b in pairs]
+    ).items():
         means = gaps.mean(axis=1) if clusters is None else cluster_means(gaps, clusters).mean(axis=1)
         centre = float(means.mean())
         seeds = means if len(means) >= FEWEST else [centre] * FEWEST
@@ -58,8 +62,9 @@ def _differences(pairs: Sequence[tuple[Path, Path]], name: str, read: Any) -> Di
 
 
 def _differences_of(seeds: Sequence[tuple[Any, Any]]) -> Differences:
-    """{metric: ((seeds, items) treatment minus control, the items' clusters if they have any, their weights)}; items that
-    some model lacks are left out."""
+    """{metric: ((seeds, items) treatment minus control, the items' clusters if they have any, their
+    weights)}; items that some model lacks are left out.
+    """
     import numpy
 
     found: Differences = {}
@@ -103,12 +108,21 @@ def _texts(path: Path) -> dict[str, dict[tuple[str, str], tuple[float, float, st
     found: dict[str, dict[tuple[str, str], tuple[float, float, str | None]]] = {}
     for row in parquet.read(path).filter(polars.col("bits").is_finite()).iter_rows(named=True):
         group = measure.HELD_OUT if row["kind"] == "heldout" else measure.TEXT
-        found.setdefault(f"{group}/{row['source']}", {})[row["source"], row["doc_id"]] = (row["bits"], row["n_bytes"], None)
+        found.setdefault(f"{group}/{row['source']}", {})[row["source"], row["doc_id"]] = (
+            row["bits"],
+            row["n_bytes"],
+            None,
+        )
     return found
 
 
 def of_endpoint(found: dict[str, float]) -> dict[str, float]:
-    """Variance of the primary endpoint: the mean of two means of independent parts (``repro.evaluate.summary.endpoint``)."""
-    kinds = [[v for m, v in found.items() if measure.of(m).group == group] for group in (measure.TEXT, measure.GOLD)]
+    """Variance of the primary endpoint: the mean of two means of independent parts
+    (``repro.evaluate.summary.endpoint``).
+    """
+    kinds = [
+        [v for m, v in found.items() if measure.of(m).group == group]
+        for group in (measure.TEXT, measure.GOLD)
+    ]
     means = [mean(kind) / len(kind) for kind in kinds if kind]
     return {measure.ENDPOINT: mean(means) / len(means)} if means else {}

@@ -1,7 +1,8 @@
 """What a metric is, from its name: the one place that takes names apart.
 
-``bits_per_byte`` (the endpoint), ``accuracy_average``, ``<group>/<source or task>`` for bits per byte and probabilities,
-``<entry>_acc/<part>`` for parts of a benchmark, ``<task>/<lm-eval's metric>[,<filter>]`` for the rest.
+``bits_per_byte`` (the endpoint), ``accuracy_average``, ``<group>/<source or task>`` for bits per byte and
+probabilities, ``<entry>_acc/<part>`` for parts of a benchmark, ``<task>/<lm-eval's metric>[,<filter>]`` for
+the rest.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ ACCURACIES = ("acc_norm", "acc", "exact_match", "f1", "pass@1", "math_verify")
 
 @dataclass(frozen=True)
 class Measure:
-    """``group`` stands before the name of a text source or task, ``task`` is the one measured, ``name`` lm-eval's metric."""
+    """``group`` stands before the name of a text source or task, ``task`` is the one measured, ``name``
+    lm-eval's metric.
+    """
 
     group: str = ""
     task: str = ""

@@ -1,7 +1,9 @@
-"""Of a pilot: how far two arms differ that differ in nothing but the draw, and what that lets other experiments see.
+"""Of a pilot: how far two arms differ that differ in nothing but the draw, and what that lets other
+experiments see.
 
-The paired standard deviation is that of one seed's difference; the unpaired one is what it would be if the arms of a seed
-shared nothing. Both are estimates from few seeds, so their upper 80 % limits stand beside them, and effects rest on the limit.
+The paired standard deviation is that of one seed's difference; the unpaired one is what it would be if the
+arms of a seed shared nothing. Both are estimates from few seeds, so their upper 80 % limits stand beside
+them, and effects rest on the limit.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ SEEDS = (3, 5, 8)  # for which the smallest visible effect is printed
 
 
 def noise(summary: Outcome, contrast: Json) -> dict[str, Noise]:
-    """{metric: ``seeds``, ``paired``, ``paired_limit``, ``unpaired``, ``unpaired_limit``, ``detectable`` {seeds: effect}}.
+    """{metric: ``seeds``, ``paired``, ``paired_limit``, ``unpaired``, ``unpaired_limit``, ``detectable``
+    {seeds: effect}}.
 
-    Standard deviations of the difference of two models, ``contrast`` naming the arms. Fewer than three shared seeds give none.
+    Standard deviations of the difference of two models, ``contrast`` naming the arms. Fewer than three shared
+    seeds give none.
     """
     from repro.outcomes.compare import metrics, seed_values
 
@@ -51,7 +55,8 @@ def sentence(summary: Outcome) -> str:
         return "A pilot needs three seeds that both arms have, so the noise is not known."
     effects = ", ".join(f"{n} pairs {row['detectable'][str(n)]:.3f}" for n in SEEDS)
     return (
-        f"Two draws of the same size differ in {summary['endpoint']} with a standard deviation of {row['paired']:.4f} paired "
-        f"(upper 80 % limit {row['paired_limit']:.4f}) and {row['unpaired']:.4f} unpaired (limit {row['unpaired_limit']:.4f}), "
-        f"over {row['seeds']} seeds. At the paired limit 80 % power needs a true difference of: {effects}."
+        f"Two draws of the same size differ in {summary['endpoint']} with a standard deviation of"
+        f" {row['paired']:.4f} paired (upper 80 % limit {row['paired_limit']:.4f}) and {row['unpaired']:.4f}"
+        f" unpaired (limit {row['unpaired_limit']:.4f}), over {row['seeds']} seeds. At the paired limit 80 %"
+        f" power needs a true difference of: {effects}."
     )

@@ -1,8 +1,10 @@
-"""What a run found, typed: the fields of ``summary.json``, in memory as on disk, so that there is one form and no conversion.
+"""What a run found, typed: the fields of ``summary.json``, in memory as on disk, so that there is one form
+and no conversion.
 
-``Outcome`` is the whole. What several kinds of run share has fields of its own; what one stage alone writes and one view alone
-reads (the head scores, a profile, an agreement) stays as that stage's JSON. Its version is ``repro.outcomes.summary.SCHEMA``;
-``tests/unit/test_outcome.py`` holds every committed summary against these types.
+``Outcome`` is the whole. What several kinds of run share has fields of its own; what one stage alone writes
+and one view alone reads (the head scores, a profile, an agreement) stays as that stage's JSON. Its version is
+``repro.outcomes.summary.SCHEMA``; ``tests/unit/test_outcome.py`` holds every committed summary against these
+types.
 """
 
 from __future__ import annotations
@@ -74,7 +76,9 @@ class Masked(TypedDict):
 
 
 class Seed(TypedDict):
-    """One model of an arm: what it read, how it learned, what it can do. Which parts there are depends on its stages."""
+    """One model of an arm: what it read, how it learned, what it can do. Which parts there are depends on its
+    stages.
+    """
 
     artifacts: dict[str, Artifact]
     metrics: NotRequired[dict[str, Metric]]
@@ -106,8 +110,9 @@ class Arm(TypedDict):
 class Difference(TypedDict):
     """A contrast on one metric: treatment minus control, its 95 % interval, its test and the words for it.
 
-    ``low``, ``high`` and ``p`` are ``None`` where nothing says how far the difference may be off (``no_interval`` says why),
-    ``detectable`` where no pilot measured the noise. ``p_holm`` is ``None`` where the comparison is not tested.
+    ``low``, ``high`` and ``p`` are ``None`` where nothing says how far the difference may be off
+    (``no_interval`` says why), ``detectable`` where no pilot measured the noise. ``p_holm`` is ``None`` where
+    the comparison is not tested.
     """
 
     treatment: str
@@ -115,7 +120,8 @@ class Difference(TypedDict):
     primary: bool
     metric: str
     lower_is_better: bool
-    exploratory: NotRequired[bool]  # a part of a benchmark, or of another contrast on another metric: an interval, no word
+    # a part of a benchmark, or of another contrast on another metric: an interval, no word
+    exploratory: NotRequired[bool]
     at_chance: bool
     seeds: int  # that compare other evaluations
     item_variance: float | None
@@ -153,7 +159,9 @@ class Verdict(TypedDict):
 
 
 class Noise(TypedDict):
-    """Standard deviations of the difference of two models that differ in the draw alone, with upper 80 % limits."""
+    """Standard deviations of the difference of two models that differ in the draw alone, with upper 80 %
+    limits.
+    """
 
     seeds: int
     paired: float
@@ -216,7 +224,8 @@ class Outcome(TypedDict):
     verdict: Verdict
     noise: NotRequired[dict[str, Noise]]
     registration: NotRequired[Registration]
-    overlap: NotRequired[dict[str, dict[str, float]]]  # arm -> other arm -> share of its documents the other selects, too
+    # arm -> other arm -> share of its documents the other selects, too
+    overlap: NotRequired[dict[str, dict[str, float]]]
     pairs: NotRequired[Json]  # of analyse
     agreement: NotRequired[Json]  # of agree
     evolution: NotRequired[Json]  # of evolve

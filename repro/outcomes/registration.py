@@ -1,8 +1,9 @@
-"""Before a run: the power that a pilot promises. After it: what it did of what was stated, and the conclusion that was fixed.
+"""Before a run: the power that a pilot promises. After it: what it did of what was stated, and the conclusion
+that was fixed.
 
-Power rests on a pilot (``exp=pilot``): two arms that are random draws of the same size. Its paired standard deviation is an
-estimate from few seeds, so its upper 80 % limit is used. None of this enters a fingerprint: it changes no result, only what
-may be said of it.
+Power rests on a pilot (``exp=pilot``): two arms that are random draws of the same size. Its paired standard
+deviation is an estimate from few seeds, so its upper 80 % limit is used. None of this enters a fingerprint:
+it changes no result, only what may be said of it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from repro.outcomes.outcome import Json, Outcome, Registration
 from repro.registration import deviations, stated
 
 RESULTS = places.home() / "results"
-# Where things are and which draw of them is taken: another pilot of the same setting may differ in these. With them whatever
-# of a training ``repro.pretrain.stage.HOW`` names.
+# Where things are and which draw of them is taken: another pilot of the same setting may differ in these.
+# With them whatever of a training ``repro.pretrain.stage.HOW`` names.
 WHERE = {
     "corpus": ("kind", "paths", "folder", "mirror", "seed", "hub", "blob_url", "shard_documents"),
     "model": ("name",),
@@ -40,9 +41,9 @@ def pairs(settings: Settings) -> int:
 
 
 def power(settings: Settings) -> Json | None:
-    """What the primary contrast can see by the pilot of this setting: ``pilot``, ``deviation`` (upper limit), ``pairs``,
-    ``power`` at the smallest effect of interest and ``detectable`` (seen with 80 %). ``{"unknown": why}`` without a pilot,
-    ``None`` where nothing is compared.
+    """What the primary contrast can see by the pilot of this setting: ``pilot``, ``deviation`` (upper limit),
+    ``pairs``, ``power`` at the smallest effect of interest and ``detectable`` (seen with 80 %). ``{"unknown":
+    why}`` without a pilot, ``None`` where nothing is compared.
 
     Raises :class:`SettingError` for an ``exp.pilot`` that is none.
     """
@@ -51,7 +52,9 @@ def power(settings: Settings) -> Json | None:
         return None
     found, why = _pilot(settings)
     if found is not None and found["settings"]["exp"].get("kind", "train") != settings.exp.kind:
-        return {"unknown": f"the noise of {found['run']}, another kind of experiment, says nothing of this one"}
+        return {
+            "unknown": f"the noise of {found['run']}, another kind of experiment, says nothing of this one"
+        }
     noise = (found or {}).get("noise", {}).get(settings.exp.endpoint)
     if found is None or noise is None or not noise["paired_limit"] > 0:
         return {"unknown": why or f"the pilot has no noise of {settings.exp.endpoint}"}
@@ -69,7 +72,9 @@ def power(settings: Settings) -> Json | None:
 
 
 def limits(settings: Settings) -> dict[str, float]:
-    """{metric: upper limit of the standard deviation of one seed's difference}, by the pilot of this setting; empty without."""
+    """{metric: upper limit of the standard deviation of one seed's difference}, by the pilot of this setting;
+    empty without.
+    """
     try:
         found, _ = _pilot(settings) if pairs(settings) else (None, "")
     except SettingError:  # gone since the run began, which must not cost the report
@@ -84,7 +89,9 @@ def _limits(pilot: Outcome) -> dict[str, float]:
 
 
 def limits_on_record(summary: Outcome) -> dict[str, float]:
-    """:func:`limits` by what a finished run says of its pilot: all of it where that is in ``results/``, else the endpoint's."""
+    """:func:`limits` by what a finished run says of its pilot: all of it where that is in ``results/``, else
+    the endpoint's.
+    """
     power = summary.get("registration", {}).get("power") or {}
     if "pilot" not in power:
         return {}
@@ -94,11 +101,15 @@ def limits_on_record(summary: Outcome) -> dict[str, float]:
 
 
 def _pilot(settings: Settings) -> tuple[Outcome | None, str]:
-    """The pilot's summary with ``run``, the name of its folder (no place of this machine); else why there is none."""
+    """The pilot's summary with ``run``, the name of its folder (no place of this machine); else why there is
+    none.
+    """
     if settings.exp.pilot is not None:
         found = summaries.read(Path(settings.exp.pilot))
         if not found.get("noise"):
-            raise SettingError(f"exp.pilot={settings.exp.pilot} is no pilot of two arms; make one with exp=pilot")
+            raise SettingError(
+                f"exp.pilot={settings.exp.pilot} is no pilot of two arms; make one with exp=pilot"
+            )
         return found | {"run": Path(settings.exp.pilot).name}, ""
     near: list[str] = []
     for folder in _candidates(Path(settings.work)):
@@ -108,18 +119,23 @@ def _pilot(settings: Settings) -> tuple[Outcome | None, str]:
             continue
         if not (differ := differences(found["settings"], settings)):
             return found | {"run": f"results/{folder.name}" if folder.parent == RESULTS else folder.name}, ""
-        near.append(f"{folder.name} differs in {', '.join(differ[:3])}{' and more' if len(differ) > 3 else ''}")
+        near.append(
+            f"{folder.name} differs in {', '.join(differ[:3])}{' and more' if len(differ) > 3 else ''}"
+        )
     return None, "no pilot of this setting" + (f" ({near[0]})" if near else "")
 
 
 def _candidates(work: Path) -> Iterator[Path]:
     for file in sorted([*RESULTS.glob("*/summary.json"), *(work / "runs").glob("*/summary.json")]):
-        if '"noise": {\n' in file.read_text(encoding="utf-8", errors="replace"):  # parsed only where it is one
+        # parsed only where it is one
+        if '"noise": {\n' in file.read_text(encoding="utf-8", errors="replace"):
             yield file.parent
 
 
 def differences(pilot: Mapping[str, Any], settings: Settings) -> list[str]:
-    """Settings that noise depends on and that a pilot does not share, by name; the share is that of the primary contrast."""
+    """Settings that noise depends on and that a pilot does not share, by name; the share is that of the
+    primary contrast.
+    """
     from repro.pretrain.stage import HOW
 
     ours = as_dict(settings)
@@ -127,8 +143,15 @@ def differences(pilot: Mapping[str, Any], settings: Settings) -> list[str]:
     for group, where in WHERE.items():
         left, right = pilot.get(group, {}), ours[group]
         without = {*where, *(HOW if group == "train" else ())}
-        found += [f"{group}.{key}" for key in right if key not in without and key in left and left[key] != right[key]]
-    shares = [{side["share"] for side in stated(values)["selects"].values()} for values in (pilot_values(pilot), ours)]
+        found += [
+            f"{group}.{key}"
+            for key in right
+            if key not in without and key in left and left[key] != right[key]
+        ]
+    shares = [
+        {side["share"] for side in stated(values)["selects"].values()}
+        for values in (pilot_values(pilot), ours)
+    ]
     return found + (["budget.share"] if shares[0] != shares[1] else [])
 
 
@@ -146,7 +169,9 @@ def lines(settings: Settings) -> list[str]:
     if said["contrast"] is None:
         return []
     effect = said["smallest_effect"]
-    interest = f"smallest effect of interest {effect:g}" if effect else "no smallest effect of interest is stated"
+    interest = (
+        f"smallest effect of interest {effect:g}" if effect else "no smallest effect of interest is stated"
+    )
     found = [f"registered: {said['contrast']} on {said['endpoint']}, {pairs(settings)} pairs; {interest}"]
     found += [f"  {outcome}: {text}" for outcome, text in said["conclusions"].items()]
     found.append(power_line(power(settings), effect))
@@ -162,13 +187,16 @@ def power_line(found: Mapping[str, Any] | None, effect: float | None) -> str:
     at = f"{found['power']:.0%} at {effect:g}, " if found["power"] is not None else ""
     other = f"; the pilot differs in {', '.join(found['differs'])}" if found["differs"] else ""
     return (
-        f"power: {at}80 % at {found['detectable']:.4f}, from {found['pairs']} pairs with a standard deviation of "
-        f"{found['deviation']:.4f} (upper 80 % limit of {found['pilot']}{other}); the choice of items is not in it"
+        f"power: {at}80 % at {found['detectable']:.4f}, from {found['pairs']} pairs with a standard deviation"
+        f" of {found['deviation']:.4f} (upper 80 % limit of {found['pilot']}{other}); the choice of items is"
+        " not in it"
     )
 
 
 def record(settings: Settings) -> Registration:
-    """For the summary: what was ``registered``, what this run has (``run``), its ``deviations`` in words, and the ``power``."""
+    """For the summary: what was ``registered``, what this run has (``run``), its ``deviations`` in words, and
+    the ``power``.
+    """
     return {
         "registered": settings.exp.registered,
         "run": stated(as_dict(settings)),
@@ -186,7 +214,8 @@ def _power(settings: Settings) -> Json | None:
 
 
 def concluded(summary: Outcome) -> dict[str, str] | None:
-    """The ``outcome`` of the primary contrast and the ``text`` that was stated for it; ``None`` where nothing was stated.
+    """The ``outcome`` of the primary contrast and the ``text`` that was stated for it; ``None`` where nothing
+    was stated.
 
     A demonstration draws no conclusion, whatever its interval.
     """
@@ -198,10 +227,17 @@ def concluded(summary: Outcome) -> dict[str, str] | None:
     if row is None or not said:
         return None
     if summary["verdict"]["demonstration"]:
-        return {"outcome": "none", "text": "A demonstration: none of the conclusions stated beforehand is drawn."}
+        return {
+            "outcome": "none",
+            "text": "A demonstration: none of the conclusions stated beforehand is drawn.",
+        }
     margin = summary["registration"]["run"]["smallest_effect"]
     outcome = conclusion(row["low"], row["high"], row["lower_is_better"], margin)
     text = said.get(outcome, "Nothing was stated for this outcome.")
-    if outcome in ("better", "worse") and margin is not None and max(abs(row["low"]), abs(row["high"])) < margin:
+    if (
+        outcome in ("better", "worse")
+        and margin is not None
+        and max(abs(row["low"]), abs(row["high"])) < margin
+    ):
         text += f" The whole interval is smaller than the smallest effect of interest, {margin:g}."
     return {"outcome": outcome, "text": text}

@@ -24,9 +24,10 @@ def sentence(seeds: int) -> str | None:
         return None
     n = str(max(there))
     return (
-        f"Simulated, 95 % intervals of {n} differences cover {_percent(found['normal'][n])} where these are normal, "
-        f"{_percent(found['exponential'][n])} where they are as skewed as exponential ones, and "
-        f"{_percent(found['outliers'][n])} where one in ten is an outlier: look at the points. See docs/statistics.md."
+        f"Simulated, 95 % intervals of {n} differences cover {_percent(found['normal'][n])} where these are"
+        f" normal, {_percent(found['exponential'][n])} where they are as skewed as exponential ones, and"
+        f" {_percent(found['outliers'][n])} where one in ten is an outlier: look at the points. See"
+        " docs/statistics.md."
     )
 
 

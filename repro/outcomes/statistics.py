@@ -1,17 +1,18 @@
 """Paired comparisons at few seeds, and what they could have seen.
 
-Each seed gives one paired difference (arms of one seed share initial weights and data order). Percentile bootstraps over so few
-cover far less than they say, so the interval is Student's, with two additions:
+Each seed gives one paired difference (arms of one seed share initial weights and data order). Percentile
+bootstraps over so few cover far less than they say, so the interval is Student's, with two additions:
 
-* Where the items of a benchmark are a sample of the questions one cares about, their variance is added; the quantile is the
-  mean of Student's for the seeds and the normal for the items, weighted by their variances (Cochran and Cox, Experimental
-  Designs, 1957, for two variances of different degrees of freedom).
-* Student's interval covers 88 % where the differences are skewed (exponential, 3 to 8 seeds), and misses on the side of the
-  long tail. That limb is made longer by the skewness that is seen; the other one is never made shorter (Johnson, JASA 1978,
-  shifts both, which takes from the one what it gives the other). Normal differences are then covered in 96 to 97 %.
+* Where the items of a benchmark are a sample of the questions one cares about, their variance is added; the
+  quantile is the mean of Student's for the seeds and the normal for the items, weighted by their variances
+  (Cochran and Cox, Experimental Designs, 1957, for two variances of different degrees of freedom).
+* Student's interval covers 88 % where the differences are skewed (exponential, 3 to 8 seeds), and misses on
+  the side of the long tail. That limb is made longer by the skewness that is seen; the other one is never
+  made shorter (Johnson, JASA 1978, shifts both, which takes from the one what it gives the other). Normal
+  differences are then covered in 96 to 97 %.
 
-The p-value is one minus the level at which the interval ends at zero, so the two cannot disagree. Coverage, errors and power
-are simulated by ``benchmarks/coverage.py``; its table is in ``docs/statistics.md``.
+The p-value is one minus the level at which the interval ends at zero, so the two cannot disagree. Coverage,
+errors and power are simulated by ``benchmarks/coverage.py``; its table is in ``docs/statistics.md``.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from scipy.special import ndtri, stdtr, stdtrit
 from repro.evaluate.clusters import cluster_means
 
 FEWEST = 3  # seeds, below which there is no interval
-STRETCH = 40.0  # of the limb on the side of the skew, a unit of skewness, over the square of the number of seeds: about the
+# of the limb on the side of the skew, a unit of skewness, over the square of the number of seeds: about the
+STRETCH = 40.0
 # least with which exponential differences are covered in 93 % at 3 to 10 seeds (benchmarks/coverage.py)
 ONE_ITEM = "one item or text"  # reasons why there is no interval
 NUMBERS = ("no shared seed", "one seed", "two seeds")
@@ -38,19 +40,21 @@ NOT_FINITE, NO_SPREAD = "a value is not finite", "every seed gives the very same
 
 @dataclass(frozen=True)
 class Comparison:
-    """Treatment minus control. ``low`` and ``high`` bound the mean difference at ``level``; NaN where nothing says how far it
-    may be off, and ``no_interval`` says why.
+    """Treatment minus control. ``low`` and ``high`` bound the mean difference at ``level``; NaN where nothing
+    says how far it may be off, and ``no_interval`` says why.
 
-    ``p`` is the two-sided p-value of no difference; ``detectable`` the smallest true difference that this many seeds see with
-    80 % power at the noise that a pilot measured, NaN without a pilot. What a summary records of every comparison are all
-    fields but those marked; one with a ``column`` is shown in every table of comparisons.
+    ``p`` is the two-sided p-value of no difference; ``detectable`` the smallest true difference that this
+    many seeds see with 80 % power at the noise that a pilot measured, NaN without a pilot. What a summary
+    records of every comparison are all fields but those marked; one with a ``column`` is shown in every table
+    of comparisons.
     """
 
     difference: float
     low: float = math.nan
     high: float = math.nan
     p: float = math.nan
-    seeds: int = field(default=0, metadata={"recorded": False})  # a summary counts those that compare other evaluations
+    # a summary counts those that compare other evaluations
+    seeds: int = field(default=0, metadata={"recorded": False})
     level: float = field(default=0.95, metadata={"recorded": False})
     deviation: float = field(default=math.nan, metadata={"recorded": False})
     detectable: float = field(default=math.nan, metadata={"column": "could see"})
@@ -72,9 +76,10 @@ def compare(
     """Interval (:func:`limits`) of ``treatment[seed] - control[seed]`` over the seeds that both have.
 
     ``item_variance`` is the variance of the mean difference that comes from which items were asked (see
-    :func:`paired_item_variance`); infinite where nothing is known of it. ``noise`` is the standard deviation of one seed's
-    difference as a pilot measured it (its upper limit). Below three seeds, without any spread, with one item and with values
-    that are not finite there is no interval. ``p`` is below 1 - ``level`` where the interval leaves zero out, and only there.
+    :func:`paired_item_variance`); infinite where nothing is known of it. ``noise`` is the standard deviation
+    of one seed's difference as a pilot measured it (its upper limit). Below three seeds, without any spread,
+    with one item and with values that are not finite there is no interval. ``p`` is below 1 - ``level`` where
+    the interval leaves zero out, and only there.
     """
     seeds = sorted(set(treatment) & set(control))
     sides = np.array([[treatment[s], control[s]] for s in seeds], dtype=np.float64).reshape(-1, 2)
@@ -84,7 +89,8 @@ def compare(
     d = sides[:, 0] - sides[:, 1]
     mean = float(d.mean()) if n else math.nan
     deviation = float(d.std(ddof=1)) if n > 1 else math.nan
-    if n > 1 and deviation <= 1e-12 * float(np.abs(sides).max()):  # rounding: no spread was seen, which is not certainty
+    # rounding: no spread was seen, which is not certainty
+    if n > 1 and deviation <= 1e-12 * float(np.abs(sides).max()):
         d, deviation = np.full(n, mean), 0.0
     if n < FEWEST:
         why = NUMBERS[n]
@@ -102,10 +108,11 @@ def compare(
 def limits(
     values: np.ndarray | Sequence[float], item_variance: float | np.ndarray = 0.0, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper limit of the mean of ``values`` (..., seeds), items drawn anew; see the head of this file.
+    """Lower and upper limit of the mean of ``values`` (..., seeds), items drawn anew; see the head of this
+    file.
 
-    ``item_variance`` (...) is that of the mean. Of the longer limb as of Student's quantile the seeds' share of the variance
-    is taken.
+    ``item_variance`` (...) is that of the mean. Of the longer limb as of Student's quantile the seeds' share
+    of the variance is taken.
     """
     mean, *spread = _moments(np.asarray(values, dtype=np.float64), item_variance)
     below, above = _limbs(*spread, level)
@@ -130,7 +137,9 @@ def p_value(values: np.ndarray, item_variance: float = 0.0) -> float:
 
 
 def _moments(values: np.ndarray, item_variance: float | np.ndarray) -> tuple[np.ndarray, ...]:
-    """Mean, variance of the mean over seeds and items, the seeds' share of it, their skewness, and their number."""
+    """Mean, variance of the mean over seeds and items, the seeds' share of it, their skewness, and their
+    number.
+    """
     n = values.shape[-1]
     mean = values.mean(axis=-1)
     apart = values - mean[..., None]
@@ -158,15 +167,16 @@ def paired_item_variance(
 ) -> float:
     """Variance of a benchmark's mean difference that comes from the items drawn.
 
-    ``differences`` is (seeds, items): per item, treatment minus control. A two-way layout: averaging over seeds leaves what the
-    questions themselves contribute; the noise of (seed, item) in those averages is subtracted, at least to zero, because
-    the interval over seeds holds it already. With few items the variance is raised so that normal quantiles act as Student's.
+    ``differences`` is (seeds, items): per item, treatment minus control. A two-way layout: averaging over
+    seeds leaves what the questions themselves contribute; the noise of (seed, item) in those averages is
+    subtracted, at least to zero, because the interval over seeds holds it already. With few items the
+    variance is raised so that normal quantiles act as Student's.
 
     ``clusters`` names what each item was drawn with; the clusters' means are then what was drawn, as in
-    :func:`repro.evaluate.clusters.clustered`. ``weights`` (items) are those of a ratio: ``differences`` are then sums (bits)
-    and the mean is their sum over that of the weights (bytes). The variance is the jackknife's, which leaves out one text at a
-    time, and its degrees of freedom are those of as many texts of equal length as weigh the same (Kish). One item or cluster
-    says nothing about others: infinity.
+    :func:`repro.evaluate.clusters.clustered`. ``weights`` (items) are those of a ratio: ``differences`` are
+    then sums (bits) and the mean is their sum over that of the weights (bytes). The variance is the
+    jackknife's, which leaves out one text at a time, and its degrees of freedom are those of as many texts of
+    equal length as weigh the same (Kish). One item or cluster says nothing about others: infinity.
     """
     if clusters is not None:
         differences, weights = cluster_means(differences, clusters), None  # clusters weigh the same
@@ -189,7 +199,8 @@ def few(items: float) -> float:
 
 
 def detectable(deviation: float, seeds: int, level: float = 0.95, power: float = 0.8) -> float:
-    """Smallest true mean difference that :func:`compare` over ``seeds`` sees with ``power``, at the given spread.
+    """Smallest true mean difference that :func:`compare` over ``seeds`` sees with ``power``, at the given
+    spread.
 
     ``deviation`` is the standard deviation of one seed's difference. NaN below three seeds.
     """
@@ -205,7 +216,8 @@ def smallest_effect(deviation: float, seeds: int, item_variance: float, level: f
 
 
 def power(effect: float, deviation: float, seeds: int, level: float = 0.95) -> float:
-    """Probability that :func:`compare` over ``seeds`` finds a true mean difference of ``effect`` in its own direction.
+    """Probability that :func:`compare` over ``seeds`` finds a true mean difference of ``effect`` in its own
+    direction.
 
     ``deviation`` is the standard deviation of one seed's difference. NaN below three seeds.
     """
@@ -216,14 +228,17 @@ def power(effect: float, deviation: float, seeds: int, level: float = 0.95) -> f
 
 @lru_cache
 def _needed(seeds: int, level: float, draws: int = 100_000) -> np.ndarray:
-    """Of simulated standard normal differences (the same ones always): the true difference from which on the interval of each
-    draw would leave zero out."""
+    """Of simulated standard normal differences (the same ones always): the true difference from which on the
+    interval of each draw would leave zero out.
+    """
     low, _ = limits(np.random.default_rng(0).standard_normal((draws, seeds)), level=level)
     return -low
 
 
 def upper_limit(deviation: float, df: int, confidence: float = 0.8) -> float:
-    """One-sided upper confidence limit of a normal sample's standard deviation with ``df`` degrees of freedom."""
+    """One-sided upper confidence limit of a normal sample's standard deviation with ``df`` degrees of
+    freedom.
+    """
     return deviation * math.sqrt(df / float(stats.chi2.ppf(1 - confidence, df)))
 
 

@@ -1,4 +1,6 @@
-"""``summary.json``: the one file a run leaves behind that everything else is drawn from, sealed against edits."""
+"""``summary.json``: the one file a run leaves behind that everything else is drawn from, sealed against
+edits.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def read(path: Path) -> Outcome:
     """
     file = path / "summary.json" if path.is_dir() else path
     if not file.is_file():
-        raise SettingError(f"{file} is not there; name the folder a run printed in its last line (run: <dir>)")
+        raise SettingError(
+            f"{file} is not there; name the folder a run printed in its last line (run: <dir>)"
+        )
     try:
         summary = json.loads(file.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -40,7 +44,13 @@ def read(path: Path) -> Outcome:
         raise SettingError(f"{file} is not JSON ({reason}); run the experiment again to rewrite it") from None
     schema = summary.get("schema") if isinstance(summary, dict) else None
     if schema != SCHEMA:
-        raise SettingError(f"{file} has schema {schema}, this code reads {SCHEMA}; run the experiment again with this version")
+        raise SettingError(
+            f"{file} has schema {schema}, this code reads {SCHEMA}; run the experiment again with this"
+            " version"
+        )
     if seal(summary)["checksum"] != summary.get("checksum"):
-        raise SettingError(f"{file} was edited: its checksum does not fit its content; restore it, or run the experiment again")
+        raise SettingError(
+            f"{file} was edited: its checksum does not fit its content; restore it, or run the experiment"
+            " again"
+        )
     return summary

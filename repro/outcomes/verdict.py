@@ -1,4 +1,6 @@
-"""What may be concluded from the comparisons of a run, in words: nothing else makes a verdict (method.md, section 6)."""
+"""What may be concluded from the comparisons of a run, in words: nothing else makes a verdict (method.md,
+section 6).
+"""
 
 from __future__ import annotations
 
@@ -22,21 +24,28 @@ from repro.outcomes.compare import (
 )
 from repro.outcomes.outcome import Arm, Difference, Outcome, Verdict
 
-SEEDS, DOCUMENTS, SOURCES = 3, 200, 3  # a verdict needs as many seeds, selected documents and source groups a domain
+# a verdict needs as many seeds, selected documents and source groups a domain
+SEEDS, DOCUMENTS, SOURCES = 3, 200, 3
 
 
 def judge(
-    summary: Outcome, contrasts: Sequence[Contrast], variances: Variances | None = None, limits: Limits | None = None
+    summary: Outcome,
+    contrasts: Sequence[Contrast],
+    variances: Variances | None = None,
+    limits: Limits | None = None,
 ) -> Outcome:
-    """The summary with ``comparisons``, each arm's ``at_chance`` metrics, the ``verdict``, and the ``noise`` of a pilot.
+    """The summary with ``comparisons``, each arm's ``at_chance`` metrics, the ``verdict``, and the ``noise``
+    of a pilot.
 
-    ``variances`` are those from the items, ``limits`` the noise that a pilot measured of two arms of the primary contrast's
-    share. The primary contrast on the endpoint comes first; only where it is called better or worse are the secondary
-    comparisons tested, as one family (Holm), so that of all words of a run one is wrong in at most 5 % of runs.
+    ``variances`` are those from the items, ``limits`` the noise that a pilot measured of two arms of the
+    primary contrast's share. The primary contrast on the endpoint comes first; only where it is called better
+    or worse are the secondary comparisons tested, as one family (Holm), so that of all words of a run one is
+    wrong in at most 5 % of runs.
     """
     from repro.outcomes.noise import noise
 
-    contrasts = [c for c in contrasts if c.treatment in summary["arms"] and c.control in summary["arms"]]  # others failed whole
+    # others failed whole
+    contrasts = [c for c in contrasts if c.treatment in summary["arms"] and c.control in summary["arms"]]
     drawn_alike = next((as_dict(c) for c in contrasts if c.noise), None)
     contrasts = [contrast for contrast in contrasts if not contrast.noise]
     for arm in summary["arms"].values():
@@ -71,8 +80,9 @@ def _of_its_size(summary: Outcome, contrast: Contrast, contrasts: Sequence[Contr
 
 
 def correct(family: list[Difference], tested: bool) -> None:
-    """Holm's correction of a family of comparisons, where it is ``tested``, and what each of them could see at the level that
-    the correction leaves the first of them. In place."""
+    """Holm's correction of a family of comparisons, where it is ``tested``, and what each of them could see
+    at the level that the correction leaves the first of them. In place.
+    """
     from repro.outcomes import statistics
     from repro.store import finite
 
@@ -81,7 +91,9 @@ def correct(family: list[Difference], tested: bool) -> None:
     for name, row in names.items():
         row["p_holm"] = corrected.get(name)
         if row.get("noise") is not None:
-            effect = statistics.smallest_effect(row["noise"], row["seeds"], item_variance(row), 1 - words.ALPHA / len(family))
+            effect = statistics.smallest_effect(
+                row["noise"], row["seeds"], item_variance(row), 1 - words.ALPHA / len(family)
+            )
             row["detectable"] = finite(effect)
 
 
@@ -109,7 +121,8 @@ def _word(summary: Outcome, row: Difference, tested: bool = True) -> str:
 
 
 def verdict(summary: Outcome, comparisons: list[Difference]) -> Verdict:
-    """``demonstration``, the ``reasons`` for it, the ``words`` (those of the primary comparison) and the ``sentence``.
+    """``demonstration``, the ``reasons`` for it, the ``words`` (those of the primary comparison) and the
+    ``sentence``.
 
     The sentence is empty where nothing was to be compared: its kind says what it describes.
     """
@@ -129,8 +142,8 @@ def gate(summary: Outcome) -> list[str]:
     if all(row["verdict"] != words.NOT_TESTED for row in summary.get("comparisons", [])):
         return []
     return [
-        f"{words.NOT_TESTED}: secondary comparisons are tested only where the primary one shows a difference. Here none does: "
-        "read the intervals, which are not corrected for their number."
+        f"{words.NOT_TESTED}: secondary comparisons are tested only where the primary one shows a difference."
+        " Here none does: read the intervals, which are not corrected for their number."
     ]
 
 
@@ -160,13 +173,17 @@ def _unmatched(summary: Outcome, primary: Difference) -> list[str]:
     Where the proxy itself is masked, such draws are no seeds to begin with (``repro.outcomes.collect``).
     """
     arms = (primary["treatment"], primary["control"])
-    missed = {arm: sum(misses(row.get("masked", {})) for row in summary["arms"][arm]["seeds"].values()) for arm in arms}
+    missed = {
+        arm: sum(misses(row.get("masked", {})) for row in summary["arms"][arm]["seeds"].values())
+        for arm in arms
+    }
     return [f"the heads of {arm} miss the damage they should match" for arm, seeds in missed.items() if seeds]
 
 
 def _smallest(summary: Outcome, row: Difference) -> dict[str, tuple[int, int]]:
-    """{domain: (selected documents, sources of the domain)}: the least over both arms and all their seeds. Domains left out of
-    every arm do not count."""
+    """{domain: (selected documents, sources of the domain)}: the least over both arms and all their seeds.
+    Domains left out of every arm do not count.
+    """
     found: dict[str, tuple[int, int]] = {}
     left_out = summary["settings"]["budget"].get("leave_out", [])
     for arm in (row["treatment"], row["control"]):
@@ -178,7 +195,9 @@ def _smallest(summary: Outcome, row: Difference) -> dict[str, tuple[int, int]]:
 
 
 def _measured(row: Difference) -> str:
-    interval = f"95 % interval {row['low']:+.4f} to {row['high']:+.4f}" if row["low"] is not None else row["verdict"]
+    interval = (
+        f"95 % interval {row['low']:+.4f} to {row['high']:+.4f}" if row["low"] is not None else row["verdict"]
+    )
     return f"{row['treatment']} − {row['control']} on {row['metric']}: {row['difference']:+.4f}, {interval}."
 
 
@@ -191,13 +210,19 @@ def _concluded(row: Difference, summary: Outcome) -> str:
     treatment, control = row["treatment"] + " masked" * drawn, row["control"] + " masked" * drawn
     if words.direction(row["verdict"]):
         return f"{treatment} {row['verdict'] if drawn else 'does ' + row['verdict']} than {control} {where}."
-    seen = f" By the pilot's noise it saw {row['detectable']:.4f} with 80 % power." if row["detectable"] is not None else ""
+    seen = (
+        f" By the pilot's noise it saw {row['detectable']:.4f} with 80 % power."
+        if row["detectable"] is not None
+        else ""
+    )
     if row["verdict"].startswith("equivalent"):
-        return f"{treatment} and {control} are {row['verdict']}, the smallest effect of interest, {where}.{seen}"
+        return (
+            f"{treatment} and {control} are {row['verdict']}, the smallest effect of interest, {where}.{seen}"
+        )
     far = words.outwards(max(-row["low"], row["high"]))  # type: ignore[operator,type-var]
     return (
-        f"Undecided between {treatment} and {control} {where}. No difference is established, and one of up to {far} is not "
-        f"excluded.{seen}"
+        f"Undecided between {treatment} and {control} {where}. No difference is established, and one of up to"
+        f" {far} is not excluded.{seen}"
     )
 
 
@@ -207,15 +232,16 @@ def unit(summary: Outcome) -> str:
 
 
 COVERS = (
-    "A seed is a draw of the control heads; the unmasked model and the retrieval heads are one evaluation each, shared by all "
-    "draws. Intervals cover which control heads were drawn and which items were asked; where neither arm draws, the items "
-    "alone. They do not cover other proxies or another detection."
+    "A seed is a draw of the control heads; the unmasked model and the retrieval heads are one evaluation"
+    " each, shared by all draws. Intervals cover which control heads were drawn and which items were asked;"
+    " where neither arm draws, the items alone. They do not cover other proxies or another detection."
 )
 
 
 TRAINED = (
-    "Intervals cover the seeds of the trainings (initial weights, order, which documents a random arm draws) and which items "
-    "were asked. They do not cover another draw of the corpus, and so not another selection, another proxy or other heads."
+    "Intervals cover the seeds of the trainings (initial weights, order, which documents a random arm draws)"
+    " and which items were asked. They do not cover another draw of the corpus, and so not another selection,"
+    " another proxy or other heads."
 )
 
 
@@ -227,12 +253,16 @@ def covered(summary: Outcome) -> list[str]:
 
 
 def left_out(summary: Outcome) -> list[str]:
-    """Draws that do not hurt ordinary text as much as they should: listed with their heads, and in no mean or difference."""
+    """Draws that do not hurt ordinary text as much as they should: listed with their heads, and in no mean or
+    difference.
+    """
     arms = [
-        (arm, row["missed"], len(row["seeds"]) + len(row["missed"])) for arm, row in summary["arms"].items() if "missed" in row
+        (arm, row["missed"], len(row["seeds"]) + len(row["missed"]))
+        for arm, row in summary["arms"].items()
+        if "missed" in row
     ]
     return [
-        f"Left out: {len(missed)} of {drawn} draws of {arm} (seed {', '.join(missed)}), whose damage to ordinary text is not "
-        "within the tolerance of that of the retrieval heads."
+        f"Left out: {len(missed)} of {drawn} draws of {arm} (seed {', '.join(missed)}), whose damage to"
+        " ordinary text is not within the tolerance of that of the retrieval heads."
         for arm, missed, drawn in arms
     ]

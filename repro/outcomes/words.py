@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from decimal import ROUND_CEILING, Decimal
 
 ALPHA = 0.05
-WORDS = ("better", "worse"), ("hurts less", "hurts more")  # the latter where the treatment is a harm: heads are masked
+# the latter where the treatment is a harm: heads are masked
+WORDS = ("better", "worse"), ("hurts less", "hurts more")
 AFTER_CORRECTION = "not established after correction"
 NOT_TESTED = "not tested"  # the primary contrast did not open the way to the secondary ones
 DEMONSTRATION = "demonstration only"
@@ -17,9 +18,9 @@ AT_CHANCE, EXPLORATORY = "at chance", "exploratory"
 def conclusion(low: float | None, high: float | None, lower_is_better: bool, margin: float | None) -> str:
     """Which outcome of those an experiment registers: better, worse, equivalent or undecided.
 
-    Better and worse leave zero outside the interval, whatever the size; equivalent holds zero and lies within ``margin``, the
-    smallest effect of interest, on both sides (at 95 % stricter than two one-sided tests at 5 %). No true difference makes
-    both tests err, so that neither is corrected for the other.
+    Better and worse leave zero outside the interval, whatever the size; equivalent holds zero and lies within
+    ``margin``, the smallest effect of interest, on both sides (at 95 % stricter than two one-sided tests at 5
+    %). No true difference makes both tests err, so that neither is corrected for the other.
     """
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return "undecided"
@@ -42,11 +43,12 @@ def verdict(
 ) -> str:
     """The words for an interval.
 
-    In this order: without one (``low`` or ``high`` is ``None`` or NaN) why there is ``no_interval``; a demonstration where
-    there are ``reasons`` (what a verdict would need and the run does not have; method.md, section 6); nothing where the
-    comparison is not ``tested``. Then "better" or "worse" (:data:`WORDS`; others where heads are ``masked``) where zero lies
-    outside, if a secondary comparison's p-value after Holm, ``p_corrected``, allows it; "equivalent within" the ``margin``
-    that was stated beforehand; and else what is not excluded, rounded away from zero.
+    In this order: without one (``low`` or ``high`` is ``None`` or NaN) why there is ``no_interval``; a
+    demonstration where there are ``reasons`` (what a verdict would need and the run does not have; method.md,
+    section 6); nothing where the comparison is not ``tested``. Then "better" or "worse" (:data:`WORDS`;
+    others where heads are ``masked``) where zero lies outside, if a secondary comparison's p-value after
+    Holm, ``p_corrected``, allows it; "equivalent within" the ``margin`` that was stated beforehand; and else
+    what is not excluded, rounded away from zero.
     """
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return f"no interval: {no_interval}" if no_interval else "no interval"
@@ -74,5 +76,9 @@ def outwards(value: float, digits: int = 2) -> str:
 
 
 def direction(words: str) -> int:
-    """1 where the words of :func:`verdict` speak for the treatment, -1 where they speak against it, 0 where for neither."""
-    return next((sign for pair in WORDS for sign, word in zip((1, -1), pair, strict=True) if word == words), 0)
+    """1 where the words of :func:`verdict` speak for the treatment, -1 where they speak against it, 0 where
+    for neither.
+    """
+    return next(
+        (sign for pair in WORDS for sign, word in zip((1, -1), pair, strict=True) if word == words), 0
+    )

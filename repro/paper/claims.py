@@ -60,14 +60,20 @@ def claims() -> list[Claim]:
     masking = {"experiment": "mirror_effect", "treatment": MASKED, "hurts": True}
     return [
         Claim(
-            "Adding the selected documents once more to the corpus makes a better model than the corpus alone.",
+            "Adding the selected documents once more to the corpus makes a better model than the corpus"
+            " alone.",
             "table 1",
             average,
             control=BASELINE,
             **mixture,
         ),
         Claim(
-            "The gains stand out on knowledge and reasoning.", "table 1", gains, control=BASELINE, columns=highlights, **mixture
+            "The gains stand out on knowledge and reasoning.",
+            "table 1",
+            gains,
+            control=BASELINE,
+            columns=highlights,
+            **mixture,
         ),
         Claim(
             "The advantage is there early and stays until the end of training.",
@@ -93,14 +99,16 @@ def claims() -> list[Claim]:
             **masking,
         ),
         Claim(
-            "The selections of the method and of an educational classifier differ, most on code and mathematics.",
+            "The selections of the method and of an educational classifier differ, most on code and"
+            " mathematics.",
             "table 4",
             _overlap(),
             "what_was_selected",
             shown="table 4",
         ),
         Claim(
-            "Selected code and mathematics is longer and more often judged to need reasoning than a classifier's.",
+            "Selected code and mathematics is longer and more often judged to need reasoning than a"
+            " classifier's.",
             "table 3",
             _judged(),
             "what_was_selected",
@@ -121,7 +129,8 @@ def claims() -> list[Claim]:
             **mixture,
         ),
         Claim(
-            "Not in the paper: masking retrieval heads hurts answers more than masking heads that hurt ordinary text as much.",
+            "Not in the paper: masking retrieval heads hurts answers more than masking heads that hurt"
+            " ordinary text as much.",
             "public reviews",
             "not tested",
             control=MATCHED,
@@ -141,8 +150,13 @@ def claims() -> list[Claim]:
 def _mirror() -> str:
     table = paper.reference()["table6_mirror_effect"]
     i = table["columns"].index("GSM8K")
-    base, other, heads = (100 * table[k][i] for k in ("base", "masked_random_non_retrieval", "masked_retrieval"))
-    return f"GSM8K {base:.2f} as it is, {other:.2f} with random heads masked, {heads:.2f} with retrieval heads masked"
+    base, other, heads = (
+        100 * table[k][i] for k in ("base", "masked_random_non_retrieval", "masked_retrieval")
+    )
+    return (
+        f"GSM8K {base:.2f} as it is, {other:.2f} with random heads masked, {heads:.2f} with retrieval heads"
+        " masked"
+    )
 
 
 def _overlap() -> str:
@@ -155,33 +169,61 @@ def _judged() -> str:
     rivals = paper.reference()["table3_judge_quality"]
     ours, theirs = rivals["attention-influence-1.3b"], rivals["fineweb-edu-classifier"]
     return "judged reasoning: " + ", ".join(
-        f"{d} {ours[d]['reasoning']:.2f} against {theirs[d]['reasoning']:.2f}" for d in ("python-edu", "open-web-math")
+        f"{d} {ours[d]['reasoning']:.2f} against {theirs[d]['reasoning']:.2f}"
+        for d in ("python-edu", "open-web-math")
     )
 
 
 def verdict_table(results: list[Result]) -> Table:
-    """One row a claim and run: our difference with its interval, the smallest difference the run could see, the verdict.
+    """One row a claim and run: our difference with its interval, the smallest difference the run could see,
+    the verdict.
 
-    The claims that a difference tests are one family: beside what its own run allows, Holm's correction over them all must.
+    The claims that a difference tests are one family: beside what its own run allows, Holm's correction over
+    them all must.
     """
-    columns = ["claim", "rests on", "paper", "our run", "measured on", "difference [95 %]", "could see", "verdict"]
+    columns = [
+        "claim",
+        "rests on",
+        "paper",
+        "our run",
+        "measured on",
+        "difference [95 %]",
+        "could see",
+        "verdict",
+    ]
     found: list[tuple[Claim, str, Judged]] = []
     for claim in claims():
-        ours = [r for r in results if r.summary["experiment"] == claim.experiment and _of_the_method(claim, r)]
+        ours = [
+            r for r in results if r.summary["experiment"] == claim.experiment and _of_the_method(claim, r)
+        ]
         found += [(claim, result.label, judge(claim, result)) for result in ours]
         found += [] if ours else [(claim, NOT_RUN, Judged(f"needs {claim.needs}", verdict=NOT_RUN))]
     rows: list[list[Cell]] = [
-        [claim.text, claim.rests_on, claim.printed, label, one.measured_on, one.difference, one.could_see, said]
+        [
+            claim.text,
+            claim.rests_on,
+            claim.printed,
+            label,
+            one.measured_on,
+            one.difference,
+            one.could_see,
+            said,
+        ]
         for (claim, label, one), said in zip(found, settle([one for _, _, one in found]), strict=True)
     ]
     tested = sum(one.p is not None for _, _, one in found)
     notes = [
-        "replicated / not replicated: the 95 % interval lies on the paper's / on the other side of zero, its own run calls it "
-        f"a difference, and so does Holm's correction over the {tested} claims and runs tested here. undecided: "
-        "anything else, or the run is a demonstration "
-        f"(below {SEEDS} seeds, {DOCUMENTS} selected documents or {SOURCES} sources a domain; draws of control heads "
-        "count as seeds).",
-        f"described: no single difference tests the claim; {NOT_TESTED} means that nothing here may be concluded from it.",
+        (
+            "replicated / not replicated: the 95 % interval lies on the paper's / on the other side of zero,"
+            f" its own run calls it a difference, and so does Holm's correction over the {tested} claims and"
+            f" runs tested here. undecided: anything else, or the run is a demonstration (below {SEEDS}"
+            f" seeds, {DOCUMENTS} selected documents or {SOURCES} sources a domain; draws of control heads"
+            " count as seeds)."
+        ),
+        (
+            f"described: no single difference tests the claim; {NOT_TESTED} means that nothing here may be"
+            " concluded from it."
+        ),
         POWER,
         "A claim without a run here is not refuted: nothing was measured.",
     ]
@@ -189,7 +231,9 @@ def verdict_table(results: list[Result]) -> Table:
 
 
 def _of_the_method(claim: Claim, result: Result) -> bool:
-    """Whether a run is of what the claim speaks of: the paper's score against what the control's name says, at its share."""
+    """Whether a run is of what the claim speaks of: the paper's score against what the control's name says,
+    at its share.
+    """
     if claim.experiment not in ("paper_mixture", "selection_30pct"):
         return True
     control = result.summary["arms"].get(claim.control, {}).get("select", {}).get("selector")
@@ -201,8 +245,9 @@ def _of_the_method(claim: Claim, result: Result) -> bool:
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim in one run: what it was measured on, the difference, what could be seen, the verdict before the correction over
-    claims, and the p-value that enters it (of a demonstration none)."""
+    """A claim in one run: what it was measured on, the difference, what could be seen, the verdict before the
+    correction over claims, and the p-value that enters it (of a demonstration none).
+    """
 
     measured_on: str
     difference: Cell = None
@@ -214,8 +259,13 @@ class Judged:
 def settle(found: list[Judged]) -> list[str]:
     """The verdicts after Holm's correction over all claims that a difference tests."""
     corrected = statistics.holm({str(n): one.p for n, one in enumerate(found) if one.p is not None})
-    said = {n: one.verdict in (REPLICATED, NOT_REPLICATED) and corrected[str(n)] > words.ALPHA for n, one in enumerate(found)}
-    return [f"{UNDECIDED} ({words.AFTER_CORRECTION})" if said[n] else one.verdict for n, one in enumerate(found)]
+    said = {
+        n: one.verdict in (REPLICATED, NOT_REPLICATED) and corrected[str(n)] > words.ALPHA
+        for n, one in enumerate(found)
+    }
+    return [
+        f"{UNDECIDED} ({words.AFTER_CORRECTION})" if said[n] else one.verdict for n, one in enumerate(found)
+    ]
 
 
 def judge(claim: Claim, result: Result) -> Judged:
@@ -225,7 +275,11 @@ def judge(claim: Claim, result: Result) -> Judged:
         return Judged("needs a judge model (judge.url); none was at hand")
     if claim.shown:
         return Judged(f"see {claim.shown}", verdict=NOT_TESTED)
-    chance = set(result.summary["arms"][claim.treatment]["at_chance"]) if claim.treatment in result.summary["arms"] else set()
+    chance = (
+        set(result.summary["arms"][claim.treatment]["at_chance"])
+        if claim.treatment in result.summary["arms"]
+        else set()
+    )
     metrics = [m for column in claim.columns for m in columns_of(result, column) if m not in chance]
     if claim.columns and not metrics:
         return Judged(f"needs models above chance on {', '.join(claim.columns)}")
@@ -240,7 +294,11 @@ def judge(claim: Claim, result: Result) -> Judged:
 def _verdict(claim: Claim, gap: Interval, metrics: list[str], result: Result) -> str:
     """The words of the comparison itself, held against what the claim says."""
     sides = (claim.treatment, claim.control)
-    rows = [r for r in result.summary["comparisons"] if (r["treatment"], r["control"]) == sides and [r["metric"]] == metrics]
+    rows = [
+        r
+        for r in result.summary["comparisons"]
+        if (r["treatment"], r["control"]) == sides and [r["metric"]] == metrics
+    ]
     said = rows[0]["verdict"] if rows else _of_a_mean(gap, metrics, result)
     if result.summary["verdict"]["demonstration"] or said == words.DEMONSTRATION:
         return DEMONSTRATION
@@ -251,7 +309,9 @@ def _verdict(claim: Claim, gap: Interval, metrics: list[str], result: Result) ->
 
 
 def _of_a_mean(gap: Interval, metrics: list[str], result: Result) -> str:
-    """The words for a mean over tasks, which is in no family of its run: tested as a secondary one is, after the primary."""
+    """The words for a mean over tasks, which is in no family of its run: tested as a secondary one is, after
+    the primary.
+    """
     first = primary(result.summary)
     opened = first is not None and bool(words.direction(first["verdict"]))
     lower = measure.of(metrics[0]).lower_is_better

@@ -33,7 +33,9 @@ def paper_figures(results: list[Result]) -> list[Plot]:
         )
         if (loss := figures.learning(result.summary)) is not None:
             panels = [*(score.panels if score else []), *loss.panels]
-            found.append(_named("figure1", result, replace(loss, title="score and training loss", panels=panels)))
+            found.append(
+                _named("figure1", result, replace(loss, title="score and training loss", panels=panels))
+            )
         found += _benchmarks("figure7", result, list(result.summary["arms"]))
         break
     for result in (r for r in results if r.summary["experiment"] == "proxy_size"):
@@ -43,7 +45,11 @@ def paper_figures(results: list[Result]) -> list[Plot]:
     found += _figure2(results)[:1]
     for result in (r for r in results if r.summary["experiment"] == "what_was_selected"):
         makers = {"figure4": selected.clusters, "figure5": selected.plane, "figure18": selected.clouds}
-        found += [_named(name, result, plot) for name, maker in makers.items() if (plot := maker(result.summary)) is not None]
+        found += [
+            _named(name, result, plot)
+            for name, maker in makers.items()
+            if (plot := maker(result.summary)) is not None
+        ]
         break
     for result in (r for r in results if r.summary["experiment"] == "proxy_selections"):
         if (plot := selected.plane(result.summary)) is not None:
@@ -53,7 +59,9 @@ def paper_figures(results: list[Result]) -> list[Plot]:
 
 
 def _figure2(results: list[Result]) -> list[Plot]:
-    """Heads over checkpoints, retrieval heads first; after them one model's heads, for results without checkpoints."""
+    """Heads over checkpoints, retrieval heads first; after them one model's heads, for results without
+    checkpoints.
+    """
     drawn = [(result, plot) for result in results for plot in evolution.figures(result.summary)]
     drawn.sort(key=lambda pair: "retrieval" not in pair[1].name)
     drawn += [(result, plot) for result in results if (plot := figures.heads(result.summary)) is not None]
@@ -63,11 +71,16 @@ def _figure2(results: list[Result]) -> list[Plot]:
 def _benchmarks(name: str, result: Result, arms: list[str]) -> list[Plot]:
     """Every column of table 1 that was run, against training tokens, for the given arms."""
     metrics = dict.fromkeys(m for column in paper.reference()["columns"] for m in columns_of(result, column))
-    some = {**result.summary, "arms": {arm: row for arm, row in result.summary["arms"].items() if arm in arms}}
+    some = {
+        **result.summary,
+        "arms": {arm: row for arm, row in result.summary["arms"].items() if arm in arms},
+    }
     plot = curve.performance(some, list(metrics)) if metrics else None
     return [_named(name, result, plot)] if plot is not None else []
 
 
 def _named(name: str, result: Result, plot: Plot) -> Plot:
     """A run's plot under the paper's number and the run's name."""
-    return replace(plot, name=name, title=f"{name.replace('figure', 'Figure ')}: {plot.title}. {result.label}")
+    return replace(
+        plot, name=name, title=f"{name.replace('figure', 'Figure ')}: {plot.title}. {result.label}"
+    )

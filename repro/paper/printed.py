@@ -1,4 +1,6 @@
-"""The figures printed in the paper (``paper_reference.yaml``, typed in by hand) and what adding them up again shows."""
+"""The figures printed in the paper (``paper_reference.yaml``, typed in by hand) and what adding them up again
+shows.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,15 @@ def reference() -> dict[str, Any]:
 
 @cache
 def metric_names() -> dict[str, list[str]]:
-    """{column of table 1: the lm-eval metrics that stand for it}, as the evaluation suite ``paper`` defines them."""
+    """{column of table 1: the lm-eval metrics that stand for it}, as the evaluation suite ``paper`` defines
+    them.
+    """
     from repro.config import read_option
 
     columns = read_option("eval", "paper")["columns"]
-    return {column: [sought] if isinstance(sought, str) else list(sought) for column, sought in columns.items()}
+    return {
+        column: [sought] if isinstance(sought, str) else list(sought) for column, sought in columns.items()
+    }
 
 
 def printed(row: str) -> dict[str, float | None]:
@@ -41,7 +47,11 @@ def average_notes() -> list[str]:
         if average is None or None in values.values():
             continue
         again = round(mean(v for v in values.values() if v is not None), 2)
-        same = "as printed" if abs(again - average) < 0.005 else f"printed {average:.2f}, off by {average - again:+.2f}"
+        same = (
+            "as printed"
+            if abs(again - average) < 0.005
+            else f"printed {average:.2f}, off by {average - again:+.2f}"
+        )
         notes.append(f"{row}: mean of its {len(values)} printed columns {again:.2f}, {same}")
     return notes
 
@@ -53,7 +63,10 @@ def arc_notes() -> list[str]:
         values = printed(row)
         parts = values["ARC-C"], values["ARC-E"]
         if None not in parts and abs(mean(parts) - values["ARC(C+E)"]) > 0.0051:  # type: ignore[arg-type]
-            notes.append(f"{row}: ARC(C+E) is printed as {values['ARC(C+E)']}, the mean of its parts is {mean(parts):.3f}")  # type: ignore[arg-type]
+            notes.append(
+                f"{row}: ARC(C+E) is printed as {values['ARC(C+E)']}, the mean of its parts is"
+                f" {mean(parts):.3f}"
+            )  # type: ignore[arg-type]
     return notes
 
 
@@ -62,8 +75,9 @@ def corpus_note() -> str:
     total = sum(reference()["table8_corpus_tokens_billion"].values())
     selected = reference()["method"]["selected_tokens_billion"]
     return (
-        f"The printed parts sum to {total:.1f} billion tokens; the text says 241. The selection of {selected} billion is "
-        f"{100 * selected / 241:.1f} % of 241 and {100 * selected / total:.1f} % of the sum of the parts."
+        f"The printed parts sum to {total:.1f} billion tokens; the text says 241. The selection of {selected}"
+        f" billion is {100 * selected / 241:.1f} % of 241 and {100 * selected / total:.1f} % of the sum of"
+        " the parts."
     )
 
 
@@ -73,8 +87,9 @@ def parameter_note() -> str:
     literal, fitting = llama_parameters(model, model["ffn"]), llama_parameters(model, 14336)
     embeddings = 2 * model["vocab"] * model["hidden"]
     return (
-        f"Table 9 as printed (FFN {model['ffn']}) counts {literal / 1e9:.2f} B parameters, not {model['total_params']}; "
-        f"FFN 14336 counts {(fitting - embeddings) / 1e9:.2f} B without and {fitting / 1e9:.2f} B with embeddings."
+        f"Table 9 as printed (FFN {model['ffn']}) counts {literal / 1e9:.2f} B parameters, not"
+        f" {model['total_params']}; FFN 14336 counts {(fitting - embeddings) / 1e9:.2f} B without and"
+        f" {fitting / 1e9:.2f} B with embeddings."
     )
 
 

@@ -1,4 +1,6 @@
-"""The README's blocks of results and of benchmarks: written from ``results/``, so that no number there is typed."""
+"""The README's blocks of results and of benchmarks: written from ``results/``, so that no number there is
+typed.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,14 @@ def rewrite(readme: Path, results: list[Result], benchmarks: Path | None = None)
     if not readme.is_file():
         return
     old = text = readme.read_text(encoding="utf-8")
-    for begin, end, content in ((BEGIN, END, block(results)), (MEASURED_BEGIN, MEASURED_END, measured(benchmarks))):
+    for begin, end, content in (
+        (BEGIN, END, block(results)),
+        (MEASURED_BEGIN, MEASURED_END, measured(benchmarks)),
+    ):
         if begin in text and end in text:
-            text = re.sub(f"{begin}.*?{end}", lambda _, b=begin, c=content, e=end: f"{b}\n{c}{e}", text, flags=re.S)
+            text = re.sub(
+                f"{begin}.*?{end}", lambda _, b=begin, c=content, e=end: f"{b}\n{c}{e}", text, flags=re.S
+            )
     if text != old:
         with atomic(readme) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -43,7 +50,8 @@ def measured(folder: Path | None) -> str:
 
 
 def block(results: list[Result]) -> str:
-    """What was found: the answer, a figure, a row a comparison, a sentence for every other result, and the commands.
+    """What was found: the answer, a figure, a row a comparison, a sentence for every other result, and the
+    commands.
 
     Empty without results.
     """
@@ -56,9 +64,18 @@ def block(results: list[Result]) -> str:
         lines += [f"![{plot.alt}](paper_tables/{plot.name}.svg)", ""]
     if compared:
         lines += [
-            "Primary contrasts in bits per byte (below zero favours the first arm), paired, 95 % intervals; *could see*: the",
-            "smallest true difference seen with 80 % power at a pilot's noise, empty without one. A *demonstration* is too",
-            "small for a verdict, whatever it shows. What intervals and words mean: [docs/statistics.md](docs/statistics.md).",
+            (
+                "Primary contrasts in bits per byte (below zero favours the first arm), paired, 95 %"
+                " intervals; *could see*: the"
+            ),
+            (
+                "smallest true difference seen with 80 % power at a pilot's noise, empty without one. A"
+                " *demonstration* is too"
+            ),
+            (
+                "small for a verdict, whatever it shows. What intervals and words mean:"
+                " [docs/statistics.md](docs/statistics.md)."
+            ),
             "",
             "| run | contrast | difference [95 %] | pairs | could see | verdict |",
             "|---|---|---|---|---|---|",
@@ -67,8 +84,14 @@ def block(results: list[Result]) -> str:
         ]
     lines += [*(_said(result) for result in ordered if result.name not in compared), ""]
     lines += [
-        "Claim by claim, with what was not run: [paper_tables/verdicts.md](paper_tables/verdicts.md). What was tried and what",
-        "failed: [results/LOG.md](results/LOG.md). Each result's folder holds its settings, versions and every number.",
+        (
+            "Claim by claim, with what was not run: [paper_tables/verdicts.md](paper_tables/verdicts.md)."
+            " What was tried and what"
+        ),
+        (
+            "failed: [results/LOG.md](results/LOG.md). Each result's folder holds its settings, versions and"
+            " every number."
+        ),
         "",
         "<details><summary>Every line again: its command, and how long its stages took</summary>",
         "",
@@ -85,11 +108,15 @@ def block(results: list[Result]) -> str:
 
 
 def answer(results: list[Result]) -> str:
-    """The one sentence for a reader in a hurry: what the primary contrasts of trained models say, demonstrations left out."""
+    """The one sentence for a reader in a hurry: what the primary contrasts of trained models say,
+    demonstrations left out.
+    """
     rows = [
         (result.name, row)
         for result in results
-        if not masked(result.summary) and not result.summary["verdict"]["demonstration"] and (row := _primary(result))
+        if not masked(result.summary)
+        and not result.summary["verdict"]["demonstration"]
+        and (row := _primary(result))
     ]
     if not rows:
         return "**No evidence yet on training:** every comparison of trained models here is a demonstration."
@@ -98,26 +125,38 @@ def answer(results: list[Result]) -> str:
         if row["verdict"] in sides:
             sides[row["verdict"]].append(name)
     told = [f"{word} than its control in {', '.join(names)}" for word, names in sides.items() if names]
-    runs = f"{len(rows)} comparison{'s' if len(rows) > 1 else ''} of trained models with enough data for a verdict"
-    end = f"These are {_sizes([r for r in results if r.name in {name for name, _ in rows}])}: nothing follows for larger ones."
+    runs = (
+        f"{len(rows)} comparison{'s' if len(rows) > 1 else ''} of trained models with enough data for a"
+        " verdict"
+    )
+    end = (
+        f"These are {_sizes([r for r in results if r.name in {name for name, _ in rows}])}: nothing follows"
+        " for larger ones."
+    )
     if told:
         return f"**Training on the selection was {' and '.join(told)}** ({runs}). {end}"
     ends = [max(-row["low"], row["high"]) for _, row in rows]
     return (
-        f"**No difference from training on the selection was shown:** in {runs}, every 95 % interval of the primary contrast "
-        f"holds zero. Not excluded are differences of up to {outwards(max(ends))} bits per byte. {end}"
+        f"**No difference from training on the selection was shown:** in {runs}, every 95 % interval of the"
+        f" primary contrast holds zero. Not excluded are differences of up to {outwards(max(ends))} bits per"
+        f" byte. {end}"
     )
 
 
 def _sizes(results: list[Result]) -> str:
     """What was trained, of all these results: parameters and tokens."""
     facts = [a["facts"] for result in results for a in artifacts(result.summary) if a["stage"] == "pretrain"]
-    found = {key: sorted(fact[key] / 1e6 for fact in facts if key in fact) for key in ("parameters", "tokens")}
+    found = {
+        key: sorted(fact[key] / 1e6 for fact in facts if key in fact) for key in ("parameters", "tokens")
+    }
     ranges = {
-        k: f"{v[0]:.1f}" if f"{v[0]:.1f}" == f"{v[-1]:.1f}" else f"{v[0]:.1f} to {v[-1]:.1f}" for k, v in found.items() if v
+        k: f"{v[0]:.1f}" if f"{v[0]:.1f}" == f"{v[-1]:.1f}" else f"{v[0]:.1f} to {v[-1]:.1f}"
+        for k, v in found.items()
+        if v
     }
     return (
-        f"models of {ranges.get('parameters', '?')} million parameters, trained on {ranges.get('tokens', '?')} million tokens"
+        f"models of {ranges.get('parameters', '?')} million parameters, trained on"
+        f" {ranges.get('tokens', '?')} million tokens"
     )
 
 
@@ -133,11 +172,21 @@ def figure(results: list[Result]) -> Plot | None:
     if not rows:
         return None
     x, low, high = ([row[key] for _, row, _ in rows] for key in ("difference", "low", "high"))
-    series = Series("", x, [label for label, _, _ in rows], "interval", low, high, dots=[seeds for _, _, seeds in rows])
+    series = Series(
+        "", x, [label for label, _, _ in rows], "interval", low, high, dots=[seeds for _, _, seeds in rows]
+    )
     axis = "difference, bits per byte"  # short: long names of arms leave little room
     clear = [label for label, row, _ in rows if row["low"] > 0 or row["high"] < 0]
-    alt = f"{len(rows)} contrasts with 95 % intervals; zero lies outside for {', '.join(clear) or 'none of them'}."
-    return Plot("found", "What training on each selection changed", alt, [Panel("", axis, "", [series], zero_line=True)])
+    alt = (
+        f"{len(rows)} contrasts with 95 % intervals; zero lies outside for"
+        f" {', '.join(clear) or 'none of them'}."
+    )
+    return Plot(
+        "found",
+        "What training on each selection changed",
+        alt,
+        [Panel("", axis, "", [series], zero_line=True)],
+    )
 
 
 def _primary(result: Result) -> Difference | None:
@@ -151,14 +200,18 @@ def _compared(result: Result) -> str | None:
         return None
     seen = "" if row["detectable"] is None else f"{row['detectable']:.3f}"
     return (
-        f"| [{result.name}](results/{result.name}) | {row['treatment']} − {row['control']} | {row['difference']:+.3f} "
-        f"[{row['low']:+.3f}, {row['high']:+.3f}] | {row['seeds']} | {seen} | {row['verdict']} |"
+        f"| [{result.name}](results/{result.name}) | {row['treatment']} − {row['control']} |"
+        f" {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}] | {row['seeds']} | {seen} |"
+        f" {row['verdict']} |"
     )
 
 
 def _said(result: Result) -> str:
     """A result's sentence; of a pilot of one arm, the noise."""
-    return f"- **[{result.name}](results/{result.name})**: {_noise(result) or result.summary['verdict']['sentence']}"
+    return (
+        f"- **[{result.name}](results/{result.name})**:"
+        f" {_noise(result) or result.summary['verdict']['sentence']}"
+    )
 
 
 def _again(result: Result) -> str:
@@ -168,7 +221,9 @@ def _again(result: Result) -> str:
 
 
 def _noise(result: Result) -> str | None:
-    """Of a pilot: the spread over seeds, and what 3, 5 and 8 paired seeds of two such arms would see with 80 % power."""
+    """Of a pilot: the spread over seeds, and what 3, 5 and 8 paired seeds of two such arms would see with 80
+    % power.
+    """
     summary = result.summary
     if summary["experiment"] != "pilot":
         return None
@@ -182,7 +237,7 @@ def _noise(result: Result) -> str | None:
     limit = upper_limit(spread, len(values) - 1)
     effects = ", ".join(f"{n} seeds {detectable(limit * 2**0.5, n):.3f}" for n in (3, 5, 8))
     return (
-        f"over {len(values)} seeds of one arm the endpoint has a standard deviation of {spread:.3f} bits per byte (upper 80 % "
-        f"limit {limit:.3f}). At the limit two such arms whose noise is independent need a true difference of: {effects}. "
-        "Pairing by seed lowers this where arms share their noise."
+        f"over {len(values)} seeds of one arm the endpoint has a standard deviation of {spread:.3f} bits per"
+        f" byte (upper 80 % limit {limit:.3f}). At the limit two such arms whose noise is independent need a"
+        f" true difference of: {effects}. Pairing by seed lowers this where arms share their noise."
     )

@@ -1,4 +1,5 @@
-"""The paper's tables with ours beside them: paper | ours | difference to our own baseline with its interval | seeds.
+"""The paper's tables with ours beside them: paper | ours | difference to our own baseline with its interval |
+seeds.
 
 Ours come from committed summaries (``results/*/summary.json``) alone. What no summary holds says "not run".
 """
@@ -18,7 +19,8 @@ from repro.paper import printed as paper
 from repro.report.run_tables import CHANCE_NOTE, POWER
 from repro.report.table import CHANCE, NOT_RUN, Cell, Interval, Number, Table
 
-BASELINE, TREATED, RANDOM = "full", "full_plus_attention_influence", "full_plus_random"  # arms of exp=paper_mixture
+# arms of exp=paper_mixture
+BASELINE, TREATED, RANDOM = "full", "full_plus_attention_influence", "full_plus_random"
 SELECTED = "attention_influence"  # arm of exp=selection_30pct
 MASKED, OTHERS, MATCHED = "retrieval", "random", "random_matched_damage"  # arms of exp=mirror_effect
 MASKED_CONTRASTS = [(MASKED, MATCHED), (MASKED, "random_same_layers"), (MASKED, OTHERS), (MASKED, "base")]
@@ -40,7 +42,9 @@ class Result:
 
 
 def read_results(folder: Path) -> list[Result]:
-    """Every ``*/summary.json`` under ``folder``, by name; an edited or foreign one raises ``SettingError``."""
+    """Every ``*/summary.json`` under ``folder``, by name; an edited or foreign one raises
+    ``SettingError``.
+    """
     return [Result(path.parent.name, summary.read(path)) for path in sorted(folder.glob("*/summary.json"))]
 
 
@@ -49,17 +53,28 @@ def tables(results: list[Result]) -> list[Table]:
     mixture = [r for r in results if r.summary["experiment"] == "paper_mixture" and is_the_method(r, TREATED)]
     analysed = [r for r in results if r.summary["experiment"] == "what_was_selected"]
     proxies = [r for r in results if r.summary["experiment"] == "proxy_selections"]
-    alone = [r for r in results if r.summary["experiment"] == "selection_30pct" and is_the_method(r, SELECTED)]
+    alone = [
+        r for r in results if r.summary["experiment"] == "selection_30pct" and is_the_method(r, SELECTED)
+    ]
     masked = [r for r in results if r.summary["experiment"] == "mirror_effect"]
     controls, shorts = [(TREATED, RANDOM), (TREATED, BASELINE)], [(SELECTED, "random"), (SELECTED, "full")]
     return [
         table1(mixture),
         own_table("table1_controls", "Paper mixture: what the paper's tables leave out", mixture, controls),
-        own_table("selection_30pct", "Selection alone at equal tokens (not the paper's experiment)", alone, shorts),
+        own_table(
+            "selection_30pct", "Selection alone at equal tokens (not the paper's experiment)", alone, shorts
+        ),
         table2(results),
-        judged("table3", "Table 3: judged quality of 200 documents of each selection", "table3_judge_quality", analysed),
+        judged(
+            "table3",
+            "Table 3: judged quality of 200 documents of each selection",
+            "table3_judge_quality",
+            analysed,
+        ),
         table4(analysed),
-        judged("table5", "Table 5: judged quality by size of the proxy", "table5_judge_quality_by_proxy", proxies),
+        judged(
+            "table5", "Table 5: judged quality by size of the proxy", "table5_judge_quality_by_proxy", proxies
+        ),
         table6(masked),
         own_table("table6_controls", "Table 6: what the paper leaves out", masked, MASKED_CONTRASTS),
         table8(results),
@@ -75,7 +90,9 @@ def is_the_method(result: Result, arm: str) -> bool:
 
 
 def values(result: Result, arm: str, metrics: list[str]) -> dict[int, float]:
-    """{seed: mean over ``metrics``} for seeds that have all of them; empty when the arm or a metric was not run."""
+    """{seed: mean over ``metrics``} for seeds that have all of them; empty when the arm or a metric was not
+    run.
+    """
     row = result.summary["arms"].get(arm)
     found = [seed_values(row, metric) for metric in metrics] if row else []
     shared = set.intersection(*map(set, found)) if found else set()
@@ -84,7 +101,9 @@ def values(result: Result, arm: str, metrics: list[str]) -> dict[int, float]:
 
 @dataclass(frozen=True)
 class Gap:
-    """A difference as a table shows it: its interval or why there is none, what the run could see, seeds and p-value."""
+    """A difference as a table shows it: its interval or why there is none, what the run could see, seeds and
+    p-value.
+    """
 
     cell: Cell
     could_see: Cell = None
@@ -102,7 +121,9 @@ def gap_columns(name: str = "difference") -> list[str]:
     return [f"{name} [95 %]", "could see", "seeds"]
 
 
-def difference(result: Result, treatment: str, control: str, metrics: list[str], scale: float = 1.0, digits: int = 2) -> Gap:
+def difference(
+    result: Result, treatment: str, control: str, metrics: list[str], scale: float = 1.0, digits: int = 2
+) -> Gap:
     """Treatment minus control, paired by seed (:func:`repro.outcomes.compare.between`), times ``scale``."""
     arms = result.summary["arms"]
     there = treatment in arms and control in arms
@@ -117,7 +138,9 @@ def difference(result: Result, treatment: str, control: str, metrics: list[str],
 
 
 def columns_of(result: Result, column: str) -> list[str]:
-    """The run's metrics behind a column of table 1 (several are averaged), empty when one of them was not run."""
+    """The run's metrics behind a column of table 1 (several are averaged), empty when one of them was not
+    run.
+    """
     if column == "Avg":
         return ["accuracy_average"] if _has(result, "accuracy_average") else []
     sought = paper.metric_names().get(column, [])
@@ -125,7 +148,11 @@ def columns_of(result: Result, column: str) -> list[str]:
 
 
 def _has(result: Result, metric: str) -> bool:
-    return any(metric in seed.get("metrics", {}) for arm in result.summary["arms"].values() for seed in arm["seeds"].values())
+    return any(
+        metric in seed.get("metrics", {})
+        for arm in result.summary["arms"].values()
+        for seed in arm["seeds"].values()
+    )
 
 
 def percent(result: Result, arm: str, metrics: list[str]) -> Cell:
@@ -146,14 +173,22 @@ def table1(results: list[Result]) -> Table:
     columns += [] if results else ["ours", *gap_columns()]
     rows: list[list[Cell]] = []
     for column in [*paper.reference()["columns"], "Avg"]:
-        row: list[Cell] = [column, _printed(base[column]), _printed(treated[column]), f"{treated[column] - base[column]:+.2f}"]  # type: ignore[operator]
+        row: list[Cell] = [
+            column,
+            _printed(base[column]),
+            _printed(treated[column]),
+            f"{treated[column] - base[column]:+.2f}",
+        ]  # type: ignore[operator]
         for result in results:
             metrics = columns_of(result, column)
             gap = difference(result, TREATED, BASELINE, metrics, 100) if metrics else Gap(NOT_RUN)
             row += [percent(result, BASELINE, metrics), percent(result, TREATED, metrics), *gap.cells]
         rows.append(row + ([] if results else [NOT_RUN, *Gap(NOT_RUN).cells]))
     notes = [
-        "Percent. Paper: 7B model, 1T tokens, one run, no interval printed. Ours: mean over seeds, paired 95 % interval.",
+        (
+            "Percent. Paper: 7B model, 1T tokens, one run, no interval printed. Ours: mean over seeds, paired"
+            " 95 % interval."
+        ),
         CHANCE_NOTE,
         POWER,
     ]
@@ -162,7 +197,11 @@ def table1(results: list[Result]) -> Table:
         "The paper's own arithmetic:",
     ]
     return Table(
-        "table1", "Table 1: benchmarks after training", columns, rows, [*notes, *paper.average_notes(), *paper.arc_notes()]
+        "table1",
+        "Table 1: benchmarks after training",
+        columns,
+        rows,
+        [*notes, *paper.average_notes(), *paper.arc_notes()],
     )
 
 
@@ -177,17 +216,28 @@ def own_table(name: str, title: str, results: list[Result], contrasts: list[tupl
             for metric in (m for m in first if not (measure.of(m).perplexity or measure.of(m).part)):
                 gap = difference(result, treatment, control, [metric], digits=4)
                 means = {a: values(result, a, [metric]) for a in (treatment, control)}
-                marks = {a: CHANCE if v and metric in result.summary["arms"][a]["at_chance"] else "" for a, v in means.items()}
+                marks = {
+                    a: CHANCE if v and metric in result.summary["arms"][a]["at_chance"] else ""
+                    for a, v in means.items()
+                }
                 shown = [Number(mean(v.values()), 4, marks[a]) if v else NOT_RUN for a, v in means.items()]
                 rows.append([result.label, f"{treatment} − {control}", metric, *shown, *gap.cells])
-    notes = [POWER, "Bits per byte: lower is better. Paired by seed; 95 % intervals, not corrected for the number of rows."]
+    notes = [
+        POWER,
+        (
+            "Bits per byte: lower is better. Paired by seed; 95 % intervals, not corrected for the number of"
+            " rows."
+        ),
+    ]
     notes += [CHANCE_NOTE] if any(getattr(cell, "mark", "") for row in rows for cell in row) else []
     notes += _left_out(results)
     return Table(name, title, columns, rows or [[NOT_RUN, *[None] * 7]], notes)
 
 
 def table2(results: list[Result]) -> Table:
-    """Table 2: size of the proxy. Ours: ``exp=proxy_size``, whose primary contrast is the larger against the smaller proxy."""
+    """Table 2: size of the proxy. Ours: ``exp=proxy_size``, whose primary contrast is the larger against the
+    smaller proxy.
+    """
     reference = paper.reference()["table2_proxy_size"]
     ours = [(r, c) for r in results if r.summary["experiment"] == "proxy_size" for c in primary(r)]
     columns = ["benchmark", "paper: 1.3B proxy", "paper: 7B proxy", "paper: difference"]
@@ -217,13 +267,31 @@ def primary(result: Result) -> list[tuple[str, str]]:
 
 def judged(name: str, title: str, key: str, results: list[Result]) -> Table:
     """Tables 3 and 5: shares judged educational and reasoning-intensive; ours with Wilson's interval."""
-    columns = ["from", "selection", "domain", "education", "reasoning", "mean tokens", "reasoning − own baseline [95 %]"]
+    columns = [
+        "from",
+        "selection",
+        "domain",
+        "education",
+        "reasoning",
+        "mean tokens",
+        "reasoning − own baseline [95 %]",
+    ]
     rows: list[list[Cell]] = [
-        ["paper", selector, domain, _printed(row["edu"]), _printed(row["reasoning"]), _printed(row["token_len"], 1), None]
+        [
+            "paper",
+            selector,
+            domain,
+            _printed(row["edu"]),
+            _printed(row["reasoning"]),
+            _printed(row["token_len"], 1),
+            None,
+        ]
         for selector, domains in paper.reference()[key].items()
         for domain, row in domains.items()
     ]
-    notes = [f"Own baseline: the selection {JUDGE_BASELINE} of the same run; Newcombe's interval for two shares."]
+    notes = [
+        f"Own baseline: the selection {JUDGE_BASELINE} of the same run; Newcombe's interval for two shares."
+    ]
     for result in results:
         table = selected.judged(result.summary)
         notes += table.notes
@@ -232,7 +300,10 @@ def judged(name: str, title: str, key: str, results: list[Result]) -> Table:
             rows.append([result.label, arm, domain, education, reasoning, tokens, gap])
     if all(row[0] == "paper" for row in rows):
         rows.append(["ours", *[NOT_RUN] * 3, NOT_RUN, NOT_RUN, NOT_RUN])
-        notes.append("Ours need a judge model behind an OpenAI-compatible endpoint (judge.url); none was named in any run.")
+        notes.append(
+            "Ours need a judge model behind an OpenAI-compatible endpoint (judge.url); none was named in any"
+            " run."
+        )
     return Table(name, title, columns, rows, notes)
 
 
@@ -273,18 +344,27 @@ def table4(results: list[Result]) -> Table:
 
 
 def table6(results: list[Result]) -> Table:
-    """Table 6: the proxy itself with heads masked. Ours: ``exp=mirror_effect``; benchmarks that the paper lacks come last."""
+    """Table 6: the proxy itself with heads masked. Ours: ``exp=mirror_effect``; benchmarks that the paper
+    lacks come last.
+    """
     reference = paper.reference()["table6_mirror_effect"]
     kinds = ("base", "masked_random_non_retrieval", "masked_retrieval")
     columns = ["benchmark", *(f"paper: {kind.replace('_', ' ')}" for kind in kinds)]
     for result in results:
-        columns += [f"{result.label}: base", "random (mean over draws)", "retrieval", *gap_columns("retrieval − random")]
+        columns += [
+            f"{result.label}: base",
+            "random (mean over draws)",
+            "retrieval",
+            *gap_columns("retrieval − random"),
+        ]
     columns += [] if results else ["ours"]
     rows: list[list[Cell]] = []
     for i, column in enumerate(reference["columns"]):
         row: list[Cell] = [column, *(_printed(100 * reference[kind][i]) for kind in kinds)]
         rows.append(
-            row + [cell for r in results for cell in _masked(r, columns_of(r, column))] + ([] if results else [NOT_RUN])
+            row
+            + [cell for r in results for cell in _masked(r, columns_of(r, column))]
+            + ([] if results else [NOT_RUN])
         )
     for column in dict.fromkeys(c for r in results for c in own_columns(r) if c not in reference["columns"]):
         cells = [cell for r in results for cell in _masked(r, own_columns(r).get(column, []))]
@@ -299,7 +379,9 @@ def _left_out(results: list[Result]) -> list[str]:
 
 
 def _masked(result: Result, metrics: list[str]) -> list[Cell]:
-    """Base, random heads, retrieval heads, the difference of the last two with its interval, and the number of draws."""
+    """Base, random heads, retrieval heads, the difference of the last two with its interval, and the number
+    of draws.
+    """
     gap = difference(result, MASKED, OTHERS, metrics, 100) if metrics else Gap(NOT_RUN)
     return [*(percent(result, arm, metrics) for arm in ("base", OTHERS, MASKED)), *gap.cells]
 
@@ -307,13 +389,17 @@ def _masked(result: Result, metrics: list[str]) -> list[Cell]:
 def own_columns(result: Result) -> dict[str, list[str]]:
     """The columns that the run's own evaluation suite names, with their metrics."""
     columns = result.summary["settings"]["eval"]["columns"]
-    return {column: [sought] if isinstance(sought, str) else list(sought) for column, sought in columns.items()}
+    return {
+        column: [sought] if isinstance(sought, str) else list(sought) for column, sought in columns.items()
+    }
 
 
 def table8(results: list[Result]) -> Table:
     """Table 8: tokens of the corpus by domain."""
     parts = paper.reference()["table8_corpus_tokens_billion"]
-    rows: list[list[Cell]] = [["paper (billion)", domain, Number(tokens, 1)] for domain, tokens in parts.items()]
+    rows: list[list[Cell]] = [
+        ["paper (billion)", domain, Number(tokens, 1)] for domain, tokens in parts.items()
+    ]
     rows.append(["paper (billion)", "sum of the parts", Number(sum(parts.values()), 1)])
     for result in results:
         found = {domain: row.get("tokens", 0) for domain, row in result.summary.get("scores", {}).items()}
@@ -338,15 +424,23 @@ def table10(results: list[Result]) -> Table:
         row: list[Cell] = [column, *(_printed(paper.printed(name)[column]) for name in printed)]
         row += [percent(r, arm, columns_of(r, column)) for r in results for arm in r.summary["arms"]]
         rows.append(row + ([] if results else [NOT_RUN]))
-    notes = ["Percent. Differences with intervals: table 1 and table1_controls.", CHANCE_NOTE, *paper.average_notes()]
+    notes = [
+        "Percent. Differences with intervals: table 1 and table1_controls.",
+        CHANCE_NOTE,
+        *paper.average_notes(),
+    ]
     return Table("table10", "Table 10: benchmarks before and after the decay", columns, rows, notes)
 
 
 def table11(results: list[Result]) -> Table:
     """Table 11: high-frequency words by rank band; the paper prints words only."""
-    rows: list[list[Cell]] = [[result.label, *row] for result in results for row in selected.words(result.summary).rows]
+    rows: list[list[Cell]] = [
+        [result.label, *row] for result in results for row in selected.words(result.summary).rows
+    ]
     columns = ["run", "selection", "domain", "rank band", "words"]
-    return Table("table11", "Table 11: words of the selection by rank band", columns, rows or [[NOT_RUN, *[None] * 4]])
+    return Table(
+        "table11", "Table 11: words of the selection by rank band", columns, rows or [[NOT_RUN, *[None] * 4]]
+    )
 
 
 def _printed(value: float | None, digits: int = 2) -> Cell:

@@ -22,8 +22,8 @@ TAG = "state"
 def save(engine: Any, folder: Path, step: int, setup: dict[str, Any], *beside: Path) -> Path:
     """Write ``folder/step-<step>``: all ranks into a temporary folder, then checksums, then one rename.
 
-    ``step`` counts finished steps. ``setup`` is what a run that resumes must share (ranks, ZeRO stage, dtype);
-    ``beside`` are further files to keep with it.
+    ``step`` counts finished steps. ``setup`` is what a run that resumes must share (ranks, ZeRO stage,
+    dtype); ``beside`` are further files to keep with it.
     """
     final = folder / f"step-{step}"
     temporary = folder / f".step-{step}.tmp"
@@ -54,7 +54,10 @@ def save(engine: Any, folder: Path, step: int, setup: dict[str, Any], *beside: P
 def _checksums(folder: Path) -> dict[str, str]:
     """sha256 of every file; each rank hashes its share."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    mine = {str(path.relative_to(folder)): sha256_file(path) for path in files[dist.get_rank() :: dist.get_world_size()]}
+    mine = {
+        str(path.relative_to(folder)): sha256_file(path)
+        for path in files[dist.get_rank() :: dist.get_world_size()]
+    }
     everyone: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(everyone, mine)
     return {name: sha for part in everyone for name, sha in sorted(part.items())}
@@ -79,7 +82,9 @@ def damage(checkpoint: Path) -> str | None:
 
 
 def newest(folder: Path) -> Path | None:
-    """The newest checkpoint that is whole; damaged ones are passed over with a warning. The same answer on every rank."""
+    """The newest checkpoint that is whole; damaged ones are passed over with a warning. The same answer on
+    every rank.
+    """
     found: list[Path | None] = [None]
     if dist.get_rank() == 0:
         for temporary in folder.glob(".step-*.tmp"):
@@ -89,7 +94,9 @@ def newest(folder: Path) -> Path | None:
             if wrong is None:
                 found[0] = checkpoint
                 break
-            print(f"warning: {checkpoint} is damaged ({wrong}); going back to the one before", file=sys.stderr)
+            print(
+                f"warning: {checkpoint} is damaged ({wrong}); going back to the one before", file=sys.stderr
+            )
     dist.broadcast_object_list(found, src=0)
     return found[0]
 
@@ -104,13 +111,15 @@ def restore(engine: Any, checkpoint: Path, setup: dict[str, Any]) -> int:
         was = manifest["setup"].get(key)
         require(
             was == value,
-            f"{checkpoint} was written with {key}={was}, this run has {key}={value}; go on with the former, or delete "
-            f"{checkpoint.parent} to train from the start",
+            f"{checkpoint} was written with {key}={was}, this run has {key}={value}; go on with the former,"
+            f" or delete {checkpoint.parent} to train from the start",
         )
     with redirect_stdout(io.StringIO()):
         loaded, _ = engine.load_checkpoint(str(checkpoint), tag=TAG)
     if loaded is None:
-        raise SettingError(f"{checkpoint} cannot be loaded by DeepSpeed; delete it to go back to the one before")
+        raise SettingError(
+            f"{checkpoint} cannot be loaded by DeepSpeed; delete it to go back to the one before"
+        )
     return manifest["step"]
 
 

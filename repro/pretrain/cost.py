@@ -1,6 +1,8 @@
-"""What a training will take: parameters, FLOPs, memory per ZeRO stage, disk. Arithmetic on the settings, no torch.
+"""What a training will take: parameters, FLOPs, memory per ZeRO stage, disk. Arithmetic on the settings, no
+torch.
 
-Where the same is asked of DeepSpeed (``estimate_zero2_model_states_mem_needs``, ``estimate_zero3_...``) the answers agree.
+Where the same is asked of DeepSpeed (``estimate_zero2_model_states_mem_needs``, ``estimate_zero3_...``) the
+answers agree.
 """
 
 from __future__ import annotations
@@ -50,13 +52,17 @@ def _with_sizes(model: Model, config: dict[str, Any]) -> Model:
 
 
 def layer_parameters(model: Model) -> int:
-    """Parameters of one decoder layer: attention with grouped keys and values, gated feed-forward, two norms."""
+    """Parameters of one decoder layer: attention with grouped keys and values, gated feed-forward, two
+    norms.
+    """
     kv = model.hidden // model.heads * model.kv_heads
     return 2 * model.hidden * (model.hidden + kv) + 3 * model.hidden * model.ffn + 2 * model.hidden
 
 
 def parameters(model: Model, embeddings: bool = True) -> int:
-    """Parameters of the whole model; without embeddings as papers count (input and output embeddings left out)."""
+    """Parameters of the whole model; without embeddings as papers count (input and output embeddings left
+    out).
+    """
     model = shape(model)
     body = model.layers * layer_parameters(model) + model.hidden
     return body + embeddings * model.vocabulary * model.hidden * (1 if model.tie_embeddings else 2)
@@ -65,8 +71,9 @@ def parameters(model: Model, embeddings: bool = True) -> int:
 def flops_per_token(model: Model, context: int) -> float:
     """Model FLOPs of one training token, forward and backward, nothing counted that is computed twice.
 
-    6 for each parameter in a matrix product (the output embedding is one; the input embedding and norms are not) and
-    6 x layers x hidden x context for causal attention: two products over half of the context, times three for the backward.
+    6 for each parameter in a matrix product (the output embedding is one; the input embedding and norms are
+    not) and 6 x layers x hidden x context for causal attention: two products over half of the context, times
+    three for the backward.
     """
     model = shape(model)
     products = model.layers * (layer_parameters(model) - 2 * model.hidden) + model.vocabulary * model.hidden
@@ -87,7 +94,8 @@ def of(model: Model, train: Train) -> Cost:
 def state_bytes(model: Model, ranks: int, stage: int, dtype: str = "bfloat16") -> float:
     """Memory of one rank for weights, gradients and optimizer states under a ZeRO stage.
 
-    bfloat16: 2 a weight, 2 + 4 a gradient (float32 sum), 12 a master weight with two moments; stage 0 runs as stage 1.
+    bfloat16: 2 a weight, 2 + 4 a gradient (float32 sum), 12 a master weight with two moments; stage 0 runs as
+    stage 1.
     """
     model, stage = shape(model), max(stage, 1) if dtype == "bfloat16" else stage
     n = parameters(model)
@@ -96,21 +104,27 @@ def state_bytes(model: Model, ranks: int, stage: int, dtype: str = "bfloat16") -
     split = {0: 0, 1: optimizer, 2: optimizer + gradient, 3: optimizer + gradient + weight}[stage]
     whole = weight + gradient + optimizer - split
     if stage == 3:
-        # DeepSpeed's estimator counts the split weights inside its 18 bytes and the largest layer, gathered, beside them.
-        return 4 * largest + 18 * n / ranks if dtype == "bfloat16" else 2 * weight * largest + split * n / ranks
+        # DeepSpeed's estimator counts the split weights inside its 18 bytes and the largest layer, gathered,
+        # beside them.
+        return (
+            4 * largest + 18 * n / ranks if dtype == "bfloat16" else 2 * weight * largest + split * n / ranks
+        )
     return whole * n + split * n / ranks
 
 
 def activation_bytes(model: Model, train: Train) -> float:
-    """Memory of one micro-batch, roughly: 34 bytes a token and hidden unit of a layer (Korthikanti et al. 2022, section 4,
-    without the attention map), only its input where activations are checkpointed; logits in both dtypes and their gradient.
+    """Memory of one micro-batch, roughly: 34 bytes a token and hidden unit of a layer (Korthikanti et al.
+    2022, section 4, without the attention map), only its input where activations are checkpointed; logits in
+    both dtypes and their gradient.
     """
     model = shape(model)
     tokens = train.micro_batch * train.context
     width = 34 if train.dtype == "bfloat16" else 68
     layer = width * tokens * model.hidden * max(1.0, model.ffn / (4 * model.hidden))
     layers = (
-        model.layers * tokens * model.hidden * width / 17 + layer if train.activation_checkpointing else model.layers * layer
+        model.layers * tokens * model.hidden * width / 17 + layer
+        if train.activation_checkpointing
+        else model.layers * layer
     )
     return layers + tokens * model.vocabulary * 10
 
@@ -122,19 +136,25 @@ def rank_bytes(model: Model, train: Train, stage: int | None = None) -> float:
 
 
 def exported_bytes(model: Model, train: Train) -> float:
-    """Disk of the models that a training leaves: the last, those kept on the way, the one before the decay."""
+    """Disk of the models that a training leaves: the last, those kept on the way, the one before the
+    decay.
+    """
     exported = 1 + len(train.keep_at_tokens) + train.branch_at_decay
     return parameters(model) * (2 if train.dtype == "bfloat16" else 4) * exported
 
 
 def disk_bytes(model: Model, train: Train) -> float:
-    """Largest disk use of a training: the kept checkpoints, the one being written, branch point, exported models."""
+    """Largest disk use of a training: the kept checkpoints, the one being written, branch point, exported
+    models.
+    """
     held = train.keep_checkpoints + 1 + train.branch_at_decay
     return parameters(model) * CHECKPOINT_BYTES * held + exported_bytes(model, train)
 
 
 def must_fit(model: Model, train: Train, memory_bytes: float | None, free_disk_bytes: float | None) -> None:
-    """Raise :class:`SettingError` when one rank's memory or the disk cannot hold the training; ``None`` is not checked."""
+    """Raise :class:`SettingError` when one rank's memory or the disk cannot hold the training; ``None`` is
+    not checked.
+    """
     if memory_bytes is not None:
         needed = rank_bytes(model, train)
         fitting = [stage for stage in range(4) if rank_bytes(model, train, stage) <= memory_bytes]
@@ -142,21 +162,24 @@ def must_fit(model: Model, train: Train, memory_bytes: float | None, free_disk_b
         mend = (
             f"set train.zero_stage={fitting[0]}"
             if fitting
-            else "lower train.micro_batch or set train.activation_checkpointing=true"
-            if least > memory_bytes / 2
-            else "use more ranks (train.processes) with train.zero_stage=3, or a smaller model"
+            else (
+                "lower train.micro_batch or set train.activation_checkpointing=true"
+                if least > memory_bytes / 2
+                else "use more ranks (train.processes) with train.zero_stage=3, or a smaller model"
+            )
         )
         require(
             needed <= memory_bytes,
-            f"{called(model)} needs {needed / 1e9:.1f} GB on each of {train.processes} ranks at train.zero_stage="
-            f"{train.zero_stage}, and there are {memory_bytes / 1e9:.1f} GB; {mend}",
+            f"{called(model)} needs {needed / 1e9:.1f} GB on each of {train.processes} ranks at"
+            f" train.zero_stage={train.zero_stage}, and there are {memory_bytes / 1e9:.1f} GB; {mend}",
         )
     if free_disk_bytes is not None:
         needed = disk_bytes(model, train)
         require(
             needed <= free_disk_bytes,
-            f"checkpoints of {called(model)} need {needed / 1e9:.2f} GB of disk and {free_disk_bytes / 1e9:.2f} GB are "
-            "free; free some, lower train.keep_checkpoints, or move the work folder with work=DIR",
+            f"checkpoints of {called(model)} need {needed / 1e9:.2f} GB of disk and"
+            f" {free_disk_bytes / 1e9:.2f} GB are free; free some, lower train.keep_checkpoints, or move the"
+            " work folder with work=DIR",
         )
 
 
@@ -166,13 +189,20 @@ def called(model: Model) -> str:
 
 
 def report(model: Model, train: Train, memory_bytes: float | None = None) -> list[str]:
-    """The plan of a training, in lines; raises :class:`SettingError` for what cannot fit ``memory_bytes`` of a rank."""
+    """The plan of a training, in lines; raises :class:`SettingError` for what cannot fit ``memory_bytes`` of
+    a rank.
+    """
     must_fit(model, train, memory_bytes, None)
     stages = ", ".join(f"{s}: {rank_bytes(model, train, s) / 1e9:.3g} GB" for s in range(4))
     return [
-        f"model {model.name}: {parameters(model) / 1e6:,.1f} M parameters ({parameters(model, False) / 1e6:,.1f} M without "
-        f"embeddings); each arm and seed {train.steps:,} steps of {train.batch_tokens:,} tokens, "
-        f"{training_flops(model, train):.3g} FLOPs",
-        f"memory of each of {train.processes} ranks by ZeRO stage: {stages} (set: {train.zero_stage}); "
-        f"disk while training {disk_bytes(model, train) / 1e9:.3g} GB",
+        (
+            f"model {model.name}: {parameters(model) / 1e6:,.1f} M parameters"
+            f" ({parameters(model, False) / 1e6:,.1f} M without embeddings); each arm and seed"
+            f" {train.steps:,} steps of {train.batch_tokens:,} tokens, {training_flops(model, train):.3g}"
+            " FLOPs"
+        ),
+        (
+            f"memory of each of {train.processes} ranks by ZeRO stage: {stages} (set: {train.zero_stage}); "
+            f"disk while training {disk_bytes(model, train) / 1e9:.3g} GB"
+        ),
     ]

@@ -1,4 +1,6 @@
-"""DeepSpeed, set up for one process without launcher, MPI or compiler, and for many ranks under any launcher."""
+"""DeepSpeed, set up for one process without launcher, MPI or compiler, and for many ranks under any
+launcher.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +29,12 @@ def join(device: str, ranks: int) -> tuple[int, int]:
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     # Its memory reports run the garbage collector six times, five seconds of a small model's training.
     deepspeed.runtime.bf16_optimizer.see_memory_usage = lambda *_, **__: None
-    # DeepSpeed compiles a shared-memory collective for CPUs (80 s, needs a compiler) which only its inference uses.
+    # DeepSpeed compiles a shared-memory collective for CPUs (80 s, needs a compiler) which only its inference
+    # uses.
     sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
     backend = "nccl" if device == "cuda" else "gloo"
-    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists; leave() takes it away, it means "launched" to accelerate
+    # DeepSpeed insists; leave() takes it away, it means "launched" to accelerate
+    os.environ.setdefault("LOCAL_RANK", "0")
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     if not dist.is_initialized():
@@ -47,7 +51,9 @@ def join(device: str, ranks: int) -> tuple[int, int]:
 
 
 def leave() -> None:
-    """Undo what marks this process as launched, for whatever runs in it next; the group itself stays for the next training."""
+    """Undo what marks this process as launched, for whatever runs in it next; the group itself stays for the
+    next training.
+    """
     if "RANK" not in os.environ:
         os.environ.pop("LOCAL_RANK", None)
 
@@ -56,15 +62,19 @@ def leave() -> None:
 def repeatable(device: str) -> Iterator[None]:
     """In the block a GPU adds in one order, so that a run that goes on equals one that was never cut.
 
-    The backward pass of fused attention adds as its blocks come, unless it is told so; a mere warning (``warn_only``) does
-    not tell it. Where that cannot be had, training goes on without and says so.
+    The backward pass of fused attention adds as its blocks come, unless it is told so; a mere warning
+    (``warn_only``) does not tell it. Where that cannot be had, training goes on without and says so.
     """
     if not device.startswith("cuda"):  # a CPU does so anyway
         yield
         return
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
     filled = torch.utils.deterministic.fill_uninitialized_memory
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a check for programs that read what nobody wrote
+    # a check for programs that read what nobody wrote
+    torch.utils.deterministic.fill_uninitialized_memory = False
     try:
         torch.use_deterministic_algorithms(True)
         try:
@@ -73,7 +83,8 @@ def repeatable(device: str) -> Iterator[None]:
             torch.use_deterministic_algorithms(False)
             reason = (str(error).strip().splitlines() or [""])[0][:160]
             print(
-                f"warning: this GPU adds in any order, a resumed training may differ in its last bits: {reason}",
+                "warning: this GPU adds in any order, a resumed training may differ in its last bits:"
+                f" {reason}",
                 file=sys.stderr,
             )
         yield
@@ -118,11 +129,21 @@ def deepspeed_config(train: Train) -> dict[str, Any]:
 
 
 def parameter_groups(network: torch.nn.Module, train: Train) -> list[dict[str, Any]]:
-    """Matrices decay, norms do not. With ``train.optimizer=muon`` its matrices come first, a group for each shape."""
+    """Matrices decay, norms do not. With ``train.optimizer=muon`` its matrices come first, a group for each
+    shape.
+    """
     named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     shapes = {name: tuple(getattr(p, "ds_shape", p.shape)) for name, p in named}
-    tables = {id(m.weight) for m in (network.get_input_embeddings(), network.get_output_embeddings()) if m is not None}
-    muon = [name for name, p in named if train.optimizer == "muon" and len(shapes[name]) == 2 and id(p) not in tables]
+    tables = {
+        id(m.weight)
+        for m in (network.get_input_embeddings(), network.get_output_embeddings())
+        if m is not None
+    }
+    muon = [
+        name
+        for name, p in named
+        if train.optimizer == "muon" and len(shapes[name]) == 2 and id(p) not in tables
+    ]
     groups: list[dict[str, Any]] = []
     for shape in sorted({shapes[name] for name in muon}):
         matrices = [p for name, p in named if name in muon and shapes[name] == shape]
@@ -140,11 +161,15 @@ def optimizer_of(network: torch.nn.Module, train: Train, capturable: bool = Fals
 
     kind = Muon if train.optimizer == "muon" else torch.optim.AdamW
     betas = (train.beta1, train.beta2)
-    return kind(parameter_groups(network, train), train.learning_rate, betas, fused=True, capturable=capturable)
+    return kind(
+        parameter_groups(network, train), train.learning_rate, betas, fused=True, capturable=capturable
+    )
 
 
 def start(network: torch.nn.Module, train: Train, device: str) -> Any:
-    """A DeepSpeed engine over ``network`` with its optimizer, clipping and accumulation; the caller sets the learning rates."""
+    """A DeepSpeed engine over ``network`` with its optimizer, clipping and accumulation; the caller sets the
+    learning rates.
+    """
     import deepspeed
 
     optimizer = optimizer_of(network, train)
@@ -161,7 +186,8 @@ def start(network: torch.nn.Module, train: Train, device: str) -> Any:
         engine.clip_fp32_gradients = clip
     else:
         _show_what_is_not_finite(engine.optimizer)
-    # Older DeepSpeed casts buffers with the weights; rotary frequencies must stay float32, as in the exported model.
+    # Older DeepSpeed casts buffers with the weights; rotary frequencies must stay float32, as in the exported
+    # model.
     for name, buffer in network.named_buffers():
         buffer.data = buffers[name].to(buffer.device)
     if train.compile and can_compile(device):
@@ -170,14 +196,17 @@ def start(network: torch.nn.Module, train: Train, device: str) -> Any:
 
 
 def can_compile(device: str) -> bool:
-    """Whether torch.compile finds the compiler it needs; where it does not the training stays eager, and says so."""
+    """Whether torch.compile finds the compiler it needs; where it does not the training stays eager, and says
+    so.
+    """
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 
     try:
         if device == "cpu":
             return bool(get_cpp_compiler())
-        torch.compile(lambda x: x + 1)(torch.ones(8, device=device))  # Triton builds with a C compiler what starts a kernel
+        # Triton builds with a C compiler what starts a kernel
+        torch.compile(lambda x: x + 1)(torch.ones(8, device=device))
         return True
     except InvalidCxxCompiler:
         reason = "needs a C++ compiler (g++) and there is none"
@@ -188,8 +217,8 @@ def can_compile(device: str) -> bool:
 
 
 def _show_what_is_not_finite(optimizer: Any) -> None:
-    """Let a gradient norm that is not finite be infinite. DeepSpeed writes -1, and its releases before 0.19.8 go on with the
-    number that -1 and the norms of other parameter groups give together.
+    """Let a gradient norm that is not finite be infinite. DeepSpeed writes -1, and its releases before 0.19.8
+    go on with the number that -1 and the norms of other parameter groups give together.
     """
     import deepspeed.runtime.utils
     import deepspeed.runtime.zero.stage_1_and_2
@@ -210,7 +239,10 @@ def _show_what_is_not_finite(optimizer: Any) -> None:
 
 
 def stop(engine: Any) -> None:
-    """Free what an engine holds; DeepSpeed's hooks otherwise keep the model alive for the life of the process."""
+    """Free what an engine holds; DeepSpeed's hooks otherwise keep the model alive for the life of the
+    process.
+    """
     engine.destroy()
-    # What was compiled for this model is of no use to the next, and after eight the next would silently run without.
+    # What was compiled for this model is of no use to the next, and after eight the next would silently run
+    # without.
     torch.compiler.reset()

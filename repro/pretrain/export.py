@@ -27,7 +27,9 @@ def gathered(parameter: torch.nn.Parameter) -> Any:
 
 
 def weights(engine: Any) -> dict[str, torch.Tensor]:
-    """The weights the engine computes with, on the CPU of rank 0 (empty elsewhere); collective under ZeRO 3."""
+    """The weights the engine computes with, on the CPU of rank 0 (empty elsewhere); collective under ZeRO
+    3.
+    """
     state = {}
     for name, parameter in engine.module.named_parameters():
         with gathered(parameter):
@@ -40,9 +42,10 @@ def weights(engine: Any) -> dict[str, torch.Tensor]:
 def export(engine: Any, folder: Path, tokenizer: Path, card: str, probe: torch.Tensor) -> float:
     """Write ``folder`` (safetensors, config, tokenizer, generation config, model card), whole or not at all.
 
-    Before it is published, its logits on ``probe`` [B, T] are compared with the engine's; returns the largest absolute
-    difference and raises :class:`SettingError` when it exceeds 1e-4 x the largest logit: on a GPU in bfloat16 2e-2, because
-    its libraries choose their kernels by where the weights lie in memory, and these lie elsewhere in the copy.
+    Before it is published, its logits on ``probe`` [B, T] are compared with the engine's; returns the largest
+    absolute difference and raises :class:`SettingError` when it exceeds 1e-4 x the largest logit: on a GPU in
+    bfloat16 2e-2, because its libraries choose their kernels by where the weights lie in memory, and these
+    lie elsewhere in the copy.
     """
     tolerance = 2e-2 if probe.is_cuda and engine.module.dtype == torch.bfloat16 else 1e-4
     with torch.compiler.set_stance("force_eager"):  # a compiled model rounds bfloat16 elsewhere
@@ -65,8 +68,8 @@ def export(engine: Any, folder: Path, tokenizer: Path, card: str, probe: torch.T
         difference = (copy(input_ids=probe, use_cache=False).logits.float() - logits).abs().max().item()
         if not difference <= tolerance * logits.abs().max().item():
             raise SettingError(
-                f"the exported model in {temporary} differs from the trained one by {difference:.3g} in its logits; "
-                "it was not published: please report this"
+                f"the exported model in {temporary} differs from the trained one by {difference:.3g} in its"
+                " logits; it was not published: please report this"
             )
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)

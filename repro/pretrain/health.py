@@ -26,13 +26,18 @@ class Spikes:
     def see(self, loss: float) -> bool:
         """Whether ``loss`` is a spike; it enters the window in any case."""
         full = len(self.recent) == WINDOW
-        spike = full and loss > statistics.fmean(self.recent) + SIGMAS * max(statistics.pstdev(self.recent), 1e-6)
+        spike = full and loss > statistics.fmean(self.recent) + SIGMAS * max(
+            statistics.pstdev(self.recent), 1e-6
+        )
         self.recent.append(loss)
         return spike
 
 
-def stop_if_not_finite(job: Job, stream: TokenStream, step: int, loss: float, norm: float, last: Path | None) -> None:
-    """Raise :class:`SettingError` naming step, batch and documents; the whole list goes to ``not_finite.json``.
+def stop_if_not_finite(
+    job: Job, stream: TokenStream, step: int, loss: float, norm: float, last: Path | None
+) -> None:
+    """Raise :class:`SettingError` naming step, batch and documents; the whole list goes to
+    ``not_finite.json``.
 
     A norm below zero is how DeepSpeed writes one that is not finite.
     """
@@ -44,13 +49,14 @@ def stop_if_not_finite(job: Job, stream: TokenStream, step: int, loss: float, no
     names = read_index(Path(job.tokens), "documents", ["doc_id"])["doc_id"]
     documents = [names[int(row)] for row in rows]
     pieces = [
-        {"doc_id": name, "first_token": int(f), "tokens": int(c)} for name, f, c in zip(documents, first, count, strict=True)
+        {"doc_id": name, "first_token": int(f), "tokens": int(c)}
+        for name, f, c in zip(documents, first, count, strict=True)
     ]
     whole = Path(job.out) / "not_finite.json"
     write_json(whole, {"step": step, "loss": str(loss), "grad_norm": str(norm), "documents": pieces})
     named = ", ".join(documents[:5]) + (", ..." if len(documents) > 5 else "")
     raise SettingError(
-        f"training stopped at step {step}: loss {loss}, gradient norm {norm}; its batch holds tokens {start} to {end} of the "
-        f"stream, documents {named} (all in {whole}); the last good checkpoint is {last}; lower train.learning_rate or take "
-        "those documents out"
+        f"training stopped at step {step}: loss {loss}, gradient norm {norm}; its batch holds tokens {start}"
+        f" to {end} of the stream, documents {named} (all in {whole}); the last good checkpoint is {last};"
+        " lower train.learning_rate or take those documents out"
     )

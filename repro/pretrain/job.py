@@ -32,4 +32,6 @@ class Job:
         """The job a worker was given."""
         values = json.loads(text)
         settings = {"model": Model, "train": Train, "tracking": Tracking}
-        return Job(**{key: settings[key](**value) if key in settings else value for key, value in values.items()})
+        return Job(
+            **{key: settings[key](**value) if key in settings else value for key, value in values.items()}
+        )

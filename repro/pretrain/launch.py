@@ -1,4 +1,6 @@
-"""How the ranks of a training are started. One device needs no launcher: the training runs in this very process."""
+"""How the ranks of a training are started. One device needs no launcher: the training runs in this very
+process.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ SBATCH = """#!/bin/bash
 #SBATCH --exclusive
 #SBATCH --output={out}/slurm-%j.log
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-srun --cpus-per-task="$SLURM_CPUS_ON_NODE" {python} -m torch.distributed.run --nnodes={nodes} --nproc-per-node={ranks} \\
+srun --cpus-per-task="$SLURM_CPUS_ON_NODE" {python} -m torch.distributed.run \\
+    --nnodes={nodes} --nproc-per-node={ranks} \\
     --rdzv-backend=c10d --rdzv-endpoint="$head:29500" --rdzv-id="$SLURM_JOB_ID" -m repro.pretrain.worker {job}
 """
 
@@ -43,7 +46,15 @@ def command(job: Job, path: Path) -> list[str]:
         return [python, "-m", "torch.distributed.run", *ranks, "-m", "repro.pretrain.worker", str(path)]
     if s.launcher == "deepspeed":
         where = ["--hostfile", s.hostfile] if s.hostfile else [f"--num_gpus={s.processes}"]
-        return [python, "-m", "deepspeed.launcher.runner", *where, "--module", "repro.pretrain.worker", str(path)]
+        return [
+            python,
+            "-m",
+            "deepspeed.launcher.runner",
+            *where,
+            "--module",
+            "repro.pretrain.worker",
+            str(path),
+        ]
     script = path.with_suffix(".sbatch")
     script.write_text(
         SBATCH.format(
@@ -63,8 +74,18 @@ def by_hand(job: Job, path: Path) -> str:
     many = nodes(job.train)
     ranks = ["--nnodes", many, "--nproc-per-node", job.train.processes // many, "--node-rank", "R"]
     head = ["--master-addr", "HEAD", "--master-port", 29500]
-    parts = [sys.executable, "-m", "torch.distributed.run", *ranks, *head, "-m", "repro.pretrain.worker", path]
-    where = f"cd {shlex.quote(os.getcwd())} && PYTHONPATH={shlex.quote(str(SOURCE))}"  # a job's folders may be relative
+    parts = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        *ranks,
+        *head,
+        "-m",
+        "repro.pretrain.worker",
+        path,
+    ]
+    # a job's folders may be relative
+    where = f"cd {shlex.quote(os.getcwd())} && PYTHONPATH={shlex.quote(str(SOURCE))}"
     return f"{where} {shlex.join(map(str, parts))}"
 
 
@@ -80,13 +101,14 @@ def must_start(s: Train, device: str) -> None:
     if s.launcher == "inprocess":
         require(
             s.processes == 1,
-            f"train.processes={s.processes} needs a launcher; set train.launcher=torchrun, deepspeed, slurm or manual",
+            f"train.processes={s.processes} needs a launcher; set train.launcher=torchrun, deepspeed, slurm"
+            " or manual",
         )
     elif s.launcher in ("slurm", "manual"):
         require(
             s.processes <= s.ranks_per_node or s.processes % s.ranks_per_node == 0,
-            f"train.processes={s.processes} must be a multiple of train.ranks_per_node={s.ranks_per_node} with "
-            f"train.launcher={s.launcher}",
+            f"train.processes={s.processes} must be a multiple of train.ranks_per_node={s.ranks_per_node}"
+            f" with train.launcher={s.launcher}",
         )
     elif s.launcher == "deepspeed" and s.hostfile:
         slots = _slots(Path(s.hostfile))
@@ -96,17 +118,21 @@ def must_start(s: Train, device: str) -> None:
         )
     else:
         cuda = device.startswith("cuda")
-        here = torch.cuda.device_count() if cuda else max(os.cpu_count() or 1, 8)  # ranks of a CPU can share its cores
+        # ranks of a CPU can share its cores
+        here = torch.cuda.device_count() if cuda else max(os.cpu_count() or 1, 8)
         require(
             s.processes <= here,
-            f"train.processes={s.processes} is more than the {here} {'GPUs' if cuda else 'CPU ranks'} of this machine; name "
-            "the others with train.launcher=deepspeed train.hostfile=FILE, or set train.launcher=slurm or manual",
+            f"train.processes={s.processes} is more than the {here} {'GPUs' if cuda else 'CPU ranks'} of this"
+            " machine; name the others with train.launcher=deepspeed train.hostfile=FILE, or set"
+            " train.launcher=slurm or manual",
         )
 
 
 def _slots(hostfile: Path) -> int:
     """Ranks of a DeepSpeed hostfile: lines ``name slots=8``."""
-    require(hostfile.is_file(), f"train.hostfile={hostfile} is not a file; it holds lines like: worker-1 slots=8")
+    require(
+        hostfile.is_file(), f"train.hostfile={hostfile} is not a file; it holds lines like: worker-1 slots=8"
+    )
     lines = [line.partition("#")[0].split() for line in hostfile.read_text().splitlines()]
     try:
         return sum(int(line[1].removeprefix("slots=")) for line in lines if line)
@@ -115,7 +141,9 @@ def _slots(hostfile: Path) -> int:
 
 
 def memory_of_rank(s: Train, device: str) -> float | None:
-    """Bytes a rank has on this machine's devices; ``None`` where they are elsewhere (a cluster's head node)."""
+    """Bytes a rank has on this machine's devices; ``None`` where they are elsewhere (a cluster's head
+    node).
+    """
     import torch
 
     if device.startswith("cuda") and torch.cuda.is_available():
@@ -126,7 +154,9 @@ def memory_of_rank(s: Train, device: str) -> float | None:
 
 
 def launch(job: Job) -> dict[str, Any]:
-    """Train ``job`` with its launcher and return its facts; raises :class:`SettingError` for what cannot fit."""
+    """Train ``job`` with its launcher and return its facts; raises :class:`SettingError` for what cannot
+    fit.
+    """
     if job.train.launcher == "inprocess":
         environment.forget(environment.LAUNCHED)  # or the training would wait for ranks that nobody starts
     if finished(job):
@@ -142,7 +172,8 @@ def launch(job: Job) -> dict[str, Any]:
     if job.train.launcher == "manual":
         line = by_hand(job, path)
         print(
-            f"start this on each of {nodes(job.train)} nodes, R = 0, 1, ...; HEAD is the name of the first:\n  {line}",
+            f"start this on each of {nodes(job.train)} nodes, R = 0, 1, ...; HEAD is the name of the first:\n"
+            f"  {line}",
             flush=True,
         )
         while not answer.is_file():
@@ -150,7 +181,9 @@ def launch(job: Job) -> dict[str, Any]:
         code = 0
     else:
         code, line = _run(job, path)
-    said = read_json(answer) if answer.is_file() else {"error": f"no rank answered; see the output of: {line}"}
+    said = (
+        read_json(answer) if answer.is_file() else {"error": f"no rank answered; see the output of: {line}"}
+    )
     if code or "error" in said:
         raise SettingError(said.get("error", f"a rank failed with exit code {code}: {line}"))
     for name in (path, path.with_suffix(".sbatch"), answer):
@@ -160,13 +193,17 @@ def launch(job: Job) -> dict[str, Any]:
 
 def _run(job: Job, path: Path) -> tuple[int, str]:
     """Run the launcher; returns its exit code and its command line."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(SOURCE), os.environ.get("PYTHONPATH", "")])}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(SOURCE), os.environ.get("PYTHONPATH", "")])
+    }
     environment.setdefault("OMP_NUM_THREADS", "1")
     line = command(job, path)
     try:
         return subprocess.run(line, env=environment).returncode, shlex.join(line)
     except FileNotFoundError:
-        raise SettingError(f"train.launcher={job.train.launcher} needs {line[0]!r}, which is not on this machine") from None
+        raise SettingError(
+            f"train.launcher={job.train.launcher} needs {line[0]!r}, which is not on this machine"
+        ) from None
 
 
 def held(folder: Path) -> int:

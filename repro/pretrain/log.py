@@ -27,8 +27,8 @@ OFTEN = {"mean": np.mean, "median": np.median, "max": np.max}
 def write_reads(path: Path, tokens: Path, stream: TokenStream, read: int) -> dict[str, dict[str, float]]:
     """How often each training document was read: tokens read / its tokens, end token included.
 
-    Returns for each domain the number of its ``documents`` and of those ``unread``, and over the others ``mean``, ``median``
-    and ``max`` of how often.
+    Returns for each domain the number of its ``documents`` and of those ``unread``, and over the others
+    ``mean``, ``median`` and ``max`` of how often.
     """
     index = read_index(tokens, "documents", ["doc_id", "domain", "length"])
     counted = pl.Series("tokens_read", stream.tokens_read(read))
@@ -44,7 +44,9 @@ def write_reads(path: Path, tokens: Path, stream: TokenStream, read: int) -> dic
 
 
 class Log:
-    """``loss.jsonl`` (every step, nothing that differs between two equal runs) and the metrics with timings."""
+    """``loss.jsonl`` (every step, nothing that differs between two equal runs) and the metrics with
+    timings.
+    """
 
     def __init__(self, job: Job, stream: TokenStream, done: int) -> None:
         out = Path(job.out)
@@ -53,7 +55,8 @@ class Log:
         rows = [row for row in read_rows(out / "loss.jsonl") if row["step"] <= done]
         require(
             [row["step"] for row in rows] == list(range(1, done + 1)),
-            f"{out / 'loss.jsonl'} does not reach the checkpoint at step {done}; delete {out} to train from the start",
+            f"{out / 'loss.jsonl'} does not reach the checkpoint at step {done}; delete {out} to train from"
+            " the start",
         )
         self.spikes = Spikes([row["loss"] for row in rows])
         with atomic(out / "loss.jsonl") as temporary:
@@ -103,7 +106,9 @@ class Log:
                 "passes": tokens / self.stream.per_epoch,
                 "spike": spike,
             }
-            self.tracker.log(row | {f"tokens/{d}": int(n) for d, n in zip(self.domains, self.by_domain, strict=True)}, step)
+            self.tracker.log(
+                row | {f"tokens/{d}": int(n) for d, n in zip(self.domains, self.by_domain, strict=True)}, step
+            )
             self.seconds = self.waited = self.steps = 0.0
 
     def close(self) -> None:

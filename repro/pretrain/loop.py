@@ -35,10 +35,12 @@ FACTS = "training.json"  # of a training that is finished
 def train(job: Job) -> dict[str, Any]:
     """Train, or go on where a killed run was, until ``job.out/model`` stands. Returns facts for the manifest.
 
-    Raises :class:`SettingError` for a selection, model or checkpoint that does not fit, and when the training diverges.
+    Raises :class:`SettingError` for a selection, model or checkpoint that does not fit, and when the training
+    diverges.
     """
     out, tokens = Path(job.out), Path(job.tokens)
-    if finished(job):  # killed between the end of the training and the publishing of its artifact, or trained by hand
+    # killed between the end of the training and the publishing of its artifact, or trained by hand
+    if finished(job):
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
         return read_json(out / FACTS)
     engine = log = None
@@ -90,7 +92,9 @@ def only_run_in(out: Path) -> Iterator[None]:
 def run_steps(
     job: Job, engine: Any, stream: TokenStream, end_token: int, log: Log | None, done: int, found: Path | None
 ) -> dict[str, Any]:
-    """Steps ``done`` .. ``steps - 1`` and the export. ``found`` is the checkpoint the engine stands at; rank 0 has a log."""
+    """Steps ``done`` .. ``steps - 1`` and the export. ``found`` is the checkpoint the engine stands at; rank
+    0 has a log.
+    """
     s, out = job.train, Path(job.out)
     rank, ranks = dist.get_rank(), dist.get_world_size()
     accumulation = s.batch_sequences // (s.micro_batch * ranks)
@@ -100,7 +104,9 @@ def run_steps(
     def sequences(step: int, micro: int) -> torch.Tensor:
         """This rank's share of a micro-batch, [micro_batch, context + 1]."""
         first = step * s.batch_sequences + (micro * ranks + rank) * s.micro_batch
-        return torch.from_numpy(stream.sequences(first, s.micro_batch, s.context)).to(job.device, non_blocking=True)
+        return torch.from_numpy(stream.sequences(first, s.micro_batch, s.context)).to(
+            job.device, non_blocking=True
+        )
 
     def publish(name: str, step: int) -> dict[str, Any]:
         """Export the model as it is behind ``step`` to ``out/name``."""
@@ -111,9 +117,13 @@ def run_steps(
 
     branch = decay_start(s) if s.branch_at_decay else None
     exports = {*s.kept_steps, branch}
-    # Ranks that a launcher started cannot end at one step without asking one another; they go on from their last checkpoint.
+    # Ranks that a launcher started cannot end at one step without asking one another; they go on from their
+    # last checkpoint.
     noted = termination_noted() if ranks == 1 else contextlib.nullcontext(lambda: False)
-    with progress((s.steps - done) * s.batch_tokens, "tokens", f"{job.arm}, seed {job.seed}") as bar, noted as ending:
+    with (
+        progress((s.steps - done) * s.batch_tokens, "tokens", f"{job.arm}, seed {job.seed}") as bar,
+        noted as ending,
+    ):
         for step in range(done, s.steps):
             began, waited = time.perf_counter(), 0.0
             rate = learning_rate(s, step)
@@ -144,7 +154,9 @@ def run_steps(
             if finished in exports:
                 publish(f"models/{finished * s.batch_tokens}", finished)
             if finished == branch:
-                checkpoint.save(engine, out / "branch", finished, setup(job, stream, ranks), out / "loss.jsonl")
+                checkpoint.save(
+                    engine, out / "branch", finished, setup(job, stream, ranks), out / "loss.jsonl"
+                )
             ends = ending()
             if finished == s.steps or finished % s.checkpoint_every_steps == 0 or ends:
                 began = time.perf_counter()
@@ -177,7 +189,9 @@ def setup(job: Job, stream: TokenStream, ranks: int) -> dict[str, Any]:
 
 
 def resume(job: Job, engine: Any, stream: TokenStream) -> tuple[int, Path | None]:
-    """Finished steps and the checkpoint they come from: this run's newest, else the branch point, else none."""
+    """Finished steps and the checkpoint they come from: this run's newest, else the branch point, else
+    none.
+    """
     s, out = job.train, Path(job.out)
     shared = setup(job, stream, dist.get_world_size())
     found = checkpoint.newest(out / "checkpoints")
@@ -190,8 +204,8 @@ def resume(job: Job, engine: Any, stream: TokenStream) -> tuple[int, Path | None
     done = checkpoint.restore(engine, found, shared) if found else 0
     require(
         s.branch_from is None or done <= decay_start(s) or found.parent.parent == out,
-        f"the branch point {found} lies behind step {decay_start(s)}, where this run's decay starts; raise train.tokens or "
-        "lower train.decay",
+        f"the branch point {found} lies behind step {decay_start(s)}, where this run's decay starts; raise"
+        " train.tokens or lower train.decay",
     )
     return done, found
 

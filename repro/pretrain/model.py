@@ -1,4 +1,6 @@
-"""The network that is trained: a Llama of a given size from scratch, or any causal model from a Hugging Face folder."""
+"""The network that is trained: a Llama of a given size from scratch, or any causal model from a Hugging Face
+folder.
+"""
 
 from __future__ import annotations
 
@@ -35,10 +37,12 @@ def llama_config(model: Model, context: int, end_token: int) -> LlamaConfig:
 
 
 def initialise(network: PreTrainedModel, seed: int) -> None:
-    """Weights that depend on seed, parameter name and shape alone, so that paired arms start equal on any device count.
+    """Weights that depend on seed, parameter name and shape alone, so that paired arms start equal on any
+    device count.
 
-    Normal with standard deviation 0.02; the two matrices of a layer that write into the residual stream divided by
-    sqrt(2 x layers), so that the stream's variance does not grow with depth (GPT-2, section 2.3). Norms are 1.
+    Normal with standard deviation 0.02; the two matrices of a layer that write into the residual stream
+    divided by sqrt(2 x layers), so that the stream's variance does not grow with depth (GPT-2, section 2.3).
+    Norms are 1.
     """
     depth = math.sqrt(2 * network.config.num_hidden_layers)
     for name, parameter in network.named_parameters():
@@ -46,7 +50,9 @@ def initialise(network: PreTrainedModel, seed: int) -> None:
             if parameter.ndim < 2:
                 parameter.fill_(1.0)
                 continue
-            number = int.from_bytes(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest(), "little", signed=True)
+            number = int.from_bytes(
+                hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest(), "little", signed=True
+            )
             generator = torch.Generator().manual_seed(number)
             std = INIT_STD / depth if name.endswith(RESIDUAL_OUTPUTS) else INIT_STD
             parameter.copy_(torch.empty(parameter.shape).normal_(0.0, std, generator=generator))
@@ -62,7 +68,8 @@ def build(model: Model, context: int, end_token: int, seed: int) -> PreTrainedMo
         longest = getattr(config, "max_position_embeddings", None)
         require(
             longest is None or context <= longest,
-            f"train.context={context} is longer than the {longest} tokens {model.init_from} was made for; lower train.context",
+            f"train.context={context} is longer than the {longest} tokens {model.init_from} was made for;"
+            " lower train.context",
         )
         try:
             network = load_model(Path(model.init_from), dtype=torch.float32).train()
@@ -79,8 +86,8 @@ def build(model: Model, context: int, end_token: int, seed: int) -> PreTrainedMo
 def document_positions(ids: torch.Tensor, end_token: int) -> torch.Tensor:
     """Position of each token within its document, [B, T]; a document starts after an end token.
 
-    Given as ``position_ids`` without an attention mask, transformers reads packed documents from them and keeps
-    attention inside each.
+    Given as ``position_ids`` without an attention mask, transformers reads packed documents from them and
+    keeps attention inside each.
     """
     at = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
     starts = torch.zeros_like(ids)
@@ -88,7 +95,9 @@ def document_positions(ids: torch.Tensor, end_token: int) -> torch.Tensor:
     return at - starts.cummax(dim=1).values
 
 
-def next_token_loss(network: Any, ids: torch.Tensor, documents_end: int | None, reduction: str = "mean") -> torch.Tensor:
+def next_token_loss(
+    network: Any, ids: torch.Tensor, documents_end: int | None, reduction: str = "mean"
+) -> torch.Tensor:
     """Cross-entropy in nats, float32, of each next token in ``ids`` [B, T + 1]; targets of -100 do not count.
 
     ``documents_end``: the end token, where attention must stay inside documents; ``None`` lets it cross them.
@@ -96,4 +105,6 @@ def next_token_loss(network: Any, ids: torch.Tensor, documents_end: int | None, 
     inputs, targets = ids[:, :-1].clamp(min=0), ids[:, 1:]
     positions = None if documents_end is None else document_positions(inputs, documents_end)
     logits = network(input_ids=inputs, position_ids=positions, use_cache=False).logits
-    return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction=reduction)
+    return torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1).float(), targets.flatten(), reduction=reduction
+    )

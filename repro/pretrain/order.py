@@ -1,10 +1,11 @@
 """Which tokens stand in the batch of a step: a pure function of (seed, step, selection, tokens).
 
-An arm is a number of repeats for each document of the shared token ids. One pass (epoch) over the arm holds each document
-that many times, sorted by hash(seed, epoch, copy, doc_id). The copy is in the hash so that the repeats of a document
-are spread over the pass like documents of their own instead of standing side by side; copy 0 has the same key in every
-arm, so paired arms meet their common documents in the same relative order. The passes, one after the other, are one
-endless stream of tokens; batch n is its n-th cut, whatever the number of ranks or micro-batches.
+An arm is a number of repeats for each document of the shared token ids. One pass (epoch) over the arm holds
+each document that many times, sorted by hash(seed, epoch, copy, doc_id). The copy is in the hash so that the
+repeats of a document are spread over the pass like documents of their own instead of standing side by side;
+copy 0 has the same key in every arm, so paired arms meet their common documents in the same relative order.
+The passes, one after the other, are one endless stream of tokens; batch n is its n-th cut, whatever the
+number of ranks or micro-batches.
 """
 
 from __future__ import annotations
@@ -39,10 +40,18 @@ def mix(keys: np.ndarray, seed: int, epoch: int, copy: int) -> np.ndarray:
 
 
 class TokenStream:
-    """The endless stream of an arm's tokens. Positions count tokens from 0; documents are rows of the token index."""
+    """The endless stream of an arm's tokens. Positions count tokens from 0; documents are rows of the token
+    index.
+    """
 
     def __init__(
-        self, ids: np.ndarray, offset: np.ndarray, length: np.ndarray, key: np.ndarray, repeats: np.ndarray, seed: int
+        self,
+        ids: np.ndarray,
+        offset: np.ndarray,
+        length: np.ndarray,
+        key: np.ndarray,
+        repeats: np.ndarray,
+        seed: int,
     ):
         self.ids, self.offset, self.length, self.key = ids, offset, length, key
         self.repeats, self.seed = repeats, seed
@@ -58,7 +67,9 @@ class TokenStream:
         return documents, np.cumsum(self.length[documents])
 
     def pieces(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Stream positions [start, start + count) as pieces of documents: (document, first token in it, number of tokens)."""
+        """Stream positions [start, start + count) as pieces of documents: (document, first token in it,
+        number of tokens).
+        """
         documents, firsts, counts = [], [], []
         end = start + count
         while start < end:
@@ -85,9 +96,11 @@ class TokenStream:
         return out
 
     def sequences(self, first: int, count: int, context: int) -> np.ndarray:
-        """Training sequences ``first`` .. ``first + count``: [count, context + 1], inputs and the next tokens in one.
+        """Training sequences ``first`` .. ``first + count``: [count, context + 1], inputs and the next tokens
+        in one.
 
-        Neighbours share one token, so that every token of the stream but the very first is predicted exactly once.
+        Neighbours share one token, so that every token of the stream but the very first is predicted exactly
+        once.
         """
         flat = self.read(first * context, count * context + 1)
         return np.lib.stride_tricks.sliding_window_view(flat, context + 1)[::context].copy()
@@ -112,7 +125,8 @@ class TokenStream:
 def repeats_of(tokens: Path, selection: Path) -> np.ndarray:
     """The selection's repeats for each training document of the token index, in its order.
 
-    Raises :class:`SettingError` for a selection of other documents, or one that leaves a domain empty unasked.
+    Raises :class:`SettingError` for a selection of other documents, or one that leaves a domain empty
+    unasked.
     """
     index = read_index(tokens, "documents", ["doc_id", "domain"])
     chosen = parquet.read(selection / "selection.parquet", columns=["doc_id", "repeats"])
@@ -120,17 +134,24 @@ def repeats_of(tokens: Path, selection: Path) -> np.ndarray:
     missing = joined["repeats"].null_count()
     require(
         missing == 0 and chosen.height == index.height,
-        f"the selection in {selection} does not match the tokens in {tokens}: it has {chosen.height} documents, the tokens "
-        f"{index.height}, {missing} of them not in the selection; select again from the same corpus",
+        f"the selection in {selection} does not match the tokens in {tokens}: it has {chosen.height}"
+        f" documents, the tokens {index.height}, {missing} of them not in the selection; select again from"
+        " the same corpus",
     )
-    empty = joined.group_by("domain").agg(pl.col("repeats").sum()).filter(pl.col("repeats") == 0)["domain"].sort().to_list()
+    empty = (
+        joined.group_by("domain")
+        .agg(pl.col("repeats").sum())
+        .filter(pl.col("repeats") == 0)["domain"]
+        .sort()
+        .to_list()
+    )
     record = selection / "selection.json"
     asked = read_json(record).get("left_out", []) if empty and record.is_file() else []
     empty = [domain for domain in empty if domain not in asked]
     require(
         not empty,
-        f"the selection holds no document of domain {', '.join(empty)}; raise budget.share, or leave the domain out with "
-        "corpus.domains or, out of every arm, exp.empty_domains=leave_out",
+        f"the selection holds no document of domain {', '.join(empty)}; raise budget.share, or leave the"
+        " domain out with corpus.domains or, out of every arm, exp.empty_domains=leave_out",
     )
     return joined["repeats"].to_numpy().astype(np.int64)
 
@@ -139,4 +160,6 @@ def open_stream(tokens: Path, selection: Path, seed: int) -> TokenStream:
     """The stream of the arm that ``selection`` makes of ``tokens``."""
     index = read_index(tokens, "documents", ["offset", "length", "key"])
     offset, length, key = (index[name].to_numpy() for name in ("offset", "length", "key"))
-    return TokenStream(open_ids(tokens, "documents"), offset, length, key, repeats_of(tokens, selection), seed)
+    return TokenStream(
+        open_ids(tokens, "documents"), offset, length, key, repeats_of(tokens, selection), seed
+    )

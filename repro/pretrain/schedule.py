@@ -20,8 +20,8 @@ def warmup_steps(train: Train) -> int:
 def learning_rate(train: Train, step: int) -> float:
     """The learning rate of step 0 .. steps - 1.
 
-    Rises linearly to the peak over the warm-up steps (at least one; the first step is not wasted on a rate of 0), stays,
-    and falls over the decay to ``final_lr`` times the peak at the last step.
+    Rises linearly to the peak over the warm-up steps (at least one; the first step is not wasted on a rate of
+    0), stays, and falls over the decay to ``final_lr`` times the peak at the last step.
     """
     warmup = warmup_steps(train)
     if step < warmup:
@@ -30,5 +30,9 @@ def learning_rate(train: Train, step: int) -> float:
     if step < start:
         return train.learning_rate
     share = (step - start + 1) / (train.steps - start)
-    falls = {"linear": 1 - share, "cosine": (1 + math.cos(math.pi * share)) / 2, "1-sqrt": 1 - math.sqrt(share)}
+    falls = {
+        "linear": 1 - share,
+        "cosine": (1 + math.cos(math.pi * share)) / 2,
+        "1-sqrt": 1 - math.sqrt(share),
+    }
     return train.learning_rate * (train.final_lr + (1 - train.final_lr) * falls[train.decay_shape])

@@ -1,5 +1,6 @@
-"""What a training starts from: a model (a local folder, ``owner/name`` of the hub, which ``owner/name@revision`` pins, or the
-run's proxy), or the branch point of another training."""
+"""What a training starts from: a model (a local folder, ``owner/name`` of the hub, which
+``owner/name@revision`` pins, or the run's proxy), or the branch point of another training.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ PROXY = "proxy"  # model.init_from: the model that this run scores with
 
 
 def folder(init_from: str) -> Path:
-    """The model's folder, downloaded where it is on the hub: safetensors only, no code that came with it is run."""
+    """The model's folder, downloaded where it is on the hub: safetensors only, no code that came with it is
+    run.
+    """
     from repro.proxy.stage import checked_folder, download
 
     hub = on_hub(init_from)
@@ -20,7 +23,9 @@ def folder(init_from: str) -> Path:
 
 
 def identity(init_from: str, patterns: list[str]) -> dict[str, str]:
-    """What tells one source from another: the commit of a model of the hub, the content of the named files of a folder."""
+    """What tells one source from another: the commit of a model of the hub, the content of the named files of
+    a folder.
+    """
     hub = on_hub(init_from)
     if hub is None:
         return folder_identity(Path(init_from), patterns)
@@ -38,7 +43,8 @@ def commit(init_from: str) -> str | None:
 
 
 def check(init_from: str) -> None:
-    """Refuse, before hours are spent, a model of the hub whose commit nobody can say, and a folder that cannot be continued.
+    """Refuse, before hours are spent, a model of the hub whose commit nobody can say, and a folder that
+    cannot be continued.
 
     Raises :class:`SettingError`. The proxy is checked when it is loaded to find its heads.
     """
@@ -56,18 +62,22 @@ def check(init_from: str) -> None:
     except Exception as error:  # whatever a foreign folder provokes in the library is the folder's fault
         reason = str(error).strip().split("\n")[0]
         raise SettingError(f"model.init_from={init_from}: its tokenizer cannot be read ({reason})") from None
-    held = {name: about for path in place.glob("*.safetensors") for name, about in (tensors(path) or {}).items()}
+    held = {
+        name: about for path in place.glob("*.safetensors") for name, about in (tensors(path) or {}).items()
+    }
     names = [name for name in held if name.endswith(("embed_tokens.weight", "embed_in.weight", "wte.weight"))]
     rows = held[names[0]]["shape"][0] if names else config(init_from).get("vocab_size")
     require(
         rows is None or entries <= rows,
-        f"model.init_from={init_from}: its tokenizer has {entries:,} entries and its model embeds {rows:,}: they do not belong "
-        "together; put the model's own tokenizer into the folder",
+        f"model.init_from={init_from}: its tokenizer has {entries:,} entries and its model embeds {rows:,}:"
+        " they do not belong together; put the model's own tokenizer into the folder",
     )
 
 
 def folder_identity(folder: Path, patterns: list[str]) -> dict[str, str]:
-    """sha256 of the named files of a model folder, remembered by size and time of change (``repro.assets``)."""
+    """sha256 of the named files of a model folder, remembered by size and time of change
+    (``repro.assets``).
+    """
     from repro.assets import content_digests
 
     found = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})

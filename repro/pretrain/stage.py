@@ -32,7 +32,8 @@ HOW = (
     "compile",
     "keep_at",  # as keep_at_tokens
 )
-OF_MUON = ("optimizer", "muon_learning_rate", "muon_momentum")  # change nothing with AdamW, and do not enter then
+# change nothing with AdamW, and do not enter then
+OF_MUON = ("optimizer", "muon_learning_rate", "muon_momentum")
 
 
 def tokens_stage(model: Model, corpus: Stage, proxy: Stage | None = None) -> Stage:
@@ -76,7 +77,9 @@ def _start(model: Model, ctx: Context) -> Model:
     """The model with the folder it starts from, downloaded or made by now, and the sizes that stand there."""
     if model.init_from is None:
         return model
-    folder = ctx.inputs["proxy"] / "model" if model.init_from == source.PROXY else source.folder(model.init_from)
+    folder = (
+        ctx.inputs["proxy"] / "model" if model.init_from == source.PROXY else source.folder(model.init_from)
+    )
     return shape(replace(model, init_from=str(folder)))
 
 
@@ -93,7 +96,10 @@ class Training:
 
     def job(self, ctx: Context) -> Job:
         """What there is to train, where its inputs are there."""
-        where = {key: str(ctx.inputs[key]) for key in ("tokens", "selection")} | {"out": str(ctx.out), "device": ctx.device}
+        where = {key: str(ctx.inputs[key]) for key in ("tokens", "selection")} | {
+            "out": str(ctx.out),
+            "device": ctx.device,
+        }
         named = {"seed": self.seed, "tracking": self.tracking, "group": self.group, "arm": self.arm}
         return Job(model=_start(self.model, ctx), train=self.train, **named, **where)
 
@@ -117,8 +123,8 @@ def stage(
 ) -> Stage:
     """One model: ``arm``'s selection, trained from the weights and in the order of ``seed``.
 
-    ``proxy`` is read where the training starts from it. ``tracking``, ``group`` (the experiment) and ``arm`` name the run in
-    the logs and change nothing else.
+    ``proxy`` is read where the training starts from it. ``tracking``, ``group`` (the experiment) and ``arm``
+    name the run in the logs and change nothing else.
     """
     model, train = shape(model), train.resolved()
     left_out = HOW if train.optimizer == "muon" else HOW + OF_MUON
@@ -139,6 +145,9 @@ def stage(
         settings["init_from"] = source.identity(model.init_from, ["config.json", "*.safetensors"])
 
     run = Training(model, train, seed, tracking, group, arm)
-    # The label must follow from the settings: arms that turn out equal share one artifact, whatever they are called.
+    # The label must follow from the settings: arms that turn out equal share one artifact, whatever they are
+    # called.
     size = f"{model.layers}x{model.hidden}" if proxy is None else f"continued-{proxy.label}"
-    return Stage("pretrain", f"{size}-seed{seed}", settings, run, inputs, cost=lambda known: cost.of(model, train))
+    return Stage(
+        "pretrain", f"{size}-seed{seed}", settings, run, inputs, cost=lambda known: cost.of(model, train)
+    )

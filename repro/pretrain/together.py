@@ -1,10 +1,11 @@
 """Many small trainings on one GPU at once, each a CUDA graph of its own.
 
-Launching the kernels of a model of a few million parameters takes longer than running them, so one training keeps a GPU
-busy for a few per cent of the time. Here one whole step (batch, loss, gradient, clipping, update, learning rate) is a graph
-that reads its number from the device: a replay costs the host microseconds, and the graphs of several trainings run side by
-side on streams of their own. The computation is that of :mod:`repro.pretrain.loop` on one rank in float32 (a test compares);
-what is left in ``job.out`` is what that leaves, and the stage publishes it. A training that is killed starts anew.
+Launching the kernels of a model of a few million parameters takes longer than running them, so one training
+keeps a GPU busy for a few per cent of the time. Here one whole step (batch, loss, gradient, clipping, update,
+learning rate) is a graph that reads its number from the device: a replay costs the host microseconds, and the
+graphs of several trainings run side by side on streams of their own. The computation is that of
+:mod:`repro.pretrain.loop` on one rank in float32 (a test compares); what is left in ``job.out`` is what that
+leaves, and the stage publishes it. A training that is killed starts anew.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ class Training:
 
     def __init__(self, job: Job) -> None:
         s, device = job.train, job.device
-        require((why := fits(job)) is None, f"{why} cannot be trained beside others on one GPU; run it with repro.run")
+        require(
+            (why := fits(job)) is None,
+            f"{why} cannot be trained beside others on one GPU; run it with repro.run",
+        )
         self.job, self.order = job, open_stream(Path(job.tokens), Path(job.selection), job.seed)
         self.end_token = read_json(Path(job.tokens) / "tokens.json")["end_token"]
         self.module = build(job.model, s.context, self.end_token, job.seed).to(device).train()
@@ -66,7 +70,9 @@ class Training:
         self.stream = torch.cuda.Stream() if cuda else None
         self.optimizer = engine.optimizer_of(self.module, s, capturable=cuda)
         sequences = self.order.sequences(0, s.steps * s.batch_sequences, s.context)
-        self.batches = torch.from_numpy(sequences).to(torch.int32).view(s.steps, s.batch_sequences, -1).to(device)
+        self.batches = (
+            torch.from_numpy(sequences).to(torch.int32).view(s.steps, s.batch_sequences, -1).to(device)
+        )
         self.rates = torch.tensor([learning_rate(s, step) for step in range(s.steps)], device=device)
         self.losses, self.norms = torch.zeros(2, s.steps, device=device)
         self.at = torch.zeros(1, dtype=torch.long, device=device)
@@ -140,13 +146,17 @@ class Training:
         facts = describe(self.job, self, self.order, step) | {"together": True}
         probe = self.batches[0, :1, :-1].long()
         tokenizer = Path(self.job.tokens) / "tokenizer"
-        facts["logits_difference"] = export(self, Path(self.job.out) / name, tokenizer, model_card(facts), probe)
+        facts["logits_difference"] = export(
+            self, Path(self.job.out) / name, tokenizer, model_card(facts), probe
+        )
         return facts
 
     def end(self) -> None:
         """What :func:`repro.pretrain.loop.train` leaves behind its last step."""
         job, out = self.job, Path(self.job.out)
-        heldout = heldout_windows(Path(job.tokens), job.train.context, self.end_token, job.train.validate_tokens)
+        heldout = heldout_windows(
+            Path(job.tokens), job.train.context, self.end_token, job.train.validate_tokens
+        )
         self.log.tracker.log(validate(self, heldout, 32, None, job.device), job.train.steps)
         facts = self.publish("model", job.train.steps)
         self.log.tracker.finish(facts)

@@ -4,8 +4,8 @@ The folder of the artifact::
 
     tokenizer/                   Hugging Face tokenizer, shared by all arms
     documents.bin, heldout.bin   token ids, documents one after the other, each ended by the end token
-    index.parquet                doc_id, domain, split, offset, length (tokens, with the end token), n_bytes, key
-    tokens.json                  dtype of the ids, vocabulary, end token, tokens per split and domain
+    index.parquet                doc_id, domain, split, offset, length (tokens, with the end token), n_bytes,
+    key tokens.json                  dtype of the ids, vocabulary, end token, tokens per split and domain
 
 ``key`` is a 64-bit hash of doc_id from which the training order is drawn (``order.py``).
 """
@@ -33,13 +33,17 @@ ENCODE_AT_ONCE = 512  # documents; bounds memory, and keeps all cores of the tok
 
 
 def train_bpe(texts: Iterable[str], vocabulary: int, folder: Path) -> None:
-    """Train a byte-level BPE (digits one by one, as SmolLM's) and save it as a Hugging Face tokenizer in ``folder``.
+    """Train a byte-level BPE (digits one by one, as SmolLM's) and save it as a Hugging Face tokenizer in
+    ``folder``.
 
-    Deterministic: merges are chosen by count, ties by id. A small corpus may end below ``vocabulary`` entries.
+    Deterministic: merges are chosen by count, ties by id. A small corpus may end below ``vocabulary``
+    entries.
     """
     from transformers import PreTrainedTokenizerFast
 
-    require(vocabulary >= 257, f"model.vocabulary={vocabulary} must be at least 257: 256 bytes and the end token")
+    require(
+        vocabulary >= 257, f"model.vocabulary={vocabulary} must be at least 257: 256 bytes and the end token"
+    )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -56,10 +60,12 @@ def train_bpe(texts: Iterable[str], vocabulary: int, folder: Path) -> None:
 
 
 def copy_tokenizer(source: Path, folder: Path, max_vocabulary: int, continued: bool = False) -> None:
-    """Copy the tokenizer of a Hugging Face folder; refuse one with more entries than the model has embeddings.
+    """Copy the tokenizer of a Hugging Face folder; refuse one with more entries than the model has
+    embeddings.
 
-    A model trained from scratch sees the end token before every document and no other special token, so whoever loads it
-    later must find no BOS to put there; one that is ``continued`` keeps what it was trained with.
+    A model trained from scratch sees the end token before every document and no other special token, so
+    whoever loads it later must find no BOS to put there; one that is ``continued`` keeps what it was trained
+    with.
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -71,10 +77,12 @@ def copy_tokenizer(source: Path, folder: Path, max_vocabulary: int, continued: b
     )
     require(
         len(tokenizer) <= max_vocabulary,
-        f"the tokenizer of {source} has {len(tokenizer)} entries but the model only {max_vocabulary} embeddings; {mend}",
+        f"the tokenizer of {source} has {len(tokenizer)} entries but the model only {max_vocabulary}"
+        f" embeddings; {mend}",
     )
     require(
-        tokenizer.eos_token_id is not None, f"the tokenizer of {source} has no end token; documents could not be told apart"
+        tokenizer.eos_token_id is not None,
+        f"the tokenizer of {source} has no end token; documents could not be told apart",
     )
     require(
         bool(getattr(tokenizer, "is_fast", False)),
@@ -104,8 +112,12 @@ def encoder(folder: Path) -> tuple[Encoder, int]:
     return Encoder(tokenizer), tokenizer.eos_token_id
 
 
-def encode_shard(encode: Encoder, end: int, documents: pl.DataFrame, dtype: Any) -> Iterator[tuple[np.ndarray, list[int]]]:
-    """Token ids of a shard in pieces of some hundred documents, with the length of each document, end token included."""
+def encode_shard(
+    encode: Encoder, end: int, documents: pl.DataFrame, dtype: Any
+) -> Iterator[tuple[np.ndarray, list[int]]]:
+    """Token ids of a shard in pieces of some hundred documents, with the length of each document, end token
+    included.
+    """
     for start in range(0, documents.height, ENCODE_AT_ONCE):
         texts = documents["text"][start : start + ENCODE_AT_ONCE].to_list()
         ids = encode(texts)
@@ -113,11 +125,13 @@ def encode_shard(encode: Encoder, end: int, documents: pl.DataFrame, dtype: Any)
         yield flat, [len(document) + 1 for document in ids]
 
 
-def write_split(out: Path, split: str, shards: list[Path], encode: Encoder, end: int, dtype: Any, bar: Any) -> pl.DataFrame:
+def write_split(
+    out: Path, split: str, shards: list[Path], encode: Encoder, end: int, dtype: Any, bar: Any
+) -> pl.DataFrame:
     """Append the shards of one split to ``<split>.bin`` and return their index rows.
 
-    After each shard its rows are published under ``parts/``; a killed run cuts the ids back to what the parts vouch for
-    and goes on, so no shard is tokenised twice and none is lost.
+    After each shard its rows are published under ``parts/``; a killed run cuts the ids back to what the parts
+    vouch for and goes on, so no shard is tokenised twice and none is lost.
     """
     parts = [out / "parts" / f"{split}-{path.stem}.parquet" for path in shards]
     done = 0
@@ -171,7 +185,8 @@ INDEX = {
 def write_corpus(out: Path, shards: dict[str, list[Path]], vocabulary: int) -> dict[str, Any]:
     """Tokenise every split with ``out/tokenizer``; returns the facts that ``tokens.json`` holds.
 
-    ``shards[split]`` are parquet files with doc_id, domain, n_bytes and text; ``vocabulary`` the model's embeddings.
+    ``shards[split]`` are parquet files with doc_id, domain, n_bytes and text; ``vocabulary`` the model's
+    embeddings.
     """
     from repro.tracking import progress
 
@@ -180,9 +195,14 @@ def write_corpus(out: Path, shards: dict[str, list[Path]], vocabulary: int) -> d
     paths = [path for split in SPLITS for path in shards[split]]
     n_bytes = parquet.scan(paths).select(pl.col("n_bytes").sum()).collect().item() if paths else 0
     with progress(n_bytes, "bytes", "tokenise") as bar:
-        index = pl.concat([write_split(out, split, shards[split], encode, end, dtype, bar) for split in SPLITS])
+        index = pl.concat(
+            [write_split(out, split, shards[split], encode, end, dtype, bar) for split in SPLITS]
+        )
     training = index.filter(pl.col("split") == "documents")
-    require(training.height > 0, "the corpus has no training documents; lower corpus.heldout_share or give it more text")
+    require(
+        training.height > 0,
+        "the corpus has no training documents; lower corpus.heldout_share or give it more text",
+    )
     with atomic(out / "index.parquet") as temporary:
         index.write_parquet(temporary)
     counted = index.group_by("split", "domain").agg(pl.col("length").sum(), pl.len()).sort("split", "domain")

@@ -18,7 +18,9 @@ from repro.pretrain.tokens import open_ids, read_index
 
 @dataclass(frozen=True)
 class Heldout:
-    """Held-out documents of a domain: windows [n, T + 1] with -100 behind the last, and the bytes and tokens they stand for."""
+    """Held-out documents of a domain: windows [n, T + 1] with -100 behind the last, and the bytes and tokens
+    they stand for.
+    """
 
     windows: np.ndarray
     n_bytes: int
@@ -26,12 +28,15 @@ class Heldout:
 
 
 def heldout_windows(tokens: Path, context: int, end_token: int, max_tokens: int) -> dict[str, Heldout]:
-    """Whole held-out documents of each domain, in the order of their key, up to ``max_tokens`` (at least one document).
+    """Whole held-out documents of each domain, in the order of their key, up to ``max_tokens`` (at least one
+    document).
 
     They are packed as in training and begin behind an end token, so that every token is predicted once.
     """
     ids = open_ids(tokens, "heldout")
-    index = read_index(tokens, "heldout", ["domain", "offset", "length", "n_bytes", "key"]).sort("domain", "key")
+    index = read_index(tokens, "heldout", ["domain", "offset", "length", "n_bytes", "key"]).sort(
+        "domain", "key"
+    )
     domains = {}
     for (domain,), rows in index.group_by("domain", maintain_order=True):
         rows = rows.filter((pl.col("length").cum_sum() <= max_tokens) | (pl.int_range(pl.len()) == 0))
@@ -46,12 +51,17 @@ def heldout_windows(tokens: Path, context: int, end_token: int, max_tokens: int)
 
 
 @torch.no_grad()
-def validate(engine: Any, heldout: dict[str, Heldout], batch: int, documents_end: int | None, device: str) -> dict[str, float]:
-    """``loss/<domain>`` in nats a token (end tokens included) and ``bits_per_byte/<domain>`` of the text, over all ranks."""
+def validate(
+    engine: Any, heldout: dict[str, Heldout], batch: int, documents_end: int | None, device: str
+) -> dict[str, float]:
+    """``loss/<domain>`` in nats a token (end tokens included) and ``bits_per_byte/<domain>`` of the text,
+    over all ranks.
+    """
     ranks, rank = dist.get_world_size(), dist.get_rank()
     results = {}
     for domain, held in heldout.items():
-        # All ranks must make the same number of forward passes under ZeRO 3: fill up with windows that do not count.
+        # All ranks must make the same number of forward passes under ZeRO 3: fill up with windows that do not
+        # count.
         rounds = math.ceil(len(held.windows) / (batch * ranks))
         filled = np.full((rounds * batch * ranks, held.windows.shape[1]), -100, np.int64)
         filled[: len(held.windows)] = held.windows

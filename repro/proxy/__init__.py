@@ -1,1 +1,3 @@
-"""The pretrained model that selects: where it comes from, how its heads are masked, how its losses are computed."""
+"""The pretrained model that selects: where it comes from, how its heads are masked, how its losses are
+computed.
+"""

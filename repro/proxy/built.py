@@ -1,9 +1,10 @@
-"""A tiny Llama whose weights are written by hand, so that it is known which heads copy. No download, no training.
+"""A tiny Llama whose weights are written by hand, so that it is known which heads copy. No download, no
+training.
 
-Layer 0, heads 0 to 2 are previous-token heads: they write the codes of the tokens 1, 2 and 3 places back into the
-residual stream. Layer 1, head :data:`INDUCTION` [1] is an induction head: it looks for earlier places whose three
-preceding tokens are the last three tokens, and copies what stands there into the prediction. All other heads are idle.
-The tokenizer is a small byte-level BPE trained on Python's own language reference.
+Layer 0, heads 0 to 2 are previous-token heads: they write the codes of the tokens 1, 2 and 3 places back into
+the residual stream. Layer 1, head :data:`INDUCTION` [1] is an induction head: it looks for earlier places
+whose three preceding tokens are the last three tokens, and copies what stands there into the prediction. All
+other heads are idle. The tokenizer is a small byte-level BPE trained on Python's own language reference.
 
 Residual stream: token | 1 back | 2 back | 3 back | prediction (each ``CODE`` wide) | a constant.
 """
@@ -52,7 +53,8 @@ def _model() -> Any:
 
     from repro.proxy import masking
 
-    width = CODE * (BACK + 2) + HEADS  # transformers wants a multiple of the number of heads; one entry is used
+    # transformers wants a multiple of the number of heads; one entry is used
+    width = CODE * (BACK + 2) + HEADS
     config = LlamaConfig(
         vocab_size=VOCABULARY,
         hidden_size=width,
@@ -84,7 +86,8 @@ def _write(model: Any) -> None:
     embedding[:, :CODE] = codes
     embedding[:, constant] = CODE**0.5
 
-    # After RMSNorm a code's entries are of this size, in layer 0 and in layer 1 (where BACK more codes stand).
+    # After RMSNorm a code's entries are of this size, in layer 0 and in layer 1 (where BACK more codes
+    # stand).
     width = embedding.shape[1]
     sizes = [(width / (CODE * (2 + more))) ** 0.5 for more in (0, BACK)]
 

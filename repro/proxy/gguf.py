@@ -1,7 +1,7 @@
 """Models in GGUF files, the format of llama.cpp: looked at, and converted once into a Hugging Face folder.
 
-transformers de-quantises; what it would lose without a word is refused here: tensors it has no place for, positions that
-are scaled, an attention that is scaled in another way than the family's.
+transformers de-quantises; what it would lose without a word is refused here: tensors it has no place for,
+positions that are scaled, an attention that is scaled in another way than the family's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Any
 
 from repro.config import SettingError, require
 
-ARCHITECTURES = ("llama", "qwen2", "gemma3")  # whose conversion the tests compare with the model that the file was made of
+# whose conversion the tests compare with the model that the file was made of
+ARCHITECTURES = ("llama", "qwen2", "gemma3")
 GEMMA_HEAD = 256  # of Gemma 3 up to 12B; the 27B has 128 and scales its attention by something else
 TOLERANCE = 1e-5  # of the logits, relative to the largest: the same weights on the same machine
 SAMPLE = "def add(a, b):\n    return a + b  # 12 + 30 = 42\n\nCafé \u65e5\u672c <|endoftext|> end"
@@ -39,7 +40,8 @@ class Header:
 def header(path: Path, setting: str = "proxy.path") -> Header:
     """Read and check the header of a file. Takes a fraction of a second.
 
-    Raises :class:`SettingError` for what is no GGUF file, is cut short or damaged, or cannot be converted faithfully.
+    Raises :class:`SettingError` for what is no GGUF file, is cut short or damaged, or cannot be converted
+    faithfully.
     """
     require(path.is_file(), f"{setting}={path} is not a file; give a .gguf file")
     try:
@@ -52,7 +54,10 @@ def header(path: Path, setting: str = "proxy.path") -> Header:
 @functools.lru_cache(maxsize=32)
 def _header(path: Path, setting: str, size: int, changed: int) -> Header:
     with open(path, "rb") as handle:
-        require(handle.read(4) == b"GGUF", f"{setting}={path} is no GGUF file; for a Hugging Face folder use proxy=folder")
+        require(
+            handle.read(4) == b"GGUF",
+            f"{setting}={path} is no GGUF file; for a Hugging Face folder use proxy=folder",
+        )
     try:
         read = _reader(skip=True)(path)
         values = {name: field.contents() for name, field in read.fields.items() if len(field.data) == 1}
@@ -60,7 +65,9 @@ def _header(path: Path, setting: str, size: int, changed: int) -> Header:
         tensors = {tensor.name: tensor for tensor in read.tensors}
     except Exception as error:  # a damaged file fails anywhere in the library's reader
         reason = str(error).strip().split("\n")[0] or "it has no end"
-        raise SettingError(f"{setting}={path} is cut short or damaged ({size:,} bytes: {reason}); fetch it again") from None
+        raise SettingError(
+            f"{setting}={path} is cut short or damaged ({size:,} bytes: {reason}); fetch it again"
+        ) from None
     architecture = str(values.get("general.architecture"))
     own = {name.removeprefix(f"{architecture}."): value for name, value in values.items()}
     _check_supported(f"{setting}={path}", architecture, own, tensors)
@@ -73,7 +80,10 @@ def _header(path: Path, setting: str, size: int, changed: int) -> Header:
         "max_position_embeddings": "context_length",
     }
     config = {theirs: int(own[ours]) for theirs, ours in names.items() if ours in own}
-    config |= {"vocab_size": lengths.get("tokenizer.ggml.tokens", 0), "tie_word_embeddings": "output.weight" not in tensors}
+    config |= {
+        "vocab_size": lengths.get("tokenizer.ggml.tokens", 0),
+        "tie_word_embeddings": "output.weight" not in tensors,
+    }
     types = Counter(tensor.tensor_type.name for tensor in tensors.values())
     return Header(
         architecture,
@@ -88,8 +98,8 @@ def _header(path: Path, setting: str, size: int, changed: int) -> Header:
 def _check_supported(what: str, architecture: str, own: dict[str, Any], tensors: dict[str, Any]) -> None:
     require(
         architecture in ARCHITECTURES,
-        f"{what} holds a model of architecture {architecture!r}, which is not converted; {', '.join(ARCHITECTURES)} are; "
-        "use the model's own Hugging Face folder with proxy=folder",
+        f"{what} holds a model of architecture {architecture!r}, which is not converted;"
+        f" {', '.join(ARCHITECTURES)} are; use the model's own Hugging Face folder with proxy=folder",
     )
     require(
         int(own.get("split.count", 1)) <= 1,
@@ -100,15 +110,18 @@ def _check_supported(what: str, architecture: str, own: dict[str, Any], tensors:
     lost = "the scaling of its positions" if scaled else "its own scaling of attention" if odd else None
     require(
         lost is None,
-        f"{what}: the conversion would lose {lost}; use the model's own Hugging Face folder with proxy=folder",
+        f"{what}: the conversion would lose {lost}; use the model's own Hugging Face folder with"
+        " proxy=folder",
     )
 
 
 def convert(path: Path, target: Path) -> dict[str, Any]:
-    """Write the model and the tokenizer of a GGUF file to the folder ``target``: float32, as the file de-quantises.
+    """Write the model and the tokenizer of a GGUF file to the folder ``target``: float32, as the file
+    de-quantises.
 
-    The folder is loaded again and must give the logits and the token ids of the file's own. Returns facts for the manifest.
-    Raises :class:`SettingError`. Takes twice the memory of the model's weights in float32 for a moment.
+    The folder is loaded again and must give the logits and the token ids of the file's own. Returns facts for
+    the manifest. Raises :class:`SettingError`. Takes twice the memory of the model's weights in float32 for a
+    moment.
     """
     import torch
     import transformers
@@ -119,7 +132,8 @@ def convert(path: Path, target: Path) -> dict[str, Any]:
     options: dict[str, Any] = {"dtype": torch.float32}
     if hasattr(transformers, "GgufConfig"):  # newer versions may leave the weights packed
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    # Alone in a folder: what lies beside the file (another model's tokenizer_config.json) must not be read into it.
+    # Alone in a folder: what lies beside the file (another model's tokenizer_config.json) must not be read
+    # into it.
     with _quick(), tempfile.TemporaryDirectory(dir=target.parent) as folder:
         (Path(folder) / path.name).symlink_to(path.resolve())
         try:
@@ -132,8 +146,8 @@ def convert(path: Path, target: Path) -> dict[str, Any]:
     ours = sum(1 for _ in model.named_parameters())
     require(
         about.tensors == ours,
-        f"cannot convert {path}: it holds {about.tensors} tensors and a {about.architecture} of its sizes {ours}; the others "
-        "would be lost; use the model's own Hugging Face folder with proxy=folder",
+        f"cannot convert {path}: it holds {about.tensors} tensors and a {about.architecture} of its sizes"
+        f" {ours}; the others would be lost; use the model's own Hugging Face folder with proxy=folder",
     )
     require(
         len(tokenizer) <= model.get_input_embeddings().weight.shape[0],
@@ -150,7 +164,8 @@ def convert(path: Path, target: Path) -> dict[str, Any]:
     with torch.inference_mode():
         difference = float((converted(input_ids=ids, use_cache=False).logits - expected).abs().max())
     require(
-        difference <= TOLERANCE * float(expected.abs().max()) and load_tokenizer(target)(SAMPLE) == tokenizer(SAMPLE),
+        difference <= TOLERANCE * float(expected.abs().max())
+        and load_tokenizer(target)(SAMPLE) == tokenizer(SAMPLE),
         f"the conversion of {path} differs from the file (logits by {difference:.3g}); it cannot be used",
     )
     return {
@@ -177,8 +192,9 @@ def _savable(loaded: Any) -> Any:
 
 
 def _reader(skip: bool) -> Any:
-    """gguf's reader of a plain array: it makes an object of every entry of a vocabulary, and of a memory map these take
-    ten times as long. With ``skip`` lists are passed over, and only their length is kept."""
+    """gguf's reader of a plain array: it makes an object of every entry of a vocabulary, and of a memory map
+    these take ten times as long. With ``skip`` lists are passed over, and only their length is kept.
+    """
     import struct
 
     import gguf
@@ -206,7 +222,9 @@ def _reader(skip: bool) -> Any:
 
 @contextmanager
 def _quick() -> Iterator[None]:
-    """Within the block, transformers reads a GGUF file once and quickly, where it would read it four times and slowly."""
+    """Within the block, transformers reads a GGUF file once and quickly, where it would read it four times
+    and slowly.
+    """
     import gguf
 
     theirs = gguf.GGUFReader

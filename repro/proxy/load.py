@@ -1,4 +1,6 @@
-"""Load a proxy from a Hugging Face folder, find its attention heads, and refuse in one line what would not be exact."""
+"""Load a proxy from a Hugging Face folder, find its attention heads, and refuse in one line what would not be
+exact.
+"""
 
 from __future__ import annotations
 
@@ -48,11 +50,17 @@ class ProxyModel:
         return getattr(config, "max_position_embeddings", None)
 
     def hidden(self, ids: Tensor) -> Tensor:
-        """Last hidden states, after the final norm: [B, T] -> [B, T, D] ([2B, T, D] inside ``masking.forked``)."""
+        """Last hidden states, after the final norm: [B, T] -> [B, T, D] ([2B, T, D] inside
+        ``masking.forked``).
+        """
         return self.decoder(input_ids=ids, use_cache=False).last_hidden_state
 
-    def both(self, ids: Tensor, heads: masking.Heads, mode: str = "uniform", means: Tensor | None = None) -> Tensor:
-        """Last hidden states as the model is, then with ``heads`` masked: [B, T] -> [2B, T, D]; one pass where it can be."""
+    def both(
+        self, ids: Tensor, heads: masking.Heads, mode: str = "uniform", means: Tensor | None = None
+    ) -> Tensor:
+        """Last hidden states as the model is, then with ``heads`` masked: [B, T] -> [2B, T, D]; one pass
+        where it can be.
+        """
         if self.forks:
             with masking.forked(self.layers, self.attentions, heads, mode, means):
                 return self.hidden(ids)
@@ -82,13 +90,15 @@ class ProxyModel:
 def load(folder: Path | str, dtype: str = "bfloat16", device: str = "cpu") -> ProxyModel:
     """The proxy in ``folder`` (safetensors and tokenizer), ready for detection and scoring.
 
-    Raises :class:`SettingError` for models without separable attention heads, models whose uniform mask or losses would
-    not be exact, and tokenizers that do not fit.
+    Raises :class:`SettingError` for models without separable attention heads, models whose uniform mask or
+    losses would not be exact, and tokenizers that do not fit.
     """
     folder = Path(folder)
     with loadable(f"the model in {folder}"):
         tokenizer = load_tokenizer(folder, local_files_only=True)
-        model = load_model(folder, dtype=getattr(torch, dtype), attn_implementation=masking.NAME, local_files_only=True)
+        model = load_model(
+            folder, dtype=getattr(torch, dtype), attn_implementation=masking.NAME, local_files_only=True
+        )
     return prepare(model.to(device), tokenizer, str(folder.name))
 
 
@@ -108,15 +118,21 @@ def loadable(what: str) -> Iterator[None]:
 
 
 def prepare(model: Any, tokenizer: Any, name: str = "proxy") -> ProxyModel:
-    """Find the heads of a model loaded with ``attn_implementation=masking.NAME`` and check that it can be scored exactly."""
+    """Find the heads of a model loaded with ``attn_implementation=masking.NAME`` and check that it can be
+    scored exactly.
+    """
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     head = model.get_output_embeddings()
-    require(isinstance(head, nn.Linear), f"the proxy {name} has no plain output embedding; use a causal language model")
+    require(
+        isinstance(head, nn.Linear),
+        f"the proxy {name} has no plain output embedding; use a causal language model",
+    )
     require(
         len(tokenizer) <= model.get_input_embeddings().weight.shape[0],
-        f"the tokenizer of {name} has {len(tokenizer)} entries, its model {model.get_input_embeddings().weight.shape[0]}: "
-        "they do not belong together; put the model's own tokenizer into the folder",
+        f"the tokenizer of {name} has {len(tokenizer)} entries, its model"
+        f" {model.get_input_embeddings().weight.shape[0]}: they do not belong together; put the model's own"
+        " tokenizer into the folder",
     )
     rope.alone(model)  # detection and scoring must not depend on what the model read before
     decoder = _decoder(model)
@@ -129,7 +145,9 @@ def prepare(model: Any, tokenizer: Any, name: str = "proxy") -> ProxyModel:
         attentions=attentions,
         layers=[_decoder_layer(model, module) for module in attentions],
         num_heads=num_heads,
-        scale=float(getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)),
+        scale=float(
+            getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
+        ),
         softcap=getattr(config, "final_logit_softcapping", None),
     )
     exact.check(proxy, f"{type(model).__name__} ({name})")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-# Logits that exist at one time. On the CPU 25 MB in float32: allocations above 32 MB go back to the system every time.
+# Logits that exist at one time. On the CPU 25 MB in float32: allocations above 32 MB go back to the system
+# every time.
 CHUNK_LOGITS = {"cpu": 6 << 20, "cuda": 1 << 27}
 
 
-def token_losses(hidden: Tensor, head: nn.Module, targets: Tensor, scale: float = 1.0, softcap: float | None = None) -> Tensor:
+def token_losses(
+    hidden: Tensor, head: nn.Module, targets: Tensor, scale: float = 1.0, softcap: float | None = None
+) -> Tensor:
     """Negative log-likelihood of each target, in nats.
 
     Args:

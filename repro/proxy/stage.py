@@ -1,4 +1,6 @@
-"""Stage ``proxy``: a Hugging Face folder (safetensors and tokenizer) in ``model/``, wherever the model comes from."""
+"""Stage ``proxy``: a Hugging Face folder (safetensors and tokenizer) in ``model/``, wherever the model comes
+from.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,28 @@ from repro.config import Proxy, SettingError, require
 from repro.cost import Cost, Known, Made
 from repro.store import Context, Stage
 
-TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model", "*.jinja")
-FOLDER_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES)
+TOKENIZER_FILES = (
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "*.model",
+    "*.jinja",
+)
+FOLDER_FILES = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    *TOKENIZER_FILES,
+)
 
 
 def stage(s: Proxy) -> Stage:
-    """The proxy model. The compute dtype is not part of it: weights are kept in the precision they come in."""
+    """The proxy model. The compute dtype is not part of it: weights are kept in the precision they come
+    in.
+    """
     settings: dict[str, Any] = {"kind": s.kind}
     label = s.name
     if s.kind == "wheel":
@@ -31,7 +49,9 @@ def stage(s: Proxy) -> Stage:
         from repro.assets import content_digests
 
         folder = checked_folder(Path(str(s.path)))
-        settings["files"] = dict(zip([p.name for p in _files(folder)], content_digests(_files(folder)), strict=True))
+        settings["files"] = dict(
+            zip([p.name for p in _files(folder)], content_digests(_files(folder)), strict=True)
+        )
         label = re.sub(r"[^\w.-]+", "_", folder.resolve().name)
     elif s.kind == "gguf":
         from repro.assets import content_digests
@@ -89,14 +109,20 @@ def config(s: Proxy) -> dict[str, Any]:
 
 
 def within_context(setting: str, length: int, model: Path) -> None:
-    """Refuse a window that is longer than the proxy's context, if its configuration says one. Raises :class:`SettingError`."""
+    """Refuse a window that is longer than the proxy's context, if its configuration says one. Raises
+    :class:`SettingError`.
+    """
     from transformers import AutoConfig
 
     context = getattr(
-        AutoConfig.from_pretrained(model, trust_remote_code=False).get_text_config(), "max_position_embeddings", None
+        AutoConfig.from_pretrained(model, trust_remote_code=False).get_text_config(),
+        "max_position_embeddings",
+        None,
     )
     if context is not None and length > context:
-        raise SettingError(f"{setting}={length} is longer than the proxy's context of {context}; set {setting}={context}")
+        raise SettingError(
+            f"{setting}={length} is longer than the proxy's context of {context}; set {setting}={context}"
+        )
 
 
 def checkpoint(pretrain: Stage, folder: str) -> Stage:
@@ -114,14 +140,19 @@ def checkpoint(pretrain: Stage, folder: str) -> Stage:
     def cost(known: Known) -> Cost:  # its files are linked
         return Cost(made=Made(parameters=known.inputs["pretrain"].parameters))
 
-    return Stage("proxy", label, {"kind": "checkpoint", "folder": folder}, run, {"pretrain": pretrain}, cost=cost)
+    return Stage(
+        "proxy", label, {"kind": "checkpoint", "folder": folder}, run, {"pretrain": pretrain}, cost=cost
+    )
 
 
 def checked_folder(folder: Path, setting: str = "proxy.path") -> Path:
-    """``folder`` if it holds a model that can be loaded without running anything; else a :class:`SettingError`."""
+    """``folder`` if it holds a model that can be loaded without running anything; else a
+    :class:`SettingError`.
+    """
     require(folder.is_dir(), f"{setting}={folder} is not a folder; give the folder of a Hugging Face model")
     require(
-        (folder / "config.json").is_file(), f"{setting}={folder} has no config.json; give the folder of a Hugging Face model"
+        (folder / "config.json").is_file(),
+        f"{setting}={folder} has no config.json; give the folder of a Hugging Face model",
     )
     if not list(folder.glob("*.safetensors")):
         pickled = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
@@ -137,17 +168,24 @@ def checked_folder(folder: Path, setting: str = "proxy.path") -> Path:
     )
     try:
         damaged = [path.name for path in sorted(folder.glob("*.safetensors")) if tensors(path) is None]
-        damaged += [] if isinstance(json.loads((folder / "config.json").read_text()), dict) else ["config.json"]
+        damaged += (
+            [] if isinstance(json.loads((folder / "config.json").read_text()), dict) else ["config.json"]
+        )
     except OSError as error:
         raise SettingError(f"{setting}={folder}: cannot read {error.filename} ({error.strerror})") from None
     except ValueError:
         damaged = ["config.json"]
-    require(not damaged, f"{setting}={folder}: {', '.join(damaged)} damaged or cut off; fetch the model's folder again")
+    require(
+        not damaged,
+        f"{setting}={folder}: {', '.join(damaged)} damaged or cut off; fetch the model's folder again",
+    )
     return folder
 
 
 def tensors(path: Path) -> dict[str, dict[str, Any]] | None:
-    """{name: {dtype, shape, data_offsets}} of a safetensors file, by its header alone; ``None`` if it is none, or not whole."""
+    """{name: {dtype, shape, data_offsets}} of a safetensors file, by its header alone; ``None`` if it is
+    none, or not whole.
+    """
     size = path.stat().st_size
     with open(path, "rb") as handle:
         length = int.from_bytes(handle.read(8), "little")
@@ -191,16 +229,24 @@ def _run(s: Proxy, settings: dict[str, Any], context: Context) -> None:
         model, tokenizer = build()
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)
-    context.facts |= {"kind": s.kind, "source": s.repo or s.path or s.name, "revision": settings.get("revision")}
+    context.facts |= {
+        "kind": s.kind,
+        "source": s.repo or s.path or s.name,
+        "revision": settings.get("revision"),
+    }
 
 
 def _from_gguf(s: Proxy, sha256: str, target: Path) -> dict[str, Any]:
-    """Convert a file, or the pinned one of a name; returns what it says of itself, and where it comes from."""
+    """Convert a file, or the pinned one of a name; returns what it says of itself, and where it comes
+    from.
+    """
     from repro.proxy import gguf, pinned
 
     name = pinned.name_of(sha256)  # known, too, where its path was given
     pin = pinned.PINNED[name] if name else None
-    origin = {"file_sha256": sha256} | ({"repo": pin.repo, "file": pin.file, "license": pin.license} if pin else {})
+    origin = {"file_sha256": sha256} | (
+        {"repo": pin.repo, "file": pin.file, "license": pin.license} if pin else {}
+    )
     return gguf.convert(Path(s.path) if s.path else pinned.fetch(s.name, s.accept_terms), target) | origin
 
 
@@ -227,6 +273,7 @@ def download(repo: str, revision: str) -> Path:
         folder = Path(snapshot_download(repo, revision=commit, allow_patterns=list(FOLDER_FILES)))
     except Exception as error:
         raise SettingError(
-            f"cannot download {repo} at {commit[:12]} ({type(error).__name__}); connect to the hub, or give a local folder"
+            f"cannot download {repo} at {commit[:12]} ({type(error).__name__}); connect to the hub, or give a"
+            " local folder"
         ) from error
     return checked_folder(folder)

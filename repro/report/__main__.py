@@ -1,4 +1,6 @@
-"""``python -m repro.report RUN_DIR [--wandb]``: draw a run's tables, figures and page again from its summary."""
+"""``python -m repro.report RUN_DIR [--wandb]``: draw a run's tables, figures and page again from its
+summary.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,12 @@ from repro.config import SettingError
 def main(arguments: list[str] | None = None) -> int:
     """The door. Exit 2 for a user's mistake."""
     environment.prepare(restart=arguments is None)
-    parser = argparse.ArgumentParser(prog=environment.program or "python -m repro.report", description=__doc__)
-    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="the folder named in the last line of a run")
+    parser = argparse.ArgumentParser(
+        prog=environment.program or "python -m repro.report", description=__doc__
+    )
+    parser.add_argument(
+        "run", type=Path, metavar="RUN_DIR", help="the folder named in the last line of a run"
+    )
     parser.add_argument("--wandb", action="store_true", help="also build the W&B Report with the same story")
     parsed = parser.parse_args(arguments)
     try:

@@ -1,5 +1,6 @@
-"""Benchmarks of a run: accuracy with its chance level, beside it the likelihood of the right answer, which leaves the floor
-first; BLiMP by phenomenon with what word frequencies and n-grams alone would score."""
+"""Benchmarks of a run: accuracy with its chance level, beside it the likelihood of the right answer, which
+leaves the floor first; BLiMP by phenomenon with what word frequencies and n-grams alone would score.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ LIKELIHOODS = {
 }
 SHORT = {measure.PROBABILITY: "probability", measure.GOLD: "bits per byte"}
 MEASURES = (
-    "Probability of the right answer: its likelihood over the sum of those of all choices. Bits per byte of the right answer: "
-    "its likelihood alone, over its UTF-8 bytes; defined for tasks without choices too."
+    "Probability of the right answer: its likelihood over the sum of those of all choices. Bits per byte of"
+    " the right answer: its likelihood alone, over its UTF-8 bytes; defined for tasks without choices too."
 )
 
 
@@ -35,7 +36,9 @@ def figures(summary: Outcome) -> list[Plot]:
 
 
 def tasks(summary: Outcome) -> dict[str, list[str]]:
-    """{task: its headline accuracy, probability and bits per byte of the right answer, as far as every arm has them}."""
+    """{task: its headline accuracy, probability and bits per byte of the right answer, as far as every arm
+    has them}.
+    """
     arms = list(summary["arms"].values())
     shared = [m for m in metrics(arms[0]) if all(m in metrics(arm) for arm in arms)] if arms else []
     found: dict[str, list[str]] = {}
@@ -93,7 +96,10 @@ def likelihoods(summary: Outcome) -> Table | None:
             rows.append([*row, difference(metric)] if column else row)
     if not rows:
         return None
-    notes = [MEASURES, f"95 % intervals over seeds and items, below three seeds over items alone.{chance_note(rows)}"]
+    notes = [
+        MEASURES,
+        f"95 % intervals over seeds and items, below three seeds over items alone.{chance_note(rows)}",
+    ]
     if column:
         notes.append("Differences are shown for reading; words stand in the outcome table alone.")
     return Table("likelihoods", "Benchmarks: accuracy and likelihood of the right answer",
@@ -112,13 +118,17 @@ def _blimp_metrics(summary: Outcome) -> dict[str, str]:
     found: dict[str, str] = {}
     for metric in metrics(arms[0]) if arms else []:
         one = measure.of(metric)
-        if "clusters" in next(iter(arms[0]["seeds"].values()))["metrics"][metric] and all(metric in metrics(a) for a in arms):
+        if "clusters" in next(iter(arms[0]["seeds"].values()))["metrics"][metric] and all(
+            metric in metrics(a) for a in arms
+        ):
             found[metric] = one.task.replace("_", " ") if one.group else f"{one.task}, all"
     return found
 
 
 def blimp(summary: Outcome) -> Table | None:
-    """Accuracy on minimal pairs, over all paradigms and by phenomenon: arms, baselines, the primary contrast."""
+    """Accuracy on minimal pairs, over all paradigms and by phenomenon: arms, baselines, the primary
+    contrast.
+    """
     found = _blimp_metrics(summary)
     if not found:
         return None
@@ -132,17 +142,19 @@ def blimp(summary: Outcome) -> Table | None:
         rows.append([*row, difference(metric)] if column else row)
     names = [row["name"] for row in baselines.values()]
     notes = [
-        "Share of pairs whose grammatical sentence is the likelier one, in float32; equal likelihoods count half. Mean over "
-        "paradigms; 95 % intervals over seeds and paradigms (pairs of a paradigm come from one template and are no "
-        f"independent items). Guessing gives 0.5.{chance_note(rows)}",
+        (
+            "Share of pairs whose grammatical sentence is the likelier one, in float32; equal likelihoods"
+            " count half. Mean over paradigms; 95 % intervals over seeds and paradigms (pairs of a paradigm"
+            f" come from one template and are no independent items). Guessing gives 0.5.{chance_note(rows)}"
+        ),
         "Phenomena are shown for reading: they are not tested.",
         f"Ties: {_ties(summary, found)}.",
     ]
     if baselines:
         text = summary["baselines"]["trained_on"]
         notes.append(
-            f"{' and '.join(names)}: counted on {text['bytes'] / 1e6:.1f} MB of the unselected training corpus "
-            f"({text['documents']:,} documents, {text['words']:,} words and sentence starts)."
+            f"{' and '.join(names)}: counted on {text['bytes'] / 1e6:.1f} MB of the unselected training"
+            f" corpus ({text['documents']:,} documents, {text['words']:,} words and sentence starts)."
         )
     columns = ["phenomenon", "paradigms", "pairs", *arms, *names, *column]
     return Table("blimp", "BLiMP: grammatical against ungrammatical", columns, rows, notes)
@@ -188,21 +200,30 @@ def over_baselines(summary: Outcome) -> Table | None:
                 rows.append([measure.of(metric).task, arm, base["name"], cell, found["seeds"]])
     if not rows:
         return None
-    notes = ["Paired by pair; 95 % intervals over seeds and paradigms, uncorrected; below three seeds over paradigms alone."]
+    notes = [
+        "Paired by pair; 95 % intervals over seeds and paradigms, uncorrected; below three seeds over"
+        " paradigms alone."
+    ]
     columns = ["task", "arm", "baseline", "accuracy over it [95 %]", "seeds"]
     return Table("over_baselines", "Minimal pairs: models over baselines", columns, rows, notes)
 
 
 def accuracies(summary: Outcome) -> Plot | None:
     """Headline accuracy of every task and arm with its interval, the chance level beside it."""
-    named = {task: found[0] for task, found in tasks(summary).items() if not found[0].startswith(tuple(LIKELIHOODS))}
+    named = {
+        task: found[0]
+        for task, found in tasks(summary).items()
+        if not found[0].startswith(tuple(LIKELIHOODS))
+    }
     if not named:
         return None
     series = []
     for name, arm in summary["arms"].items():
         means = [_mean(arm, metric) for metric in named.values()]
         ends = [interval(arm, m) or (v, v, v) for m, v in zip(named.values(), means, strict=True)]
-        series.append(Series(name, means, list(named), "interval", [e[1] for e in ends], [e[2] for e in ends]))
+        series.append(
+            Series(name, means, list(named), "interval", [e[1] for e in ends], [e[2] for e in ends])
+        )
     for base in summary.get("baselines", {}).get("baselines", {}).values():
         there = {task: base["metrics"][m]["value"] for task, m in named.items() if m in base["metrics"]}
         if there:
@@ -211,8 +232,16 @@ def accuracies(summary: Outcome) -> Plot | None:
     levels = {task: level for task, m in named.items() if (level := _guess(summary, m)) is not None}
     values = list(levels.values())
     series.append(Series("chance", values, list(levels), "interval", values, values, colour=GREY))
-    at = [f"{task} ({arm})" for arm, row in summary["arms"].items() for task, m in named.items() if m in row["at_chance"]]
-    alt = f"Accuracy by task and arm with 95 % intervals and the level of guessing. At chance: {', '.join(at) or 'none'}."
+    at = [
+        f"{task} ({arm})"
+        for arm, row in summary["arms"].items()
+        for task, m in named.items()
+        if m in row["at_chance"]
+    ]
+    alt = (
+        "Accuracy by task and arm with 95 % intervals and the level of guessing. At chance:"
+        f" {', '.join(at) or 'none'}."
+    )
     return Plot("accuracies", "Accuracy and chance, 95 % intervals", alt, [Panel("", "accuracy", "", series)])
 
 
@@ -228,7 +257,7 @@ def during_training(summary: Outcome) -> Plot | None:
                     found.setdefault(float(tokens), []).append(cells[metric]["value"])
         return found
 
-    lines = {name: (lambda metric, arm=arm: points(arm, metric)) for name, arm in summary["arms"].items()}
+    lines = {name: lambda metric, arm=arm: points(arm, metric) for name, arm in summary["arms"].items()}
     return _drawn(summary, "benchmarks_training", "Benchmarks during training", "training tokens", lines)
 
 
@@ -243,17 +272,27 @@ def by_share(summary: Outcome) -> Plot | None:
 
     def points(names: list[str], metric: str) -> dict[float, list[float]]:
         arms = [summary["arms"][name] for name in names + whole]
-        found = {100.0 * a["share"]: [s["metrics"][metric]["value"] for s in a["seeds"].values()] for a in arms}
+        found = {
+            100.0 * a["share"]: [s["metrics"][metric]["value"] for s in a["seeds"].values()] for a in arms
+        }
         return found if len({summary["arms"][name]["share"] for name in names}) > 1 else {}
 
-    lines = {line: (lambda metric, names=names: points(names, metric)) for line, names in selectors.items()}
-    return _drawn(summary, "benchmarks_share", "Benchmarks by how much is kept", "% of the corpus kept", lines)
+    lines = {line: lambda metric, names=names: points(names, metric) for line, names in selectors.items()}
+    return _drawn(
+        summary, "benchmarks_share", "Benchmarks by how much is kept", "% of the corpus kept", lines
+    )
 
 
 def _drawn(
-    summary: Outcome, name: str, title: str, axis: str, lines: dict[str, Callable[[str], dict[float, list[float]]]]
+    summary: Outcome,
+    name: str,
+    title: str,
+    axis: str,
+    lines: dict[str, Callable[[str], dict[float, list[float]]]],
 ) -> Plot | None:
-    """A panel a task and measure: means over seeds in bands of 95 % intervals; what guessing and baselines give is dashed."""
+    """A panel a task and measure: means over seeds in bands of 95 % intervals; what guessing and baselines
+    give is dashed.
+    """
     from repro.report.curve import with_intervals
 
     panels = []
@@ -273,7 +312,9 @@ def _drawn(
             panels.append(Panel(task, axis, short, series))
     if not panels:
         return None
-    said = [f"{p.title} {p.ylabel}: " + ", ".join(f"{s.name} {s.y[-1]:.3f}" for s in p.series) for p in panels]
+    said = [
+        f"{p.title} {p.ylabel}: " + ", ".join(f"{s.name} {s.y[-1]:.3f}" for s in p.series) for p in panels
+    ]
     return Plot(name, title, f"Means over seeds with 95 % intervals; at the end {'; '.join(said)}.", panels)
 
 

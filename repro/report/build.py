@@ -16,16 +16,19 @@ if TYPE_CHECKING:
 
 
 def build(run_dir: Path, settings: Settings, store: Store, stages: Mapping[str, Any]) -> Outcome:
-    """Collect, compare, judge, seal; then tables, figures, the page and, for a scoring run, the kept documents.
+    """Collect, compare, judge, seal; then tables, figures, the page and, for a scoring run, the kept
+    documents.
 
-    ``stages``: "corpus", "proxy", "heads", "score", "items", "tokens" and ``arms[arm][seed]`` with "selection", "pretrain" and
-    "evaluate"; any may be absent. Returns the sealed summary.
+    ``stages``: "corpus", "proxy", "heads", "score", "items", "tokens" and ``arms[arm][seed]`` with
+    "selection", "pretrain" and "evaluate"; any may be absent. Returns the sealed summary.
     """
     from repro.outcomes import documents, registration, summary
     from repro.outcomes.collect import collect
 
     found = collect(settings, store, stages)
-    variances = {(c.treatment, c.control): _item_variances(store, stages, found, c) for c in settings.exp.contrasts}
+    variances = {
+        (c.treatment, c.control): _item_variances(store, stages, found, c) for c in settings.exp.contrasts
+    }
     found["registration"] = registration.record(settings)
     collected = judged(found, settings.exp.contrasts, variances, registration.limits(settings))
     if "score" in stages and "corpus" in stages:
@@ -40,10 +43,14 @@ def build(run_dir: Path, settings: Settings, store: Store, stages: Mapping[str, 
 
 
 def judged(
-    collected: Outcome, contrasts: Sequence[Contrast], variances: Variances | None = None, limits: Limits | None = None
+    collected: Outcome,
+    contrasts: Sequence[Contrast],
+    variances: Variances | None = None,
+    limits: Limits | None = None,
 ) -> Outcome:
-    """:func:`repro.outcomes.verdict.judge`, in the words of its kind what a run without a comparison describes, and which of
-    the conclusions stated beforehand is drawn."""
+    """:func:`repro.outcomes.verdict.judge`, in the words of its kind what a run without a comparison
+    describes, and which of the conclusions stated beforehand is drawn.
+    """
     from repro.outcomes.registration import concluded
     from repro.outcomes.verdict import judge
 
@@ -56,26 +63,40 @@ def judged(
 
 
 def again(summary: Outcome) -> Outcome:
-    """A finished summary judged once more by the rules of today, from the values, the items' variances and the pilot's noise
-    that it records. What was measured stays as it is; intervals, corrections, words and what follows from them are new."""
+    """A finished summary judged once more by the rules of today, from the values, the items' variances and
+    the pilot's noise that it records. What was measured stays as it is; intervals, corrections, words and
+    what follows from them are new.
+    """
     from repro.outcomes import again as recorded
 
     return judged(recorded.measured(summary), *recorded.given(summary))
 
 
-def _item_variances(store: Store, stages: Mapping[str, Any], collected: Outcome, contrast: Contrast) -> dict[str, float]:
-    """What the choice of items contributes to each metric's difference, from the evaluations of the seeds both arms have."""
+def _item_variances(
+    store: Store, stages: Mapping[str, Any], collected: Outcome, contrast: Contrast
+) -> dict[str, float]:
+    """What the choice of items contributes to each metric's difference, from the evaluations of the seeds
+    both arms have.
+    """
     from repro.outcomes.items import item_variances
 
     sides = (contrast.treatment, contrast.control)
     ours, theirs = (stages.get("arms", {}).get(arm, {}) for arm in sides)
     kept = [collected["arms"].get(arm, {}).get("seeds", {}) for arm in sides]
-    shared = [s for s in ours if all(str(s) in side for side in kept) and "evaluate" in ours[s] and "evaluate" in theirs[s]]
-    return item_variances([(store.path(ours[s]["evaluate"]), store.path(theirs[s]["evaluate"])) for s in shared])
+    shared = [
+        s
+        for s in ours
+        if all(str(s) in side for side in kept) and "evaluate" in ours[s] and "evaluate" in theirs[s]
+    ]
+    return item_variances(
+        [(store.path(ours[s]["evaluate"]), store.path(theirs[s]["evaluate"])) for s in shared]
+    )
 
 
 def draw(run_dir: Path, sealed: Outcome) -> None:
-    """Tables, figures and page of a run folder, from ``summary.json`` and, where they are there, its examples."""
+    """Tables, figures and page of a run folder, from ``summary.json`` and, where they are there, its
+    examples.
+    """
     from repro.report import page, plots, sections
     from repro.store import atomic
 

@@ -1,4 +1,6 @@
-"""The curve: endpoint, likelihood and accuracy against the share of the corpus kept, and against the tokens read."""
+"""The curve: endpoint, likelihood and accuracy against the share of the corpus kept, and against the tokens
+read.
+"""
 
 from __future__ import annotations
 
@@ -26,37 +28,61 @@ def default_metrics(summary: Outcome) -> list[str]:
 
 
 def chance(summary: Outcome, metric: str) -> float | None:
-    """The level of guessing of an accuracy, of the average the mean over its tasks; ``None`` where there is none."""
+    """The level of guessing of an accuracy, of the average the mean over its tasks; ``None`` where there is
+    none.
+    """
     counted = summary.get("averaged", []) if metric == "accuracy_average" else [metric]
-    cells = next((s.get("metrics", {}) for row in summary["arms"].values() for s in row["seeds"].values()), {})
+    cells = next(
+        (s.get("metrics", {}) for row in summary["arms"].values() for s in row["seeds"].values()), {}
+    )
     levels = [cells.get(m, {}).get("chance") for m in counted]
     return mean(levels) if levels and None not in levels else None
 
 
 def line_of(arm: str, row: Arm) -> tuple[str, str]:
-    """(what the arms of one line of the curve have in common, its name): everything but the share. The name is that of the arm
-    without its share (``repro.arms.named``)."""
-    same = [row["select"]["selector"], row["select"]["params"], row.get("strata"), row.get("mixture"), row["equal_passes"]]
+    """(what the arms of one line of the curve have in common, its name): everything but the share. The name
+    is that of the arm without its share (``repro.arms.named``).
+    """
+    same = [
+        row["select"]["selector"],
+        row["select"]["params"],
+        row.get("strata"),
+        row.get("mixture"),
+        row["equal_passes"],
+    ]
     name = re.sub(r"(_\d\d)?(_passes)?$", "", arm).replace("_", " ")
     return repr(same), name + (", equal passes" if row["equal_passes"] else "")
 
 
 def by_share(summary: Outcome) -> Plot | None:
-    """Metrics against the share of the corpus that is kept, and the endpoint against the training tokens where these differ:
-    one line a selector, means over seeds with 95 % intervals. A selector of one share is a point."""
+    """Metrics against the share of the corpus that is kept, and the endpoint against the training tokens
+    where these differ: one line a selector, means over seeds with 95 % intervals. A selector of one share is
+    a point.
+    """
     panels, said = [], []
     for metric in default_metrics(summary):
         lines = _lines(summary, metric)
         if not lines:
             continue
-        series = [_line(name, [100 * share for share in by], [v for _, v in by.values()]) for name, by in lines.items()]
-        panels.append(Panel("", "% of the corpus kept", metric.replace("_", " "), series, level=chance(summary, metric)))
+        series = [
+            _line(name, [100 * share for share in by], [v for _, v in by.values()])
+            for name, by in lines.items()
+        ]
+        panels.append(
+            Panel("", "% of the corpus kept", metric.replace("_", " "), series, level=chance(summary, metric))
+        )
         if metric != summary["endpoint"]:
             continue
-        said = [f"{s.name}: " + ", ".join(f"{x:.0f} % {y:.4f}" for x, y in zip(s.x, s.y, strict=True)) for s in series]
+        said = [
+            f"{s.name}: " + ", ".join(f"{x:.0f} % {y:.4f}" for x, y in zip(s.x, s.y, strict=True))
+            for s in series
+        ]
         shorter = {name: by for name, by in lines.items() if len({tokens for tokens, _ in by.values()}) > 1}
         if shorter:
-            tokens = [_line(name, [t for t, _ in by.values()], [v for _, v in by.values()]) for name, by in shorter.items()]
+            tokens = [
+                _line(name, [t for t, _ in by.values()], [v for _, v in by.values()])
+                for name, by in shorter.items()
+            ]
             panels.append(Panel("", "training tokens, whole trainings", metric.replace("_", " "), tokens))
     if not panels:
         return None
@@ -65,7 +91,9 @@ def by_share(summary: Outcome) -> Plot | None:
 
 
 def _lines(summary: Outcome, metric: str) -> dict[str, Points]:
-    """Shares and values by line; empty where no selector has two shares. The whole corpus ends every line of several."""
+    """Shares and values by line; empty where no selector has two shares. The whole corpus ends every line of
+    several.
+    """
     lines: dict[str, Points] = {}
     names: dict[str, str] = {}
     whole: Points = {}
@@ -79,12 +107,15 @@ def _lines(summary: Outcome, metric: str) -> dict[str, Points]:
             lines.setdefault(name, {})[row["share"]] = (_training_tokens(summary, arm), values)
     if not any(len(by) > 1 for by in lines.values()):
         return {}
-    joined = {name: dict(sorted({**by, **(whole if len(by) > 1 else {})}.items())) for name, by in lines.items()}
+    joined = {
+        name: dict(sorted({**by, **(whole if len(by) > 1 else {})}.items())) for name, by in lines.items()
+    }
     return dict(sorted(joined.items(), key=lambda item: len(item[1]) == 1))
 
 
 def performance(summary: Outcome, metrics: Sequence[str] = ()) -> Plot | None:
-    """Metrics of the evaluated checkpoints against training tokens, the finished model last: means over seeds.
+    """Metrics of the evaluated checkpoints against training tokens, the finished model last: means over
+    seeds.
 
     Without ``metrics``: the endpoint, the average accuracy and BLiMP.
     """
@@ -101,20 +132,29 @@ def performance(summary: Outcome, metrics: Sequence[str] = ()) -> Plot | None:
                         by_tokens.setdefault(int(tokens), []).append(cells[metric]["value"])
             if len(by_tokens) > 1:
                 points = sorted(by_tokens.items())
-                series.append(with_intervals(arm, [tokens for tokens, _ in points], [values for _, values in points]))
+                series.append(
+                    with_intervals(arm, [tokens for tokens, _ in points], [values for _, values in points])
+                )
         for line in series:
             line.marks = len(series) > BANDS
         if series:
-            panels.append(Panel("", "training tokens", metric.replace("_", " "), series, level=chance(summary, metric)))
+            panels.append(
+                Panel("", "training tokens", metric.replace("_", " "), series, level=chance(summary, metric))
+            )
     if not panels:
         return None
     ends = [f"{p.ylabel}: " + ", ".join(f"{s.name} {s.y[-1]:.3f}" for s in p.series) for p in panels]
-    alt = f"Checkpoints against training tokens, means over seeds with 95 % intervals; at the end {'; '.join(ends)}."
+    alt = (
+        "Checkpoints against training tokens, means over seeds with 95 % intervals; at the end"
+        f" {'; '.join(ends)}."
+    )
     return Plot("performance", "Performance during training", alt, panels)
 
 
 def _uncrowded(summary: Outcome) -> dict[str, Arm]:
-    """The arms; of too many for one picture those that keep everything or as much as the primary contrast's first arm."""
+    """The arms; of too many for one picture those that keep everything or as much as the primary contrast's
+    first arm.
+    """
     arms, settings = summary["arms"], summary.get("settings", {}).get("exp", {})
     primary = next((c for c in settings.get("contrasts", []) if c["primary"]), None)
     if len(arms) <= CROWDED or primary is None:
@@ -135,7 +175,9 @@ def _line(name: str, x: list[float], values: list[list[float]]) -> Series:
 
 
 def with_intervals(name: str, x: list[float], values: list[list[float]]) -> Series:
-    """A line of means over seeds in a band of 95 % intervals; below three seeds there is none, and the band has no width."""
+    """A line of means over seeds in a band of 95 % intervals; below three seeds there is none, and the band
+    has no width.
+    """
     from repro.outcomes.statistics import FEWEST, limits
 
     means = [mean(v) for v in values]

@@ -9,7 +9,10 @@ from repro.report.table import Cell, Table
 
 def prompts(summary: Outcome) -> Table | None:
     """Cut prompts by task; ``None`` where nothing was cut."""
-    note = "The first tokens are cut, which are those of worked examples where there are any. The most of all models."
+    note = (
+        "The first tokens are cut, which are those of worked examples where there are any. The most of all"
+        " models."
+    )
     columns = ["task", "items", "items cut", "tokens cut"]
     rows = _prompts(summary)
     return Table("prompts_cut", "Prompts longer than the context", columns, rows, [note]) if rows else None
@@ -17,7 +20,10 @@ def prompts(summary: Outcome) -> Table | None:
 
 def documents(summary: Outcome) -> Table | None:
     """Cut documents by domain; ``None`` where nothing was cut."""
-    note = "These documents are scored by their first tokens only; score.max_tokens=null scores every document whole."
+    note = (
+        "These documents are scored by their first tokens only; score.max_tokens=null scores every document"
+        " whole."
+    )
     columns = ["scores", "domain", "documents", "documents cut", "tokens unscored"]
     rows = _documents(summary)
     return Table("documents_cut", "Documents scored in part", columns, rows, [note]) if rows else None

@@ -10,7 +10,12 @@ def sentence(summary: Outcome, metric: str | None = None) -> str | None:
     """One sentence on ``metric`` (the run's endpoint); ``None`` where no arm has it."""
     metric = metric or summary["endpoint"]
     cells = next(
-        (s["metrics"] for arm in summary["arms"].values() for s in arm["seeds"].values() if metric in s.get("metrics", {})),
+        (
+            s["metrics"]
+            for arm in summary["arms"].values()
+            for s in arm["seeds"].values()
+            if metric in s.get("metrics", {})
+        ),
         None,
     )
     if cells is None:
@@ -22,13 +27,25 @@ def sentence(summary: Outcome, metric: str | None = None) -> str | None:
 def _meaning(metric: str, cells: dict[str, Metric], summary: Outcome) -> str:
     one, cell = measure.of(metric), cells[metric]
     if metric == measure.ENDPOINT:
-        kinds = {kind: [other.task for m in cells if (other := measure.of(m)).group == kind and other.task] for kind in _KINDS}
-        means = [f"{what} (mean over {', '.join(kinds[kind])})" for kind, what in _KINDS.items() if kinds[kind]]
-        return "bits per UTF-8 byte of " + (f"two kinds, averaged: {' and '.join(means)}" if len(means) > 1 else means[0])
+        kinds = {
+            kind: [other.task for m in cells if (other := measure.of(m)).group == kind and other.task]
+            for kind in _KINDS
+        }
+        means = [
+            f"{what} (mean over {', '.join(kinds[kind])})" for kind, what in _KINDS.items() if kinds[kind]
+        ]
+        return "bits per UTF-8 byte of " + (
+            f"two kinds, averaged: {' and '.join(means)}" if len(means) > 1 else means[0]
+        )
     if metric == "accuracy_average":
-        return f"mean over the accuracies of {', '.join(summary.get('averaged', []))}, which are above chance in every arm"
+        return (
+            f"mean over the accuracies of {', '.join(summary.get('averaged', []))}, which are above chance in"
+            " every arm"
+        )
     if "clusters" in cell:
-        what = "share of minimal pairs whose grammatical sentence is the likelier one, equal ones counting half"
+        what = (
+            "share of minimal pairs whose grammatical sentence is the likelier one, equal ones counting half"
+        )
         if one.group == measure.PROBABILITY:
             what = "probability of the grammatical of two sentences, its likelihood over the sum of both"
         return f"{what}, mean over {cell['clusters']} paradigms ({cell['n']:,} pairs; guessing gives 0.5)"
@@ -38,7 +55,9 @@ def _meaning(metric: str, cells: dict[str, Metric], summary: Outcome) -> str:
     if one.group == measure.GOLD:
         return f"bits per UTF-8 byte of the right answer, mean over {_items(cell)} of {one.task}"
     if one.group in (measure.TEXT, measure.HELD_OUT):
-        where = "held-out text of the corpus" if one.group == measure.HELD_OUT else "text from outside the corpus"
+        where = (
+            "held-out text of the corpus" if one.group == measure.HELD_OUT else "text from outside the corpus"
+        )
         return f"bits per UTF-8 byte of {where}, {one.task}, over {_items(cell, 'texts')}"
     return f"lm-eval's {one.name}, mean over {_items(cell)} of {one.task}{_guessing(cell)}"
 

@@ -11,7 +11,8 @@ NOTE = "Models that failed are in no mean and no difference: comparisons are ove
 def table(summary: Outcome) -> Table | None:
     """A row for each arm and seed that failed."""
     rows: list[list[Cell]] = [
-        [row["arm"], row["seed"], f"failed: {row['reason']}", row["stage"]] for row in summary.get("failed", [])
+        [row["arm"], row["seed"], f"failed: {row['reason']}", row["stage"]]
+        for row in summary.get("failed", [])
     ]
     return Table("failed", "Failed", ["arm", "seed", "reason", "at"], rows, [NOTE]) if rows else None
 

@@ -11,7 +11,9 @@ from repro.report.plots import Heat, Panel, Plot, Series
 
 def _rows(summary: Outcome, **wanted: Any) -> list[Difference]:
     found = summary.get("comparisons", [])
-    return [r for r in found if r["low"] is not None and all(r[key] == value for key, value in wanted.items())]
+    return [
+        r for r in found if r["low"] is not None and all(r[key] == value for key, value in wanted.items())
+    ]
 
 
 def _interval(summary: Outcome, rows: list[Difference], labels: list[str]) -> Series:
@@ -27,11 +29,20 @@ def contrasts(summary: Outcome) -> Plot | None:
     if not rows:
         return None
     labels = [f"{row['treatment']} − {row['control']}" for row in rows]
-    better = "Left of zero favours the first arm" if rows[0]["lower_is_better"] else "Right of zero favours the first arm"
+    better = (
+        "Left of zero favours the first arm"
+        if rows[0]["lower_is_better"]
+        else "Right of zero favours the first arm"
+    )
     axis = f"difference in {summary['endpoint'].replace('_', ' ')}"
     panel = Panel("", axis, "", [_interval(summary, rows, labels)], zero_line=True)
-    said = [f"{l}: {r['difference']:+.4f} ({r['low']:+.4f} to {r['high']:+.4f})" for l, r in zip(labels, rows, strict=True)]
-    return Plot("contrasts", "Primary endpoint, 95 % intervals and seeds", f"{better}. {'; '.join(said)}.", [panel])
+    said = [
+        f"{l}: {r['difference']:+.4f} ({r['low']:+.4f} to {r['high']:+.4f})"
+        for l, r in zip(labels, rows, strict=True)
+    ]
+    return Plot(
+        "contrasts", "Primary endpoint, 95 % intervals and seeds", f"{better}. {'; '.join(said)}.", [panel]
+    )
 
 
 def benchmarks(summary: Outcome) -> Plot | None:
@@ -42,13 +53,22 @@ def benchmarks(summary: Outcome) -> Plot | None:
         rows = [r for r in chosen if r["lower_is_better"] == lower]
         if rows:
             panels.append(
-                Panel(title, "difference", "", [_interval(summary, rows, [r["metric"] for r in rows])], zero_line=True)
+                Panel(
+                    title,
+                    "difference",
+                    "",
+                    [_interval(summary, rows, [r["metric"] for r in rows])],
+                    zero_line=True,
+                )
             )
     if not panels:
         return None
     name = f"{chosen[0]['treatment']} − {chosen[0]['control']}"
     clear = [r["metric"] for r in chosen if r["low"] > 0 or r["high"] < 0]
-    alt = f"{name} on {len(chosen)} metrics; the interval excludes zero on {', '.join(clear) or 'none of them'}."
+    alt = (
+        f"{name} on {len(chosen)} metrics; the interval excludes zero on"
+        f" {', '.join(clear) or 'none of them'}."
+    )
     return Plot("benchmarks", f"{name}, every metric, 95 % intervals", alt, panels)
 
 
@@ -67,7 +87,10 @@ def learning(summary: Outcome) -> Plot | None:
         ends.append(f"{arm} {means[-1]:.3f}")
     if not series:
         return None
-    alt = f"Training loss against tokens; at the end: {', '.join(ends)} nats. Each arm reads its own text: this ranks no arm."
+    alt = (
+        f"Training loss against tokens; at the end: {', '.join(ends)} nats. Each arm reads its own text: this"
+        " ranks no arm."
+    )
     panel = Panel("", "training tokens", "training loss (nats)", series)
     return Plot("learning", "Training loss (each arm on its own text)", alt, [panel])
 
@@ -97,7 +120,10 @@ def scores(summary: Outcome) -> Plot | None:
         middles = [(low + high) / 2 for low, high in zip(edges, edges[1:], strict=False)]
         panels.append(
             Panel(
-                domain, "score = (L_ref − L_base) / L_base", "documents", [Series("", middles, counts, "histogram", colour=0)]
+                domain,
+                "score = (L_ref − L_base) / L_base",
+                "documents",
+                [Series("", middles, counts, "histogram", colour=0)],
             )
         )
         said.append(f"{domain}: median {row['quantiles']['0.5']:.3f} over {row['documents']} documents")
@@ -106,7 +132,8 @@ def scores(summary: Outcome) -> Plot | None:
 
 def sources(summary: Outcome) -> Plot | None:
     """Share of each source group in the corpus and in what every arm selected, by domain."""
-    shares: dict[str, dict[str, dict[str, float]]] = {}  # domain -> arm or "corpus" -> group -> share of bytes
+    # domain -> arm or "corpus" -> group -> share of bytes
+    shares: dict[str, dict[str, dict[str, float]]] = {}
     for arm, row in summary["arms"].items():
         seeds = [seed["make_up"] for seed in row["seeds"].values() if seed.get("make_up")]
         for domain in seeds[0] if seeds else []:
@@ -127,13 +154,19 @@ def sources(summary: Outcome) -> Plot | None:
         panels.append(Panel(domain, "% of the bytes", "", series))
     if not panels:
         return None
-    alt = f"Share of each source group in the corpus and in each selection, in {', '.join(p.title for p in panels)}."
+    alt = (
+        "Share of each source group in the corpus and in each selection, in"
+        f" {', '.join(p.title for p in panels)}."
+    )
     return Plot("sources", "What was selected, by source", alt, panels)
 
 
 def selected_shares(made: list[MakeUp]) -> dict[str, float]:
     """{source group: share of the selected bytes}, mean over the seeds' make-up of one domain."""
-    rows = [{g["group"]: g["selected_bytes"] / (one["selected_bytes"] or 1) for g in one["by_group"]} for one in made]
+    rows = [
+        {g["group"]: g["selected_bytes"] / (one["selected_bytes"] or 1) for g in one["by_group"]}
+        for one in made
+    ]
     return {group: sum(row[group] for row in rows) / len(rows) for group in rows[0]}
 
 
@@ -150,7 +183,9 @@ def cost(summary: Outcome) -> Plot | None:
     """Minutes of computing by stage."""
     minutes: dict[str, float] = {}
     for artifact in artifacts(summary):
-        minutes[artifact["stage"]] = minutes.get(artifact["stage"], 0.0) + artifact["seconds_last_attempt"] / 60
+        minutes[artifact["stage"]] = (
+            minutes.get(artifact["stage"], 0.0) + artifact["seconds_last_attempt"] / 60
+        )
     if not minutes:
         return None
     alt = "Minutes by stage: " + ", ".join(f"{name} {value:.1f}" for name, value in minutes.items()) + "."

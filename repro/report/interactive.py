@@ -1,4 +1,6 @@
-"""Plots as plotly figures (plain dicts) for the page; colours of text and grid are set in the browser, light or dark."""
+"""Plots as plotly figures (plain dicts) for the page; colours of text and grid are set in the browser, light
+or dark.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def plotly_script() -> str:
 
 
 def to_plotly(plot: Plot) -> dict[str, Any]:
-    """``{"data": [...], "layout": {...}}``; panels stand under each other so that a phone shows them whole."""
+    """``{"data": [...], "layout": {...}}``; panels stand under each other so that a phone shows them
+    whole.
+    """
     plot = _inert(plot)
     panels = plot.panels
     sizes = [_pixels(p) for p in panels]
@@ -60,10 +64,19 @@ def to_plotly(plot: Plot) -> dict[str, Any]:
             data.append(trace)
         if panel.level is not None:
             across_all = {"type": "line", "xref": f"{x_axis} domain", "yref": y_axis, "x0": 0, "x1": 1}
-            layout["shapes"].append(across_all | {"y0": panel.level, "y1": panel.level, "line": {"dash": "dot", "width": 1}})
+            layout["shapes"].append(
+                across_all | {"y0": panel.level, "y1": panel.level, "line": {"dash": "dot", "width": 1}}
+            )
         if isinstance(panel.content, Heat):
-            frames = [{"x0": c - 0.5, "x1": c + 0.5, "y0": r - 0.5, "y1": r + 0.5} for r, c in panel.content.marked]
-            common = {"type": "rect", "xref": x_axis, "yref": y_axis, "line": {"color": COLOURS[1], "width": 2}}
+            frames = [
+                {"x0": c - 0.5, "x1": c + 0.5, "y0": r - 0.5, "y1": r + 0.5} for r, c in panel.content.marked
+            ]
+            common = {
+                "type": "rect",
+                "xref": x_axis,
+                "yref": y_axis,
+                "line": {"color": COLOURS[1], "width": 2},
+            }
             layout["shapes"] += [common | frame for frame in frames]
         top = bottom - GAP / total
     return {"data": data, "layout": layout}
@@ -84,7 +97,11 @@ def _inert(value: Any) -> Any:
 
 def _axes(panel: Panel) -> tuple[dict[str, Any], dict[str, Any]]:
     """Horizontal and vertical axis of a panel, but for their places."""
-    across: dict[str, Any] = {"automargin": True, "title": {"text": panel.xlabel}, "zeroline": panel.zero_line}
+    across: dict[str, Any] = {
+        "automargin": True,
+        "title": {"text": panel.xlabel},
+        "zeroline": panel.zero_line,
+    }
     up: dict[str, Any] = {"automargin": True, "title": {"text": panel.ylabel}, "zeroline": False}
     if panel.log_x:
         across["type"] = "log"
@@ -116,44 +133,95 @@ def _traces(panel: Panel, names: list[str]) -> list[dict[str, Any]]:
         heat = panel.content
         limits = {"zmin": 0, "zmax": heat.highest} if heat.unit_range else {}
         hover = f"layer %{{y}}, head %{{x}}: %{{z:.3f}}<extra>{heat.label}</extra>"
-        return [{"type": "heatmap", "z": heat.values, "colorscale": "Cividis", "hovertemplate": hover,
-                 "colorbar": {"title": {"text": heat.label, "side": "right"}, "thickness": 12}, **limits}]  # fmt: skip
+        return [
+            {
+                "type": "heatmap",
+                "z": heat.values,
+                "colorscale": "Cividis",
+                "hovertemplate": hover,  # fmt: skip
+                "colorbar": {"title": {"text": heat.label, "side": "right"}, "thickness": 12},
+                **limits,
+            }
+        ]
     if isinstance(panel.content, Words):
         placed = panel.content.placed()
-        sizes = {"size": [size for *_, size in placed], "color": [COLOURS[len(word) % 3] for word, *_ in placed]}
-        return [{"type": "scatter", "mode": "text", "text": [word for word, *_ in placed], "x": [p[1] for p in placed],
-                 "y": [p[2] for p in placed], "textposition": "top right", "textfont": sizes, "hoverinfo": "skip"}]  # fmt: skip
+        sizes = {
+            "size": [size for *_, size in placed],
+            "color": [COLOURS[len(word) % 3] for word, *_ in placed],
+        }
+        return [
+            {
+                "type": "scatter",
+                "mode": "text",
+                "text": [word for word, *_ in placed],
+                "x": [p[1] for p in placed],  # fmt: skip
+                "y": [p[2] for p in placed],
+                "textposition": "top right",
+                "textfont": sizes,
+                "hoverinfo": "skip",
+            }
+        ]
     rows = list(dict.fromkeys(y for s in panel.series if s.mode in ("interval", "bars") for y in s.y))
     several = sum(s.mode == "interval" for s in panel.series)
     traces: list[dict[str, Any]] = []
     for number, series in enumerate(panel.series):
-        index = series.colour if series.colour is not None else names.index(series.name) if series.name in names else number
+        index = (
+            series.colour
+            if series.colour is not None
+            else names.index(series.name)
+            if series.name in names
+            else number
+        )
         colour = COLOURS[index % len(COLOURS)]
         if series.mode == "interval":
             offset = (number - (several - 1) / 2) * 0.6 / max(several, 1)
-            dots = [(x, rows.index(y) + offset) for y, values in zip(series.y, series.dots, strict=False) for x in values]
+            dots = [
+                (x, rows.index(y) + offset)
+                for y, values in zip(series.y, series.dots, strict=False)
+                for x in values
+            ]
             if dots:
                 traces.append({
-                    "type": "scatter", "mode": "markers", "x": [x for x, _ in dots], "y": [y for _, y in dots],
-                    "marker": {"color": colour, "size": 5, "opacity": 0.4}, "hoverinfo": "x", "showlegend": False,
+                    "type": "scatter", "mode": "markers", "x": [x for x, _ in dots], "y": [y for _, y
+                    in dots],
+                    "marker": {"color": colour, "size": 5, "opacity": 0.4}, "hoverinfo": "x",
+                    "showlegend": False,
                 })  # fmt: skip
             traces.append({
                 "type": "scatter", "mode": "markers", "name": series.name, "x": series.x,
                 "y": [rows.index(label) + offset for label in series.y],
                 "marker": {"color": colour, "symbol": SYMBOLS[index % len(SYMBOLS)], "size": 8},
                 "error_x": {"type": "data", "symmetric": False, "color": colour,
-                            "array": _minus(series.high, series.x), "arrayminus": _minus(series.x, series.low)},
+                            "array": _minus(series.high, series.x), "arrayminus": _minus(series.x,
+                            series.low)},
                 "text": [f"{y}: {_digits(x)} [{_digits(l)}, {_digits(h)}]" if h > l else f"{y}: {_digits(x)}"
                          for y, x, l, h in zip(series.y, series.x, series.low, series.high, strict=True)],
                 "hovertemplate": f"%{{text}}<extra>{series.name}</extra>",
             })  # fmt: skip
         elif series.mode == "bars":
-            traces.append({"type": "bar", "orientation": "h", "name": series.name, "x": series.x,
-                           "y": [rows.index(label) for label in series.y], "marker": {"color": colour}})  # fmt: skip
+            traces.append(
+                {
+                    "type": "bar",
+                    "orientation": "h",
+                    "name": series.name,
+                    "x": series.x,  # fmt: skip
+                    "y": [rows.index(label) for label in series.y],
+                    "marker": {"color": colour},
+                }
+            )
         elif series.mode == "histogram":
-            traces.append({"type": "bar", "name": series.name, "x": series.x, "y": series.y, "marker": {"color": colour}})
+            traces.append(
+                {
+                    "type": "bar",
+                    "name": series.name,
+                    "x": series.x,
+                    "y": series.y,
+                    "marker": {"color": colour},
+                }
+            )
         elif series.mode == "points":
-            traces.append({"type": "scatter", "mode": "markers", "name": series.name, "x": series.x, "y": series.y,
+            traces.append({"type": "scatter", "mode": "markers", "name": series.name, "x": series.x,
+                           "y": series.y,
                            "marker": {"color": colour, "size": 6, "opacity": 0.6}})  # fmt: skip
         else:
             traces += _line(series, colour, SYMBOLS[(index + index // len(COLOURS)) % len(SYMBOLS)])
@@ -170,7 +238,8 @@ def _line(series: Series, colour: str, symbol: str) -> list[dict[str, Any]]:
                     "arrayminus": _minus(series.y, series.low)}  # fmt: skip
         return [line | {"mode": "lines+markers", "error_y": whiskers, "marker": {"symbol": symbol}}]
     band = {"type": "scatter", "mode": "lines", "name": series.name, "x": series.x + series.x[::-1],
-            "y": series.high + series.low[::-1], "fill": "toself", "fillcolor": colour + "26", "line": {"width": 0},
+            "y": series.high + series.low[::-1], "fill": "toself", "fillcolor": colour + "26",
+            "line": {"width": 0},
             "hoverinfo": "skip", "showlegend": False}  # fmt: skip
     return [band, line]
 

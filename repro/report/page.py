@@ -29,7 +29,9 @@ def render(summary: Outcome, sections: list[Section], stills: Path, examples: Ex
     ``stills`` is the folder with ``<plot>.svg`` for paper and for readers without scripts."""
     from jinja2 import Environment, FileSystemLoader
 
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True
+    )
     contents = [(section.name, section.title) for section in sections]
     plots = [block for section in sections for block in section.blocks if isinstance(block, Plot)]
     contents += [("documents", "Documents")] if examples else []
@@ -42,7 +44,10 @@ def render(summary: Outcome, sections: list[Section], stills: Path, examples: Ex
         contents=[*contents, ("again", "Run it again")],
         cell_text=cell_text,
         stills={p.name: _data_uri(stills / f"{p.name}.svg") for p in plots},
-        examples={domain: [_coloured(row) for row in rows] for domain, rows in list(examples.items())[:SHOWN_DOMAINS]},
+        examples={
+            domain: [_coloured(row) for row in rows]
+            for domain, rows in list(examples.items())[:SHOWN_DOMAINS]
+        },
         domains=len(examples),
         said=[*failed.lines(summary), *registered.lines(summary)],
         has_tokens=any(row.get("tokens") for rows in examples.values() for row in rows),
@@ -54,7 +59,8 @@ def render(summary: Outcome, sections: list[Section], stills: Path, examples: Ex
 
 
 def command(summary: Outcome) -> str:
-    """The command that makes this run: the one that was typed where it was ``repro.run``, else experiment and scale.
+    """The command that makes this run: the one that was typed where it was ``repro.run``, else experiment and
+    scale.
 
     With the number of threads where one was set, since last bits depend on it.
     """
@@ -74,7 +80,10 @@ def _coloured(row: Json) -> Json:
     """Tokens as (text, level 0 to 4, rise): level counts the thresholds that the rise in loss reaches."""
     if not row.get("tokens"):
         return row
-    return {**row, "tokens": [(text, sum(rise >= limit for limit in LEVELS), rise) for text, rise in row["tokens"]]}
+    return {
+        **row,
+        "tokens": [(text, sum(rise >= limit for limit in LEVELS), rise) for text, rise in row["tokens"]],
+    }
 
 
 def _shown(block: Any) -> tuple[str, Any]:

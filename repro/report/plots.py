@@ -1,4 +1,6 @@
-"""A plot as data: panels of series. Drawn by matplotlib for files and paper, by plotly for the page (``interactive.py``)."""
+"""A plot as data: panels of series. Drawn by matplotlib for files and paper, by plotly for the page
+(``interactive.py``).
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,10 @@ MOST_ROWS = 60  # labelled rows of a panel: an image may not be higher than 65,5
 
 @dataclass
 class Series:
-    """Points of one name. ``interval``: horizontal whiskers from ``low`` to ``high`` at the labels ``y``; ``bars``: stacked
-    horizontal bars of length ``x`` at the labels ``y``; ``histogram``: upright bars of height ``y`` centred at ``x``."""
+    """Points of one name. ``interval``: horizontal whiskers from ``low`` to ``high`` at the labels ``y``;
+    ``bars``: stacked horizontal bars of length ``x`` at the labels ``y``; ``histogram``: upright bars of
+    height ``y`` centred at ``x``.
+    """
 
     name: str
     x: list[Any]
@@ -39,7 +43,9 @@ class Series:
     def only(self, labels: set[Any]) -> Series:
         """The points at some of its labels."""
         kept = [label in labels for label in self.y]
-        lists = {name: list(compress(getattr(self, name), kept)) for name in ("x", "y", "low", "high", "dots")}
+        lists = {
+            name: list(compress(getattr(self, name), kept)) for name in ("x", "y", "low", "high", "dots")
+        }
         return replace(self, **lists)
 
 
@@ -61,7 +67,9 @@ class Words:
     words: list[tuple[str, float]]
 
     def placed(self) -> list[tuple[str, float, float, float]]:
-        """(word, x, y, points) in rows on a unit square: area follows weight, widths are estimated, nothing is random."""
+        """(word, x, y, points) in rows on a unit square: area follows weight, widths are estimated, nothing
+        is random.
+        """
         top = max((weight for _, weight in self.words), default=1.0)
         found, x, y, line = [], 0.0, 1.0, 0.0
         for word, weight in self.words:
@@ -97,15 +105,17 @@ class Panel:
     def shortened(self) -> Panel:
         """With the first :data:`MOST_ROWS` labelled rows only."""
         kept = set(self.labels[:MOST_ROWS])
-        return replace(self, series=[s.only(kept) if s.mode in ("interval", "bars") else s for s in self.series])
+        return replace(
+            self, series=[s.only(kept) if s.mode in ("interval", "bars") else s for s in self.series]
+        )
 
 
 @dataclass
 class Plot:
     """A figure: its file name, a title, what a reader who cannot see it should know, and its panels.
 
-    Of more panels than :data:`MOST_PANELS`, or rows of one than :data:`MOST_ROWS`, the first are drawn and the title says so;
-    tables hold them all.
+    Of more panels than :data:`MOST_PANELS`, or rows of one than :data:`MOST_ROWS`, the first are drawn and
+    the title says so; tables hold them all.
     """
 
     name: str
@@ -114,9 +124,15 @@ class Plot:
     panels: list[Panel]
 
     def __post_init__(self) -> None:
-        said = [f"the first {MOST_PANELS} of {len(self.panels)} panels"] if len(self.panels) > MOST_PANELS else []
+        said = (
+            [f"the first {MOST_PANELS} of {len(self.panels)} panels"]
+            if len(self.panels) > MOST_PANELS
+            else []
+        )
         self.panels = self.panels[:MOST_PANELS]
-        if longest := max((len(panel.labels) for panel in self.panels if len(panel.labels) > MOST_ROWS), default=0):
+        if longest := max(
+            (len(panel.labels) for panel in self.panels if len(panel.labels) > MOST_ROWS), default=0
+        ):
             said.append(f"{MOST_ROWS} rows of up to {longest}")
         if said:
             self.panels = [panel.shortened() for panel in self.panels]
@@ -155,18 +171,32 @@ def write(plot: Plot, folder: Path) -> None:
     with matplotlib.rc_context(style):
         rows = math.ceil(len(plot.panels) / plot.columns)
         width = {1: 7.0, 2: 8.5, 3: 10.0}[plot.columns]
-        heights = [max(_height(p) for p in plot.panels[r * plot.columns : (r + 1) * plot.columns]) for r in range(rows)]
+        heights = [
+            max(_height(p) for p in plot.panels[r * plot.columns : (r + 1) * plot.columns])
+            for r in range(rows)
+        ]
         columns = _legend_columns(plot.labelled, width)
-        room = max(0.0, 0.18 * (math.ceil(len(plot.labelled) / columns) - 3))  # a long legend must not squeeze the axes
+        # a long legend must not squeeze the axes
+        room = max(0.0, 0.18 * (math.ceil(len(plot.labelled) / columns) - 3))
         figure, axes = pyplot.subplots(
-            rows, plot.columns, figsize=(width, sum(heights) + room), squeeze=False, layout="constrained", height_ratios=heights
+            rows,
+            plot.columns,
+            figsize=(width, sum(heights) + room),
+            squeeze=False,
+            layout="constrained",
+            height_ratios=heights,
         )
         flat = list(axes.flat)
         for axis, panel in zip(flat, plot.panels, strict=False):
             _draw(axis, panel, plot.labelled)
         for axis in flat[len(plot.panels) :]:
             axis.set_visible(False)
-        handles = {l: h for a in flat for h, l in zip(*a.get_legend_handles_labels(), strict=True) if not l.startswith("_")}
+        handles = {
+            l: h
+            for a in flat
+            for h, l in zip(*a.get_legend_handles_labels(), strict=True)
+            if not l.startswith("_")
+        }
         if len(handles) > 1:
             place = {"loc": "outside lower center", "ncols": columns, "frameon": False}
             figure.legend(handles.values(), handles.keys(), **place)
@@ -205,28 +235,62 @@ def _draw(axis: Axes, panel: Panel, names: list[str]) -> None:
     left = dict.fromkeys(rows, 0.0)
     several = sum(s.mode == "interval" for s in panel.series)
     for number, series in enumerate(panel.series):
-        index = series.colour if series.colour is not None else names.index(series.name) if series.name in names else number
+        index = (
+            series.colour
+            if series.colour is not None
+            else names.index(series.name)
+            if series.name in names
+            else number
+        )
         colour = COLOURS[index % len(COLOURS)]
         if series.mode == "interval":
             offset = (number - (several - 1) / 2) * 0.6 / max(several, 1)
             y = [rows.index(label) + offset for label in series.y]
             axis.hlines(y, series.low, series.high, color=colour, linewidth=1.6)
             for height, values in zip(y, series.dots, strict=False):
-                axis.plot(values, [height] * len(values), "o", color=colour, markersize=3, alpha=0.4, markeredgewidth=0)
-            axis.plot(series.x, y, MARKERS[index % len(MARKERS)], color=colour, label=series.name, markersize=4.5)
+                axis.plot(
+                    values,
+                    [height] * len(values),
+                    "o",
+                    color=colour,
+                    markersize=3,
+                    alpha=0.4,
+                    markeredgewidth=0,
+                )
+            axis.plot(
+                series.x, y, MARKERS[index % len(MARKERS)], color=colour, label=series.name, markersize=4.5
+            )
         elif series.mode == "bars":
             start = [left[label] for label in series.y]
-            axis.barh([rows.index(label) for label in series.y], series.x, left=start, color=colour, label=series.name)
+            axis.barh(
+                [rows.index(label) for label in series.y],
+                series.x,
+                left=start,
+                color=colour,
+                label=series.name,
+            )
             for label, length in zip(series.y, series.x, strict=True):
                 left[label] += length
         elif series.mode == "histogram":
-            axis.bar(series.x, series.y, width=series.x[1] - series.x[0] if len(series.x) > 1 else 1.0, color=colour)
+            axis.bar(
+                series.x,
+                series.y,
+                width=series.x[1] - series.x[0] if len(series.x) > 1 else 1.0,
+                color=colour,
+            )
         elif series.mode == "points":
             axis.plot(series.x, series.y, ".", color=colour, label=series.name, markersize=3, alpha=0.6)
         elif series.marks:
             _draw_marks(axis, series, colour, index, [s for s in panel.series if s.marks])
         else:
-            axis.plot(series.x, series.y, "--" if series.dashed else "-", color=colour, label=series.name, linewidth=1.4)
+            axis.plot(
+                series.x,
+                series.y,
+                "--" if series.dashed else "-",
+                color=colour,
+                label=series.name,
+                linewidth=1.4,
+            )
             if series.low:
                 axis.fill_between(series.x, series.low, series.high, color=colour, alpha=0.15, linewidth=0)
     if rows:
@@ -245,7 +309,9 @@ def _draw(axis: Axes, panel: Panel, names: list[str]) -> None:
 
 
 def _draw_marks(axis: Axes, series: Series, colour: str, index: int, marked: list[Series]) -> None:
-    """A line with a mark and whiskers at each point; ``marked`` series stand some points aside where they share an x."""
+    """A line with a mark and whiskers at each point; ``marked`` series stand some points aside where they
+    share an x.
+    """
     from matplotlib.transforms import ScaledTranslation
 
     place = next(i for i, other in enumerate(marked) if other is series)
@@ -255,11 +321,21 @@ def _draw_marks(axis: Axes, series: Series, colour: str, index: int, marked: lis
         [abs(y - end) for y, end in zip(series.y, ends, strict=True)]
         for ends in (series.low or series.y, series.high or series.y)
     ]
-    marker = MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]  # another one where the colours begin again
-    style = {"linestyle": "--" if series.dashed else "-", "linewidth": 1.0, "markersize": 4.5, "elinewidth": 0.9}
+    # another one where the colours begin again
+    marker = MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]
+    style = {
+        "linestyle": "--" if series.dashed else "-",
+        "linewidth": 1.0,
+        "markersize": 4.5,
+        "elinewidth": 0.9,
+    }
     moved = axis.transData + aside
-    axis.errorbar(series.x, series.y, around, color=colour, marker=marker, label=series.name, transform=moved, **style)
-    axis.update_datalim([(x, y) for ends in (series.y, series.low, series.high) for x, y in zip(series.x, ends, strict=False)])
+    axis.errorbar(
+        series.x, series.y, around, color=colour, marker=marker, label=series.name, transform=moved, **style
+    )
+    axis.update_datalim(
+        [(x, y) for ends in (series.y, series.low, series.high) for x, y in zip(series.x, ends, strict=False)]
+    )
     axis.margins(x=0.08)
     axis.autoscale_view()
 
@@ -270,7 +346,9 @@ def _draw_heat(axis: Axes, heat: Heat) -> None:
     limits = {"vmin": 0, "vmax": heat.highest} if heat.unit_range else {}
     image = axis.imshow(heat.values, cmap="cividis", aspect="auto", interpolation="nearest", **limits)
     for row, column in heat.marked:
-        axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="#D55E00", linewidth=1.2))
+        axis.add_patch(
+            Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="#D55E00", linewidth=1.2)
+        )
     axis.grid(False)
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.yaxis.get_major_locator().set_params(integer=True)
@@ -280,4 +358,12 @@ def _draw_heat(axis: Axes, heat: Heat) -> None:
 def _draw_words(axis: Axes, cloud: Words) -> None:
     axis.set_axis_off()
     for word, x, y, size in cloud.placed():
-        axis.text(x, y, word, fontsize=size, color=COLOURS[len(word) % 3], transform=axis.transAxes, parse_math=False)
+        axis.text(
+            x,
+            y,
+            word,
+            fontsize=size,
+            color=COLOURS[len(word) % 3],
+            transform=axis.transAxes,
+            parse_math=False,
+        )

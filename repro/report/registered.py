@@ -1,4 +1,6 @@
-"""What an experiment stated before it ran, beside what this run did, and the conclusion that was fixed for its outcome."""
+"""What an experiment stated before it ran, beside what this run did, and the conclusion that was fixed for
+its outcome.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ def lines(summary: Outcome) -> list[str]:
     if drawn := found.get("conclusion"):
         stated = f"Stated beforehand for this outcome ({drawn['outcome']}): {drawn['text']}"
         said = [drawn["text"] if drawn["outcome"] == "none" else stated]
-    return said + [f"Deviates from what was stated beforehand: {text}." for text in found.get("deviations", [])]
+    return said + [
+        f"Deviates from what was stated beforehand: {text}." for text in found.get("deviations", [])
+    ]
 
 
 def table(summary: Outcome) -> Table | None:

@@ -17,8 +17,8 @@ from repro.report.figures import artifacts, selected_shares
 from repro.report.table import CHANCE, NO_INTERVAL, Cell, Interval, Number, Table
 
 POWER = (
-    "could see: the smallest true difference seen with 80 % power at the noise that a pilot of this setting measured (its "
-    "upper 80 % limit), after the correction that applies; empty where no pilot measured it."
+    "could see: the smallest true difference seen with 80 % power at the noise that a pilot of this setting"
+    " measured (its upper 80 % limit), after the correction that applies; empty where no pilot measured it."
 )
 CHANCE_NOTE = f"{CHANCE.strip()}: not shown to be above chance; in no average, in no verdict."
 
@@ -29,14 +29,16 @@ def arms(summary: Outcome) -> Table:
     for name, arm in summary["arms"].items():
         params = json.dumps(arm["select"]["params"]) if arm["select"].get("params") else ""
         mixture = "full corpus + selection" if arm["mixture"]["kind"] == "add" else "selection alone"
-        rows.append([name, f"{arm['select']['selector']} {params}".rstrip(), mixture, f"{100 * arm['share']:g} %",
+        rows.append([name, f"{arm['select']['selector']} {params}".rstrip(), mixture,
+                     f"{100 * arm['share']:g} %",
                      ", ".join(arm["seeds"])])  # fmt: skip
     return Table("arms", "Arms", ["arm", "selector", "mixture", "share kept", "seeds"], rows)
 
 
 def primary_rows(summary: Outcome) -> list[Difference]:
-    """Comparisons of the primary contrast, without parts of benchmarks (their tables show those); none where none has an
-    interval."""
+    """Comparisons of the primary contrast, without parts of benchmarks (their tables show those); none where
+    none has an interval.
+    """
     rows = [row for row in summary.get("comparisons", []) if row["primary"] and not row.get("exploratory")]
     return rows if any(row["low"] is not None for row in rows) else []
 
@@ -54,7 +56,9 @@ def _statistics(row: Difference) -> list[Cell]:
 
 
 def outcome(summary: Outcome) -> Table | None:
-    """Means of every arm and the primary contrast with its interval. Without intervals there is no such table."""
+    """Means of every arm and the primary contrast with its interval. Without intervals there is no such
+    table.
+    """
     rows = primary_rows(summary)
     if not rows:
         return None
@@ -71,24 +75,45 @@ def outcome(summary: Outcome) -> Table | None:
         secondary = "at chance" if row["at_chance"] else _number(row["p_holm"], 3)
         p = "primary" if metric == summary["endpoint"] else secondary
         better = "↓" if row["lower_is_better"] else "↑"
-        body.append([f"{metric} {better}", _interval(row), *_statistics(row), p, row["verdict"], *cells, row["seeds"]])
+        body.append(
+            [f"{metric} {better}", _interval(row), *_statistics(row), p, row["verdict"], *cells, row["seeds"]]
+        )
     numbers = {arm: len(evaluated(row)) for arm, row in summary["arms"].items()}
-    own = ", ".join(f"{arm} {number}" for arm, number in numbers.items()) if len(set(numbers.values())) > 1 else ""
+    own = (
+        ", ".join(f"{arm} {number}" for arm, number in numbers.items())
+        if len(set(numbers.values())) > 1
+        else ""
+    )
     notes = [
         *(
-            [f"The mean of an arm is over all seeds of its own ({own}); differences are over those that both arms have."]
+            [
+                f"The mean of an arm is over all seeds of its own ({own}); differences are over those that"
+                " both arms have."
+            ]
             if own
             else []
         ),
-        f"Means and differences over {unit(summary)}, two-sided 95 % intervals. ↓ lower is better, ↑ higher is better.",
+        (
+            f"Means and differences over {unit(summary)}, two-sided 95 % intervals. ↓ lower is better, ↑"
+            " higher is better."
+        ),
         *covered(summary),
-        f"Primary endpoint, {endpoint.sentence(summary)} All other rows are secondary: tested only where the primary one shows "
-        "a difference, and then Holm-corrected together with the other contrasts on the endpoint.",
+        (
+            f"Primary endpoint, {endpoint.sentence(summary)} All other rows are secondary: tested only where"
+            " the primary one shows a difference, and then Holm-corrected together with the other contrasts"
+            " on the endpoint."
+        ),
         *gate(summary),
         POWER,
         CHANCE_NOTE,
     ]
-    return Table("outcome", "Outcome", ["metric", name, *COLUMNS.values(), "p (Holm)", "verdict", *arms, "seeds"], body, notes)
+    return Table(
+        "outcome",
+        "Outcome",
+        ["metric", name, *COLUMNS.values(), "p (Holm)", "verdict", *arms, "seeds"],
+        body,
+        notes,
+    )
 
 
 def arm_values(summary: Outcome, arm: str, metric: str) -> list[float]:
@@ -108,9 +133,18 @@ def contrasts(summary: Outcome) -> Table | None:
         p = "primary" if r["primary"] else _number(r["p_holm"], 3)
         rows.append([name, _interval(r), *_statistics(r), p, r["verdict"], r["seeds"]])
     rows += [[name, None, *[None] * len(COLUMNS), None, why, None] for name, why in _not_compared(summary)]
-    better = "below zero favours the first arm" if found[0]["lower_is_better"] else "above zero favours the first arm"
+    better = (
+        "below zero favours the first arm"
+        if found[0]["lower_is_better"]
+        else "above zero favours the first arm"
+    )
     over = f"Over {unit(summary)}, 95 % intervals; p of all that is secondary Holm-corrected."
-    notes = [f"Difference in {summary['endpoint']}; {better}. {over}", *gate(summary), POWER, *covered(summary)]
+    notes = [
+        f"Difference in {summary['endpoint']}; {better}. {over}",
+        *gate(summary),
+        POWER,
+        *covered(summary),
+    ]
     columns = ["contrast", "difference [95 %]", *COLUMNS.values(), "p (Holm)", "verdict", "seeds"]
     return Table("contrasts", "Contrasts on the primary endpoint", columns, rows, notes)
 
@@ -124,7 +158,11 @@ def _not_compared(summary: Outcome) -> Iterator[tuple[str, str]]:
         if sides in there or contrast.get("noise"):
             continue
         lacking = [arm for arm in sides if arm not in arms or endpoint not in metrics(arms[arm])]
-        why = f"no interval: {' and '.join(lacking)} without {endpoint}" if lacking else "no interval: no shared seed"
+        why = (
+            f"no interval: {' and '.join(lacking)} without {endpoint}"
+            if lacking
+            else "no interval: no shared seed"
+        )
         yield f"{sides[0]} − {sides[1]}", why
 
 
@@ -138,7 +176,12 @@ def per_seed(summary: Outcome) -> Table | None:
                 rows.append([arm, seed, metric, Number(cell["value"], 6), error, cell.get("n"), chance])
     if not rows:
         return None
-    return Table("seeds", "Every model, every metric", ["arm", "seed", "metric", "value", "stderr", "items", "chance"], rows)
+    return Table(
+        "seeds",
+        "Every model, every metric",
+        ["arm", "seed", "metric", "value", "stderr", "items", "chance"],
+        rows,
+    )
 
 
 def selection(summary: Outcome) -> Table | None:
@@ -152,21 +195,32 @@ def selection(summary: Outcome) -> Table | None:
             documents = mean(h["selected"] for h in here)
             rows.append([
                 arm, domain, Number(documents, 0), Number(100 * documents / (here[0]["documents"] or 1), 1),
-                Number(100 * size / (here[0]["bytes"] or 1), 1), Number(size / documents if documents else 0.0, 0),
-                Number(mean(h["selected_groups"] for h in here), 1), here[0]["groups"], _times_read(row, domain),
+                Number(100 * size / (here[0]["bytes"] or 1), 1),
+                Number(size / documents if documents else 0.0, 0),
+                Number(mean(h["selected_groups"] for h in here), 1), here[0]["groups"], _times_read(row,
+                domain),
             ])  # fmt: skip
     if not rows:
         return None
-    columns = ["arm", "domain", "documents", "% of documents", "% of bytes", "bytes a document", "sources selected", "sources",
+    columns = ["arm", "domain", "documents", "% of documents", "% of bytes", "bytes a document",
+               "sources selected", "sources",
                "times read"]  # fmt: skip
-    notes = ["Means over seeds; each document once, however often it is read. Times read: in training, of the documents read."]
+    notes = [
+        "Means over seeds; each document once, however often it is read. Times read: in training, of the"
+        " documents read."
+    ]
     if left_out := summary["settings"]["budget"].get("leave_out"):
-        notes.append(f"Left out of every arm, because some share is less than the first document: {', '.join(left_out)}.")
+        notes.append(
+            "Left out of every arm, because some share is less than the first document:"
+            f" {', '.join(left_out)}."
+        )
     return Table("selection", "What was selected", columns, rows, notes)
 
 
 def _times_read(arm: Arm, domain: str) -> Number | None:
-    """How often training read the documents of a domain that it read at all, mean over them and over seeds."""
+    """How often training read the documents of a domain that it read at all, mean over them and over
+    seeds.
+    """
     facts = [seed["artifacts"].get("pretrain", {}).get("facts", {}) for seed in arm["seeds"].values()]
     often = [fact["reads"][domain]["mean"] for fact in facts if domain in fact.get("reads", {})]
     return Number(mean(often), 2) if often else None
@@ -181,7 +235,9 @@ def sources(summary: Outcome) -> Table | None:
             taken = selected_shares([seed[domain] for seed in seeds])
             for group in seeds[0][domain]["by_group"]:
                 there = 100 * group["bytes"] / (seeds[0][domain]["bytes"] or 1)
-                rows.append([arm, domain, group["group"], Number(there, 1), Number(100 * taken[group["group"]], 1)])
+                rows.append(
+                    [arm, domain, group["group"], Number(there, 1), Number(100 * taken[group["group"]], 1)]
+                )
     columns = ["arm", "domain", "source", "% of the corpus", "% of the selection"]
     return Table("sources", "Selection by source", columns, rows) if rows else None
 
@@ -191,16 +247,34 @@ def corpus(summary: Outcome) -> Table | None:
     found = summary.get("corpus")
     if not found:
         return None
-    kept = ("documents", "bytes", "groups", "clusters", "in_near_duplicate_clusters", "heldout_documents", "heldout_bytes")
-    rows: list[list[Cell]] = [[domain, *(row.get(key) for key in kept)] for domain, row in found.get("domains", {}).items()]
-    dropped = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in found.get("dropped", {}).items())
+    kept = (
+        "documents",
+        "bytes",
+        "groups",
+        "clusters",
+        "in_near_duplicate_clusters",
+        "heldout_documents",
+        "heldout_bytes",
+    )
+    rows: list[list[Cell]] = [
+        [domain, *(row.get(key) for key in kept)] for domain, row in found.get("domains", {}).items()
+    ]
+    dropped = ", ".join(
+        f"{reason.replace('_', ' ')} {count:,}" for reason, count in found.get("dropped", {}).items()
+    )
     notes = [f"{found['in']:,} documents came in, {found['kept']:,} were kept; dropped: {dropped or 'none'}."]
-    notes += [f"{d}: held out by {row['heldout_by']}." for d, row in found.get("domains", {}).items() if row.get("heldout_by")]
+    notes += [
+        f"{d}: held out by {row['heldout_by']}."
+        for d, row in found.get("domains", {}).items()
+        if row.get("heldout_by")
+    ]
     return Table("corpus", "Corpus", ["domain", *(key.replace("_", " ") for key in kept)], rows, notes)
 
 
 def correlations(summary: Outcome) -> Table | None:
-    """Rank correlation of the score with simpler quantities, by domain: what a simpler selector would pick as well."""
+    """Rank correlation of the score with simpler quantities, by domain: what a simpler selector would pick as
+    well.
+    """
     found = {domain: row for domain, row in summary.get("scores", {}).items() if row["documents"]}
     names = list(dict.fromkeys(name for row in found.values() for name in row["spearman"]))
     rows: list[list[Cell]] = [
@@ -214,8 +288,8 @@ def correlations(summary: Outcome) -> Table | None:
     ]
     columns = ["domain", "documents", "median score", *(name.replace("_", " ") for name in names)]
     note = (
-        "Spearman's rank correlation of the score with each quantity within the domain; 95 % intervals, sources resampled; "
-        f"none with fewer than {SOURCES} sources."
+        "Spearman's rank correlation of the score with each quantity within the domain; 95 % intervals,"
+        f" sources resampled; none with fewer than {SOURCES} sources."
     )
     notes = [note] if names else []
     return Table("correlations", "Scores and simpler quantities", columns, rows, notes) if rows else None
@@ -237,9 +311,15 @@ def heads(summary: Outcome) -> Table | None:
     if not found:
         return None
     if found["scores"] is None:  # named by hand
-        return Table("heads", "Heads that were given", ["layer", "head"], [list(pair) for pair in found["selected"]])
-    ranked = sorted(((found["scores"][l][h], l, h) for l, h in found["selected"]), key=lambda r: (-r[0], r[1], r[2]))
-    return Table("heads", "Selected heads", ["layer", "head", "score"], [[l, h, Number(s, 4)] for s, l, h in ranked])
+        return Table(
+            "heads", "Heads that were given", ["layer", "head"], [list(pair) for pair in found["selected"]]
+        )
+    ranked = sorted(
+        ((found["scores"][l][h], l, h) for l, h in found["selected"]), key=lambda r: (-r[0], r[1], r[2])
+    )
+    return Table(
+        "heads", "Selected heads", ["layer", "head", "score"], [[l, h, Number(s, 4)] for s, l, h in ranked]
+    )
 
 
 def effect(summary: Outcome) -> str | None:
@@ -248,9 +328,9 @@ def effect(summary: Outcome) -> str | None:
     if not found:
         return None
     return (
-        f"With the selected heads masked the loss on {found['probes']} probe answers goes from {found['loss_base']:.2f} to "
-        f"{found['loss_masked']:.2f} nats, "
-        f"the token accuracy from {found['accuracy_base']:.2f} to {found['accuracy_masked']:.2f}."
+        f"With the selected heads masked the loss on {found['probes']} probe answers goes from"
+        f" {found['loss_base']:.2f} to {found['loss_masked']:.2f} nats, the token accuracy from"
+        f" {found['accuracy_base']:.2f} to {found['accuracy_masked']:.2f}."
     )
 
 
@@ -258,8 +338,19 @@ def cost(summary: Outcome) -> Table | None:
     """Time and facts of every stage."""
     rows: list[list[Cell]] = []
     for a in artifacts(summary):
-        facts = ", ".join(f"{k} {_plain(v)}" for k, v in a["facts"].items() if not isinstance(v, (dict, list)))
-        rows.append([a["stage"], a["label"], a["fingerprint"][:8], a["device"], Number(a["seconds_last_attempt"], 1), facts])
+        facts = ", ".join(
+            f"{k} {_plain(v)}" for k, v in a["facts"].items() if not isinstance(v, (dict, list))
+        )
+        rows.append(
+            [
+                a["stage"],
+                a["label"],
+                a["fingerprint"][:8],
+                a["device"],
+                Number(a["seconds_last_attempt"], 1),
+                facts,
+            ]
+        )
     notes = ["Seconds of the attempt that finished the stage; a stage that was resumed took longer in all."]
     columns = ["stage", "label", "fingerprint", "device", "seconds", "facts"]
     return Table("cost", "Cost and time", columns, rows, notes) if rows else None
@@ -269,7 +360,9 @@ def flatten(value: dict[str, Any], path: str = "") -> dict[str, Any]:
     """Nested dictionaries as dotted keys; lists stay values."""
     flat: dict[str, Any] = {}
     for key, inner in value.items():
-        flat |= flatten(inner, f"{path}{key}.") if isinstance(inner, dict) and inner else {f"{path}{key}": inner}
+        flat |= (
+            flatten(inner, f"{path}{key}.") if isinstance(inner, dict) and inner else {f"{path}{key}": inner}
+        )
     return flat
 
 

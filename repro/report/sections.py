@@ -1,8 +1,9 @@
-"""What a run shows, in order: the sections that every run has and between them those of its kind. Page, tables, figures and
-W&B all come from here, so that nothing which is drawn can be left off the page.
+"""What a run shows, in order: the sections that every run has and between them those of its kind. Page,
+tables, figures and W&B all come from here, so that nothing which is drawn can be left off the page.
 
-A kind's ``experiments/<kind>/view.py`` has ``sections(summary)`` and ``sentence(summary)``, which stands where a comparison has
-its verdict; it may have ``lines(summary)`` for the terminal and ``leave(run_dir, store, stages)`` for files beside the report.
+A kind's ``experiments/<kind>/view.py`` has ``sections(summary)`` and ``sentence(summary)``, which stands
+where a comparison has its verdict; it may have ``lines(summary)`` for the terminal and ``leave(run_dir,
+store, stages)`` for files beside the report.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class Section:
 
 
 def sections(summary: Outcome) -> list[Section]:
-    """Every section of a run that is not empty; those of its kind (``experiments/<kind>/view.py``) follow the outcome."""
+    """Every section of a run that is not empty; those of its kind (``experiments/<kind>/view.py``) follow the
+    outcome.
+    """
     own = kinds.load(summary["kind"], "view").sections(summary)
     compared, *rest = own if own and own[0].name == "arms" else [arms(summary), *own]
     made = [compared, *_opening(summary), *rest, *_closing(summary)]
@@ -51,7 +54,9 @@ def sections(summary: Outcome) -> list[Section]:
 
 def tables(summary: Outcome) -> list[Table]:
     """Every table of a run, the outcome first."""
-    return [b.table if isinstance(b, Folded) else b for b in _blocks(summary) if isinstance(b, (Table, Folded))]
+    return [
+        b.table if isinstance(b, Folded) else b for b in _blocks(summary) if isinstance(b, (Table, Folded))
+    ]
 
 
 def plots(summary: Outcome) -> list[Plot]:
@@ -98,18 +103,22 @@ def _opening(summary: Outcome) -> list[Section]:
 
 
 def _no_interval(summary: Outcome) -> str:
-    reasons = dict.fromkeys(row.get("no_interval") or "one seed" for row in summary["comparisons"] if row["low"] is None)
+    reasons = dict.fromkeys(
+        row.get("no_interval") or "one seed" for row in summary["comparisons"] if row["low"] is None
+    )
     return (
-        f"There is no interval ({'; '.join(reasons) or 'no primary contrast'}), and a table without intervals is not shown. "
-        "The values are in tables/seeds.csv."
+        f"There is no interval ({'; '.join(reasons) or 'no primary contrast'}), and a table without intervals"
+        " is not shown. The values are in tables/seeds.csv."
     )
 
 
 def _closing(summary: Outcome) -> list[Section]:
     return [
         Section("training", "Training", [figures.learning(summary), curve.performance(summary)]),
-        Section("heads", "Heads", [figures.heads(summary), run_tables.effect(summary), folded(run_tables.heads(summary))]),
-        Section("scores", "Scores", [figures.scores(summary), cuts.documents(summary), run_tables.correlations(summary)]),
+        Section("heads", "Heads", [figures.heads(summary), run_tables.effect(summary),
+                                   folded(run_tables.heads(summary))]),
+        Section("scores", "Scores", [figures.scores(summary), cuts.documents(summary),
+                                     run_tables.correlations(summary)]),
         Section("selection", "What was selected", [run_tables.selection(summary), figures.sources(summary),
                                                    folded(run_tables.sources(summary))]),
         Section("corpus", "Corpus", [run_tables.corpus(summary)]),

@@ -29,7 +29,9 @@ class Interval:
 
     def __str__(self) -> str:
         sign, digits = "+" if self.signed else "", self.digits
-        while digits < FINEST and any(end and not float(_digits(end, digits)) for end in (self.low, self.high)):
+        while digits < FINEST and any(
+            end and not float(_digits(end, digits)) for end in (self.low, self.high)
+        ):
             digits += 1  # a limit that is not zero must not look like it
         value, low, high = (_digits(x, digits, sign) for x in (self.value, self.low, self.high))
         return f"{value} [{low}, {high}]{self.mark}"
@@ -70,7 +72,10 @@ class Table:
 
     def right_aligned(self) -> list[bool]:
         """Which columns hold numbers."""
-        return [any(isinstance(row[i], (int, Number, Interval)) for row in self.rows) for i in range(len(self.columns))]
+        return [
+            any(isinstance(row[i], (int, Number, Interval)) for row in self.rows)
+            for i in range(len(self.columns))
+        ]
 
     def markdown(self) -> str:
         """GitHub Markdown with the notes under the table."""
@@ -83,7 +88,11 @@ class Table:
     def csv(self) -> str:
         """One column a cell, and three (value, low, high) where a column holds intervals; full precision."""
         wide = [any(isinstance(row[i], Interval) for row in self.rows) for i in range(len(self.columns))]
-        header = [name for i, c in enumerate(self.columns) for name in ([c, f"{c} low", f"{c} high"] if wide[i] else [c])]
+        header = [
+            name
+            for i, c in enumerate(self.columns)
+            for name in ([c, f"{c} low", f"{c} high"] if wide[i] else [c])
+        ]
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(map(_harmless, header))
@@ -93,7 +102,13 @@ class Table:
                 if isinstance(cell, Interval):
                     cells += [repr(cell.value), repr(cell.low), repr(cell.high)]
                 else:
-                    plain = "" if cell is None else repr(cell.value) if isinstance(cell, Number) else _harmless(cell)
+                    plain = (
+                        ""
+                        if cell is None
+                        else repr(cell.value)
+                        if isinstance(cell, Number)
+                        else _harmless(cell)
+                    )
                     cells += [plain, "", ""] if wide[i] else [plain]
             writer.writerow(cells)
         return buffer.getvalue()
@@ -104,7 +119,9 @@ class Table:
         body = [" & ".join(_tex(c) for c in self.columns) + r" \\", r"\midrule"]
         body += [" & ".join(_tex(cell_text(cell)) for cell in row) + r" \\" for row in self.rows]
         spec = "".join("r" if right else "l" for right in self.right_aligned())
-        return "\n".join([*head, rf"\begin{{tabular}}{{{spec}}}", r"\toprule", *body, r"\bottomrule", r"\end{tabular}", ""])
+        return "\n".join(
+            [*head, rf"\begin{{tabular}}{{{spec}}}", r"\toprule", *body, r"\bottomrule", r"\end{tabular}", ""]
+        )
 
     def write(self, folder: Path) -> None:
         """``<name>.md``, ``<name>.csv`` and ``<name>.tex`` in ``folder``."""
@@ -119,7 +136,9 @@ def cell_text(cell: Cell) -> str:
 
 
 def _harmless(cell: str | int) -> str:
-    """Text that a spreadsheet would compute begins with an apostrophe; numbers and plain words ("+ selection") stay."""
+    """Text that a spreadsheet would compute begins with an apostrophe; numbers and plain words ("+
+    selection") stay.
+    """
     text = str(cell)
     formula = text.lstrip().startswith(FORMULA) or text[:1] in ("\t", "\r", "\n")
     return f"'{text}" if formula and not PLAIN.fullmatch(text) else text

@@ -42,7 +42,10 @@ def _arms(summary: Outcome) -> list[str]:
         return []
     width = max(map(len, found))
     lines = [f"{metric}: mean over {unit(summary)}, then each"]
-    lines += [f"  {arm:{width}}  {mean(v):.4f}   ({', '.join(f'{x:.4f}' for x in v)})"[:WIDTH] for arm, v in found.items()]
+    lines += [
+        f"  {arm:{width}}  {mean(v):.4f}   ({', '.join(f'{x:.4f}' for x in v)})"[:WIDTH]
+        for arm, v in found.items()
+    ]
     return [*lines, ""]
 
 
@@ -52,11 +55,17 @@ def _contrasts(summary: Outcome) -> list[str]:
         return []
     names = [f"{r['treatment']} - {r['control']}{' *' if r['primary'] else ''}" for r in rows]
     width = min(max(map(len, names)), 60)
-    better = "below zero favours the first arm" if rows[0]["lower_is_better"] else "above zero favours the first arm"
+    better = (
+        "below zero favours the first arm"
+        if rows[0]["lower_is_better"]
+        else "above zero favours the first arm"
+    )
     lines = [f"differences over {unit(summary)}, 95 % intervals ({better}; * primary)"]
     for name, r in zip(names, rows, strict=True):
         interval = r["verdict"] if r["low"] is None else f"[{r['low']:+.4f}, {r['high']:+.4f}]"
-        lines.append(f"  {textwrap.shorten(name, width, placeholder='…'):{width}}  {r['difference']:+.4f}  {interval}")
+        lines.append(
+            f"  {textwrap.shorten(name, width, placeholder='…'):{width}}  {r['difference']:+.4f}  {interval}"
+        )
         if r["low"] is not None:
             seen = f"; could see {r['detectable']:.4f}" if r["detectable"] is not None else ""
             lines.append(f"  {'':{width}}  {r['verdict']}{seen}")

@@ -16,8 +16,8 @@ SPECIFICATION = "wandb_report.json"
 def publish(run_dir: Path, summary: Outcome) -> str:
     """Log the run's stages, tables and images, save the report to W&B, and return a line with its address.
 
-    The specification is written to ``<run_dir>/wandb_report.json`` in any case. Without a login the runs are written
-    offline and the line says what to do; so it does when W&B does not answer.
+    The specification is written to ``<run_dir>/wandb_report.json`` in any case. Without a login the runs are
+    written offline and the line says what to do; so it does when W&B does not answer.
     """
     from pydantic import TypeAdapter
 
@@ -29,7 +29,10 @@ def publish(run_dir: Path, summary: Outcome) -> str:
     if not _logged_in():
         number = wandb_log.log(run_dir, summary, "offline")
         written = f"{written}, {number} offline runs are in {run_dir / 'wandb'}"
-        return f"no W&B login; run `wandb login`, then `wandb sync` the offline runs or this command again; {written}"
+        return (
+            "no W&B login; run `wandb login`, then `wandb sync` the offline runs or this command again;"
+            f" {written}"
+        )
     try:
         wandb_log.log(run_dir, summary, "online")
         report.save(draft=False)
@@ -46,7 +49,9 @@ def _logged_in() -> bool:
 
 
 def build(summary: Outcome) -> Any:
-    """The report's blocks: question, verdict, tables, training curves of the logged runs, how to run it again."""
+    """The report's blocks: question, verdict, tables, training curves of the logged runs, how to run it
+    again.
+    """
     import wandb_workspaces.reports.v2 as wr
 
     from repro.report.page import command
@@ -57,7 +62,9 @@ def build(summary: Outcome) -> Any:
     blocks: list[Any] = [
         wr.P(text=f"Experiment {summary['experiment']}, scale {summary['scale']}."),
         wr.MarkdownBlock(
-            text="\n".join([f"**{heading}**{verdict['sentence']}" if heading else verdict["sentence"], "", *said])
+            text="\n".join(
+                [f"**{heading}**{verdict['sentence']}" if heading else verdict["sentence"], "", *said]
+            )
         ),
     ]
     for table in sections.tables(summary):
@@ -67,7 +74,9 @@ def build(summary: Outcome) -> Any:
         wr.H2(text="Figures in words"),
         wr.UnorderedList(items=[f"{p.title}: {p.alt}" for p in sections.plots(summary)]),
     ]
-    if any("pretrain" in seed["artifacts"] for arm in summary["arms"].values() for seed in arm["seeds"].values()):
+    if any(
+        "pretrain" in seed["artifacts"] for arm in summary["arms"].values() for seed in arm["seeds"].values()
+    ):
         runs = wr.Runset(
             project=tracking["project"],
             entity=tracking["entity"] or "",
@@ -75,9 +84,14 @@ def build(summary: Outcome) -> Any:
             filters=f"Group = '{summary['experiment']}'",
             groupby=["config.arm"],
         )
-        panels = [wr.LinePlot(title=key, x="tokens", y=[key]) for key in ("loss", "learning_rate", "grad_norm")]
+        panels = [
+            wr.LinePlot(title=key, x="tokens", y=[key]) for key in ("loss", "learning_rate", "grad_norm")
+        ]
         blocks += [wr.H2(text="Training"), wr.PanelGrid(runsets=[runs], panels=panels)]
-    again = [command(summary), f"# commit {summary['provenance']['commit']}, settings {summary['settings_digest'][:12]}"]
+    again = [
+        command(summary),
+        f"# commit {summary['provenance']['commit']}, settings {summary['settings_digest'][:12]}",
+    ]
     blocks += [wr.H2(text="Run it again"), wr.MarkdownBlock(text="\n".join(["```bash", *again, "```"]))]
     return wr.Report(
         project=tracking["project"],

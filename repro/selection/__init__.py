@@ -1,1 +1,3 @@
-"""Which documents are kept: selectors give a priority, ranking takes a budget from the top, mixtures say how often."""
+"""Which documents are kept: selectors give a priority, ranking takes a budget from the top, mixtures say how
+often.
+"""

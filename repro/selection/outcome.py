@@ -43,7 +43,10 @@ def write_selection(
     """
     others = ""
     if left_out:
-        others = f" UNION ALL SELECT doc_id, domain, 0::INTEGER FROM documents WHERE domain IN ({quoted(left_out)})"
+        others = (
+            " UNION ALL SELECT doc_id, domain, 0::INTEGER FROM documents WHERE domain IN"
+            f" ({quoted(left_out)})"
+        )
     with atomic(path) as temporary:
         connection.execute(
             f"COPY (SELECT doc_id, domain, {repeats(mixture, taken(cuts))} AS repeats FROM pool{others}) "
@@ -51,30 +54,48 @@ def write_selection(
         )
 
 
-def describe(connection: duckdb.DuckDBPyConnection, cuts: dict[str, Cut], mixture: Mixture, unit: str) -> dict[str, Any]:
-    """Per domain: documents and tokens there and selected, shares, cut, shortfall, lengths, repeats, unranked, source groups.
+def describe(
+    connection: duckdb.DuckDBPyConnection, cuts: dict[str, Cut], mixture: Mixture, unit: str
+) -> dict[str, Any]:
+    """Per domain: documents and tokens there and selected, shares, cut, shortfall, lengths, repeats,
+    unranked, source groups.
 
-    ``tokens`` are whole documents in the proxy's tokens. ``shortfall`` is what the budget (of the scope) leaves unused.
+    ``tokens`` are whole documents in the proxy's tokens. ``shortfall`` is what the budget (of the scope)
+    leaves unused.
     """
-    connection.execute(
-        f"""CREATE TEMP TABLE made_up AS
-            SELECT scope, domain, "group", count(*) AS documents, coalesce(sum(n_tokens_doc), 0)::BIGINT AS tokens,
-                   count(*) FILTER (chosen) AS kept, coalesce(sum(n_tokens_doc) FILTER (chosen), 0)::BIGINT AS kept_tokens,
+    connection.execute(f"""CREATE TEMP TABLE made_up AS
+            SELECT scope, domain, "group", count(*) AS documents, coalesce(sum(n_tokens_doc),
+            0)::BIGINT AS tokens,
+                   count(*) FILTER (chosen) AS kept, coalesce(sum(n_tokens_doc) FILTER (chosen),
+                   0)::BIGINT AS kept_tokens,
                    count(*) FILTER (isfinite(raw)) AS ranked, count(*) FILTER (duplicate) AS duplicates,
                    min(raw) FILTER (chosen) AS lowest
-            FROM (SELECT *, {taken(cuts)} AS chosen FROM pool) GROUP BY ALL"""
-    )
+            FROM (SELECT *, {taken(cuts)} AS chosen FROM pool) GROUP BY ALL""")
     domains: dict[str, Any] = {}
     rows = connection.execute(
-        """SELECT scope, domain, sum(documents)::BIGINT, sum(tokens)::BIGINT, sum(kept)::BIGINT, sum(kept_tokens)::BIGINT,
-                  sum(ranked)::BIGINT, sum(duplicates)::BIGINT, min(lowest), count(*), count(*) FILTER (kept > 0)
+        """SELECT scope, domain, sum(documents)::BIGINT, sum(tokens)::BIGINT, sum(kept)::BIGINT,
+        sum(kept_tokens)::BIGINT,
+                  sum(ranked)::BIGINT, sum(duplicates)::BIGINT, min(lowest), count(*),
+                  count(*) FILTER (kept > 0)
            FROM made_up GROUP BY ALL ORDER BY domain"""
     ).fetchall()
     of_scope: dict[str, int] = {}
     for scope, _, _, _, kept, kept_tokens, *_ in rows:
         of_scope[scope] = of_scope.get(scope, 0) + (kept_tokens if unit == "tokens" else kept)
     base = added(mixture)
-    for scope, domain, documents, tokens, kept, kept_tokens, ranked, duplicates, lowest, groups, kept_groups in rows:
+    for (
+        scope,
+        domain,
+        documents,
+        tokens,
+        kept,
+        kept_tokens,
+        ranked,
+        duplicates,
+        lowest,
+        groups,
+        kept_groups,
+    ) in rows:
         cut = cuts[scope]
         counts = {base: documents - kept, base + mixture.weight: kept}
         domains[domain] = {
@@ -103,7 +124,10 @@ def describe(connection: duckdb.DuckDBPyConnection, cuts: dict[str, Cut], mixtur
 
 def _groups(connection: duckdb.DuckDBPyConnection, domain: str, groups: int) -> dict[str, dict[str, Any]]:
     """The largest source groups of a domain, and all others in one row."""
-    columns = "sum(documents)::BIGINT, sum(tokens)::BIGINT, sum(kept)::BIGINT, sum(kept_tokens)::BIGINT, min(lowest)"
+    columns = (
+        "sum(documents)::BIGINT, sum(tokens)::BIGINT, sum(kept)::BIGINT, sum(kept_tokens)::BIGINT,"
+        " min(lowest)"
+    )
     rows = connection.execute(
         f"""SELECT name, {columns} FROM (
               SELECT *, CASE WHEN row_number() OVER (ORDER BY tokens DESC, "group") <= {GROUPS} THEN "group"
@@ -116,10 +140,11 @@ def _groups(connection: duckdb.DuckDBPyConnection, domain: str, groups: int) -> 
 
 
 def frozen(record: dict[str, Any], scores: Path | str) -> polars.DataFrame:
-    """The cut of ``selection.json`` applied to new score shards: doc_id, domain, selected. The budget is not applied again.
+    """The cut of ``selection.json`` applied to new score shards: doc_id, domain, selected. The budget is not
+    applied again.
 
-    ``scores`` is a parquet file or glob. Raises ``ValueError`` for a selection without :func:`frozen_cuts`, and for domains
-    that it has no cut for.
+    ``scores`` is a parquet file or glob. Raises ``ValueError`` for a selection without :func:`frozen_cuts`,
+    and for domains that it has no cut for.
     """
     found = frozen_cuts(record)
     files = parquet.matches(scores)
@@ -127,10 +152,15 @@ def frozen(record: dict[str, Any], scores: Path | str) -> polars.DataFrame:
         raise ValueError(f"no file of scores matches {scores}")
     with duckdb.connect() as connection:
         connection.execute(
-            f"""CREATE VIEW pool AS SELECT doc_id, domain, domain AS scope, ({record["formula"]})::DOUBLE AS priority
+            f"""CREATE VIEW pool AS SELECT doc_id, domain, domain AS scope,
+            ({record["formula"]})::DOUBLE AS priority
                 FROM {parquet.sql(files)}"""
         )
-        new = [name for (name,) in connection.execute("SELECT DISTINCT domain FROM pool").fetchall() if name not in found]
+        new = [
+            name
+            for (name,) in connection.execute("SELECT DISTINCT domain FROM pool").fetchall()
+            if name not in found
+        ]
         if new:
             raise ValueError(f"the selection has no cut for domain {', '.join(sorted(new))}")
         return connection.sql(f"SELECT doc_id, domain, {taken(found)} AS selected FROM pool").pl()
@@ -142,15 +172,23 @@ def frozen_cuts(record: dict[str, Any]) -> dict[str, Cut]:
     Raises ``ValueError`` where the priority is no formula over the scores, or a rank within strata.
     """
     if not record["formula"]:
-        raise ValueError(f"selector {record['selector']!r} ranks within strata or reads text: it has no threshold to freeze")
-    return {name: Cut(d["budget"], d["cut"]["priority"], d["cut"]["tie"]) for name, d in record["domains"].items()}
+        raise ValueError(
+            f"selector {record['selector']!r} ranks within strata or reads text: it has no threshold to"
+            " freeze"
+        )
+    return {
+        name: Cut(d["budget"], d["cut"]["priority"], d["cut"]["tie"]) for name, d in record["domains"].items()
+    }
 
 
 def apply_cuts(connection: duckdb.DuckDBPyConnection, cuts: dict[str, Cut], unit: str) -> dict[str, Cut]:
-    """Cuts made elsewhere, for the domains of ``pool``; what they take is their budget. A domain without a cut is an error."""
+    """Cuts made elsewhere, for the domains of ``pool``; what they take is their budget. A domain without a
+    cut is an error.
+    """
     size = "n_tokens_doc" if unit == "tokens" else "1"
     rows = connection.execute(
-        f"SELECT scope, coalesce(sum({size}) FILTER ({taken(cuts)}), 0)::BIGINT FROM pool GROUP BY 1 ORDER BY 1"
+        f"SELECT scope, coalesce(sum({size}) FILTER ({taken(cuts)}), 0)::BIGINT FROM pool GROUP BY 1 ORDER"
+        " BY 1"
     ).fetchall()
     if new := [scope for scope, _ in rows if scope not in cuts]:
         raise ValueError(f"the selection has no cut for domain {', '.join(new)}")

@@ -1,4 +1,6 @@
-"""Stage ``priority``: what a selector that reads text says of every document, once for all budgets, mixtures and scores."""
+"""Stage ``priority``: what a selector that reads text says of every document, once for all budgets, mixtures
+and scores.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +18,33 @@ if TYPE_CHECKING:
 
 
 def stages(selector: str, params: dict[str, Any], corpus: Stage) -> dict[str, Stage]:
-    """Inputs of a stage that calls ``selector``: one for each selector in it that reads text; none for a formula."""
+    """Inputs of a stage that calls ``selector``: one for each selector in it that reads text; none for a
+    formula.
+    """
     selectors.identity(selector, params)  # refuses what is wrong with the parameters
-    return {selectors.key(name, own): _stage(name, own, corpus) for name, own in selectors.readers(selector, params)}
+    return {
+        selectors.key(name, own): _stage(name, own, corpus)
+        for name, own in selectors.readers(selector, params)
+    }
 
 
-def asking(select: Select, seed: int, corpus: Stage, scores: Stage) -> tuple[int, dict[str, Any], dict[str, Stage]]:
-    """Of a stage that asks a selector about every document: the seed it depends on, its settings and its inputs."""
+def asking(
+    select: Select, seed: int, corpus: Stage, scores: Stage
+) -> tuple[int, dict[str, Any], dict[str, Stage]]:
+    """Of a stage that asks a selector about every document: the seed it depends on, its settings and its
+    inputs.
+    """
     seed = seed if getattr(selectors.load(select.selector), "SEEDED", False) else 0
-    settings = {"selector": select.selector, "params": selectors.identity(select.selector, select.params), "seed": seed}
-    return seed, settings, {"corpus": corpus, "scores": scores} | stages(select.selector, select.params, corpus)
+    settings = {
+        "selector": select.selector,
+        "params": selectors.identity(select.selector, select.params),
+        "seed": seed,
+    }
+    return (
+        seed,
+        settings,
+        {"corpus": corpus, "scores": scores} | stages(select.selector, select.params, corpus),
+    )
 
 
 def _stage(selector: str, params: dict[str, Any], corpus: Stage) -> Stage:
@@ -36,7 +55,14 @@ def _stage(selector: str, params: dict[str, Any], corpus: Stage) -> Stage:
         tokens = known.inputs["corpus"].tokens
         return Cost(tokens, 2 * parameters * tokens, 0, tokens / READ)
 
-    return Stage("priority", selector, settings, lambda context: _run(context, selector, params), {"corpus": corpus}, cost=cost)
+    return Stage(
+        "priority",
+        selector,
+        settings,
+        lambda context: _run(context, selector, params),
+        {"corpus": corpus},
+        cost=cost,
+    )
 
 
 def _run(context: Context, selector: str, params: dict[str, Any]) -> None:
@@ -52,7 +78,10 @@ def _run(context: Context, selector: str, params: dict[str, Any]) -> None:
         found.select("doc_id", "priority").write_parquet(temporary)
     for name in ("spill", "judged"):
         shutil.rmtree(context.out / name, ignore_errors=True)
-    context.facts |= {"documents": len(found), "unranked": len(found) - int(found["priority"].is_finite().sum())}
+    context.facts |= {
+        "documents": len(found),
+        "unranked": len(found) - int(found["priority"].is_finite().sum()),
+    }
 
 
 def asked(context: Context, connection: duckdb.DuckDBPyConnection, seed: int) -> selectors.Context:
@@ -63,10 +92,14 @@ def asked(context: Context, connection: duckdb.DuckDBPyConnection, seed: int) ->
 
 
 def of_documents(
-    context: Context, selector: str, params: dict[str, Any], seed: int, query: str = "SELECT doc_id FROM documents"
+    context: Context,
+    selector: str,
+    params: dict[str, Any],
+    seed: int,
+    query: str = "SELECT doc_id FROM documents",
 ) -> tuple[polars.DataFrame, polars.DataFrame]:
-    """What a selector says of every training document (doc_id, domain, priority), and the rows of ``query`` over ``documents``
-    and ``scores``. For a stage with the inputs that :func:`asked` needs.
+    """What a selector says of every training document (doc_id, domain, priority), and the rows of ``query``
+    over ``documents`` and ``scores``. For a stage with the inputs that :func:`asked` needs.
     """
     from repro.selection import inputs, rank
 

@@ -1,9 +1,10 @@
 """From priorities to a choice: strata, budgets, ties.
 
-Documents of a scope (a domain, or the whole corpus) are ordered by priority, ties by a hash of the id, and taken from the top
-while the running sum stays within the budget; the first that does not fit ends it. So a choice is a cut, one (priority, hash)
-per scope, and nothing as large as the corpus has to be sorted or kept: a sample brackets the cut, one pass counts
-exactly what lies above the bracket, and only what lies inside is sorted. Everything runs in DuckDB, streaming from parquet.
+Documents of a scope (a domain, or the whole corpus) are ordered by priority, ties by a hash of the id, and
+taken from the top while the running sum stays within the budget; the first that does not fit ends it. So a
+choice is a cut, one (priority, hash) per scope, and nothing as large as the corpus has to be sorted or kept:
+a sample brackets the cut, one pass counts exactly what lies above the bracket, and only what lies inside is
+sorted. Everything runs in DuckDB, streaming from parquet.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from repro.config import Budget, SettingError, require
 
 SORTED_WHOLE = 200_000  # documents up to which a scope is sorted without a bracket
 SAMPLE = 300_000  # documents of the sample that brackets the cuts of larger scopes
-MARGIN = 4.0  # over the root of the sampled documents: what the sample may misplace the cut by, eight standard errors and more
+# over the root of the sampled documents: what the sample may misplace the cut by, eight standard errors and
+# more
+MARGIN = 4.0
 TAIL = "md5(doc_id)"  # breaks ties; its value has nothing to do with where a document lies
 
 
@@ -47,7 +50,9 @@ class Cut:
         )
 
 
-def connect(memory: str = "4GB", threads: int | None = None, spill: Path | None = None) -> duckdb.DuckDBPyConnection:
+def connect(
+    memory: str = "4GB", threads: int | None = None, spill: Path | None = None
+) -> duckdb.DuckDBPyConnection:
     """An in-memory database that spills to ``spill`` past ``memory``."""
     connection = duckdb.connect()
     connection.execute(f"SET memory_limit='{memory}'")
@@ -59,32 +64,38 @@ def connect(memory: str = "4GB", threads: int | None = None, spill: Path | None 
 
 
 def build_pool(connection: duckdb.DuckDBPyConnection, priority: object, budget: Budget) -> None:
-    """Create ``pool``: doc_id, domain, group, n_tokens_doc, scope, raw, duplicate, priority, of what stands in ``scores``.
+    """Create ``pool``: doc_id, domain, group, n_tokens_doc, scope, raw, duplicate, priority, of what stands
+    in ``scores``.
 
-    ``priority`` is an SQL expression over ``scores`` or a frame of doc_id and priority; ``raw`` keeps it. With length bins or
-    source groups it becomes the rank among the documents of the same stratum, a share in (0, 1): one budget of the scope is
-    then shared out evenly, however small the strata. Near-duplicates of a document that goes before them have none.
+    ``priority`` is an SQL expression over ``scores`` or a frame of doc_id and priority; ``raw`` keeps it.
+    With length bins or source groups it becomes the rank among the documents of the same stratum, a share in
+    (0, 1): one budget of the scope is then shared out evenly, however small the strata. Near-duplicates of a
+    document that goes before them have none.
     """
     scope = "'all'" if budget.scope == "global" else "domain"
     columns = f'doc_id, domain, "group", n_tokens_doc, {scope} AS scope'
     measured = "n_tokens_doc IS NOT NULL" if budget.unit == "tokens" else "true"
     if isinstance(priority, str):
         connection.execute(
-            f"""CREATE VIEW plain AS SELECT {columns}, CASE WHEN {measured} THEN ({priority})::DOUBLE END AS raw,
+            f"""CREATE VIEW plain AS SELECT {columns},
+            CASE WHEN {measured} THEN ({priority})::DOUBLE END AS raw,
                        raw AS priority, false AS duplicate FROM scores"""
         )
     else:
         connection.register("given", priority)
         connection.execute(
-            f"""CREATE TABLE plain AS SELECT {columns}, CASE WHEN {measured} THEN given.priority::DOUBLE END AS raw,
+            f"""CREATE TABLE plain AS SELECT {columns},
+            CASE WHEN {measured} THEN given.priority::DOUBLE END AS raw,
                        raw AS priority, false AS duplicate FROM scores LEFT JOIN given USING (doc_id)"""
         )
     pool = "plain"
     if budget.one_per_cluster:
         connection.execute(
-            f"""CREATE TABLE apart AS SELECT * REPLACE (CASE WHEN NOT second THEN priority END AS priority, second AS duplicate)
+            f"""CREATE TABLE apart AS SELECT * REPLACE (CASE WHEN NOT second THEN priority END AS priority,
+            second AS duplicate)
                 FROM (SELECT p.*, isfinite(raw) AND row_number() OVER (
-                        PARTITION BY cluster ORDER BY isfinite(raw) DESC NULLS LAST, raw DESC, {TAIL}) > 1 AS second
+                        PARTITION BY cluster ORDER BY isfinite(raw) DESC NULLS LAST, raw DESC,
+                        {TAIL}) > 1 AS second
                       FROM plain AS p JOIN (SELECT doc_id, cluster FROM documents) USING (doc_id))"""
         )
         pool = "apart"
@@ -95,20 +106,25 @@ def build_pool(connection: duckdb.DuckDBPyConnection, priority: object, budget: 
 
 
 def _rank_within_strata(connection: duckdb.DuckDBPyConnection, pool: str, budget: Budget) -> None:
-    """Create ``ranked``: the rows of ``pool`` with the rank within length bin and source group as their priority."""
+    """Create ``ranked``: the rows of ``pool`` with the rank within length bin and source group as their
+    priority.
+    """
     _check_bins(connection, budget.length_bins)
-    # A source of so few documents that its share is less than one would never give any; such sources are one stratum.
-    own = f'CASE WHEN count(*) OVER (PARTITION BY scope, bin, "group") >= {math.ceil(1 / budget.share)} THEN "group" END'
-    connection.execute(
-        f"""CREATE TABLE ranked AS
-            WITH binned AS (SELECT *, ntile({budget.length_bins}) OVER (PARTITION BY scope ORDER BY n_tokens_doc, doc_id)
-                                   AS bin FROM {pool}),
+    # A source of so few documents that its share is less than one would never give any; such sources are one
+    # stratum.
+    own = (
+        f'CASE WHEN count(*) OVER (PARTITION BY scope, bin, "group") >= {math.ceil(1 / budget.share)} THEN'
+        ' "group" END'
+    )
+    connection.execute(f"""CREATE TABLE ranked AS
+            WITH binned AS (SELECT *, ntile({budget.length_bins}) OVER (
+                                PARTITION BY scope ORDER BY n_tokens_doc, doc_id) AS bin FROM {pool}),
                  parted AS (SELECT *, {own if budget.within_group else "NULL"} AS part FROM binned)
             SELECT * REPLACE (CASE WHEN isfinite(priority) THEN
-                     1 - (row_number() OVER (PARTITION BY scope, bin, part, isfinite(priority) ORDER BY priority DESC, {TAIL})
-                          - 0.5) / count(*) OVER (PARTITION BY scope, bin, part, isfinite(priority)) END AS priority)
-            FROM parted"""
-    )
+                     1 - (row_number() OVER (PARTITION BY scope, bin, part, isfinite(priority)
+                                             ORDER BY priority DESC, {TAIL}) - 0.5)
+                       / count(*) OVER (PARTITION BY scope, bin, part, isfinite(priority)) END AS priority)
+            FROM parted""")
 
 
 def _check_bins(connection: duckdb.DuckDBPyConnection, bins: int) -> None:
@@ -117,26 +133,35 @@ def _check_bins(connection: duckdb.DuckDBPyConnection, bins: int) -> None:
     ).fetchall()
     for scope, documents in small:
         raise SettingError(
-            f"domain {scope!r} has {documents} documents, fewer than budget.length_bins={bins}; lower budget.length_bins"
+            f"domain {scope!r} has {documents} documents, fewer than budget.length_bins={bins}; lower"
+            " budget.length_bins"
         )
 
 
-def cuts(connection: duckdb.DuckDBPyConnection, budget: Budget, limits: dict[str, int] | None = None) -> dict[str, Cut]:
-    """The cut of every scope of ``pool``. ``limits`` gives tokens per domain and replaces the share of the budget.
+def cuts(
+    connection: duckdb.DuckDBPyConnection, budget: Budget, limits: dict[str, int] | None = None
+) -> dict[str, Cut]:
+    """The cut of every scope of ``pool``. ``limits`` gives tokens per domain and replaces the share of the
+    budget.
 
-    Shares are taken of all documents (or all their tokens), rankable or not, and exactly: 0.29 of 100 documents are 29.
+    Shares are taken of all documents (or all their tokens), rankable or not, and exactly: 0.29 of 100
+    documents are 29.
     """
     size = "n_tokens_doc" if budget.unit == "tokens" or limits is not None else "1"
     totals = connection.execute(
         f"""SELECT scope, coalesce(sum({size}), 0)::BIGINT, count(*) FILTER (isfinite(priority)),
-                   coalesce(sum({size}) FILTER (isfinite(priority)), 0)::BIGINT, min(priority) FILTER (isfinite(priority))
+                   coalesce(sum({size}) FILTER (isfinite(priority)), 0)::BIGINT,
+                   min(priority) FILTER (isfinite(priority))
             FROM pool GROUP BY 1 ORDER BY 1"""
     ).fetchall()
     found: dict[str, Cut] = {}
     brackets: dict[str, Bracket] = {}
     for scope, total, rankable, rankable_size, lowest in totals:
         limit = math.floor(Fraction(repr(budget.share)) * total) if limits is None else limits.get(scope, 0)
-        require(limit <= total, f"domain {scope!r} has {total} tokens, fewer than the {limit} of the selection it should match")
+        require(
+            limit <= total,
+            f"domain {scope!r} has {total} tokens, fewer than the {limit} of the selection it should match",
+        )
         if rankable_size <= limit:
             found[scope] = Cut(limit, lowest, "~")  # everything that has a priority: above every hash
         else:
@@ -159,11 +184,14 @@ class Bracket:
 
 
 def _narrow(connection: duckdb.DuckDBPyConnection, brackets: dict[str, Bracket], size: str) -> None:
-    """Bracket large scopes by a sample, and make sure by counting; where the sample misled, keep that whole side."""
+    """Bracket large scopes by a sample, and make sure by counting; where the sample misled, keep that whole
+    side.
+    """
     percent = min(100.0, 100.0 * SAMPLE / sum(b.rankable for b in brackets.values()))
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE sampled AS
-            SELECT scope, priority, {size} AS size FROM pool TABLESAMPLE bernoulli({percent} PERCENT) REPEATABLE (0)"""
+            SELECT scope, priority, {size} AS size
+            FROM pool TABLESAMPLE bernoulli({percent} PERCENT) REPEATABLE (0)"""
     )
     for scope, b in brackets.items():
         if b.rankable <= SORTED_WHOLE:
@@ -172,9 +200,11 @@ def _narrow(connection: duckdb.DuckDBPyConnection, brackets: dict[str, Bracket],
             """WITH here AS (SELECT priority, size FROM sampled WHERE scope = $scope),
                     walked AS (SELECT priority, sum(size) OVER (
                                  ORDER BY priority DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
-                               ) / (SELECT sum(size) FROM here) AS reached FROM here WHERE isfinite(priority)),
+                               ) / (SELECT sum(size) FROM here) AS reached
+                               FROM here WHERE isfinite(priority)),
                     margin AS (SELECT $margin / sqrt(count(*)) AS margin FROM here)
-               SELECT max(priority) FILTER (reached > $share + margin), min(priority) FILTER (reached < $share - margin)
+               SELECT max(priority) FILTER (reached > $share + margin),
+               min(priority) FILTER (reached < $share - margin)
                FROM walked, margin""",
             {"share": b.limit / b.total, "margin": MARGIN, "scope": scope},
         ).fetchall()[0]
@@ -192,30 +222,33 @@ def _narrow(connection: duckdb.DuckDBPyConnection, brackets: dict[str, Bracket],
             brackets[scope].above = above
 
 
-def _counted(connection: duckdb.DuckDBPyConnection, brackets: dict[str, Bracket], size: str) -> dict[str, tuple[int, int]]:
+def _counted(
+    connection: duckdb.DuckDBPyConnection, brackets: dict[str, Bracket], size: str
+) -> dict[str, tuple[int, int]]:
     """Exactly, for each scope: the size of what lies above its bracket, and of what lies inside."""
     _register(connection, brackets)
-    rows = connection.execute(
-        f"""SELECT scope, coalesce(sum({size}) FILTER (priority > high), 0)::BIGINT,
+    rows = connection.execute(f"""SELECT scope, coalesce(sum({size}) FILTER (priority > high), 0)::BIGINT,
                    coalesce(sum({size}) FILTER (priority BETWEEN low AND high), 0)::BIGINT
-            FROM pool JOIN bracket USING (scope) WHERE isfinite(priority) GROUP BY scope"""
-    ).fetchall()
+            FROM pool JOIN bracket USING (scope) WHERE isfinite(priority) GROUP BY scope""").fetchall()
     return {scope: (above, inside) for scope, above, inside in rows}
 
 
-def _sorted_inside(connection: duckdb.DuckDBPyConnection, brackets: dict[str, Bracket], size: str) -> dict[str, Cut]:
+def _sorted_inside(
+    connection: duckdb.DuckDBPyConnection, brackets: dict[str, Bracket], size: str
+) -> dict[str, Cut]:
     """The cuts, by sorting what lies inside the brackets."""
     _register(connection, brackets)
-    rows = connection.execute(
-        f"""SELECT scope, arg_max(priority, place), arg_max(tie, place) FROM (
+    rows = connection.execute(f"""SELECT scope, arg_max(priority, place), arg_max(tie, place) FROM (
               SELECT scope, priority, tie, room, row_number() OVER w AS place, sum(size) OVER w AS running
-              FROM (SELECT scope, priority, {TAIL} AS tie, {size} AS size, room FROM pool JOIN bracket USING (scope)
+              FROM (SELECT scope, priority, {TAIL} AS tie, {size} AS size, room
+                    FROM pool JOIN bracket USING (scope)
                     WHERE isfinite(priority) AND priority BETWEEN low AND high)
-              WINDOW w AS (PARTITION BY scope ORDER BY priority DESC, tie ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW))
-            WHERE running <= room GROUP BY scope"""
-    ).fetchall()
+              WINDOW w AS (PARTITION BY scope ORDER BY priority DESC, tie
+                           ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW))
+            WHERE running <= room GROUP BY scope""").fetchall()
     last = {scope: (priority, tie) for scope, priority, tie in rows}
-    # Nothing inside fits: the cut is the upper end itself, below all that lies above it (no hash is smaller than "").
+    # Nothing inside fits: the cut is the upper end itself, below all that lies above it (no hash is smaller
+    # than "").
     ends = {scope: (b.high, "") if b.high < math.inf else (None, "") for scope, b in brackets.items()}
     return {scope: Cut(b.limit, *last.get(scope, ends[scope])) for scope, b in brackets.items()}
 
@@ -223,7 +256,9 @@ def _sorted_inside(connection: duckdb.DuckDBPyConnection, brackets: dict[str, Br
 def _register(connection: duckdb.DuckDBPyConnection, brackets: dict[str, Bracket]) -> None:
     import pyarrow as pa
 
-    rows = [{"scope": s, "low": b.low, "high": b.high, "room": b.limit - b.above} for s, b in brackets.items()]
+    rows = [
+        {"scope": s, "low": b.low, "high": b.high, "room": b.limit - b.above} for s, b in brackets.items()
+    ]
     connection.register("bracket", pa.Table.from_pylist(rows))
 
 

@@ -36,15 +36,17 @@ def stage(
     if reference is not None:
         require(
             not _constrained(budget),
-            f"select {select.selector!r} matches another selection's tokens; leave out budget.length_bins, within_group "
-            "and one_per_cluster",
+            f"select {select.selector!r} matches another selection's tokens; leave out budget.length_bins,"
+            " within_group and one_per_cluster",
         )
         require(
-            budget.frozen is None, f"select {select.selector!r} matches another selection's tokens; leave out budget.frozen"
+            budget.frozen is None,
+            f"select {select.selector!r} matches another selection's tokens; leave out budget.frozen",
         )
     require(
         (select.match is not None) == (reference is not None),
-        f"select {select.selector!r}: match names the arm whose tokens per domain are matched, and needs that arm",
+        f"select {select.selector!r}: match names the arm whose tokens per domain are matched, and needs"
+        " that arm",
     )
     seed = seed if getattr(selectors.load(select.selector), "SEEDED", False) else 0
     params = select.params
@@ -90,14 +92,20 @@ def _everything(context: Context) -> None:
     from repro.corpus.documents import shards
     from repro.store import atomic
 
-    documents = parquet.scan(shards(context.inputs["corpus"])).select("doc_id", "domain", repeats=polars.lit(1)).collect()
+    documents = (
+        parquet.scan(shards(context.inputs["corpus"]))
+        .select("doc_id", "domain", repeats=polars.lit(1))
+        .collect()
+    )
     with atomic(context.out / "selection.parquet") as temporary:
         documents.write_parquet(temporary)
     context.facts |= {"documents": len(documents)}
 
 
 def identity(budget: Budget) -> dict[str, Any]:
-    """The budget as it enters the fingerprint: of frozen cuts their content; no word of what is not asked for."""
+    """The budget as it enters the fingerprint: of frozen cuts their content; no word of what is not asked
+    for.
+    """
     values = asdict(budget)
     values["leave_out"] = sorted(values["leave_out"])
     if not values["leave_out"]:
@@ -110,7 +118,9 @@ def identity(budget: Budget) -> dict[str, Any]:
 
 
 def frozen_record(budget: Budget) -> dict[str, Any]:
-    """The ``selection.json`` that ``budget.frozen`` names; raises :class:`SettingError` if it is none or has no cuts."""
+    """The ``selection.json`` that ``budget.frozen`` names; raises :class:`SettingError` if it is none or has
+    no cuts.
+    """
     from repro.selection.outcome import frozen_cuts
 
     path = Path(str(budget.frozen))
@@ -118,7 +128,9 @@ def frozen_record(budget: Budget) -> dict[str, Any]:
         record = read_json(path)
         frozen_cuts(record)
     except OSError as error:
-        raise SettingError(f"budget.frozen={path}: cannot read it ({error.strerror}); name a selection.json") from None
+        raise SettingError(
+            f"budget.frozen={path}: cannot read it ({error.strerror}); name a selection.json"
+        ) from None
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError):
         raise SettingError(f"budget.frozen={path} is no selection.json of a finished selection") from None
     except ValueError as error:
@@ -127,7 +139,9 @@ def frozen_record(budget: Budget) -> dict[str, Any]:
 
 
 def heads_behind(artifact: Path) -> Any:
-    """The heads that were masked for a selection or for scores; ``None`` where the artifacts they come from are not there."""
+    """The heads that were masked for a selection or for scores; ``None`` where the artifacts they come from
+    are not there.
+    """
     root = artifact.parent.parent
     try:
         while artifact.parent.name != "heads":
@@ -138,26 +152,33 @@ def heads_behind(artifact: Path) -> Any:
         return None
 
 
-def _frozen(context: Context, connection: duckdb.DuckDBPyConnection, budget: Budget, formula: object) -> dict[str, Cut]:
-    """The cuts of ``budget.frozen`` for the documents of ``pool``. What they were made for must be what is ranked here."""
+def _frozen(
+    context: Context, connection: duckdb.DuckDBPyConnection, budget: Budget, formula: object
+) -> dict[str, Cut]:
+    """The cuts of ``budget.frozen`` for the documents of ``pool``. What they were made for must be what is
+    ranked here.
+    """
     from repro.selection import outcome
 
     record = frozen_record(budget)
     require(
         formula == record["formula"],
-        f"budget.frozen={budget.frozen} has cuts for {record['selector']} ({record['formula']}), and this arm ranks by "
-        f"{formula if isinstance(formula, str) else 'something else'}; select as the earlier run did",
+        f"budget.frozen={budget.frozen} has cuts for {record['selector']} ({record['formula']}), and this arm"
+        f" ranks by {formula if isinstance(formula, str) else 'something else'}; select as the earlier"
+        " run did",
     )
     earlier = heads_behind(Path(str(budget.frozen)).parent)
     if earlier is not None and earlier != heads_behind(context.inputs["scores"]):
         context.warn(
-            f"the scores here come from other heads than those that {budget.frozen} was cut with; its thresholds may not fit: "
-            "score with the same proxy and heads"
+            f"the scores here come from other heads than those that {budget.frozen} was cut with; its"
+            " thresholds may not fit: score with the same proxy and heads"
         )
     try:
         return outcome.apply_cuts(connection, outcome.frozen_cuts(record), budget.unit)
     except ValueError as error:
-        raise SettingError(f"budget.frozen={budget.frozen}: {error}; leave it out with corpus.domains") from None
+        raise SettingError(
+            f"budget.frozen={budget.frozen}: {error}; leave it out with corpus.domains"
+        ) from None
 
 
 def _constrained(budget: Budget) -> bool:
@@ -165,7 +186,9 @@ def _constrained(budget: Budget) -> bool:
     return budget.length_bins > 1 or budget.within_group or budget.one_per_cluster
 
 
-def _run(context: Context, selector: str, params: dict[str, Any], mixture: Mixture, budget: Budget, seed: int) -> None:
+def _run(
+    context: Context, selector: str, params: dict[str, Any], mixture: Mixture, budget: Budget, seed: int
+) -> None:
     from repro.selection import inputs, outcome, rank
     from repro.store import write_json
 
@@ -180,17 +203,33 @@ def _run(context: Context, selector: str, params: dict[str, Any], mixture: Mixtu
         inputs.leave_out(connection, budget.leave_out)
         found = selectors.call(selector, priority.asked(context, connection, seed), params)
         rank.build_pool(connection, found, budget)
-        cuts = _frozen(context, connection, budget, found) if budget.frozen else rank.cuts(connection, budget, limits)
+        cuts = (
+            _frozen(context, connection, budget, found)
+            if budget.frozen
+            else rank.cuts(connection, budget, limits)
+        )
         domains = outcome.describe(connection, cuts, mixture, budget.unit)
-        outcome.write_selection(connection, context.out / "selection.parquet", cuts, mixture, budget.leave_out)
+        outcome.write_selection(
+            connection, context.out / "selection.parquet", cuts, mixture, budget.leave_out
+        )
     shutil.rmtree(context.out / "spill", ignore_errors=True)
 
-    whole = {key: sum(d[key] for d in domains.values()) for key in ("documents", "selected_documents", "selected_tokens")}
+    whole = {
+        key: sum(d[key] for d in domains.values())
+        for key in ("documents", "selected_documents", "selected_tokens")
+    }
     unranked = sum(d["unranked"] for d in domains.values())
     empty = _judge(context, selector, budget, domains, unranked, missing)
     freezes = isinstance(found, str) and budget.scope == "domain" and not _constrained(budget)
-    record = {"selector": selector, "params": params, "budget": identity(budget), "mixture": asdict(mixture), "seed": seed}
-    record |= {"matched_tokens": limits, "formula": found if freezes else None}  # the budget's share counts without a match
+    record = {
+        "selector": selector,
+        "params": params,
+        "budget": identity(budget),
+        "mixture": asdict(mixture),
+        "seed": seed,
+    }
+    # the budget's share counts without a match
+    record |= {"matched_tokens": limits, "formula": found if freezes else None}
     record |= {"missing_scores": missing, "unranked": unranked, **whole} | empty
     if budget.leave_out:
         record["left_out"] = sorted(budget.leave_out)
@@ -201,10 +240,12 @@ def _run(context: Context, selector: str, params: dict[str, Any], mixture: Mixtu
 def _judge(
     context: Context, selector: str, budget: Budget, domains: dict[str, Any], unranked: int, missing: int
 ) -> dict[str, list[str]]:
-    """Warn of domains left empty, and of documents without priority; returns ``{"empty_domains": [...]}`` if there are any.
+    """Warn of domains left empty, and of documents without priority; returns ``{"empty_domains": [...]}`` if
+    there are any.
 
-    Refused is a choice of nothing at all, and documents without priority where ``budget.unranked`` says so. An empty domain is
-    refused by what trains on the selection, not here: scores and what is kept of the other domains are good.
+    Refused is a choice of nothing at all, and documents without priority where ``budget.unranked`` says so.
+    An empty domain is refused by what trains on the selection, not here: scores and what is kept of the other
+    domains are good.
     """
     every = sum(d["documents"] for d in domains.values())
     if unranked:
@@ -215,18 +256,22 @@ def _judge(
         context.warn(f"{message}; they are never selected")
     empty = [name for name, d in domains.items() if not d["selected_documents"]]
     message = (
-        f"selector {selector!r} at budget.share={budget.share} takes no document of domain {', '.join(empty)}: "
-        "the first one is longer than the budget, or none has a priority; raise budget.share"
+        f"selector {selector!r} at budget.share={budget.share} takes no document of domain"
+        f" {', '.join(empty)}: the first one is longer than the budget, or none has a priority; raise"
+        " budget.share"
     )
     require(len(empty) < len(domains), message)
     empty = empty if budget.scope == "domain" else []  # of a global budget a domain may get nothing
     if empty:
         context.warn(f"{message}, or leave small domains out with corpus.domains=[those to keep]")
-    short = {name: d["shortfall"] / max(1, d["shortfall"] + d["selected_tokens"]) for name, d in domains.items()}
+    short = {
+        name: d["shortfall"] / max(1, d["shortfall"] + d["selected_tokens"]) for name, d in domains.items()
+    }
     low = [name for name in short if short[name] > 0.1 and name not in empty]
     if budget.unit == "tokens" and budget.scope == "domain" and low:
         context.warn(
-            f"selector {selector!r} leaves {', '.join(f'{short[name]:.0%} of the budget of {name}' for name in low)} "
-            "unused: the next document is longer than what is left; lower corpus.max_bytes so that arms hold equal tokens"
+            f"selector {selector!r} leaves"
+            f" {', '.join(f'{short[name]:.0%} of the budget of {name}' for name in low)} unused: the next"
+            " document is longer than what is left; lower corpus.max_bytes so that arms hold equal tokens"
         )
     return {"empty_domains": empty} if empty else {}

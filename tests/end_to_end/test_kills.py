@@ -24,7 +24,9 @@ JOB = (
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     work = tmp_path_factory.mktemp("undisturbed")
-    done = subprocess.run(kills.command(work, JOB), cwd=kills.ROOT, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        kills.command(work, JOB), cwd=kills.ROOT, capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return work
 
@@ -66,7 +68,11 @@ def test_stopped_and_continued_then_terminated_and_started_again(undisturbed, tm
     os.killpg(process.pid, signal.SIGCONT)
     process.terminate()
     _, said = process.communicate(timeout=120)
-    assert process.returncode == 143 and said.rstrip().endswith("interrupted; the same command goes on from here")
+    assert process.returncode == 143 and said.rstrip().endswith(
+        "interrupted; the same command goes on from here"
+    )
     assert "Traceback" not in said
-    again = subprocess.run(kills.command(tmp_path, JOB), cwd=kills.ROOT, capture_output=True, text=True, timeout=600)
+    again = subprocess.run(
+        kills.command(tmp_path, JOB), cwd=kills.ROOT, capture_output=True, text=True, timeout=600
+    )
     assert again.returncode == 0 and kills.differences(tmp_path, undisturbed) == []

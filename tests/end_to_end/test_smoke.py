@@ -23,7 +23,12 @@ SECRETS = {  # planted: none may be found again
     "AWS_SECRET_ACCESS_KEY": "planted/aws/secret+access",
 }
 ENV = {**os.environ, **SECRETS, "OMP_NUM_THREADS": "1", "WANDB_SILENT": "true"}
-TIMED = ("manifest.json", "metrics.jsonl", "results.json", "wandb/")  # hold clock times; everything else must be equal
+TIMED = (
+    "manifest.json",
+    "metrics.jsonl",
+    "results.json",
+    "wandb/",
+)  # hold clock times; everything else must be equal
 
 
 def command(*arguments):
@@ -67,7 +72,9 @@ def test_planted_secrets_are_nowhere(smoke):
     work, done = smoke
     secrets = [*(value.encode() for name, value in SECRETS.items() if "URL" not in name), b"planted-password"]
     places = {path: path.read_bytes() for path in sorted(work.rglob("*")) if path.is_file()}
-    assert any(path.suffix == ".wandb" for path in places) and any(path.name == "report.html" for path in places)
+    assert any(path.suffix == ".wandb" for path in places) and any(
+        path.name == "report.html" for path in places
+    )
     places[Path("stdout")], places[Path("stderr")] = done.stdout.encode(), done.stderr.encode()
     assert [str(path) for path, data in places.items() if any(secret in data for secret in secrets)] == []
     assert not [path for path in places if any(secret.decode() in str(path) for secret in secrets)]
@@ -122,12 +129,18 @@ def test_a_packed_run_is_done_on_another_machine_and_selects_anew_without_scorin
     assert not list(tmp_path.glob("artifacts/**/*.safetensors"))
     again = run("exp=selection_30pct", "scale=smoke", f"work={tmp_path}")
     assert again.returncode == 0 and stages_run(again.stdout) == [], again.stderr[-3000:]
-    summaries = [json.loads((folder / "runs" / here.name / "summary.json").read_text()) for folder in (work, tmp_path)]
+    summaries = [
+        json.loads((folder / "runs" / here.name / "summary.json").read_text()) for folder in (work, tmp_path)
+    ]
     for summary in summaries:
         del summary["provenance"], summary["checksum"]
     assert summaries[0] == summaries[1]
-    anew = run("exp=score_corpus", "scale=smoke", f"work={tmp_path}", "budget.share=0.5", "score.max_tokens=256")
-    assert anew.returncode == 0 and set(stages_run(anew.stdout)) == {"items", "corpus", "selection"}, anew.stderr[-3000:]
+    anew = run(
+        "exp=score_corpus", "scale=smoke", f"work={tmp_path}", "budget.share=0.5", "score.max_tokens=256"
+    )
+    assert anew.returncode == 0 and set(stages_run(anew.stdout)) == {"items", "corpus", "selection"}, (
+        anew.stderr[-3000:]
+    )
 
 
 @pytest.mark.slow
@@ -149,9 +162,17 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bytes(smoke, tmp_path):
 
 def test_arms_side_by_side_end_with_the_same_bytes_and_one_that_diverges_is_a_row(smoke, tmp_path):
     work, _ = smoke
-    shutil.copytree(work / "artifacts", tmp_path / "artifacts", ignore=shutil.ignore_patterns("pretrain", "evaluate"))
-    arms = ("exp.only=[attention_influence,random]", "exp.arms.hot.select=random", "exp.arms.hot.train.learning_rate=1e30")
-    done = run("exp=selection_30pct", "scale=smoke", f"work={tmp_path}", "exp.seeds=[0]", "run.parallel=2", *arms)
+    shutil.copytree(
+        work / "artifacts", tmp_path / "artifacts", ignore=shutil.ignore_patterns("pretrain", "evaluate")
+    )
+    arms = (
+        "exp.only=[attention_influence,random]",
+        "exp.arms.hot.select=random",
+        "exp.arms.hot.train.learning_rate=1e30",
+    )
+    done = run(
+        "exp=selection_30pct", "scale=smoke", f"work={tmp_path}", "exp.seeds=[0]", "run.parallel=2", *arms
+    )
     assert done.returncode == 1, done.stderr[-3000:]
     at_work, most = set(), 0
     for line in done.stdout.splitlines():
@@ -162,9 +183,16 @@ def test_arms_side_by_side_end_with_the_same_bytes_and_one_that_diverges_is_a_ro
     said = done.stdout.strip().splitlines()[-1]
     summary = json.loads((Path(said.removeprefix("run: ")) / "summary.json").read_text())
     ((arm, seed, stage),) = [(row["arm"], row["seed"], row["stage"]) for row in summary["failed"]]
-    assert (arm, seed, stage) == ("hot", 0, "pretrain") and "error: hot, seed 0: pretrain failed" in done.stderr
+    assert (arm, seed, stage) == (
+        "hot",
+        0,
+        "pretrain",
+    ) and "error: hot, seed 0: pretrain failed" in done.stderr
     assert "Traceback" not in done.stderr and list(summary["arms"]) == ["random", "attention_influence"]
-    assert len(list(tmp_path.glob("artifacts/evaluate/*/manifest.json"))) == 2 and equal_files(tmp_path, work) > 20
+    assert (
+        len(list(tmp_path.glob("artifacts/evaluate/*/manifest.json"))) == 2
+        and equal_files(tmp_path, work) > 20
+    )
 
 
 @pytest.mark.slow
@@ -174,7 +202,11 @@ def test_a_damaged_byte_in_every_kind_of_artifact_is_found_and_made_anew(smoke, 
     generator, damaged = random.Random(0), {}
     for kind in sorted((tmp_path / "artifacts").iterdir()):
         for folder in sorted(f.parent for f in kind.glob("*/manifest.json"))[:1]:
-            files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.stat().st_size and "wandb" not in p.parts]
+            files = [
+                p
+                for p in sorted(folder.rglob("*"))
+                if p.is_file() and p.stat().st_size and "wandb" not in p.parts
+            ]
             path = generator.choice([p for p in files if p.name != "manifest.json"])
             data = bytearray(path.read_bytes())
             data[generator.randrange(len(data))] ^= 1 << generator.randrange(8)
@@ -207,7 +239,10 @@ def equal_files(work, undisturbed):
     [
         (["exp=selection_30pc"], "selection_30pct"),
         (["exp=selection_30pct", "scale=smoke", "budget.share=2"], "(0, 1]"),
-        (["exp=score_corpus", "scale=smoke", "corpus=files", "corpus.paths=[/nowhere/x.jsonl]"], "/nowhere/x.jsonl"),
+        (
+            ["exp=score_corpus", "scale=smoke", "corpus=files", "corpus.paths=[/nowhere/x.jsonl]"],
+            "/nowhere/x.jsonl",
+        ),
         (["exp=score_corpus", "scale=smoke", "proxy=folder", "proxy.path=/nowhere"], "/nowhere"),
         (["exp=selection_30pct", "scale=smoke", "items=folder", "items.folder=/nowhere"], "/nowhere"),
     ],

@@ -35,7 +35,9 @@ def write_shard(path: Path, domain: str, texts: list[str], first: int = 0) -> No
     ).write_parquet(path)
 
 
-def corpus(per_shard: int = 6, shards: int = 4, extra: list[str] | None = None, heldout: bool = True) -> Stage:
+def corpus(
+    per_shard: int = 6, shards: int = 4, extra: list[str] | None = None, heldout: bool = True
+) -> Stage:
     """Topics of the language reference in two domains, with awkward documents (``extra``) in the first shard."""
     topics = [pydoc_data.topics.topics[key] for key in sorted(pydoc_data.topics.topics)]
 
@@ -52,10 +54,14 @@ def corpus(per_shard: int = 6, shards: int = 4, extra: list[str] | None = None, 
     return Stage("corpus", "test", settings, run)
 
 
-def stages(score: Score, heads: Heads = HEADS, documents: Stage | None = None, proxy: Proxy = PROXY) -> dict[str, Stage]:
+def stages(
+    score: Score, heads: Heads = HEADS, documents: Stage | None = None, proxy: Proxy = PROXY
+) -> dict[str, Stage]:
     found = {"corpus": documents or corpus(), "proxy": proxy_stage.stage(proxy)}
     found["heads"] = heads_stage.stage(heads, proxy, found["proxy"], found["corpus"])
-    found["score"] = influence_stage.stage(score, heads, proxy, found["proxy"], found["corpus"], found["heads"])
+    found["score"] = influence_stage.stage(
+        score, heads, proxy, found["proxy"], found["corpus"], found["heads"]
+    )
     return found
 
 

@@ -64,7 +64,11 @@ def test_heads_are_followed_end_to_end(work, capsys):
         assert found["probe"]["probe_tokens"] == 256  # as far as the models read
         assert rows[-1]["shared_with_last"] in (1.0, None)
     assert "highest score" in text and "40,960 tokens" in text
-    assert 'id="evolution"' in page and "figure-evolution_retrieval" in page and "figure-evolution_induction" in page
+    assert (
+        'id="evolution"' in page
+        and "figure-evolution_retrieval" in page
+        and "figure-evolution_induction" in page
+    )
     assert (folder / "tables" / "evolution.csv").is_file() and (folder / "figures" / "learning.svg").is_file()
     assert not list(work.glob("artifacts/score/*everything*"))
 
@@ -89,7 +93,10 @@ def test_arms_share_what_they_do_not_change(work):
         assert detection(name) != detection("attention_influence")
     scores = {arm["score"].fingerprint for arm in arms.values()}
     assert len(scores) == 12  # float32 is what the proxy of this scale computes in anyway
-    assert arms["random_same_layers"]["heads"].fingerprint != arms["random_same_layers_again"]["heads"].fingerprint
+    assert (
+        arms["random_same_layers"]["heads"].fingerprint
+        != arms["random_same_layers_again"]["heads"].fingerprint
+    )
 
 
 def test_contrasts_name_the_pairs():
@@ -112,7 +119,9 @@ def test_published_checkpoints_are_one_series(tmp_path):
     for name in revisions:
         model.save_pretrained(tmp_path / name)
         tokenizer.save_pretrained(tmp_path / name)
-    settings = compose(["exp=head_evolution_pythia", "scale=smoke", f"work={tmp_path / 'work'}", "proxy.dtype=float32"])
+    settings = compose(
+        ["exp=head_evolution_pythia", "scale=smoke", f"work={tmp_path / 'work'}", "proxy.dtype=float32"]
+    )
     settings.exp.arms = {name: settings.exp.arms[name] for name in revisions}
     for name, arm in settings.exp.arms.items():
         assert arm.proxy == {"revision": name}
@@ -131,7 +140,9 @@ def test_a_plan_knows_whose_checkpoints_they_are(work):
     settings = compose([*(a for a in EVOLUTION if a != "scale=smoke"), "scale=laptop", f"work={work}"])
     stages = build(settings).order()
     detection = next(stage for stage in stages if stage.name == "detection")
-    assert estimate_stage(detection, 1e6).flops == pytest.approx(2 * 1.3e6 * settings.heads.probes * 256, rel=0.1)
+    assert estimate_stage(detection, 1e6).flops == pytest.approx(
+        2 * 1.3e6 * settings.heads.probes * 256, rel=0.1
+    )
     assert all(estimate_stage(stage, 1e6).disk_bytes == 0 for stage in stages if stage.name == "proxy")
     pretrain = next(stage for stage in stages if stage.name == "pretrain")
     assert pretrain.settings["train"]["keep_at_tokens"] == [4096, 8192, 16384, 32768, 65536]

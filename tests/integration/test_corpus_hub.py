@@ -52,7 +52,12 @@ SCHEMAS = {
         ("score", pa.float64()),
         ("int_score", pa.int64()),
     ],
-    "open-web-math": [("url", pa.string()), ("text", pa.string()), ("date", TIMESTAMP), ("metadata", pa.string())],
+    "open-web-math": [
+        ("url", pa.string()),
+        ("text", pa.string()),
+        ("date", TIMESTAMP),
+        ("metadata", pa.string()),
+    ],
 }
 
 
@@ -68,9 +73,23 @@ def rows(kind, start, stop):
     for i in range(start, stop):
         url = f"https://www.host{i % 15}.org/page/{i}"
         yield {
-            "fineweb-edu-dedup": {"text": text("web", i), "id": f"<urn:uuid:{i}>", "metadata": {"url": url, "token_count": 60}},
-            "cosmopedia-v2": {"prompt": "Write", "text": text("book", i), "format": "story", "seed_data": "x"},
-            "python-edu": {"blob_id": blob(i), "repo_name": f"owner/repo{i % 9}", "path": f"a/{i}.py", "int_score": 4},
+            "fineweb-edu-dedup": {
+                "text": text("web", i),
+                "id": f"<urn:uuid:{i}>",
+                "metadata": {"url": url, "token_count": 60},
+            },
+            "cosmopedia-v2": {
+                "prompt": "Write",
+                "text": text("book", i),
+                "format": "story",
+                "seed_data": "x",
+            },
+            "python-edu": {
+                "blob_id": blob(i),
+                "repo_name": f"owner/repo{i % 9}",
+                "path": f"a/{i}.py",
+                "int_score": 4,
+            },
             "open-web-math": {"url": url, "text": text("math", i), "metadata": "{}"},
         }[kind]
 
@@ -80,7 +99,9 @@ def repositories(tmp_path, monkeypatch):
     """SmolLM-Corpus with three configurations and OpenWebMath, two files each."""
     import datasets
 
-    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)  # five seconds for each data set
+    monkeypatch.setattr(
+        datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0
+    )  # five seconds for each data set
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "cache"))
     readme = ["---", "configs:"]
     for kind, schema in SCHEMAS.items():
@@ -88,9 +109,15 @@ def repositories(tmp_path, monkeypatch):
         for k in range(2):
             path = repo / kind / f"train-{k:05d}-of-00002.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(pa.Table.from_pylist(list(rows(kind, 60 * k, 60 * k + 60)), schema=pa.schema(schema)), path)
+            pq.write_table(
+                pa.Table.from_pylist(list(rows(kind, 60 * k, 60 * k + 60)), schema=pa.schema(schema)), path
+            )
         if kind != "open-web-math":
-            readme += [f"- config_name: {kind}", "  data_files:", f"  - {{split: train, path: {kind}/train-*}}"]
+            readme += [
+                f"- config_name: {kind}",
+                "  data_files:",
+                f"  - {{split: train, path: {kind}/train-*}}",
+            ]
     (tmp_path / "smollm-corpus/README.md").write_text("\n".join([*readme, "---", ""]))
     return tmp_path
 
@@ -140,7 +167,9 @@ def without(folder, drop=(8,)):
     """Rewrite Python-Edu without the rows whose blobs stop the run."""
     for path in (folder / "smollm-corpus/python-edu").glob("*.parquet"):
         table = pq.read_table(path)
-        pq.write_table(table.filter(pa.array([int(b, 16) not in drop for b in table["blob_id"].to_pylist()])), path)
+        pq.write_table(
+            table.filter(pa.array([int(b, 16) not in drop for b in table["blob_id"].to_pylist()])), path
+        )
 
 
 def test_shipped_configuration_reads_all_four_schemas(repositories, bucket):
@@ -151,9 +180,18 @@ def test_shipped_configuration_reads_all_four_schemas(repositories, bucket):
     assert counts["in"] == 4 * 120 - 1
     assert counts["dropped"] == {"blob_damaged": 1, "blob_gone": 2, "invalid_utf8": 1}
     both = read(folder).vstack(read(folder, "heldout"))
-    assert dict(both.group_by("domain").len().iter_rows()) == {"web": 120, "textbook": 120, "python": 115, "math": 120}
+    assert dict(both.group_by("domain").len().iter_rows()) == {
+        "web": 120,
+        "textbook": 120,
+        "python": 115,
+        "math": 120,
+    }
     (one,) = both.filter(both["doc_id"] == blob(20)).to_dicts()
-    assert one["text"] == text("code", 20) and one["group"] == "owner/repo2" and one["source"].endswith("/python-edu")
+    assert (
+        one["text"] == text("code", 20)
+        and one["group"] == "owner/repo2"
+        and one["source"].endswith("/python-edu")
+    )
     assert json.loads(one["extra"])["path"] == "a/20.py"
     web = both.filter(both["domain"] == "web")
     assert set(web["group"]) == {f"www.host{i}.org" for i in range(15)}
@@ -194,7 +232,14 @@ def test_any_other_data_set_by_its_fields(tmp_path, monkeypatch):
         {"body": {"plain": None}, "key": 9}
     ]
     pq.write_table(pa.Table.from_pylist(made), repo / "train.parquet")
-    data = HubData(repo=str(repo), domain="mine", text_field="body.plain", id_field="key", group_field="who", license="MIT")
+    data = HubData(
+        repo=str(repo),
+        domain="mine",
+        text_field="body.plain",
+        id_field="key",
+        group_field="who",
+        license="MIT",
+    )
     found = list(hub.stream(Corpus(kind="hub", hub=[data])))
     assert [(d.id, d.group, d.license) for d in found[:2]] == [("0", "g0", "MIT"), ("1", "g1", "MIT")]
     assert isinstance(found[5], Drop) and found[5].reason == "missing_text"

@@ -24,7 +24,14 @@ def make_documents(n, seed=0):
         body = " ".join(draw.choices(WORDS, k=draw.randint(60, 120)))
         made.append({"id": f"d{i:04d}", "domain": "ab"[i % 2], "group": f"g{i % 30}", "text": body})
         if i % 10 == 0:  # a near copy in another group
-            made.append({"id": f"n{i:04d}", "domain": "ab"[i % 2], "group": f"g{(i + 1) % 30}", "text": body + " more"})
+            made.append(
+                {
+                    "id": f"n{i:04d}",
+                    "domain": "ab"[i % 2],
+                    "group": f"g{(i + 1) % 30}",
+                    "text": body + " more",
+                }
+            )
     return made
 
 
@@ -33,7 +40,9 @@ def save(folder, documents, n_files):
     for k in range(n_files):
         lines = [json.dumps(d) + "\n" for d in documents[k::n_files]]
         (folder / f"part{k}.jsonl").write_text("".join(lines))
-    return Corpus(kind="files", paths=[str(folder)], max_documents_per_domain=80, heldout_share=0.1, shard_documents=16)
+    return Corpus(
+        kind="files", paths=[str(folder)], max_documents_per_domain=80, heldout_share=0.1, shard_documents=16
+    )
 
 
 def everything(folder):
@@ -52,7 +61,10 @@ def test_order_and_number_of_files_do_not_matter(tmp_path):
     assert everything(first) == everything(second)
     one, two = (read_json(folder / "counts.json") for folder in (first, second))
     assert {**one, "examples": 0} == {**two, "examples": 0}
-    assert one["dropped"]["beyond_the_size_asked_for"] > 0 and one["domains"]["a"]["in_near_duplicate_clusters"] > 0
+    assert (
+        one["dropped"]["beyond_the_size_asked_for"] > 0
+        and one["domains"]["a"]["in_near_duplicate_clusters"] > 0
+    )
 
 
 def test_fingerprint_follows_content_not_place(tmp_path):
@@ -68,7 +80,17 @@ def test_shards_hold_the_documented_columns_and_at_most_the_rows_asked_for(tmp_p
     counts = read_json(folder / "counts.json")
     for split, key in (("documents", "documents"), ("heldout", "heldout_documents")):
         frame = read(folder, split)
-        assert frame.columns == ["doc_id", "domain", "group", "cluster", "source", "license", "n_bytes", "text", "extra"]
+        assert frame.columns == [
+            "doc_id",
+            "domain",
+            "group",
+            "cluster",
+            "source",
+            "license",
+            "n_bytes",
+            "text",
+            "extra",
+        ]
         assert {d: c[key] for d, c in counts["domains"].items()} == {
             d: frame.filter(frame["domain"] == d).height for d in counts["domains"]
         }
@@ -90,13 +112,22 @@ def test_a_sample_drawn_last_has_the_size_asked_for_and_is_the_head_of_the_clean
     limited = Store(tmp_path / "w").ensure(stage(settings, None))
     settings.max_documents_per_domain = None
     whole = Store(tmp_path / "w").ensure(stage(settings, None))
-    size = {d: c["documents"] + c["heldout_documents"] for d, c in read_json(limited / "counts.json")["domains"].items()}
-    assert size == {"a": 100, "b": 100} and any(c["documents"] + c["heldout_documents"] < 100 for c in first.values())
+    size = {
+        d: c["documents"] + c["heldout_documents"]
+        for d, c in read_json(limited / "counts.json")["domains"].items()
+    }
+    assert size == {"a": 100, "b": 100} and any(
+        c["documents"] + c["heldout_documents"] < 100 for c in first.values()
+    )
     ids = {
-        folder: {i for split in ("documents", "heldout") for i in read(folder, split)["doc_id"]} for folder in (limited, whole)
+        folder: {i for split in ("documents", "heldout") for i in read(folder, split)["doc_id"]}
+        for folder in (limited, whole)
     }
     for domain in "ab":
-        frames = [read(whole, split).filter(read(whole, split)["domain"] == domain) for split in ("documents", "heldout")]
+        frames = [
+            read(whole, split).filter(read(whole, split)["domain"] == domain)
+            for split in ("documents", "heldout")
+        ]
         order = sorted((i for frame in frames for i in frame["doc_id"]), key=lambda i: sampling_key(0, i))
         assert ids[limited] & set(order) == set(order[:100])
     train, held = read(limited), read(limited, "heldout")
@@ -158,7 +189,9 @@ def test_killed_in_the_middle_the_next_attempt_gives_the_same(tmp_path, monkeypa
         assert not store.has(stage(settings, None))
     assert everything(store.ensure(stage(settings, None))) == everything(whole)
     assert len(reads) == 2  # the second attempt read to the end; the third did not read again
-    counts = [read_json(s.path(stage(settings, None)) / "counts.json") for s in (store, Store(tmp_path / "w1"))]
+    counts = [
+        read_json(s.path(stage(settings, None)) / "counts.json") for s in (store, Store(tmp_path / "w1"))
+    ]
     assert counts[0] == counts[1]
 
 

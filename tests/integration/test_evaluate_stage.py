@@ -39,7 +39,10 @@ def folders(tmp_path_factory):
     items(root / "items")
     (root / "corpus" / "heldout").mkdir(parents=True)
     for domain in ("code", "prose"):
-        rows = [{"doc_id": f"{domain}{i}", "domain": domain, "text": words(random.Random(i), 60)} for i in range(9)]
+        rows = [
+            {"doc_id": f"{domain}{i}", "domain": domain, "text": words(random.Random(i), 60)}
+            for i in range(9)
+        ]
         pl.DataFrame(rows).write_parquet(root / "corpus" / "heldout" / f"{domain}-00000.parquet")
     return root
 
@@ -53,7 +56,12 @@ def whole(folders):
 def test_the_summary_holds_every_cell_or_the_reason(whole):
     out, summary = whole
     assert summary == read_json(out / "summary.json")
-    assert {key.partition("/")[0] for key in summary["metrics"]} == {"arc_easy", "piqa", "mmlu", "lambada_openai"}
+    assert {key.partition("/")[0] for key in summary["metrics"]} == {
+        "arc_easy",
+        "piqa",
+        "mmlu",
+        "lambada_openai",
+    }
     assert "no items" in summary["missing"]["race"]
     assert "text/squad" in summary["missing"]
     assert any("mmlu_virology" in note for note in summary["notes"]["mmlu"])
@@ -73,7 +81,9 @@ def test_items_carry_checksums_and_results_name_no_place(whole, folders):
     out, _ = whole
     results = read_json(out / "results.json")
     listed = read_json(folders / "items" / "items.json")["tasks"]
-    assert results["items"]["arc_easy"] == {split: cell["sha256"] for split, cell in listed["arc_easy"].items()}
+    assert results["items"]["arc_easy"] == {
+        split: cell["sha256"] for split, cell in listed["arc_easy"].items()
+    }
     for name in ("results.json", "summary.json"):
         assert str(folders) not in (out / name).read_text()
 
@@ -117,8 +127,12 @@ def test_parts_of_another_model_are_not_taken_over(folders, monkeypatch):
     out = folders / "other"
     settings = Eval(tasks=["arc_easy", "lambada_openai"], text_tasks=[])
     real = harness.run
-    monkeypatch.setattr(harness, "run", lambda lm, plan, *rest: real(lm, plan, *rest) if plan.name == "arc_easy" else 1 / 0j)
-    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # as if killed before the parts were cleared away
+    monkeypatch.setattr(
+        harness, "run", lambda lm, plan, *rest: real(lm, plan, *rest) if plan.name == "arc_easy" else 1 / 0j
+    )
+    monkeypatch.setattr(
+        shutil, "rmtree", lambda *_, **__: None
+    )  # as if killed before the parts were cleared away
     evaluate(folders / "model", settings, folders / "items", out)
     monkeypatch.undo()
     assert (out / "parts" / "arc_easy.json").is_file()
@@ -131,7 +145,10 @@ def test_a_loaded_model_gives_what_its_folder_gives(whole, folders):
     _, expected = whole
     model = AutoModelForCausalLM.from_pretrained(folders / "model")
     tokenizer = AutoTokenizer.from_pretrained(folders / "model")
-    assert evaluate((model, tokenizer), SETTINGS, folders / "items", folders / "loaded", folders / "corpus") == expected
+    assert (
+        evaluate((model, tokenizer), SETTINGS, folders / "items", folders / "loaded", folders / "corpus")
+        == expected
+    )
 
 
 def test_no_network_is_asked(folders, monkeypatch):
@@ -143,7 +160,9 @@ def test_no_network_is_asked(folders, monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    found = evaluate(folders / "model", Eval(tasks=["hellaswag"], text_tasks=[]), folders / "items", folders / "offline")
+    found = evaluate(
+        folders / "model", Eval(tasks=["hellaswag"], text_tasks=[]), folders / "items", folders / "offline"
+    )
     assert not found["missing"]
     assert asked == []
 
@@ -152,7 +171,9 @@ def test_items_with_non_finite_log_likelihoods_are_named_and_left_out(folders):
     settings = Eval(tasks=["piqa", "lambada_openai"], text_tasks=["wikitext"], batch_size=1)
     model = AutoModelForCausalLM.from_pretrained(folders / "model").eval()
     tokenizer = AutoTokenizer.from_pretrained(folders / "model")
-    broken = tokenizer(" seven", add_special_tokens=False)["input_ids"][-1]  # a token of some items, not of all
+    broken = tokenizer(" seven", add_special_tokens=False)["input_ids"][
+        -1
+    ]  # a token of some items, not of all
 
     def poison(_, arguments, output):
         rows = (arguments[0] == broken).any(1)
@@ -173,7 +194,10 @@ def test_items_with_non_finite_log_likelihoods_are_named_and_left_out(folders):
     poisoned = pl.read_parquet(folders / "poisoned" / "items.parquet").filter(pl.col("task") == "piqa")
     left_out = poisoned.filter(~pl.col("finite"))
     assert sorted(left_out["doc_id"]) == sorted(named)
-    assert left_out.select("acc", "acc_norm", "gold_bits_per_byte", "gold_probability").null_count().row(0) == (len(named),) * 4
+    assert (
+        left_out.select("acc", "acc_norm", "gold_bits_per_byte", "gold_probability").null_count().row(0)
+        == (len(named),) * 4
+    )
 
 
 def test_a_users_own_task_by_the_path_of_its_yaml(folders, tmp_path):
@@ -197,8 +221,14 @@ def test_a_users_own_task_by_the_path_of_its_yaml(folders, tmp_path):
     assert summary["shots"] == {"sums": 2, "piqa": 0}
     assert summary["gold_bits_per_byte"]["sums"]["n"] == 6
     (tmp_path / "moved").mkdir()
-    moved = Eval(tasks=[shutil.copy(tmp_path / "sums.yaml", tmp_path / "moved"), "piqa"], shots={"sums": 2}, text_tasks=[])
-    assert stage_module.identity(moved) == stage_module.identity(settings)  # its content counts, not its place
+    moved = Eval(
+        tasks=[shutil.copy(tmp_path / "sums.yaml", tmp_path / "moved"), "piqa"],
+        shots={"sums": 2},
+        text_tasks=[],
+    )
+    assert stage_module.identity(moved) == stage_module.identity(
+        settings
+    )  # its content counts, not its place
     (tmp_path / "moved" / "sums.yaml").write_text(yaml.safe_dump({**definition, "doc_to_text": "{{q}}:"}))
     assert stage_module.identity(moved) != stage_module.identity(settings)
 
@@ -209,14 +239,18 @@ def test_a_model_that_is_nan_throughout_spoils_its_cells_only_in_words(folders):
     tokenizer = AutoTokenizer.from_pretrained(folders / "model")
     settings = Eval(tasks=["piqa"], text_tasks=["wikitext"])
     summary = evaluate((model, tokenizer), settings, folders / "items", folders / "nan")
-    assert "all 12 items of piqa are left out: log-likelihoods that are not finite" in summary["missing"]["piqa"]
+    assert (
+        "all 12 items of piqa are left out: log-likelihoods that are not finite" in summary["missing"]["piqa"]
+    )
     assert summary["text_bits_per_byte"]["wikitext"]["value"] is None
     assert summary["bits_per_byte"] is None
 
 
 def test_one_failing_task_leaves_the_others_alone(folders, tmp_path):
     """GSM8K wants to generate more tokens than the model's context has."""
-    summary = evaluate(folders / "model", Eval(tasks=["gsm8k", "piqa"], text_tasks=[]), folders / "items", tmp_path)
+    summary = evaluate(
+        folders / "model", Eval(tasks=["gsm8k", "piqa"], text_tasks=[]), folders / "items", tmp_path
+    )
     assert "maximum sequence length" in summary["missing"]["gsm8k"]
     assert "piqa/acc" in summary["metrics"]
 
@@ -235,7 +269,9 @@ def test_only_the_items_with_an_answer_longer_than_the_context_are_left_out(fold
     assert left_out == "without 1 of piqa: 1 answers are longer than the context of 64 tokens"
     assert cut.startswith("1 of ") and "lost their first tokens" in cut
     assert short["non_finite"] == {"piqa": [4]}
-    kept = pl.read_parquet(tmp_path / "others" / "items.parquet").filter((pl.col("task") == "piqa") & (pl.col("doc_id") != 4))
+    kept = pl.read_parquet(tmp_path / "others" / "items.parquet").filter(
+        (pl.col("task") == "piqa") & (pl.col("doc_id") != 4)
+    )
     for name in ("acc", "acc_norm"):
         cell = short["metrics"][f"piqa/{name}"]
         assert (cell["n"], cell["value"]) == (11, pytest.approx(kept[name].mean()))
@@ -250,7 +286,9 @@ def test_a_context_too_short_for_every_answer_is_said(folders, tmp_path):
     assert summary["missing"]["arc_easy"].endswith("longer than the context of 1 tokens")
 
 
-@pytest.mark.parametrize("gone, message", [("tokenizer*", "holds no tokenizer"), ("config.json", "holds no model")])
+@pytest.mark.parametrize(
+    "gone, message", [("tokenizer*", "holds no tokenizer"), ("config.json", "holds no model")]
+)
 def test_an_unusable_model_folder_is_one_line(folders, tmp_path, gone, message):
     shutil.copytree(folders / "model", tmp_path / "model")
     for path in (tmp_path / "model").glob(gone):
@@ -266,7 +304,12 @@ def test_damaged_weights_and_a_task_named_twice_are_one_line(folders, tmp_path):
     with pytest.raises(SettingError, match="cannot be loaded as a causal language model"):
         evaluate(tmp_path / "model", SETTINGS, folders / "items", tmp_path / "out")
     with pytest.raises(SettingError, match="names 'piqa' twice"):
-        evaluate(folders / "model", Eval(tasks=["piqa", "piqa"], text_tasks=[]), folders / "items", tmp_path / "out")
+        evaluate(
+            folders / "model",
+            Eval(tasks=["piqa", "piqa"], text_tasks=[]),
+            folders / "items",
+            tmp_path / "out",
+        )
 
 
 def prompts_of(model, task, items_folder, definition, overrides, shots):
@@ -300,8 +343,12 @@ def test_drop_is_asked_with_the_fix(folders, tmp_path):
     """The paper suite's override: few-shot answers are written out and decimals survive."""
     override = yaml.safe_load((CONFIGS / "eval" / "paper.yaml").read_text())["overrides"]["drop"]
     override["generation_kwargs"]["max_gen_toks"] = 4
-    prompts, rows = prompts_of(tiny(tmp_path / "model", context=2048), "drop", folders / "items", tmp_path, override, 2)
-    docs = [json.loads(line) for line in (folders / "items/drop/validation.jsonl").read_text().strip().split("\n")]
+    prompts, rows = prompts_of(
+        tiny(tmp_path / "model", context=2048), "drop", folders / "items", tmp_path, override, 2
+    )
+    docs = [
+        json.loads(line) for line in (folders / "items/drop/validation.jsonl").read_text().strip().split("\n")
+    ]
     answers = {d["question"]: d["answer"]["number"] or ", ".join(d["answer"]["spans"]) for d in docs}
     assert len(prompts) == len(docs) == len(rows)
     for prompt, doc in zip(prompts, docs, strict=True):
@@ -318,11 +365,18 @@ def test_humaneval_runs_in_the_sandbox(folders, tmp_path, monkeypatch):
     """pass@1 over five samples a problem, by a model that knows the first problem three times out of five."""
     settings = Eval(
         tasks=["humaneval"],
-        overrides={"humaneval": {"repeats": 5, "generation_kwargs": {"do_sample": True, "max_gen_toks": 4, "until": ["\n#"]}}},
+        overrides={
+            "humaneval": {
+                "repeats": 5,
+                "generation_kwargs": {"do_sample": True, "max_gen_toks": 4, "until": ["\n#"]},
+            }
+        },
         text_tasks=[],
         allow_code_execution=True,
     )
-    refused = evaluate(folders / "model", Eval(tasks=["humaneval"], text_tasks=[]), folders / "items", tmp_path / "refused")
+    refused = evaluate(
+        folders / "model", Eval(tasks=["humaneval"], text_tasks=[]), folders / "items", tmp_path / "refused"
+    )
     assert "eval.allow_code_execution=true" in refused["missing"]["humaneval"]
 
     def generate(self, requests, disable_tqdm=False):
@@ -336,7 +390,10 @@ def test_humaneval_runs_in_the_sandbox(folders, tmp_path, monkeypatch):
 
 def test_heldout_documents_are_cut_at_the_budget(folders):
     found = heldout(folders / "corpus", 500)
-    every = {row["doc_id"]: row["text"] for row in pl.read_parquet(folders / "corpus/heldout/code-00000.parquet").to_dicts()}
+    every = {
+        row["doc_id"]: row["text"]
+        for row in pl.read_parquet(folders / "corpus/heldout/code-00000.parquet").to_dicts()
+    }
     assert list(found) == ["code", "prose"]
     assert 490 < sum(len(text.encode()) for _, text in found["code"]) <= 500
     assert all(every[doc_id].startswith(text) for doc_id, text in found["code"])

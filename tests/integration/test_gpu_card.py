@@ -11,7 +11,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.gpu import correctness, page, rows, speed
 from repro.pretrain import engine
 
-ROWS = ["heads, built", "losses in float32", "one pass", "likelihoods", "bits", "training against plain", "resumed training, b"]
+ROWS = [
+    "heads, built",
+    "losses in float32",
+    "one pass",
+    "likelihoods",
+    "bits",
+    "training against plain",
+    "resumed training, b",
+]
 FAST = [
     "matrix",
     "scoring 135m bf",
@@ -29,7 +37,9 @@ def one_thread():
 
 
 def run(part, out, monkeypatch, only):
-    monkeypatch.setattr(sys, "argv", ["card", "--device", "cpu", "--tiny", "--out", str(out), "--only", *only])
+    monkeypatch.setattr(
+        sys, "argv", ["card", "--device", "cpu", "--tiny", "--out", str(out), "--only", *only]
+    )
     code = part.main()
     return code, json.loads((out / f"gpu-{part.__name__.rsplit('.', 1)[-1]}.json").read_text())
 
@@ -39,8 +49,14 @@ def test_every_row_of_both_parts_runs(tmp_path, monkeypatch):
     fast = [name for name in FAST if not name.startswith("training 10m")] + ["training 10m bfloat16"]
     code, found = run(speed, tmp_path, monkeypatch, fast)
     ways = {row["row"]: row.get("ways", {}) for row in found["rows"]}
-    assert set(ways["training 10m bfloat16"]) == {"DeepSpeed", "DeepSpeed, sums in any order", "plain PyTorch"}
-    errors = [row for row in found["rows"] if "error" in row] + [w for r in ways.values() for w in r.values() if "error" in w]
+    assert set(ways["training 10m bfloat16"]) == {
+        "DeepSpeed",
+        "DeepSpeed, sums in any order",
+        "plain PyTorch",
+    }
+    errors = [row for row in found["rows"] if "error" in row] + [
+        w for r in ways.values() for w in r.values() if "error" in w
+    ]
     assert errors == [] or all("compile" in str(error) for error in errors)
     code, found = run(correctness, tmp_path, monkeypatch, ROWS)
     assert code == 0 and len(found["rows"]) == 10, found["rows"]
@@ -58,7 +74,9 @@ def test_a_wrong_pass_is_no(tmp_path, monkeypatch):
 
 
 def test_rows_are_kept_whatever_comes(tmp_path):
-    options = rows.arguments("", 3600).parse_args(["--device", "cpu", "--out", str(tmp_path), "--commit", "abc"])
+    options = rows.arguments("", 3600).parse_args(
+        ["--device", "cpu", "--out", str(tmp_path), "--commit", "abc"]
+    )
     card = rows.Card("speed", options)
     card.row("good", lambda: {"value": float("nan")})
     card.row("bad", lambda: 1 / 0)
@@ -67,7 +85,10 @@ def test_rows_are_kept_whatever_comes(tmp_path):
     assert card.end() == 1
     found = json.loads((tmp_path / "gpu-speed.json").read_text())
     assert [row["row"] for row in found["rows"]] == ["good", "bad", "late"] and found["commit"] == "abc"
-    assert found["rows"][0]["value"] == "nan" and found["rows"][1]["error"] == "ZeroDivisionError: division by zero"
+    assert (
+        found["rows"][0]["value"] == "nan"
+        and found["rows"][1]["error"] == "ZeroDivisionError: division by zero"
+    )
     assert "not started" in found["rows"][2]["error"]
     with pytest.raises(rows.OverTime), rows.at_most(0):
         time.sleep(5)

@@ -34,7 +34,9 @@ def folders(tmp_path_factory):
 
 def looked_at(store, checkpoints, measures=evolution.MEASURES):
     found = evolution.series(HEADS, Evolution(measures=measures), checkpoints, given.corpus())
-    return {name: read_json(given.ensure_all(store, stage) / "evolution.json") for name, stage in found.items()}
+    return {
+        name: read_json(given.ensure_all(store, stage) / "evolution.json") for name, stage in found.items()
+    }
 
 
 def test_the_known_head_appears(folders, tmp_path):
@@ -54,14 +56,22 @@ def test_the_known_head_appears(folders, tmp_path):
     assert retrieval[0]["shared_with_last"] == 0.0 and retrieval[-1]["probe_accuracy"] > 0.5
     summary = {"evolution": found}
     (table,) = report.tables(summary)
-    assert len(table.rows) == 6 and report.sentence(summary).startswith("retrieval: a head scores above 0.1 first at late;")
+    assert len(table.rows) == 6 and report.sentence(summary).startswith(
+        "retrieval: a head scores above 0.1 first at late;"
+    )
     assert [p.name for p in report.figures(summary)] == ["evolution_retrieval", "evolution_induction"]
-    assert [len(p.panels) for p in report.figures(summary)] == [3, 3] and "late 0.7" in report.figures(summary)[0].alt
+    assert [len(p.panels) for p in report.figures(summary)] == [3, 3] and "late 0.7" in report.figures(
+        summary
+    )[0].alt
 
 
 def heads(scores, selected):
     found = {"model": "test", "num_layers": 2, "num_heads": 2, "detector": "retrieval", "share": 0.5}
-    return found | {"scores": scores, "selected": selected, "probe": {"probes": 1, "accuracy": 0.5, "loss": 1.0}}
+    return found | {
+        "scores": scores,
+        "selected": selected,
+        "probe": {"probes": 1, "accuracy": 0.5, "loss": 1.0},
+    }
 
 
 def test_what_is_said_of_each_checkpoint():
@@ -75,7 +85,12 @@ def test_what_is_said_of_each_checkpoint():
     rows = evolve(series, {"a": 1, "b": 2, "c": 3, "d": None})["checkpoints"]
     # Heads of score zero are selected by their place alone, so that they are in common with nothing.
     assert [row["shared_with_last"] for row in rows] == [0.0, 0.5, 0.5, 1.0]
-    assert [row["zero_heads"] for row in rows] == [4, 2, 2, 2] and [row["above"] for row in rows] == [0, 1, 1, 2]
+    assert [row["zero_heads"] for row in rows] == [4, 2, 2, 2] and [row["above"] for row in rows] == [
+        0,
+        1,
+        1,
+        2,
+    ]
     assert [row["same_as"] for row in rows] == [None, None, "b", None]
     assert rows[0]["selected"] == [] and rows[3]["scores"][0][1] == 0.1235 and rows[3]["max"] == 0.6
     nothing = evolve({"a": series["a"], "z": series["a"]}, {"a": None, "z": None})["checkpoints"]
@@ -92,7 +107,10 @@ def test_a_kept_checkpoint_is_a_proxy_of_linked_files(folders, tmp_path):
     pretrain = Stage("pretrain", "2x64-seed0", {}, train)
     settings = Train(tokens=6144, context=128, batch_sequences=8, keep_at_tokens=[2100])
     checkpoints = evolution.trained(settings, pretrain, Proxy(dtype="float32"))
-    assert [(c.name, c.tokens, c.context) for c in checkpoints] == [("2,048 tokens", 2048, 128), ("6,144 tokens", 6144, 128)]
+    assert [(c.name, c.tokens, c.context) for c in checkpoints] == [
+        ("2,048 tokens", 2048, 128),
+        ("6,144 tokens", 6144, 128),
+    ]
     store = Store(tmp_path)
     for checkpoint, source in zip(checkpoints, ("models/2048", "model"), strict=True):
         folder = given.ensure_all(store, checkpoint.proxy) / "model"

@@ -54,7 +54,10 @@ def test_another_draw_of_a_control_is_another_stage_on_the_same_probes(store):
     for control_seed in (0, 1, 2):
         stage, heads = run(store, replace(HEADS, share=share, detector="random", control_seed=control_seed))
         drawn[stage.fingerprint] = heads["selected"]
-        assert stage.inputs["detection"].fingerprint == given.stages(Score(), HEADS)["heads"].inputs["detection"].fingerprint
+        assert (
+            stage.inputs["detection"].fingerprint
+            == given.stages(Score(), HEADS)["heads"].inputs["detection"].fingerprint
+        )
     assert len(drawn) == 3 and len({str(selected) for selected in drawn.values()}) > 1
     fixed = {given.stages(Score(), replace(HEADS, control_seed=seed))["heads"].fingerprint for seed in (0, 1)}
     assert len(fixed) == 1  # retrieval heads are not drawn
@@ -75,7 +78,9 @@ def test_matched_damage_comes_within_the_tolerance(tail):
     from repro.heads import controls
 
     generator = torch.Generator().manual_seed(0)
-    damage = torch.rand(8, 12, generator=generator) * torch.exp(tail * torch.randn(8, 12, generator=generator))
+    damage = torch.rand(8, 12, generator=generator) * torch.exp(
+        tail * torch.randn(8, 12, generator=generator)
+    )
     damage = damage.tolist()
     s = Heads(detector="random_matched_damage", damage_tolerance=0.1, draws=64)
     important = [(5, 1), (6, 2), (7, 3), (7, 4)]
@@ -137,7 +142,9 @@ def test_every_detector_detects_itself_and_controls_are_those_of_retrieval(detec
 
 
 def test_a_detector_that_is_none_is_refused_with_the_nearest():
-    with pytest.raises(SettingError, match="heads.detector='retreival' is not known; did you mean 'retrieval'"):
+    with pytest.raises(
+        SettingError, match="heads.detector='retreival' is not known; did you mean 'retrieval'"
+    ):
         given.stages(Score(), replace(HEADS, detector="retreival"))
 
 

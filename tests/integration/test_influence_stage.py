@@ -25,7 +25,9 @@ SCORE = Score(window=64, max_tokens=160, tokens_per_batch=512, token_losses=1, p
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("work"))
-    found = given.stages(SCORE, documents=given.corpus(extra=["", "x", "word " * 400, "\u2028 line \U0001f600 \x00"]))
+    found = given.stages(
+        SCORE, documents=given.corpus(extra=["", "x", "word " * 400, "\u2028 line \U0001f600 \x00"])
+    )
     given.ensure_all(store, found["score"])
     return store, found
 
@@ -35,7 +37,9 @@ def test_heads_of_the_constructed_proxy(scored):
     heads = read_json(store.path(found["heads"]) / "heads.json")
     assert heads["selected"] == [[1, 0]]
     assert heads["scores"][1][0] > 0.5 and sum(map(sum, heads["scores"])) == heads["scores"][1][0]
-    assert heads["effect_on_probes"]["accuracy_base"] > 0.5 > 0.1 >= heads["effect_on_probes"]["accuracy_masked"]
+    assert (
+        heads["effect_on_probes"]["accuracy_base"] > 0.5 > 0.1 >= heads["effect_on_probes"]["accuracy_masked"]
+    )
     assert heads["num_layers"] == 2 and heads["num_heads"] == 4
 
 
@@ -72,7 +76,9 @@ def test_scores_against_a_plain_computation(scored):
             if not predicted:
                 assert row["score"] is None and row["reason"] == "one token or none"
                 continue
-            np.testing.assert_allclose([row["loss_base"], row["loss_ref"]], np.array(sums) / predicted, rtol=1e-5)
+            np.testing.assert_allclose(
+                [row["loss_base"], row["loss_ref"]], np.array(sums) / predicted, rtol=1e-5
+            )
             np.testing.assert_allclose(row["score"], (sums[1] - sums[0]) / sums[0], rtol=1e-4, atol=1e-6)
             checked += 1
     assert checked >= 24
@@ -80,7 +86,9 @@ def test_scores_against_a_plain_computation(scored):
 
 def test_repeated_text_scores_highest_and_is_reported(scored):
     store, found = scored
-    scores = polars.read_parquet(store.path(found["score"]) / "scores" / "a-00000.parquet").sort("score", descending=True)
+    scores = polars.read_parquet(store.path(found["score"]) / "scores" / "a-00000.parquet").sort(
+        "score", descending=True
+    )
     repeated = scores.filter(polars.col("repetition") > 0.9)
     assert repeated.height == 1 and repeated["compressibility"][0] < 0.1
     assert repeated["score"][0] == scores.drop_nulls("score")["score"].max()
@@ -92,7 +100,9 @@ def test_token_losses_of_extremes(scored):
     store, found = scored
     rows = read_json(store.path(found["score"]) / "tokens.json")
     assert {(r["domain"], r["end"]) for r in rows} == {(d, e) for d in "ab" for e in ("highest", "lowest")}
-    scores = polars.concat([polars.read_parquet(p) for p in sorted((store.path(found["score"]) / "scores").glob("*.parquet"))])
+    scores = polars.concat(
+        [polars.read_parquet(p) for p in sorted((store.path(found["score"]) / "scores").glob("*.parquet"))]
+    )
     for row in rows:
         known = scores.filter(polars.col("doc_id") == row["doc_id"]).row(0, named=True)
         means = [np.mean([t[key] for t in row["tokens"]]) for key in ("loss_base", "loss_ref")]
@@ -122,11 +132,15 @@ INTERRUPTED = """
 
 
 def contents(folder):
-    return {p.name: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "manifest.json"}
+    return {
+        p.name: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "manifest.json"
+    }
 
 
 def workers_of(pid):
-    listed = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    listed = subprocess.run(
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True
+    ).stdout
     return [int(line.split()[0]) for line in listed.splitlines() if "spawn_main" in line]
 
 
@@ -148,7 +162,9 @@ def test_killed_parent_and_killed_worker_leave_the_same_files(tmp_path):
     root = Path(given.__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{Path(given.__file__).parent}"}
     with open(tmp_path / "log", "w") as log:
-        run = subprocess.Popen([sys.executable, script, tmp_path / "killed"], stdout=log, stderr=log, env=environment)
+        run = subprocess.Popen(
+            [sys.executable, script, tmp_path / "killed"], stdout=log, stderr=log, env=environment
+        )
     while len(stamps()) < 2:
         assert run.poll() is None, (tmp_path / "log").read_text()
         time.sleep(0.005)
@@ -162,7 +178,9 @@ def test_killed_parent_and_killed_worker_leave_the_same_files(tmp_path):
             time.sleep(0.01)
         else:
             raise AssertionError("a worker outlived its parent")
-    for late in sorted(scores.glob("*.parquet"))[2:]:  # on a fast machine the orphans finish nearly all: leave work for two
+    for late in sorted(scores.glob("*.parquet"))[
+        2:
+    ]:  # on a fast machine the orphans finish nearly all: leave work for two
         late.unlink()
     before = stamps()
     assert len(before) == 2
@@ -170,7 +188,9 @@ def test_killed_parent_and_killed_worker_leave_the_same_files(tmp_path):
     killed = []
 
     def kill_one():
-        while not (pids := workers_of(os.getpid())) and scores.exists():  # seen while they start: there is one to kill
+        while (
+            not (pids := workers_of(os.getpid())) and scores.exists()
+        ):  # seen while they start: there is one to kill
             time.sleep(0.005)
         while scores.exists() and len(stamps()) < len(before) + 1:
             time.sleep(0.005)
@@ -195,7 +215,9 @@ def test_an_interrupt_ends_the_workers_at_once_and_without_a_word(tmp_path):
     for stage in found["score"].ancestors()[:-1]:
         store.ensure(stage)
     script = tmp_path / "score.py"
-    script.write_text(SCRIPT.replace('    given.ensure_all(Store(Path(sys.argv[1])), found["score"])', INTERRUPTED))
+    script.write_text(
+        SCRIPT.replace('    given.ensure_all(Store(Path(sys.argv[1])), found["score"])', INTERRUPTED)
+    )
     root = Path(given.__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{Path(given.__file__).parent}"}
     with open(tmp_path / "log", "w") as log:
@@ -222,7 +244,10 @@ def test_a_shard_that_changed_is_refused(tmp_path):
 
 
 def test_other_process_counts_are_the_same_stage():
-    assert given.stages(Score(processes=1))["score"].fingerprint == given.stages(Score(processes=7))["score"].fingerprint
+    assert (
+        given.stages(Score(processes=1))["score"].fingerprint
+        == given.stages(Score(processes=7))["score"].fingerprint
+    )
     assert given.stages(Score(mask="zero"))["score"].fingerprint != given.stages(Score())["score"].fingerprint
     assert json.dumps(given.stages(Score())["score"].settings)
 
@@ -242,7 +267,9 @@ def test_masks_zero_and_mean_run_and_differ(tmp_path):
 
 def test_mean_mask_without_held_out_text_is_refused(tmp_path):
     store = Store(tmp_path)
-    target = given.stages(Score(mask="mean", window=64, max_tokens=64), documents=given.corpus(heldout=False))["score"]
+    target = given.stages(
+        Score(mask="mean", window=64, max_tokens=64), documents=given.corpus(heldout=False)
+    )["score"]
     with pytest.raises(SettingError, match="set corpus.heldout_share above 0"):
         given.ensure_all(store, target)
 
@@ -279,12 +306,16 @@ def test_a_changed_shard_between_kill_and_resume_loses_nothing(tmp_path):
     documents = store.path(found["corpus"]) / "documents"
     job = workers.Job.of(SCORE, "float32", context)
     partial.mkdir(parents=True)
-    shards.write(shards.score_shard(workers.scorer(job), documents / "a-00000.parquet"), partial / "a-00000.parquet")
+    shards.write(
+        shards.score_shard(workers.scorer(job), documents / "a-00000.parquet"), partial / "a-00000.parquet"
+    )
     polars.read_parquet(documents / "a-00000.parquet").head(3).write_parquet(documents / "a-00000.parquet")
     manifest = read_json(store.path(found["corpus"]) / "manifest.json")
     manifest["files"]["documents/a-00000.parquet"] = sha256_file(documents / "a-00000.parquet")
     write_json(store.path(found["corpus"]) / "manifest.json", manifest)
-    with pytest.raises(SettingError, match="a-00000.parquet was made from another content of its shard") as refusal:
+    with pytest.raises(
+        SettingError, match="a-00000.parquet was made from another content of its shard"
+    ) as refusal:
         store.ensure(found["score"])
     assert "\n" not in str(refusal.value) and len(list(partial.glob("*.parquet"))) == 1
 
@@ -300,7 +331,10 @@ def test_measures_are_the_columns_of_scores_that_need_no_model(scored):
     stage = measures.stage(score.inputs["proxy"], score.inputs["corpus"])
     folder = store.ensure(stage)
     kept = ["doc_id", "domain", "group", "n_tokens_doc", "n_bytes", "compressibility", "repetition"]
-    found, whole = (polars.read_parquet(sorted((place / "scores").glob("*.parquet"))) for place in (folder, store.path(score)))
+    found, whole = (
+        polars.read_parquet(sorted((place / "scores").glob("*.parquet")))
+        for place in (folder, store.path(score))
+    )
     assert found.select(kept).equals(whole.select(kept)) and found["loss_base"].is_null().all()
     for select in (Select("random"), Select("column", {"column": "repetition"})):
         assert not selectors.reads_losses(select.selector, select.params)
@@ -335,7 +369,10 @@ def test_a_machine_joins_a_run_that_scores_and_is_killed(tmp_path):
     for stage in found["score"].ancestors()[:-1]:
         store.ensure(stage)
     root = Path(given.__file__).parents[2]
-    environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{Path(given.__file__).parent}", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": f"{root}{os.pathsep}{Path(given.__file__).parent}",
+        "OMP_NUM_THREADS": "1",
+    }
     final = store.path(found["score"])
     claimed = final.with_name(final.name + ".partial") / "claims"
     with open(tmp_path / "log", "w") as log:
@@ -366,7 +403,9 @@ def test_a_machine_joins_a_run_that_scores_and_is_killed(tmp_path):
         assert run.wait(120) == 0, (tmp_path / "log").read_text()
     assert contents(final) == expected
     assert "score.window=65 is not what is being scored" in (tmp_path / "log").read_text()
-    assert [path.name for path in final.parent.iterdir() if "claims" in path.name or "partial" in path.name] == []
+    assert [
+        path.name for path in final.parent.iterdir() if "claims" in path.name or "partial" in path.name
+    ] == []
 
 
 def test_claims_of_a_run_that_was_lost_are_no_part_of_the_artifact(scored, tmp_path):

@@ -32,7 +32,9 @@ def local(tmp_path, monkeypatch):
 def test_configurations_become_subtasks(tmp_path, local):
     folder = Store(tmp_path / "work").ensure(items.stage(Items("hub", tasks=["mmlu", "law_alone"])))
     found = items.splits(folder)
-    assert {task: {split: facts["n"] for split, facts in by_split.items()} for task, by_split in found.items()} == {
+    assert {
+        task: {split: facts["n"] for split, facts in by_split.items()} for task, by_split in found.items()
+    } == {
         "law_alone": {"dev": 1, "test": 3},
         "mmlu/anatomy": {"dev": 1, "test": 3},
         "mmlu/law": {"dev": 1, "test": 3},  # "all" is no subtask

@@ -28,7 +28,9 @@ class Server:
                 text = said.partition("<text>\n")[2].partition("\n</text>")[0]
                 question = next(name for name, asked in judge.QUESTIONS.items() if asked in said)
                 with outer.lock:
-                    outer.requests.append({"path": self.path, "key": self.headers.get("Authorization"), **body})
+                    outer.requests.append(
+                        {"path": self.path, "key": self.headers.get("Authorization"), **body}
+                    )
                     outer.times.append(time.monotonic())
                     outer.seen[text, question] += 1
                     nth = outer.seen[text, question]
@@ -123,7 +125,8 @@ def test_the_judge_reads_the_first_characters_only(serve, tmp_path):
     server = serve(by_text)
     judge.judge(["x" * 100], settings(server, characters=10), tmp_path)
     assert all(
-        "x" * 10 in r["messages"][-1]["content"] and "x" * 11 not in r["messages"][-1]["content"] for r in server.requests
+        "x" * 10 in r["messages"][-1]["content"] and "x" * 11 not in r["messages"][-1]["content"]
+        for r in server.requests
     )
 
 
@@ -174,13 +177,17 @@ def test_a_slow_answer_is_a_timeout(serve, tmp_path):
 
 def test_an_endpoint_that_is_away_is_given_up_soon(tmp_path):
     found = judge.judge(
-        [f"text {i}" for i in range(200)], Judge(url="http://127.0.0.1:9/v1", model="m", tries=2, backoff=0.0), tmp_path
+        [f"text {i}" for i in range(200)],
+        Judge(url="http://127.0.0.1:9/v1", model="m", tries=2, backoff=0.0),
+        tmp_path,
     )
     assert found.failures == {"no connection": 400}
     assert found.requests < 40
 
 
-@pytest.mark.parametrize(("status", "reason"), [(401, "key refused"), (404, "unknown model or address"), (302, "redirected")])
+@pytest.mark.parametrize(
+    ("status", "reason"), [(401, "key refused"), (404, "unknown model or address"), (302, "redirected")]
+)
 def test_a_refusal_that_will_not_pass_is_asked_once(serve, tmp_path, status, reason):
     elsewhere = serve(by_text)
     server = serve(lambda *_: (status, b"", {"Location": f"{elsewhere.url}/chat/completions"}))

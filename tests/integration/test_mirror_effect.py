@@ -24,7 +24,11 @@ from repro.store import Stage, Store, read_json, write_json
 
 COPYING = Eval(tasks=["lambada_openai"], text_tasks=[], text_bytes=500, batch_size=8)
 IDLE = [(1, 1), (1, 2), (1, 3)]
-MASKED = [(0, 1), (1, 2), (1, 3)]  # of the random model: two heads of one key-value group, and one of another layer
+MASKED = [
+    (0, 1),
+    (1, 2),
+    (1, 3),
+]  # of the random model: two heads of one key-value group, and one of another layer
 HEAD_DIM = 8
 
 
@@ -33,11 +37,17 @@ def copying_items(context):
     draw = random.Random(0)
     rows = []
     for _ in range(12):
-        sentence = " ".join("".join(draw.choice("bcdfgklmnprst") + draw.choice("aeiou") for _ in range(3)) for _ in range(12))
+        sentence = " ".join(
+            "".join(draw.choice("bcdfgklmnprst") + draw.choice("aeiou") for _ in range(3)) for _ in range(12)
+        )
         rows.append({"text": f"{sentence}. {sentence}"})
     (context.out / "lambada_openai").mkdir()
-    (context.out / "lambada_openai" / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    write_json(context.out / "items.json", {"source": "test", "tasks": {"lambada_openai": {"test": {"n": 12}}}})
+    (context.out / "lambada_openai" / "test.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows)
+    )
+    write_json(
+        context.out / "items.json", {"source": "test", "tasks": {"lambada_openai": {"test": {"n": 12}}}}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +58,10 @@ def arms(tmp_path_factory):
     found = {}
     for name, heads in (("none", None), ("copying", [INDUCTION]), ("idle", IDLE)):
         chosen = Stage(
-            "heads", name, {}, lambda c, h=heads: write_json(c.out / "heads.json", {"selected": [list(p) for p in h]})
+            "heads",
+            name,
+            {},
+            lambda c, h=heads: write_json(c.out / "heads.json", {"selected": [list(p) for p in h]}),
         )
         target = masked_stage(COPYING, given.PROXY, *shared, chosen if heads else None)
         found[name] = (
@@ -59,7 +72,9 @@ def arms(tmp_path_factory):
 
 
 def test_only_the_copying_head_matters_on_a_copying_task(arms):
-    accuracy = {name: summary["metrics"]["lambada_openai/acc"]["value"] for name, (summary, _) in arms.items()}
+    accuracy = {
+        name: summary["metrics"]["lambada_openai/acc"]["value"] for name, (summary, _) in arms.items()
+    }
     assert accuracy["none"] == accuracy["idle"] >= 0.9 and accuracy["copying"] == 0
     bits = {name: summary["bits_per_byte"] for name, (summary, _) in arms.items()}
     assert bits["idle"] == bits["none"] < bits["copying"] - 1
@@ -99,7 +114,12 @@ def test_answers_under_the_mask_equal_those_of_weights_zeroed_by_hand_at_every_b
     root, proxy, by_hand = random_model
     found = {}
     for batch_size in (1, 4):
-        settings = Eval(tasks=["hellaswag", "lambada_openai"], text_tasks=["wikitext"], text_bytes=2000, batch_size=batch_size)
+        settings = Eval(
+            tasks=["hellaswag", "lambada_openai"],
+            text_tasks=["wikitext"],
+            text_bytes=2000,
+            batch_size=batch_size,
+        )
         with masking.masked(proxy.attentions, MASKED):
             out = root / f"batch{batch_size}"
             summary = evaluate((proxy.model, proxy.tokenizer), settings, root / "items", out, masked=MASKED)
@@ -109,10 +129,14 @@ def test_answers_under_the_mask_equal_those_of_weights_zeroed_by_hand_at_every_b
 
     tokenizer = AutoTokenizer.from_pretrained(root / "model")
     lines = (root / "items/lambada_openai/test.jsonl").read_text().strip().split("\n")
-    for line, value in zip(lines, rows.filter(pl.col("task") == "lambada_openai")["gold_loglikelihood"], strict=True):
+    for line, value in zip(
+        lines, rows.filter(pl.col("task") == "lambada_openai")["gold_loglikelihood"], strict=True
+    ):
         context, _, last = json.loads(line)["text"].rpartition(" ")
         assert value == pytest.approx(loglikelihood(by_hand, tokenizer, context, f" {last}"), rel=1e-5)
-        assert value != pytest.approx(loglikelihood(proxy.model, tokenizer, context, f" {last}"), rel=1e-3)  # nothing masked
+        assert value != pytest.approx(
+            loglikelihood(proxy.model, tokenizer, context, f" {last}"), rel=1e-3
+        )  # nothing masked
     whole = evaluate((by_hand, tokenizer), settings, root / "items", root / "hand")
     assert whole["bits_per_byte"] == pytest.approx(summary["bits_per_byte"], rel=1e-5)
 
@@ -155,7 +179,9 @@ def test_parts_of_other_heads_are_not_taken_over(random_model, monkeypatch):
 
         monkeypatch.setattr(harness, "run", killed)
         with masking.masked(proxy.attentions, heads):
-            return evaluate((proxy.model, proxy.tokenizer), settings, root / "items", root / out, masked=heads)
+            return evaluate(
+                (proxy.model, proxy.tokenizer), settings, root / "items", root / out, masked=heads
+            )
 
     with pytest.raises(KeyboardInterrupt):
         run([(0, 0)], "interrupted", "lambada_openai")
@@ -188,19 +214,43 @@ def test_masking_nothing_is_refused_where_heads_are_needed():
 def test_the_whole_experiment_at_smoke(tmp_path, capsys):
     from repro.run import run
 
-    tasks = ["eval.tasks=[lambada_openai]", "eval.text_tasks=[lambada_openai]", "eval.limit=12", "eval.text_bytes=1000"]
-    sizes = ["corpus.max_documents_per_domain=20", "heads.probes=2", "heads.draws=3", "exp.seeds=[0,1]", f"work={tmp_path}"]
+    tasks = [
+        "eval.tasks=[lambada_openai]",
+        "eval.text_tasks=[lambada_openai]",
+        "eval.limit=12",
+        "eval.text_bytes=1000",
+    ]
+    sizes = [
+        "corpus.max_documents_per_domain=20",
+        "heads.probes=2",
+        "heads.draws=3",
+        "exp.seeds=[0,1]",
+        f"work={tmp_path}",
+    ]
     folder = run(compose(["exp=mirror_effect", "scale=smoke", "eval=smoke", *tasks, *sizes, "device=cpu"]))
     summary = read_json(folder / "summary.json")
-    matched = summary["arms"].pop("random_matched_damage")  # no head of this model but the copying one does such damage
+    matched = summary["arms"].pop(
+        "random_matched_damage"
+    )  # no head of this model but the copying one does such damage
     assert matched["seeds"] == {} and list(matched["missed"]) == ["0", "1"]
-    values = {arm: row["seeds"]["0"]["metrics"]["bits_per_byte"]["value"] for arm, row in summary["arms"].items()}
+    values = {
+        arm: row["seeds"]["0"]["metrics"]["bits_per_byte"]["value"] for arm, row in summary["arms"].items()
+    }
     assert values["base"] == values["random_same_layers"] < values["retrieval"]
-    rows = {(r["treatment"], r["control"]): r["seeds"] for r in summary["comparisons"] if r["metric"] == "bits_per_byte"}
-    assert rows["retrieval", "random"] == 2 and rows["retrieval", "base"] == 1  # draws, and one fixed set against another
+    rows = {
+        (r["treatment"], r["control"]): r["seeds"]
+        for r in summary["comparisons"]
+        if r["metric"] == "bits_per_byte"
+    }
+    assert (
+        rows["retrieval", "random"] == 2 and rows["retrieval", "base"] == 1
+    )  # draws, and one fixed set against another
     assert "was not measured in both arms" in summary["verdict"]["sentence"]
     assert summary["arms"]["random"]["seeds"]["1"]["masked"]["selected"] != [list(INDUCTION)]
     html = (folder / "report.html").read_text()
-    assert "Masked heads and what they do to ordinary text" in html and "A seed is a draw of the control heads" in html
+    assert (
+        "Masked heads and what they do to ordinary text" in html
+        and "A seed is a draw of the control heads" in html
+    )
     assert "selection alone" not in html and "Left out: 2 of 2 draws of random_matched_damage" in html
     assert max(map(len, capsys.readouterr().out.split("report:")[0].split("\nDoes")[1].split("\n"))) <= 100

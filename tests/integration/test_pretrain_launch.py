@@ -41,24 +41,31 @@ def test_two_ranks_train_what_one_trains(paths, tmp_path, capfd, optimizer, zero
     np.testing.assert_allclose(losses(two.out), losses(one.out), atol=1e-5, rtol=0)
     assert sha256_file(tmp_path / "two" / "reads.parquet") == sha256_file(tmp_path / "one" / "reads.parquet")
     validations = [
-        next(row for row in read_rows(Path(run.out) / "metrics.jsonl") if "validation/loss/code" in row) for run in (one, two)
+        next(row for row in read_rows(Path(run.out) / "metrics.jsonl") if "validation/loss/code" in row)
+        for run in (one, two)
     ]
     for domain in DOMAINS:
         key = f"validation/bits_per_byte/{domain}"
         assert validations[0][key] == pytest.approx(validations[1][key], abs=1e-4)
-    assert {path.name for path in (tmp_path / "two").iterdir()} == {path.name for path in (tmp_path / "one").iterdir()}
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {
+        path.name for path in (tmp_path / "one").iterdir()
+    }
 
 
 def test_an_error_of_a_rank_is_one_line_here(paths, tmp_path):
     other = write_selection(tmp_path / "selection", write_documents(tmp_path / "corpus", documents=7))
-    wrong = job({**paths, "selection": other}, tmp_path / "out", launcher="torchrun", processes=2, micro_batch=4)
+    wrong = job(
+        {**paths, "selection": other}, tmp_path / "out", launcher="torchrun", processes=2, micro_batch=4
+    )
     with pytest.raises(SettingError, match="does not match the tokens") as refused:
         launch.launch(wrong)
     assert "\n" not in str(refused.value)
 
 
 def test_launchers_that_cannot_start(paths, tmp_path, monkeypatch):
-    with pytest.raises(SettingError, match=r"train\.processes=2 needs a launcher; set train\.launcher=torchrun"):
+    with pytest.raises(
+        SettingError, match=r"train\.processes=2 needs a launcher; set train\.launcher=torchrun"
+    ):
         launch.launch(job(paths, tmp_path, processes=2, micro_batch=4))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SettingError, match=r"train\.launcher=slurm needs 'sbatch'"):
@@ -67,7 +74,9 @@ def test_launchers_that_cannot_start(paths, tmp_path, monkeypatch):
         launch.launch(job(paths, tmp_path, launcher="slurm", processes=12, micro_batch=2, batch_sequences=24))
     many = dict(processes=256, micro_batch=1, batch_sequences=256, tokens=2**20)
     for launcher in ("torchrun", "deepspeed"):
-        with pytest.raises(SettingError, match="processes=256 is more than the .* train.hostfile=FILE, or .*=slurm"):
+        with pytest.raises(
+            SettingError, match="processes=256 is more than the .* train.hostfile=FILE, or .*=slurm"
+        ):
             launch.launch(job(paths, tmp_path, launcher=launcher, **many))
     hosts = tmp_path / "hosts"
     hosts.write_text("one slots=8\n# two slots=8\n")
@@ -92,7 +101,15 @@ def test_the_slurm_script_starts_every_rank(paths, tmp_path, monkeypatch):
         (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    this = job(paths, tmp_path / "two", launcher="slurm", processes=2, ranks_per_node=1, micro_batch=4, tokens=8 * 64 * 2)
+    this = job(
+        paths,
+        tmp_path / "two",
+        launcher="slurm",
+        processes=2,
+        ranks_per_node=1,
+        micro_batch=4,
+        tokens=8 * 64 * 2,
+    )
     assert launch.launch(this)["ranks"] == 2
     assert not list(Path(this.out).glob("job.*"))
     big = job(paths, tmp_path, launcher="slurm", processes=16, micro_batch=1, batch_sequences=16)
@@ -107,13 +124,24 @@ def test_the_slurm_script_starts_every_rank(paths, tmp_path, monkeypatch):
 def test_nodes_that_are_started_by_hand(paths, tmp_path, capsys, monkeypatch):
     """The line that is printed, typed on two nodes, trains; the run that waited takes the answer."""
     monkeypatch.setattr(launch, "POLL_SECONDS", 0.2)
-    this = job(paths, tmp_path / "two", launcher="manual", processes=2, ranks_per_node=1, micro_batch=4, tokens=8 * 64 * 2)
+    this = job(
+        paths,
+        tmp_path / "two",
+        launcher="manual",
+        processes=2,
+        ranks_per_node=1,
+        micro_batch=4,
+        tokens=8 * 64 * 2,
+    )
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(launch.launch, this)
         while "--node-rank R" not in (said := capsys.readouterr().out):
             time.sleep(0.1)
         line = said.strip().split("\n")[-1].replace("HEAD", "127.0.0.1")
-        nodes = [subprocess.Popen(["bash", "-c", line.replace("--node-rank R", f"--node-rank {r}")]) for r in (0, 1)]
+        nodes = [
+            subprocess.Popen(["bash", "-c", line.replace("--node-rank R", f"--node-rank {r}")])
+            for r in (0, 1)
+        ]
         assert [node.wait() for node in nodes] == [0, 0]
         assert waiting.result()["ranks"] == 2
     assert launch.launch(this)["ranks"] == 2  # and the same command finds it finished
@@ -141,14 +169,20 @@ def test_models_on_the_way_and_several_decays_of_one_stable_run(paths, tmp_path)
     stable = job(paths, tmp_path / "stable", **settings)
     loop.train(stable)
     kept = sorted(path.name for path in (tmp_path / "stable" / "models").iterdir())
-    assert kept == sorted([str(12 * batch), str(3 * batch), str(6 * batch)])  # the last is the one before the decay
+    assert kept == sorted(
+        [str(12 * batch), str(3 * batch), str(6 * batch)]
+    )  # the last is the one before the decay
     final = load_file(tmp_path / "stable" / "model" / "model.safetensors")
-    for name, value in load_file(tmp_path / "stable" / "models" / str(12 * batch) / "model.safetensors").items():
+    for name, value in load_file(
+        tmp_path / "stable" / "models" / str(12 * batch) / "model.safetensors"
+    ).items():
         assert value.equal(final[name])
     early = job(paths, tmp_path / "early", tokens=3 * batch, decay=0.0)
     loop.train(early)
     weights = "model.safetensors"
-    assert sha256_file(tmp_path / "early/model" / weights) == sha256_file(tmp_path / f"stable/models/{3 * batch}" / weights)
+    assert sha256_file(tmp_path / "early/model" / weights) == sha256_file(
+        tmp_path / f"stable/models/{3 * batch}" / weights
+    )
 
     cosine = dict(decay=0.5, decay_shape="cosine")
     whole = job(paths, tmp_path / "whole", **cosine)
@@ -162,11 +196,20 @@ def test_models_on_the_way_and_several_decays_of_one_stable_run(paths, tmp_path)
 
     for change, message in (
         (dict(seed=1), "written with order of the documents="),
-        (dict(learning_rate=1e-2), r"written with train\.learning_rate=0\.003, this run has train\.learning_rate=0\.01"),
+        (
+            dict(learning_rate=1e-2),
+            r"written with train\.learning_rate=0\.003, this run has train\.learning_rate=0\.01",
+        ),
         (dict(decay=0.75), "lies behind step 3, where this run's decay starts"),
     ):
         with pytest.raises(SettingError, match=message):
-            loop.train(job(paths, tmp_path / "refused", **{"branch_from": str(tmp_path / "stable"), **cosine, **change}))
+            loop.train(
+                job(
+                    paths,
+                    tmp_path / "refused",
+                    **{"branch_from": str(tmp_path / "stable"), **cosine, **change},
+                )
+            )
     with pytest.raises(SettingError, match="holds no branch point"):
         source.branch_point(tmp_path / "whole")
 
@@ -179,13 +222,17 @@ def stages(tmp_path, train, seed=0, arm="arm", tracking=None, proxy=None, model=
 
     def selection(ctx):
         folder = ctx.inputs["corpus"] / "documents"
-        frame = pl.concat([pl.read_parquet(path, columns=["doc_id", "domain"]) for path in sorted(folder.glob("*"))])
+        frame = pl.concat(
+            [pl.read_parquet(path, columns=["doc_id", "domain"]) for path in sorted(folder.glob("*"))]
+        )
         frame.with_columns(pl.lit(1).alias("repeats")).write_parquet(ctx.out / "selection.parquet")
 
     source = Stage("corpus", "made", {}, corpus)
     chosen = Stage("selection", "all", {}, selection, {"corpus": source})
     ids = stage.tokens_stage(model, source, proxy)
-    return stage.stage(model, train, seed, ids, chosen, tracking or Tracking(wandb="disabled"), "group", arm, proxy)
+    return stage.stage(
+        model, train, seed, ids, chosen, tracking or Tracking(wandb="disabled"), "group", arm, proxy
+    )
 
 
 def test_the_stages_through_the_store(tmp_path):
@@ -196,23 +243,43 @@ def test_the_stages_through_the_store(tmp_path):
     folder = store.path(trained)
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["facts"]["tokens"] == QUICK["tokens"]
-    assert {"model/model.safetensors", "loss.jsonl", "metrics.jsonl", "reads.parquet"} <= set(manifest["files"])
+    assert {"model/model.safetensors", "loss.jsonl", "metrics.jsonl", "reads.parquet"} <= set(
+        manifest["files"]
+    )
     assert not any("checkpoint" in name or "lock" in name for name in manifest["files"])
     rows = [row for row in read_rows(folder / "metrics.jsonl") if "loss" in row]
     last = rows[-1]
     assert last["tokens/code"] + last["tokens/prose"] == last["tokens"] == QUICK["tokens"]
     by_domain = pl.read_parquet(folder / "reads.parquet").group_by("domain").agg(pl.col("tokens_read").sum())
     assert dict(by_domain.iter_rows()) == {domain: last[f"tokens/{domain}"] for domain in DOMAINS}
-    assert {"learning_rate", "grad_norm", "tokens_per_second", "mfu", "memory_gb", "waiting_share", "spike"} <= last.keys()
+    assert {
+        "learning_rate",
+        "grad_norm",
+        "tokens_per_second",
+        "mfu",
+        "memory_gb",
+        "waiting_share",
+        "spike",
+    } <= last.keys()
     assert 0 < last["mfu"] < 1 and not last["spike"]
 
 
 def test_the_fingerprint_holds_what_changes_the_result(tmp_path):
     plain = stages(tmp_path, Train(**QUICK)).fingerprint
-    for how in (dict(checkpoint_every_steps=1), dict(micro_batch=2), dict(log_every_steps=3), dict(processes=2, micro_batch=4)):
+    for how in (
+        dict(checkpoint_every_steps=1),
+        dict(micro_batch=2),
+        dict(log_every_steps=3),
+        dict(processes=2, micro_batch=4),
+    ):
         assert stages(tmp_path, Train(**{**QUICK, **how})).fingerprint == plain, how
     assert stages(tmp_path, Train(**QUICK), arm="other", tracking=Tracking(project="p")).fingerprint == plain
-    for what in (dict(tokens=2**15), dict(learning_rate=1e-3), dict(dtype="bfloat16"), dict(keep_at_tokens=[512])):
+    for what in (
+        dict(tokens=2**15),
+        dict(learning_rate=1e-3),
+        dict(dtype="bfloat16"),
+        dict(keep_at_tokens=[512]),
+    ):
         assert stages(tmp_path, Train(**{**QUICK, **what})).fingerprint != plain, what
     assert stages(tmp_path, Train(**QUICK), seed=1).fingerprint != plain
     assert stages(tmp_path, Train(**QUICK), model=replace(TINY, layers=3)).fingerprint != plain
@@ -233,7 +300,9 @@ def test_the_proxys_tokenizer_and_a_model_to_continue(paths, tmp_path):
     continued = stages(tmp_path, Train(**QUICK), model=replace(TINY, init_from=str(folder)))
     for each in (*with_proxy.ancestors(), *continued.ancestors()):
         store.ensure(each)
-    tokenizers = [store.path(s.inputs["tokens"]) / "tokenizer" / "tokenizer.json" for s in (with_proxy, continued)]
+    tokenizers = [
+        store.path(s.inputs["tokens"]) / "tokenizer" / "tokenizer.json" for s in (with_proxy, continued)
+    ]
     assert {sha256_file(path) for path in tokenizers} == {sha256_file(folder / "tokenizer.json")}
     assert losses(store.path(continued))[0] < losses(store.path(with_proxy))[0] - 0.2
     with pytest.raises(SettingError, match="is not a Hugging Face model folder"):
@@ -260,7 +329,9 @@ def test_the_runs_own_proxy_is_continued(paths, tmp_path):
     for each in (*continued.ancestors(), *from_folder.ancestors()):
         store.ensure(each)
     assert losses(store.path(continued)) == losses(store.path(from_folder))
-    weights = [sha256_file(store.path(each) / "model" / "model.safetensors") for each in (continued, from_folder)]
+    weights = [
+        sha256_file(store.path(each) / "model" / "model.safetensors") for each in (continued, from_folder)
+    ]
     assert weights[0] == weights[1]
     assert losses(store.path(continued))[0] < losses(store.path(source) / "made")[0] - 0.2
 
@@ -281,7 +352,9 @@ def test_a_model_of_the_hub_is_continued(paths, tmp_path, monkeypatch):
 
     def snapshot(repo, revision, allow_patterns):
         asked.append((repo, "snapshot", revision))
-        assert "*.safetensors" in allow_patterns and not any(p.endswith((".bin", ".py", ".pt")) for p in allow_patterns)
+        assert "*.safetensors" in allow_patterns and not any(
+            p.endswith((".bin", ".py", ".pt")) for p in allow_patterns
+        )
         return local
 
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "cache"))

@@ -49,7 +49,9 @@ def undisturbed(tmp_path_factory):
 
 def worker(this, hook=""):
     """Start a training in another process; ``hook`` is Python that runs before it."""
-    with pytest.MonkeyPatch.context() as patch:  # the fork server is a fresh Python that has to find its preload
+    with (
+        pytest.MonkeyPatch.context() as patch
+    ):  # the fork server is a fresh Python that has to find its preload
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         process = forks.Process(target=train_with, args=(hook, this.to_json()))
         process.start()
@@ -144,7 +146,11 @@ def test_killed_again_and_again_at_any_moment(undisturbed, tmp_path):
         process = worker(this, slow)
         deadline = time.time() + 60
         seen = len(read_rows(tmp_path / "loss.jsonl"))
-        while len(read_rows(tmp_path / "loss.jsonl")) in (0, seen) and process.is_alive() and time.time() < deadline:
+        while (
+            len(read_rows(tmp_path / "loss.jsonl")) in (0, seen)
+            and process.is_alive()
+            and time.time() < deadline
+        ):
             time.sleep(0.02)
         time.sleep(chance.uniform(0, 0.5))
         process.kill()
@@ -195,7 +201,9 @@ def test_a_damaged_checkpoint_is_passed_over(undisturbed, tmp_path, monkeypatch,
 def test_another_setup_and_a_second_run_are_refused(undisturbed, tmp_path, monkeypatch):
     settings, _ = undisturbed("float32")
     this = half_way(settings, tmp_path, monkeypatch)
-    with pytest.raises(SettingError, match=r"step-8 was written with train\.zero_stage=\d, this run has train\.zero_stage=2"):
+    with pytest.raises(
+        SettingError, match=r"step-8 was written with train\.zero_stage=\d, this run has train\.zero_stage=2"
+    ):
         loop.train(replace(this, train=replace(this.train, zero_stage=2)))
     lines = (tmp_path / "loss.jsonl").read_text()
     (tmp_path / "loss.jsonl").write_text("")
@@ -228,7 +236,9 @@ def test_a_full_disk_is_said_and_harms_nothing(undisturbed, tmp_path, monkeypatc
         free = 0
 
     def failing(*_, **__):
-        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 3137728 vs 3137616")  # torch's words
+        raise RuntimeError(
+            "[enforce fail at inline_container.cc:672] . unexpected pos 3137728 vs 3137616"
+        )  # torch's words
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", failing)
@@ -249,7 +259,12 @@ def test_sigterm_leaves_a_checkpoint_of_the_step_it_came_in(undisturbed, tmp_pat
     (tmp_path / "again").mkdir()
     original = loop.stop_if_not_finite
     with monkeypatch.context() as patch:
-        ask = lambda job, stream, step, *rest: original(job, stream, step, *rest) or step == 5 and signal.raise_signal(15)  # noqa: E731
+
+        def ask(job, stream, step, *rest):
+            original(job, stream, step, *rest)
+            if step == 5:
+                signal.raise_signal(signal.SIGTERM)
+
         patch.setattr(loop, "stop_if_not_finite", ask)
         with pytest.raises(Terminated):
             loop.train(this)

@@ -28,10 +28,14 @@ def model(tmp_path_factory):
 def files(tmp_path):
     """Six documents in two files, one of them empty, one as long as three windows."""
     (tmp_path / "my docs").mkdir()
-    texts = [f"words of document {n}, and the same words of document {n} again. " * (2 + 3 * n) for n in range(5)]
+    texts = [
+        f"words of document {n}, and the same words of document {n} again. " * (2 + 3 * n) for n in range(5)
+    ]
     texts[4] *= 12
     rows = [{"id": f"d{n}", "text": text, "kind": "ab"[n % 2]} for n, text in enumerate(texts)]
-    (tmp_path / "my docs" / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"id": "e", "text": ""}\n')
+    (tmp_path / "my docs" / "a.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows) + '{"id": "e", "text": ""}\n'
+    )
     (tmp_path / "my docs" / "note, one.txt").write_text("a short note")
     return tmp_path / "my docs"
 
@@ -49,7 +53,11 @@ def test_scores_are_those_of_the_api_and_the_best_are_kept(files, model, tmp_pat
     scores = parquet.read(Path(re.search(r"scores: (\S+)", said)[1]))
     kept = re.search(r"kept: +(.+?)   \(", said)[1]
     rows = [json.loads(line) for path in Path(kept).glob("*.jsonl") for line in path.read_text().splitlines()]
-    texts = {row["id"]: row["text"] for row in map(json.loads, (files / "a.jsonl").read_text().splitlines()) if row["text"]}
+    texts = {
+        row["id"]: row["text"]
+        for row in map(json.loads, (files / "a.jsonl").read_text().splitlines())
+        if row["text"]
+    }
     texts["note, one.txt"] = "a short note"
     api = AttentionInfluence(str(model), dtype="float32")
     api.heads = HEADS
@@ -60,7 +68,9 @@ def test_scores_are_those_of_the_api_and_the_best_are_kept(files, model, tmp_pat
         assert row["n_tokens_doc"] == expected[row["doc_id"]]["n_tokens_doc"]
     assert expected["d4"]["n_tokens_doc"] > 2048 and row["n_tokens"] > 0  # scored whole, in windows
     best = sorted(texts, key=lambda name: -expected[name]["score"])[:3]
-    assert {row["doc_id"] for row in rows} == set(best) and all(row["text"] == texts[row["doc_id"]] for row in rows)
+    assert {row["doc_id"] for row in rows} == set(best) and all(
+        row["text"] == texts[row["doc_id"]] for row in rows
+    )
     shown = [line.split()[2].rstrip(":") for line in said.split("\n") if re.match(r"  +-?\d+\.\d{3} ", line)]
     assert shown[0] == best[0] and "6 documents scored, 3 kept" in said and "dropped: " in said
     assert (tmp_path / "work" / "running").is_dir()  # where repro status looks
@@ -107,12 +117,23 @@ def test_what_is_asked_for_composes(model, tmp_path):
     """Names with blanks, commas and quotes reach the settings as they are; what is set by hand wins."""
     odd = 'a, "b" [c].jsonl'
     parsed = arguments(
-        odd, "x=y.txt", "--model", model, "--domain-field", "a.b", "--set", "corpus.min_characters=7", "--keep", 0.25
+        odd,
+        "x=y.txt",
+        "--model",
+        model,
+        "--domain-field",
+        "a.b",
+        "--set",
+        "corpus.min_characters=7",
+        "--keep",
+        0.25,
     )
     found = compose(score.settings_of(parsed, str(model)))
     assert found.corpus.paths == [odd, "x=y.txt"] and found.corpus.domain_field == "a.b"
     assert found.corpus.min_characters == 7 and found.budget.share == 0.25 and found.proxy.path == str(model)
-    assert not found.corpus.decontaminate and found.score.max_tokens is None and found.corpus.heldout_share == 0
+    assert (
+        not found.corpus.decontaminate and found.score.max_tokens is None and found.corpus.heldout_share == 0
+    )
     assert score.proxy("owner/name@abc") == ["proxy=hub", "proxy.repo=owner/name", "proxy.revision=abc"]
     assert score.proxy("smollm2-135m") == ["proxy=smollm2-135m"]
 

@@ -59,7 +59,9 @@ def experiment(work, arms, analysis=NO_EMBEDDER, judge_settings=None, mixture=No
     """Run the stages of selections named by arm; the store, the stages by arm and the pairs."""
     settings = compose(["exp=what_was_selected", "scale=smoke"])
     chosen = {name: Select(selector, params) for name, (selector, params) in arms.items()}
-    settings.exp.arms = {name: type(next(iter(settings.exp.arms.values())))(select=select) for name, select in chosen.items()}
+    settings.exp.arms = {
+        name: type(next(iter(settings.exp.arms.values())))(select=select) for name, select in chosen.items()
+    }
     settings.exp.contrasts, settings.analysis, settings.judge = [], analysis, judge_settings or Judge()
     selections = {
         name: selection_stage.stage(select, mixture or Mixture(), settings.budget, 0, CORPUS, SCORES)
@@ -73,7 +75,11 @@ def experiment(work, arms, analysis=NO_EMBEDDER, judge_settings=None, mixture=No
     return store, selections, described, pairs
 
 
-ARMS = {"ours": ("attention_influence", {}), "long": ("column", {"column": "n_tokens_doc"}), "draw": ("random", {})}
+ARMS = {
+    "ours": ("attention_influence", {}),
+    "long": ("column", {"column": "n_tokens_doc"}),
+    "draw": ("random", {}),
+}
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +103,8 @@ def test_every_two_arms_are_compared_unless_contrasts_say_otherwise(run):
     assert set(run[3]) == {"ours | long", "ours | draw", "long | draw"}
     settings = compose(["exp=what_was_selected", "scale=smoke"])
     selections = {
-        n: selection_stage.stage(a.select, a.mixture, settings.budget, 0, CORPUS, SCORES) for n, a in settings.exp.arms.items()
+        n: selection_stage.stage(a.select, a.mixture, settings.budget, 0, CORPUS, SCORES)
+        for n, a in settings.exp.arms.items()
     }
     assert list(stages.of_selections(settings, selections)[1]) == [
         f"attention_influence | {x}" for x in ("ngram_classifier", "perplexity_low", "length", "random")
@@ -116,7 +123,9 @@ def test_sizes_and_correlations_are_those_of_the_scores(run):
             assert (found["documents"], found["selected"], found["ranked"]) == (60, 12, 60)
             assert found["selected_tokens"] == taken["n_tokens_doc"].sum()
             assert found["selected_mean_tokens"] == pytest.approx(taken["n_tokens_doc"].mean())
-            assert found["spearman"]["base_loss"] == pytest.approx(spearmanr(part[column], part["loss_base"]).statistic)
+            assert found["spearman"]["base_loss"] == pytest.approx(
+                spearmanr(part[column], part["loss_base"]).statistic
+            )
             assert "compressibility" not in found["spearman"]  # constant here: no correlation, not NaN
             length = found["quantities"]["length"]
             assert sum(length["all"]["counts"]) == 60 and sum(length["selected"]["counts"]) == 12
@@ -132,7 +141,10 @@ def test_shared_documents_are_those_of_set_arithmetic(run):
         d = found[domain]["documents"]
         assert (d["left"], d["right"], d["both"]) == (12, 12, len(ours & long))
         assert d["jaccard"] == pytest.approx(len(ours & long) / len(ours | long))
-        assert d["both_tokens"] == rows.filter(polars.col("doc_id").is_in(sorted(ours & long)))["n_tokens_doc"].sum()
+        assert (
+            d["both_tokens"]
+            == rows.filter(polars.col("doc_id").is_in(sorted(ours & long)))["n_tokens_doc"].sum()
+        )
         part = rows.filter(polars.col("domain") == domain)
         assert d["spearman"] == pytest.approx(spearmanr(part["score"], part["n_tokens_doc"]).statistic)
 
@@ -145,27 +157,38 @@ def test_overlap_of_words_is_that_of_counting_the_top_documents(run, share):
     for domain in ("a", "b"):
         sets = []
         for column in ("score", "n_tokens_doc"):
-            part = rows.filter(polars.col("domain") == domain).sort(column, descending=True)[: round(share * 60)]
+            part = rows.filter(polars.col("domain") == domain).sort(column, descending=True)[
+                : round(share * 60)
+            ]
             counts = Counter(w for text in part["text"] for w in re.findall(r"[^\W\d_]\w+", text.lower()))
-            sets.append({w for w, _ in sorted(counts.items(), key=lambda p: (-p[1], p[0]))[: NO_EMBEDDER.top_words]})
+            sets.append(
+                {w for w, _ in sorted(counts.items(), key=lambda p: (-p[1], p[0]))[: NO_EMBEDDER.top_words]}
+            )
         expected = len(sets[0] & sets[1]) / min(map(len, sets))
         assert found[domain]["overlap"]["documents"][str(share)]["tf"] == pytest.approx(expected)
 
 
 def test_a_selection_agrees_with_itself(tmp_path):
-    store, _, _, pairs = experiment(tmp_path, {"one": ARMS["ours"], "two": ("attention_influence", {"form": "relative"})})
+    store, _, _, pairs = experiment(
+        tmp_path, {"one": ARMS["ours"], "two": ("attention_influence", {"form": "relative"})}
+    )
     [pair] = pairs.values()
     for found in read_json(store.path(pair) / "pair.json").values():
         assert found["documents"]["jaccard"] == 1.0 and found["documents"]["spearman"] == pytest.approx(1.0)
         assert all(
-            value == 1.0 for reading in found["overlap"].values() for share in reading.values() for value in share.values()
+            value == 1.0
+            for reading in found["overlap"].values()
+            for share in reading.values()
+            for value in share.values()
         )
         assert found["clouds"] == {"left": [], "right": []}
         assert "topics" not in found  # no embedding model was named
 
 
 def test_of_the_full_corpus_plus_a_selection_the_selection_is_described(tmp_path, run):
-    store, _, described, _ = experiment(tmp_path, {"ours": ARMS["ours"], "long": ARMS["long"]}, mixture=Mixture(kind="add"))
+    store, _, described, _ = experiment(
+        tmp_path, {"ours": ARMS["ours"], "long": ARMS["long"]}, mixture=Mixture(kind="add")
+    )
     alone = read_json(run[0].path(run[2]["ours"]["describe"]) / "profile.json")
     assert read_json(store.path(described["ours"]["describe"]) / "profile.json") == alone
 
@@ -175,7 +198,10 @@ def test_bands_split_the_ranking(run):
     profile = read_json(store.path(described["long"]["describe"]) / "profile.json")
     assert list(profile["a"]["words"]) == list(describe.BANDS)
     longest = corpus_rows().filter(polars.col("domain") == "a").sort("n_bytes", descending=True)["text"][0]
-    assert set(profile["a"]["words"]["0-1 %"]) <= set(longest.split()) and "the" not in profile["a"]["words"]["0-1 %"]
+    assert (
+        set(profile["a"]["words"]["0-1 %"]) <= set(longest.split())
+        and "the" not in profile["a"]["words"]["0-1 %"]
+    )
     words = polars.read_parquet(store.path(described["long"]["describe"]) / "words.parquet")
     total = sum(len(re.findall(r"[^\W\d_]\w+", text)) for text in corpus_rows()["text"])
     assert words["tf"].sum() == total and words["band"].null_count() == 0
@@ -183,7 +209,10 @@ def test_bands_split_the_ranking(run):
 
 def test_samples_are_bounded_selected_and_overlap_as_the_selections_do(run):
     store, _, described, _ = run
-    samples = {arm: polars.read_parquet(store.path(of["describe"]) / "sample.parquet") for arm, of in described.items()}
+    samples = {
+        arm: polars.read_parquet(store.path(of["describe"]) / "sample.parquet")
+        for arm, of in described.items()
+    }
     for arm, sample in samples.items():
         assert set(sample["doc_id"]) <= chosen(run, arm)
         assert sample.group_by("domain").len()["len"].to_list() == [5, 5]
@@ -202,9 +231,15 @@ def test_topics_and_map_from_embeddings(tmp_path, monkeypatch):
     found = read_json(store.path(pairs["ours | long"]) / "pair.json")["a"]
     topics = found["topics"]["clusters"]
     assert len(topics) == 3 and sum(t["left"] for t in topics) == sum(t["right"] for t in topics) == 12
-    assert {next(i for i, t in enumerate(TOPICS) if row["name"].split(", ")[0] in t) for row in topics} == {0, 1, 2}
+    assert {next(i for i, t in enumerate(TOPICS) if row["name"].split(", ")[0] in t) for row in topics} == {
+        0,
+        1,
+        2,
+    }
     points = found["map"]["points"]
-    assert len(points["left"]) + len(points["both"]) == 12 and sum(found["map"]["explained"]) == pytest.approx(1.0, abs=0.01)
+    assert len(points["left"]) + len(points["both"]) == 12 and sum(
+        found["map"]["explained"]
+    ) == pytest.approx(1.0, abs=0.01)
 
 
 def test_the_judge_is_a_stage_of_its_own(tmp_path, monkeypatch):
@@ -213,16 +248,22 @@ def test_the_judge_is_a_stage_of_its_own(tmp_path, monkeypatch):
     def answer(texts, s, cache):
         answers = [{"education": "graph" in t, "reasoning": None if "proof" in t else False} for t in texts]
         lost = sum(a["reasoning"] is None for a in answers)
-        return judge.Outcome(answers, requests=2 * len(texts), failures=Counter({"timed out": lost}), prompt_tokens=100)
+        return judge.Outcome(
+            answers, requests=2 * len(texts), failures=Counter({"timed out": lost}), prompt_tokens=100
+        )
 
     monkeypatch.setattr(judge, "judge", answer)
     s = Judge(url="http://127.0.0.1:9/v1", model="m", documents=12)
-    store, selections, described, _ = experiment(tmp_path, {"ours": ARMS["ours"], "long": ARMS["long"]}, judge_settings=s)
+    store, selections, described, _ = experiment(
+        tmp_path, {"ours": ARMS["ours"], "long": ARMS["long"]}, judge_settings=s
+    )
     found = read_json(store.path(described["ours"]["judge"]) / "judged.json")
-    picked = polars.read_parquet(store.path(selections["ours"]) / "selection.parquet").filter(polars.col("repeats") > 0)[
-        "doc_id"
+    picked = polars.read_parquet(store.path(selections["ours"]) / "selection.parquet").filter(
+        polars.col("repeats") > 0
+    )["doc_id"]
+    texts = corpus_rows().filter(polars.col("domain") == "a", polars.col("doc_id").is_in(picked.implode()))[
+        "text"
     ]
-    texts = corpus_rows().filter(polars.col("domain") == "a", polars.col("doc_id").is_in(picked.implode()))["text"]
     row = found["domains"]["a"]
     assert row["documents"] == row["education"]["answered"] == 12
     assert row["education"]["yes"] == sum("graph" in t for t in texts)
@@ -231,7 +272,9 @@ def test_the_judge_is_a_stage_of_its_own(tmp_path, monkeypatch):
 
 
 def test_what_changes_a_fingerprint_and_what_does_not():
-    selection = selection_stage.stage(Select("attention_influence"), Mixture(), Settings().budget, 0, CORPUS, SCORES)
+    selection = selection_stage.stage(
+        Select("attention_influence"), Mixture(), Settings().budget, 0, CORPUS, SCORES
+    )
 
     def asked(**kwargs):
         return stages.judge_stage(Judge(url="http://host/v1", model="m", **kwargs), 0, selection).fingerprint
@@ -239,8 +282,13 @@ def test_what_changes_a_fingerprint_and_what_does_not():
     assert asked(workers=9, timeout=1.0, tries=2, key_variable="X", price_prompt=1.0) == asked()
     assert asked(attempt=1) != asked() != asked(documents=3)
     describe = stages.describe_stage(NO_EMBEDDER, Select("attention_influence"), 0, selection)
-    assert stages.describe_stage(NO_EMBEDDER, Select("attention_influence"), 5, selection).fingerprint == describe.fingerprint
-    assert stages.describe_stage(NO_EMBEDDER, Select("random"), 5, selection).fingerprint != describe.fingerprint
+    assert (
+        stages.describe_stage(NO_EMBEDDER, Select("attention_influence"), 5, selection).fingerprint
+        == describe.fingerprint
+    )
+    assert (
+        stages.describe_stage(NO_EMBEDDER, Select("random"), 5, selection).fingerprint != describe.fingerprint
+    )
     assert "sk-" not in json.dumps(describe.settings)
 
 

@@ -55,7 +55,11 @@ LATENT = {  # keys and values out of a small common vector (DeepSeek)
     "v_head_dim": 8,
     "head_dim": 8,
 }
-INDEXED = LATENT | {"index_topk": 4, "index_n_heads": 2, "index_head_dim": 16}  # each query reads the positions it chooses
+INDEXED = LATENT | {
+    "index_topk": 4,
+    "index_n_heads": 2,
+    "index_head_dim": 16,
+}  # each query reads the positions it chooses
 SEQ2SEQ = {
     "d_model": 48,
     "decoder_layers": 3,
@@ -66,12 +70,37 @@ SEQ2SEQ = {
     "encoder_ffn_dim": 64,
     "init_std": 0.3,
 }
-GPT2 = {"vocab_size": 96, "n_embd": 48, "n_layer": 3, "n_head": 6, "n_positions": 256, "initializer_range": 0.3}
+GPT2 = {
+    "vocab_size": 96,
+    "n_embd": 48,
+    "n_layer": 3,
+    "n_head": 6,
+    "n_positions": 256,
+    "initializer_range": 0.3,
+}
 GPT2 |= {"bos_token_id": 1, "eos_token_id": 2}
 CHUNKS = ["chunked_attention", "full_attention", "chunked_attention"]
-TEXT = {"vocab_size": 96, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 6}
-TEXT |= {"num_key_value_heads": 2, "initializer_range": 0.3, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-VISION = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28}
+TEXT = {
+    "vocab_size": 96,
+    "hidden_size": 48,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+}
+TEXT |= {
+    "num_key_value_heads": 2,
+    "initializer_range": 0.3,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+VISION = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 28,
+}
 VISION |= {"patch_size": 14}
 
 # What a family needs beside COMMON; its special feature is what the table says of it.
@@ -88,7 +117,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt_neox": ("fused q, k, v; parallel blocks; rotary in part", {"attention_bias": True}),
     "gpt2": ("learned positions", GPT2),
     "gpt_bigcode": ("one key head", GPT2),
-    "ctrl": ("sinusoidal positions", {"n_embd": 48, "n_layer": 3, "n_head": 6, "n_positions": 256, "dff": 64}),
+    "ctrl": (
+        "sinusoidal positions",
+        {"n_embd": 48, "n_layer": 3, "n_head": 6, "n_positions": 256, "dff": 64},
+    ),
     "opt": ("narrower embeddings", {"ffn_dim": 64, "word_embed_proj_dim": 32, "init_std": 0.3}),
     "biogpt": ("learned positions", {}),
     "bart": ("the decoder alone", SEQ2SEQ),
@@ -163,13 +195,23 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "minicpm3": ("latent keys and values, scaled residuals", LATENT),
     "llama4_text": (
         "chunks of attention, mixture of experts",
-        {"head_dim": 8, "attention_chunk_size": 5, "intermediate_size_mlp": 64, "layer_types": CHUNKS} | EXPERTS,
+        {"head_dim": 8, "attention_chunk_size": 5, "intermediate_size_mlp": 64, "layer_types": CHUNKS}
+        | EXPERTS,
     ),
     "falcon_h1": (
         "attention and a state space side by side",
-        {"mamba_d_ssm": 48, "mamba_n_heads": 6, "mamba_d_head": 8, "mamba_n_groups": 1, "mamba_chunk_size": 16},
+        {
+            "mamba_d_ssm": 48,
+            "mamba_n_heads": 6,
+            "mamba_d_head": 8,
+            "mamba_n_groups": 1,
+            "mamba_chunk_size": 16,
+        },
     ),
-    "gemma3": ("text and images: its text part", {"text_config": TEXT | {"head_dim": 16}, "vision_config": VISION}),
+    "gemma3": (
+        "text and images: its text part",
+        {"text_config": TEXT | {"head_dim": 16}, "vision_config": VISION},
+    ),
     # What is refused, and stays so.
     "bloom": ("ALiBi", {}),
     "mpt": ("ALiBi", {"d_model": 48, "n_heads": 6, "n_layers": 3}),
@@ -189,7 +231,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "glm_moe_dsa": ("positions chosen by content", INDEXED | EXPERTS),
     "minimax_m3_vl_text": (
         "blocks of positions chosen by content",
-        EXPERTS | {"layer_types": ["full_attention", "minimax_m3_sparse", "minimax_m3_sparse"], "index_block_size": 128},
+        EXPERTS
+        | {
+            "layer_types": ["full_attention", "minimax_m3_sparse", "minimax_m3_sparse"],
+            "index_block_size": 128,
+        },
     ),
     "mamba": ("state space", {}),
     "mamba2": ("state space", {"head_dim": 16, "num_heads": 6, "n_groups": 1}),
@@ -204,7 +250,15 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bigbird_pegasus": ("not causal under a fused kernel", SEQ2SEQ),
     "llava": ("text and images", {"text_config": TEXT | {"model_type": "llama"}, "vision_config": VISION}),
 }
-NO_COMMON = ("gpt2", "gpt_bigcode", "gptj", "codegen", "gemma3", "llava", "t5")  # configurations with names of their own
+NO_COMMON = (
+    "gpt2",
+    "gpt_bigcode",
+    "gptj",
+    "codegen",
+    "gemma3",
+    "llava",
+    "t5",
+)  # configurations with names of their own
 HEADS = [(0, 1), (1, 0), (1, 3), (2, 3)]
 ORACLE: dict[str, Any] = {}
 
@@ -250,7 +304,9 @@ def explicit(module, query, key, value, attention_mask, scaling=None, softcap=No
         visible &= i // chunk == j // chunk
     visible = visible[None, None] & ORACLE["real"][:, None, None, :]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    scores = torch.einsum("bhid,bhjd->bhij", query, key) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    scores = torch.einsum("bhid,bhjd->bhij", query, key) * (
+        query.shape[-1] ** -0.5 if scaling is None else scaling
+    )
     if softcap:
         scores = softcap * torch.tanh(scores / softcap)
     weights = scores.masked_fill(~visible, -1e30).softmax(-1)
@@ -276,7 +332,13 @@ def oracle(heads=(), mode="uniform", real=None, means=None, chunks=None) -> Iter
     """Within the block, models built with ``explicit`` are masked so; without, they are as they are."""
     before = dict(ORACLE)
     real = torch.ones(1, 1, dtype=torch.bool) if real is None else real
-    ORACLE.update(heads=heads, mode=mode, real=real, means=means, chunks=before.get("chunks", {}) if chunks is None else chunks)
+    ORACLE.update(
+        heads=heads,
+        mode=mode,
+        real=real,
+        means=means,
+        chunks=before.get("chunks", {}) if chunks is None else chunks,
+    )
     try:
         yield
     finally:
@@ -298,7 +360,9 @@ def differences(family: str, proxy: ProxyModel) -> dict[str, float]:
     ids = torch.randint(3, VOCABULARY, (2, 17))
     inside = next(name for name, module in proxy.model.named_modules() if module is proxy.decoder)
     body = by_hand.get_submodule(inside)
-    chunks = {layer: 5 for layer, kind in enumerate(FAMILIES[family][1].get("layer_types", [])) if "chunk" in kind}
+    chunks = {
+        layer: 5 for layer, kind in enumerate(FAMILIES[family][1].get("layer_types", [])) if "chunk" in kind
+    }
     found = {}
     with oracle(chunks=chunks):
         plain = own(ids).logits

@@ -29,7 +29,9 @@ def test_spearman_is_scipys_also_of_documents_that_occur_often(generator, values
         x, y = pair(generator, 40, values)
         times = generator.integers(0, 4, size=40)
         found = ranks.spearman(Ranks.of(x), Ranks.of(y), times.astype(float))
-        assert found == pytest.approx(stats.spearmanr(np.repeat(x, times), np.repeat(y, times)).statistic, abs=1e-12)
+        assert found == pytest.approx(
+            stats.spearmanr(np.repeat(x, times), np.repeat(y, times)).statistic, abs=1e-12
+        )
     assert math.isnan(ranks.spearman(Ranks.of(np.ones(5)), Ranks.of(np.arange(5.0)), np.ones(5)))
 
 
@@ -52,7 +54,9 @@ def test_overlap_is_that_of_two_sorted_lists(generator, share):
 def test_rankings_that_know_nothing_of_each_other_share_what_chance_says(generator):
     for share in (0.1, 0.5):
         overlaps = [
-            ranks.overlap(Ranks.of(generator.random(200)), Ranks.of(generator.random(200)), np.ones(200), share)
+            ranks.overlap(
+                Ranks.of(generator.random(200)), Ranks.of(generator.random(200)), np.ones(200), share
+            )
             for _ in range(300)
         ]
         assert np.mean(overlaps) == pytest.approx(share, abs=0.02)
@@ -89,7 +93,11 @@ def test_what_cannot_be_compared_says_why(generator):
     few = measure(frame(generator.random(9), generator.random(9), range(9)), Agreement())
     assert few["spearman"] is None and few["reason"] == "too few documents"
     constant = measure(frame(np.zeros(30), generator.random(30), range(30)), Agreement())
-    assert constant["spearman"] is None and constant["reason"] == "all scores equal" and constant["overlap"] == {}
+    assert (
+        constant["spearman"] is None
+        and constant["reason"] == "all scores equal"
+        and constant["overlap"] == {}
+    )
 
 
 @pytest.mark.parametrize(("sources", "size", "correlation"), [(6, 12, 0.8), (20, 4, 0.4)])
@@ -107,7 +115,9 @@ def test_intervals_cover_the_truth(generator, sources, size, correlation):
         found = measure(frame(z[:, 0], z[:, 1], group), Agreement(shares=[0.2], draws=150, seed=seed))
         estimates = found["spearman"], found["overlap"]["0.2"]
         covered += [e["low"] <= truth <= e["high"] for e, truth in zip(estimates, (true, top), strict=True)]
-    assert (covered / rounds >= 0.9).all(), covered / rounds  # 0.95 less two standard errors of 120 rounds, and a little
+    assert (covered / rounds >= 0.9).all(), (
+        covered / rounds
+    )  # 0.95 less two standard errors of 120 rounds, and a little
 
 
 def test_intervals_over_documents_of_few_sources_are_too_narrow(generator):

@@ -69,6 +69,10 @@ def test_the_variance_of_a_run_is_taken_over_paradigms(tmp_path):
     gaps = means["treatment"] - means["control"]
     assert found["blimp/acc"] == pytest.approx(gaps.var(ddof=1) / 9 * few(9))
     assert set(found) == {"blimp/acc", "gold_probability/blimp", *(f"blimp_acc/p{k}" for k in range(3))}
-    over = items.over_baseline([tmp_path / "treatment"] * 2, tmp_path / "control" / "items.parquet")["blimp/acc"]
+    over = items.over_baseline([tmp_path / "treatment"] * 2, tmp_path / "control" / "items.parquet")[
+        "blimp/acc"
+    ]
     half = 1.959964 * (gaps.var(ddof=1) / 9 * few(9)) ** 0.5
-    assert (over["difference"], over["low"], over["seeds"]) == pytest.approx((gaps.mean(), gaps.mean() - half, 2))
+    assert (over["difference"], over["low"], over["seeds"]) == pytest.approx(
+        (gaps.mean(), gaps.mean() - half, 2)
+    )

@@ -50,7 +50,10 @@ def test_clusters_equal_brute_force(seed):
     texts = []
     for _ in range(40):
         base = " ".join(draw.choices(VOCABULARY, k=draw.randint(80, 300)))
-        texts += [base, *(edited(draw, base, draw.choice([0.0, 0.01, 0.02, 0.2])) for _ in range(draw.randint(0, 3)))]
+        texts += [
+            base,
+            *(edited(draw, base, draw.choice([0.0, 0.01, 0.02, 0.2])) for _ in range(draw.randint(0, 3))),
+        ]
     texts += ["a b", "a b c d e f", "", "a b c d e f"]
     draw.shuffle(texts)
     values = [naive_jaccard(a, b) for i, a in enumerate(texts) for b in texts[:i]]
@@ -66,11 +69,16 @@ def test_clusters_on_disk_equal_brute_force_away_from_the_threshold(tmp_path):
         texts = []
         for _ in range(15):
             base = " ".join(draw.choices(VOCABULARY, k=200))
-            texts += [base, *(edited(draw, base, draw.choice([0.0, 0.005, 0.4])) for _ in range(draw.randint(0, 2)))]
+            texts += [
+                base,
+                *(edited(draw, base, draw.choice([0.0, 0.005, 0.4])) for _ in range(draw.randint(0, 2))),
+            ]
         files.append(texts)
     files[2].append(files[0][0] + " end")  # across files
     everything = [(f, i, text) for f, texts in enumerate(files) for i, text in enumerate(texts)]
-    expected = [[everything[k][:2] for k in members] for members in naive_clusters([t for *_, t in everything], 0.7)]
+    expected = [
+        [everything[k][:2] for k in members] for members in naive_clusters([t for *_, t in everything], 0.7)
+    ]
     streams = ((f, iter(texts)) for f, texts in enumerate(files))
     assert len(expected) > 10 and near_duplicates_on_disk(streams, tmp_path, 0.7, 128) == sorted(expected)
 
@@ -81,7 +89,9 @@ def test_clusters_of_text_without_latin_words():
     base = "".join(draw.choices(characters, k=300))
     near = base[:150] + "一二" + base[150:]
     other = "".join(draw.choices(characters, k=300))
-    assert near_duplicates([shingles(shingle_words(t, words(t))) for t in (base, other, near)], 0.7, 128) == [[0, 2]]
+    assert near_duplicates([shingles(shingle_words(t, words(t))) for t in (base, other, near)], 0.7, 128) == [
+        [0, 2]
+    ]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -100,7 +110,9 @@ def test_decontamination_equals_naive_ngrams(seed):
             piece = naive_words(draw.choice(items))
             start = draw.randint(0, max(0, len(piece) - 1))
             tokens[len(tokens) // 2 : len(tokens) // 2] = piece[start : start + draw.randint(1, 20)]
-        expected = bool(naive_grams(tokens, 13) & grams) or any(naive_grams(tokens, n) & short for n in range(8, 13))
+        expected = bool(naive_grams(tokens, 13) & grams) or any(
+            naive_grams(tokens, n) & short for n in range(8, 13)
+        )
         document = "".join(token.upper() + draw.choice([" ", ", ", "\n", " -- "]) for token in tokens)
         assert examine(words(document), index) == expected
         outcomes.add(expected)
@@ -108,7 +120,10 @@ def test_decontamination_equals_naive_ngrams(seed):
 
 
 def test_items_laid_end_to_end_make_no_ngram_across_their_border():
-    first, second = "a1 a2 a3 a4 a5 a6 a7", "b1 b2 b3 b4 b5 b6 b7"  # neighbours when sorted, both too short to count
+    first, second = (
+        "a1 a2 a3 a4 a5 a6 a7",
+        "b1 b2 b3 b4 b5 b6 b7",
+    )  # neighbours when sorted, both too short to count
     index = benchmark_index([first, second, "c " * 20])
     assert not examine(words(f"{first} {second}"), index)
     assert examine(words("c " * 13), index) and not examine(words("c " * 12), index)
@@ -134,7 +149,11 @@ def test_split_divides_no_cluster_and_no_group_unless_it_says_so(seed):
     draw = random.Random(seed)
     members, share = random_members(draw), draw.choice([0.02, 0.05, 0.2])
     held, how = hold_out(members, share, seed=1)
-    divided = {reason.removeprefix("too few sources: a contiguous part of ") for reason in how.values() if "part of" in reason}
+    divided = {
+        reason.removeprefix("too few sources: a contiguous part of ")
+        for reason in how.values()
+        if "part of" in reason
+    }
     for key in ("cluster", "group"):
         sides = {}
         for i, member in enumerate(members):
@@ -150,7 +169,11 @@ def test_split_divides_no_cluster_and_no_group_unless_it_says_so(seed):
 
 def test_split_does_not_depend_on_the_order_of_documents():
     draw = random.Random(3)
-    members = [Member(f"{g}/{i}", "ab"[g % 2], f"g{g}", draw.randrange(900), 1000) for g in range(99) for i in range(g % 7 + 1)]
+    members = [
+        Member(f"{g}/{i}", "ab"[g % 2], f"g{g}", draw.randrange(900), 1000)
+        for g in range(99)
+        for i in range(g % 7 + 1)
+    ]
     first = {members[i].id for i in hold_out(members, 0.05, 0)[0]}
     draw.shuffle(members)
     assert {members[i].id for i in hold_out(members, 0.05, 0)[0]} == first
@@ -158,7 +181,9 @@ def test_split_does_not_depend_on_the_order_of_documents():
 
 
 def test_split_is_close_to_the_share_where_groups_are_many():
-    members = [Member(f"{g}/{i}", "d", f"g{g}", g * 100 + i, 1000) for g in range(200) for i in range(g % 7 + 1)]
+    members = [
+        Member(f"{g}/{i}", "d", f"g{g}", g * 100 + i, 1000) for g in range(200) for i in range(g % 7 + 1)
+    ]
     held, how = hold_out(members, 0.05, 0)
     assert abs(len(held) / len(members) - 0.05) < 0.01 and how == {"d": "groups and clusters"}
     assert not hold_out(members, 0.0, 0)[0]

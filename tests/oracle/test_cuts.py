@@ -31,7 +31,9 @@ def here(tmp_path_factory):
         (root / "items" / task).mkdir(parents=True)
         (root / "items" / task / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     generate = {"gsm8k": {"generation_kwargs": {"max_gen_toks": 8, "until": ["."]}}}
-    s = Eval(tasks=["lambada_openai", "gsm8k"], shots={"gsm8k": 0}, text_tasks=[], overrides=generate, batch_size=3)
+    s = Eval(
+        tasks=["lambada_openai", "gsm8k"], shots={"gsm8k": 0}, text_tasks=[], overrides=generate, batch_size=3
+    )
     return root, lambada, gsm, evaluate(root / "model", s, root / "items", root / "out")
 
 
@@ -41,14 +43,19 @@ def test_cut_prompts_are_those_that_the_tokenizer_says(here):
     rows = pl.read_parquet(root / "out" / "items.parquet").unique(["task", "doc_id"]).sort("doc_id")
     expected = {
         "lambada_openai": [max(0, len(tokenizer(row["text"])["input_ids"]) - 65) for row in lambada],
-        "gsm8k": [max(0, len(tokenizer(f"Question: {row['question']}\nAnswer:")["input_ids"]) - (64 - 8)) for row in gsm],
+        "gsm8k": [
+            max(0, len(tokenizer(f"Question: {row['question']}\nAnswer:")["input_ids"]) - (64 - 8))
+            for row in gsm
+        ],
     }
     for task, over in expected.items():
         assert 0 < sum(n > 0 for n in over) < len(over)
         assert rows.filter(pl.col("task") == task)["cut_tokens"].to_list() == over
         cell = summary["cut"][task]
         assert cell == {"items": len(over), "items_cut": sum(n > 0 for n in over), "tokens_cut": sum(over)}
-        assert f"{cell['items_cut']} of {cell['items']} prompts lost their first tokens" in " ".join(summary["notes"][task])
+        assert f"{cell['items_cut']} of {cell['items']} prompts lost their first tokens" in " ".join(
+            summary["notes"][task]
+        )
     facts = evaluate_stage.facts(summary)
     assert facts["items_cut"] == sum(n > 0 for over in expected.values() for n in over)
     assert facts["tokens_cut"] == sum(map(sum, expected.values()))
@@ -99,7 +106,10 @@ def test_the_report_has_both_tables():
     score = {"stage": "score", "label": "retrieval", "fingerprint": "x",
              "facts": {"cut": {"web": {"documents": 4, "documents_cut": 2, "tokens_unscored": 45}}}}  # fmt: skip
     cut = {"sciq": {"items": 9, "items_cut": 2, "tokens_cut": 30}}
-    summary = {"arms": {"a": {"seeds": {"0": {"evaluation": {"cut": cut}, "artifacts": {}}}}}, "artifacts": {"score": score}}
+    summary = {
+        "arms": {"a": {"seeds": {"0": {"evaluation": {"cut": cut}, "artifacts": {}}}}},
+        "artifacts": {"score": score},
+    }
     names = {table.name: table.rows for table in (cuts.prompts(summary), cuts.documents(summary))}
     assert names["prompts_cut"] == [["sciq", 9, 2, 30]]
     assert names["documents_cut"] == [["retrieval", "web", 4, 2, 45]]

@@ -18,7 +18,11 @@ PAIRS = [
         "Integration computes the area below a graph.",
         "My cat sleeps.",
     ),
-    ("def add(a, b): return a + b", "A Python function that sums two numbers", "The history of the Roman empire"),
+    (
+        "def add(a, b): return a + b",
+        "A Python function that sums two numbers",
+        "The history of the Roman empire",
+    ),
 ]
 
 
@@ -31,7 +35,11 @@ def tiny(tmp_path_factory):
     BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
     )
     BertModel(config).save_pretrained(folder)
     return folder
@@ -82,7 +90,9 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 def blobs(sizes, seed=0):
     generator = numpy.random.default_rng(seed)
     centres = numpy.eye(len(sizes), 8)
-    vectors = numpy.concatenate([c + generator.normal(0, 0.02, (n, 8)) for c, n in zip(centres, sizes, strict=True)])
+    vectors = numpy.concatenate(
+        [c + generator.normal(0, 0.02, (n, 8)) for c, n in zip(centres, sizes, strict=True)]
+    )
     return vectors.astype(numpy.float32), numpy.repeat(numpy.arange(len(sizes)), sizes)
 
 
@@ -98,7 +108,9 @@ def test_clusters_find_groups_that_lie_apart_largest_first():
 def test_evenness_is_one_for_equal_shares_and_falls_with_concentration():
     assert embeddings.evenness([5, 5, 5, 5]) == pytest.approx(1.0)
     assert embeddings.evenness([20, 0, 0, 0]) == 0.0
-    assert embeddings.evenness([2, 1, 1]) == pytest.approx((0.5 * math.log(2) + 0.5 * math.log(4)) / math.log(3))
+    assert embeddings.evenness([2, 1, 1]) == pytest.approx(
+        (0.5 * math.log(2) + 0.5 * math.log(4)) / math.log(3)
+    )
     assert embeddings.evenness([7]) is None and embeddings.evenness([0, 0]) is None
 
 
@@ -125,5 +137,7 @@ def test_balance_counts_members_and_names_clusters_by_their_documents():
     names = [["graph", "node"], ["graph"], ["graph", "edge"], ["proof"], ["lemma", "proof"]]
     found = embeddings.balance(labels, left, right, names)
     assert [(c["left"], c["right"]) for c in found["clusters"]] == [(2, 2), (1, 1)]
-    assert found["clusters"][0]["name"].startswith("graph") and found["clusters"][1]["name"].startswith("proof")
+    assert found["clusters"][0]["name"].startswith("graph") and found["clusters"][1]["name"].startswith(
+        "proof"
+    )
     assert found["distance"] == 0.0

@@ -18,10 +18,15 @@ PREFIX = 0
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tiny(tmp_path_factory.mktemp("model"))
-    return AutoModelForCausalLM.from_pretrained(folder).eval(), Encoder(AutoTokenizer.from_pretrained(folder)).one
+    return AutoModelForCausalLM.from_pretrained(folder).eval(), Encoder(
+        AutoTokenizer.from_pretrained(folder)
+    ).one
 
 
-TEXTS = [words(random.Random(i), n) for i, n in enumerate((1, 3, 9, 40, 80))] + ["日本\u2028\n\n  émigré", "x" * 50]
+TEXTS = [words(random.Random(i), n) for i, n in enumerate((1, 3, 9, 40, 80))] + [
+    "日本\u2028\n\n  émigré",
+    "x" * 50,
+]
 
 
 @torch.no_grad()

@@ -41,8 +41,16 @@ def here(tmp_path_factory):
     root = tmp_path_factory.mktemp("lm-eval")
     tiny(root / "model", context=256)
     items(root / "items")
-    settings = Eval(tasks=list(BY_HAND), shots=SHOTS, text_tasks=[], overrides={"gsm8k": BY_HAND["gsm8k"][2]}, batch_size=4)
-    summary = evaluate(root / "model", settings, root / "items", root / "out", definitions=root / "definitions")
+    settings = Eval(
+        tasks=list(BY_HAND),
+        shots=SHOTS,
+        text_tasks=[],
+        overrides={"gsm8k": BY_HAND["gsm8k"][2]},
+        batch_size=4,
+    )
+    summary = evaluate(
+        root / "model", settings, root / "items", root / "out", definitions=root / "definitions"
+    )
     return root, summary
 
 
@@ -54,7 +62,9 @@ def by_hand(root, task):
         "include": os.path.join(OFFICIAL, official),
         "dataset_path": "json",
         "dataset_name": None,
-        "dataset_kwargs": {"data_files": {split: str(folder / f"{name}.jsonl") for split, name in splits.items()}},
+        "dataset_kwargs": {
+            "data_files": {split: str(folder / f"{name}.jsonl") for split, name in splits.items()}
+        },
         **extra,
     }
     (root / "hand" / task).mkdir(parents=True, exist_ok=True)
@@ -75,12 +85,18 @@ def by_hand(root, task):
 @pytest.mark.parametrize("task", BY_HAND)
 def test_metrics_equal_lm_eval_by_hand(here, task):
     root, summary = here
-    expected = {key: value for key, value in by_hand(root, task).items() if "," in key and "_stderr" not in key}
+    expected = {
+        key: value for key, value in by_hand(root, task).items() if "," in key and "_stderr" not in key
+    }
     found = {
-        key.removeprefix(f"{task}/"): cell["value"] for key, cell in summary["metrics"].items() if key.startswith(f"{task}/")
+        key.removeprefix(f"{task}/"): cell["value"]
+        for key, cell in summary["metrics"].items()
+        if key.startswith(f"{task}/")
     }
     # likelihoods are computed without padding: equal but for float32 rounding, and perplexities are exponentials of them
-    assert found == pytest.approx({key.removesuffix(",none"): value for key, value in expected.items()}, rel=1e-5)
+    assert found == pytest.approx(
+        {key.removesuffix(",none"): value for key, value in expected.items()}, rel=1e-5
+    )
 
 
 def test_the_generated_definitions_work_with_lm_eval_alone(here):
@@ -91,7 +107,9 @@ def test_the_generated_definitions_work_with_lm_eval_alone(here):
         tasks=["hellaswag"],
         batch_size=4,
         device="cpu",
-        task_manager=TaskManager(include_path=str(root / "definitions" / "hellaswag"), include_defaults=False),
+        task_manager=TaskManager(
+            include_path=str(root / "definitions" / "hellaswag"), include_defaults=False
+        ),
         bootstrap_iters=0,
     )
     assert found["results"]["hellaswag"]["acc_norm,none"] == summary["metrics"]["hellaswag/acc_norm"]["value"]
@@ -113,7 +131,9 @@ def test_per_item_columns_equal_the_models_own_probabilities(here):
     rows = pl.read_parquet(root / "out" / "items.parquet")
     model = AutoModelForCausalLM.from_pretrained(root / "model").eval()
     tokenizer = AutoTokenizer.from_pretrained(root / "model")
-    arc = [yaml.safe_load(line) for line in (root / "items/arc_easy/test.jsonl").read_text().strip().split("\n")]
+    arc = [
+        yaml.safe_load(line) for line in (root / "items/arc_easy/test.jsonl").read_text().strip().split("\n")
+    ]
     found = rows.filter(pl.col("task") == "arc_easy").sort("doc_id").to_dicts()
     assert len(found) == len(arc) == 12
     for doc, row in zip(arc, found, strict=True):
@@ -156,5 +176,7 @@ def test_summary_follows_from_the_items(here):
         assert summary["gold_bits_per_byte"][task]["value"] == pytest.approx(own["gold_bits_per_byte"].mean())
     gold = [cell["value"] for cell in summary["gold_bits_per_byte"].values()]
     assert len(gold) == 7  # every task but the generated answers of GSM8K
-    assert summary["bits_per_byte"] == pytest.approx(sum(gold) / len(gold))  # no text here: the gold answers stand alone
+    assert summary["bits_per_byte"] == pytest.approx(
+        sum(gold) / len(gold)
+    )  # no text here: the gold answers stand alone
     assert "gsm8k/exact_match,flexible-extract" in summary["metrics"]

@@ -30,7 +30,12 @@ DOCS = [{"q": f"owl {n} {'sings' * (n % 3)}", "words": WORDS, "i": n % 3, "s": s
          "numbers": ["7", "8", "9"], "n": str(7 + n % 3), "low": ["1", "2", "3"], "one": str(1 + n % 3 % 2),
          "map": {"a": "red", "b": "river", "c": "stone"}, "ints": [7, 8, 9], "mixed": [n % 3] if n else n % 3,
          "text": "red", "empty": [], "zero": "007"} for n in range(6)]  # fmt: skip
-BASE = {"output_type": "multiple_choice", "doc_to_text": "{{q}}", "doc_to_choice": "words", "doc_to_target": "i"}
+BASE = {
+    "output_type": "multiple_choice",
+    "doc_to_text": "{{q}}",
+    "doc_to_choice": "words",
+    "doc_to_target": "i",
+}
 ONE = [[doc["i"]] for doc in DOCS]
 # name: (keys of the definition, the right answers of every item, whether shots can be shown)
 GOOD = {
@@ -144,7 +149,9 @@ def test_gold_is_what_the_author_means_and_what_lm_eval_counts(here, name, with_
         shares = np.exp(found) / np.exp(found).sum()
         assert row["gold_probability"] == pytest.approx(sum(shares[i] for i in gold))
         if with_shots and not name.startswith("prompts"):
-            assert any(f" {word}\n\n" in sample["arguments"][0][0] for word in [*WORDS, "7", "8", "9", "1", "2", "3"])
+            assert any(
+                f" {word}\n\n" in sample["arguments"][0][0] for word in [*WORDS, "7", "8", "9", "1", "2", "3"]
+            )
 
 
 @pytest.mark.parametrize("with_shots", [0, 2])
@@ -166,7 +173,12 @@ def test_a_refusal_names_the_cell_and_the_others_run(here):
 
 # --- worked examples -------------------------------------------------------------------------------------------------
 
-QUESTION = {"output_type": "generate_until", "doc_to_text": "{{q}}?", "doc_to_target": "{{w}}", "doc_to_choice": None}
+QUESTION = {
+    "output_type": "generate_until",
+    "doc_to_text": "{{q}}?",
+    "doc_to_target": "{{w}}",
+    "doc_to_choice": None,
+}
 QUESTION |= {"generation_kwargs": {"max_gen_toks": 2, "until": ["\n"]}}
 
 
@@ -178,7 +190,9 @@ def prompts(here, entry, monkeypatch):
     return [(sample["doc"], sample["arguments"][0][0]) for sample in seen["samples"]], result
 
 
-@pytest.mark.parametrize("keys", [{}, {"fewshot_split": "test"}, {"fewshot_config": {"sampler": "first_n"}}], ids=str)
+@pytest.mark.parametrize(
+    "keys", [{}, {"fewshot_split": "test"}, {"fewshot_config": {"sampler": "first_n"}}], ids=str
+)
 def test_an_item_never_stands_among_its_shots(here, keys, monkeypatch):
     """With the evaluated split as the only one, and with copies of items that differ in an id and in spacing."""
     root, _ = here
@@ -249,7 +263,9 @@ def test_items_are_what_their_json_says(tmp_path, values):
     with reading.exact():
         found = datasets.load_dataset(path="json", name=None, data_files={"test": str(path)})["test"]
     assert list(found.features) == ["v", "k"]
-    assert [repr(row["v"]) for row in found] == [repr(value) for value in values]  # repr: 1, 1.0 and True are not the same
+    assert [repr(row["v"]) for row in found] == [
+        repr(value) for value in values
+    ]  # repr: 1, 1.0 and True are not the same
 
 
 def test_json_lists_and_absent_keys(tmp_path):

@@ -77,7 +77,10 @@ def test_its_own_row_would_find_nothing(constructed, samples):
     """Off by one: looking at the row of the answer token itself, the copying head scores next to nothing."""
     probe = samples[0]
     positions, _ = attention.attention_rows(
-        constructed, probe.ids, list(range(probe.answer_start, len(probe.ids))), lambda scores: scores.argmax(-1)
+        constructed,
+        probe.ids,
+        list(range(probe.answer_start, len(probe.ids))),
+        lambda scores: scores.argmax(-1),
     )
     tokens = torch.tensor(probe.ids)
     own_row = (tokens[positions[INDUCTION]] == tokens[probe.answer_start :]).float().mean()
@@ -96,7 +99,9 @@ def test_greedy_equals_teacher_forcing_where_the_model_answers_right(constructed
     """A key whose model continues exactly with the needle: both readings see the same rows."""
     ids = list(range(300, 420))
     probe = Probe([*ids, 700, *ids[40:60]], 40, 121, 2)  # prompt ends in a token the model has not seen
-    prompt = Probe([*ids, *ids[37:40], *ids[40:60]], 40, 123, 2)  # prompt ends with the three tokens before the needle
+    prompt = Probe(
+        [*ids, *ids[37:40], *ids[40:60]], 40, 123, 2
+    )  # prompt ends with the three tokens before the needle
     forced = retrieval.detect(constructed, prompt, Heads())
     greedy = retrieval.detect(constructed, prompt, Heads(decoding="greedy"))
     np.testing.assert_array_equal(forced.scores, greedy.scores)
@@ -133,10 +138,14 @@ def test_induction_against_full_maps(family):
                 alone[:, head * width : (head + 1) * width] = given[:, head * width : (head + 1) * width]
                 written = module(alone) - module(torch.zeros_like(given))
                 logits = written @ unembedding.T
-                raised = np.mean([bool(logits[row, sample.ids[row + 1]] > logits[row].mean()) for row in rows])
+                raised = np.mean(
+                    [bool(logits[row, sample.ids[row + 1]] > logits[row].mean()) for row in rows]
+                )
                 expected[layer, head] = matching * max(0, 2 * raised - 1)
     assert (expected > 0).sum() > 3
-    np.testing.assert_allclose(induction.detect(proxy, sample, Heads()).scores, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        induction.detect(proxy, sample, Heads()).scores, expected, rtol=1e-4, atol=1e-6
+    )
 
 
 def test_induction_on_the_constructed_model(constructed):

@@ -10,7 +10,17 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from repro.evaluate import likelihood
 from repro.proxy import rope
 
-WINDOWS = ("mistral", "gemma2", "gemma3_text", "gemma3n_text", "phi3", "cohere2", "olmo3", "llama4_text", "gpt_oss")
+WINDOWS = (
+    "mistral",
+    "gemma2",
+    "gemma3_text",
+    "gemma3n_text",
+    "phi3",
+    "cohere2",
+    "olmo3",
+    "llama4_text",
+    "gpt_oss",
+)
 OTHERS = ("llama", "gpt2", "gpt_neox", "opt", "qwen3", "mixtral", "bloom", "falcon")
 
 
@@ -21,15 +31,23 @@ def requests(vocabulary):
     def tokens(n):
         return tuple(draw.randrange(3, vocabulary) for _ in range(n))
 
-    many = [(context, tokens(n)) for context in (tokens(1), tokens(3), tokens(9), tokens(9), tokens(14)) for n in (1, 2, 5, 7)]
+    many = [
+        (context, tokens(n))
+        for context in (tokens(1), tokens(3), tokens(9), tokens(9), tokens(14))
+        for n in (1, 2, 5, 7)
+    ]
     return [*many, (tokens(11), tokens(3)), many[5]]
 
 
 def plain(model, context, answer):
     with torch.inference_mode():
-        logits = model(input_ids=torch.tensor([[*context, *answer]])[:, :-1], use_cache=False).logits[0].float()
+        logits = (
+            model(input_ids=torch.tensor([[*context, *answer]])[:, :-1], use_cache=False).logits[0].float()
+        )
     rows = logits.log_softmax(-1)[-len(answer) :]
-    return sum(float(row[token]) for row, token in zip(rows, answer, strict=True)), [int(r.argmax()) for r in rows] == [*answer]
+    return sum(float(row[token]) for row, token in zip(rows, answer, strict=True)), [
+        int(r.argmax()) for r in rows
+    ] == [*answer]
 
 
 def agree(model, vocabulary):
@@ -43,7 +61,10 @@ def agree(model, vocabulary):
 
 @pytest.mark.parametrize("family", [f for f in (*WINDOWS, *OTHERS) if f in families.FAMILIES])
 def test_shared_contexts_change_nothing(family):
-    agree(families.build(family, "sdpa" if family not in ("gemma2", "bloom", "gpt_oss") else "eager"), families.VOCABULARY)
+    agree(
+        families.build(family, "sdpa" if family not in ("gemma2", "bloom", "gpt_oss") else "eager"),
+        families.VOCABULARY,
+    )
 
 
 @pytest.mark.parametrize("kind", ["dynamic", "longrope"])

@@ -52,7 +52,11 @@ def test_zero_and_mean_against_explicit(family, mode):
     proxy, by_hand = families.load(family), families.build(family, "explicit")
     ids = torch.randint(3, 96, (2, 17))
     means = torch.randn(3, 6, by_hand.model.layers[0].self_attn.head_dim if family != "gpt2" else 8)
-    with torch.inference_mode(), masking.masked(proxy.attentions, HEADS, mode, means), oracle(HEADS, mode, means=means):
+    with (
+        torch.inference_mode(),
+        masking.masked(proxy.attentions, HEADS, mode, means),
+        oracle(HEADS, mode, means=means),
+    ):
         close(proxy.model(ids).logits, by_hand(ids).logits)
 
 
@@ -122,7 +126,8 @@ own_attention = sys.modules[LlamaAttention.__module__].eager_attention_forward
 
 
 @pytest.mark.parametrize(
-    ("attention", "reason"), [(sink, "a position bias or a sink"), (bias, "a position bias or a sink"), (sharpened, "softmax")]
+    ("attention", "reason"),
+    [(sink, "a position bias or a sink"), (bias, "a position bias or a sink"), (sharpened, "softmax")],
 )
 def test_an_attention_that_a_zero_query_does_not_make_uniform_is_refused(attention, reason, monkeypatch):
     monkeypatch.setattr(sys.modules[LlamaAttention.__module__], "eager_attention_forward", attention)
@@ -149,7 +154,9 @@ def indexed(module, arguments, options):
 def named(module, arguments, options):
     """Another computation under the library's own name of an attention function."""
     hidden = options["hidden_states"] * (2 if module.config._attn_implementation == "eager" else 1)
-    return arguments, options | {"hidden_states": hidden.flip(-1) if hidden is not options["hidden_states"] else hidden}
+    return arguments, options | {
+        "hidden_states": hidden.flip(-1) if hidden is not options["hidden_states"] else hidden
+    }
 
 
 @pytest.mark.parametrize(

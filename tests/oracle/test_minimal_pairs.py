@@ -27,7 +27,9 @@ def here(tmp_path_factory):
     for task, split, rows in builtin.read(lambda task: task.startswith("blimp")):
         (root / "items" / task).mkdir(parents=True)
         (root / "items" / task / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    summary = evaluate(root / "model", SETTINGS, root / "items", root / "out", definitions=root / "definitions")
+    summary = evaluate(
+        root / "model", SETTINGS, root / "items", root / "out", definitions=root / "definitions"
+    )
     return root, summary, pl.read_parquet(root / "out" / "items.parquet")
 
 
@@ -37,7 +39,9 @@ def theirs(here):
     root, _, _ = here
     lm = HFLM(pretrained=str(root / "model"), batch_size=4, device="cpu", dtype="float32")
     with harness.quiet():
-        loaded = TaskManager(include_path=str(root / "definitions" / "blimp"), include_defaults=False).load(["blimp"])
+        loaded = TaskManager(include_path=str(root / "definitions" / "blimp"), include_defaults=False).load(
+            ["blimp"]
+        )
         return evaluator.evaluate(lm, loaded, limit=9, bootstrap_iters=0, log_samples=True)
 
 
@@ -64,7 +68,9 @@ def test_a_stranger_recomputes_every_accuracy_from_the_rows(here):
     """With the documented columns alone: docs/evaluation.md."""
     _, summary, rows = here
     right = (pl.col("gold_loglikelihood") > pl.col("other_loglikelihood")).cast(pl.Float64)
-    near = (pl.col("gold_loglikelihood") - pl.col("other_loglikelihood")).abs() <= 1e-6 * pl.col("gold_loglikelihood").abs()
+    near = (pl.col("gold_loglikelihood") - pl.col("other_loglikelihood")).abs() <= 1e-6 * pl.col(
+        "gold_loglikelihood"
+    ).abs()
     scored = rows.with_columns(again=pl.when(near).then(0.5).otherwise(right))
     by_paradigm = scored.group_by("phenomenon", "cluster").agg(pl.col("again").mean())
     assert summary["metrics"]["blimp/acc"]["value"] == pytest.approx(by_paradigm["again"].mean())
@@ -72,7 +78,9 @@ def test_a_stranger_recomputes_every_accuracy_from_the_rows(here):
     assert summary["metrics"]["blimp/acc"]["stderr"] == pytest.approx(stderr)
     for phenomenon, value in by_paradigm.group_by("phenomenon").agg(pl.col("again").mean()).iter_rows():
         assert summary["metrics"][f"blimp_acc/{phenomenon}"]["value"] == pytest.approx(value)
-    gold = scored.with_columns(p=1 / (1 + (pl.col("other_loglikelihood") - pl.col("gold_loglikelihood")).exp()))
+    gold = scored.with_columns(
+        p=1 / (1 + (pl.col("other_loglikelihood") - pl.col("gold_loglikelihood")).exp())
+    )
     assert gold["p"].to_list() == pytest.approx(gold["gold_probability"].to_list())
 
 
@@ -89,7 +97,9 @@ def test_equal_likelihoods_count_half(here, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(root / "model")
     torch.nn.init.zeros_(model.lm_head.weight)
     tokenizer = AutoTokenizer.from_pretrained(root / "model")
-    same = [len(tokenizer(" " + a)["input_ids"]) == len(tokenizer(" " + b)["input_ids"]) for a, b in _pairs(root)]
+    same = [
+        len(tokenizer(" " + a)["input_ids"]) == len(tokenizer(" " + b)["input_ids"]) for a, b in _pairs(root)
+    ]
     assert 0 < sum(same)
     summary = evaluate((model, tokenizer), SETTINGS, root / "items", tmp_path)
     rows = pl.read_parquet(tmp_path / "items.parquet")
@@ -102,7 +112,9 @@ def _pairs(root):
     return [(row["sentence_good"], row["sentence_bad"]) for _, _, row in minimal_pairs.pairs(plan, 9)]
 
 
-@pytest.mark.parametrize(("pair", "right"), [((-30.0, -30.00001), 0.5), ((-30.0, -30.1), 1.0), ((-3.0, -2.9), 0.0)])
+@pytest.mark.parametrize(
+    ("pair", "right"), [((-30.0, -30.00001), 0.5), ((-30.0, -30.1), 1.0), ((-3.0, -2.9), 0.0)]
+)
 def test_a_tie_is_what_float32_cannot_tell_apart(pair, right):
     assert minimal_pairs.correct(pair) == right
 
@@ -111,7 +123,9 @@ def test_pairs_are_read_in_float32_whatever_the_suite_says(here, tmp_path):
     root, _, rows = here
     settings = Eval(tasks=["blimp"], limits={"blimp": 9}, text_tasks=[], dtype="bfloat16")
     evaluate(root / "model", settings, root / "items", tmp_path / "a")
-    assert pl.read_parquet(tmp_path / "a" / "items.parquet")["gold_loglikelihood"].equals(rows["gold_loglikelihood"])
+    assert pl.read_parquet(tmp_path / "a" / "items.parquet")["gold_loglikelihood"].equals(
+        rows["gold_loglikelihood"]
+    )
 
 
 def test_a_loaded_model_gets_its_own_weights_back(here, tmp_path):
@@ -125,7 +139,9 @@ def test_a_loaded_model_gets_its_own_weights_back(here, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(root / "model")
     sentence = tokenizer(" " + _pairs(root)[0][0])["input_ids"]
     logs = exact(torch.tensor([[ids, *sentence]])).logits[0].log_softmax(-1)
-    assert rows["gold_loglikelihood"][0] == pytest.approx(sum(logs[i, t].item() for i, t in enumerate(sentence)), abs=1e-4)
+    assert rows["gold_loglikelihood"][0] == pytest.approx(
+        sum(logs[i, t].item() for i, t in enumerate(sentence)), abs=1e-4
+    )
     after = AutoModelForCausalLM.from_pretrained(root / "model", dtype=torch.bfloat16)
     evaluate((after, tokenizer), SETTINGS, root / "items", tmp_path / "again")
     for name, tensor in [*after.named_parameters(), *after.named_buffers()]:
@@ -157,7 +173,9 @@ def test_a_sentence_beyond_the_context_is_named_and_left_out(here, tmp_path):
     assert "longer than the context of 128 tokens" in summary["notes"]["blimp_animate_subject_trans"][0]
     cell = summary["metrics"]["blimp_animate_subject_trans/acc"]
     assert (cell["n"], cell["clusters"], cell["stderr"], cell["covers_chance"]) == (1, 1, None, True)
-    assert pl.read_parquet(tmp_path / "out" / "items.parquet")["phenomenon"].unique().to_list() == ["argument_structure"]
+    assert pl.read_parquet(tmp_path / "out" / "items.parquet")["phenomenon"].unique().to_list() == [
+        "argument_structure"
+    ]
 
 
 def test_unpadded_likelihoods_are_those_of_lm_eval(here):
@@ -169,7 +187,9 @@ def test_unpadded_likelihoods_are_those_of_lm_eval(here):
     for _ in range(60):
         context = [draw.randrange(330) for _ in range(draw.choice([1, 5, 5, 9, 40, 70]))]
         for _ in range(draw.choice([1, 2, 4])):
-            requests.append((("", ""), context, [draw.randrange(330) for _ in range(draw.choice([1, 1, 2, 5, 12]))]))
+            requests.append(
+                (("", ""), context, [draw.randrange(330) for _ in range(draw.choice([1, 1, 2, 5, 12]))])
+            )
     requests += requests[:3]
     ours = lm._loglikelihood_tokens(requests)
     with harness.quiet():

@@ -127,7 +127,12 @@ def plain_loop(paths, train, seed, end_token):
         for name, p in matrices.items():
             rate = share * train.muon_learning_rate
             weight, momenta[name] = textbook(
-                p.detach().double(), p.grad.double(), momenta[name], rate, train.weight_decay, train.muon_momentum
+                p.detach().double(),
+                p.grad.double(),
+                momenta[name],
+                rate,
+                train.weight_decay,
+                train.muon_momentum,
             )
             p.data.copy_(weight)
         curve.append(loss.item())
@@ -136,7 +141,13 @@ def plain_loop(paths, train, seed, end_token):
 
 @pytest.mark.parametrize("zero_stage,dtype", [(0, "float32"), (2, "float32"), (0, "bfloat16")])
 def test_losses_and_weights_equal_a_plain_loop(paths, tmp_path, zero_stage, dtype):
-    own = {"optimizer": "muon", "learning_rate": 1e-2, "muon_learning_rate": 0.05, "warmup": 0.25, "decay": 0.5}
+    own = {
+        "optimizer": "muon",
+        "learning_rate": 1e-2,
+        "muon_learning_rate": 0.05,
+        "warmup": 0.25,
+        "decay": 0.5,
+    }
     this = job(paths, tmp_path, zero_stage=zero_stage, dtype=dtype, seed=5, clip=0.5, **own)
     assert loop.train(this)["logits_difference"] <= 1e-5
     end = AutoTokenizer.from_pretrained(tmp_path / "model").eos_token_id
@@ -163,9 +174,13 @@ def test_embeddings_head_and_norms_are_left_to_adamw():
     assert not any("shape" in group for group in parameter_groups(network, Train(**QUICK)))
 
 
-@pytest.mark.parametrize("split", [{"zero_stage": 3}, {"processes": 2, "zero_stage": 1}, {"processes": 2, "dtype": "bfloat16"}])
+@pytest.mark.parametrize(
+    "split", [{"zero_stage": 3}, {"processes": 2, "zero_stage": 1}, {"processes": 2, "dtype": "bfloat16"}]
+)
 def test_split_matrices_are_refused(split):
-    with pytest.raises(SettingError, match=r"train.optimizer=muon needs whole matrices.*set train.zero_stage=0") as refused:
+    with pytest.raises(
+        SettingError, match=r"train.optimizer=muon needs whole matrices.*set train.zero_stage=0"
+    ) as refused:
         Train(**QUICK | {"micro_batch": 4, "optimizer": "muon"} | split)
     assert "\n" not in str(refused.value)
     Train(**QUICK | {"micro_batch": 4} | split)
@@ -181,6 +196,9 @@ def test_settings_of_muon_enter_the_fingerprint_with_muon_only():
 
     assert of().fingerprint == of(muon_learning_rate=0.5, muon_momentum=0.1).fingerprint
     assert "muon" not in json.dumps(of().settings) and "optimizer" not in of().settings["train"]
-    prints = [of(optimizer="muon", **own).fingerprint for own in ({}, {"muon_learning_rate": 0.5}, {"muon_momentum": 0.1})]
+    prints = [
+        of(optimizer="muon", **own).fingerprint
+        for own in ({}, {"muon_learning_rate": 0.5}, {"muon_momentum": 0.1})
+    ]
     assert len({of().fingerprint, *prints}) == 4
     assert math.isclose(Train(**QUICK).muon_learning_rate, 0.02)

@@ -28,7 +28,11 @@ TEXT = " ".join(
 def frame(values, domains=None, groups=None):
     n = len(values)
     return pl.DataFrame(
-        {"priority": np.asarray(values, float), "domain": domains or ["d"] * n, "group": groups or [f"g{i}" for i in range(n)]}
+        {
+            "priority": np.asarray(values, float),
+            "domain": domains or ["d"] * n,
+            "group": groups or [f"g{i}" for i in range(n)],
+        }
     )
 
 
@@ -39,7 +43,10 @@ def test_the_area_is_the_share_of_pairs_in_each_domain():
     shares = {}
     for d in ("a", "b"):
         pairs = [
-            (p > q) + 0.5 * (p == q) for p, e in zip(x, dx, strict=True) for q, f in zip(y, dy, strict=True) if e == f == d
+            (p > q) + 0.5 * (p == q)
+            for p, e in zip(x, dx, strict=True)
+            for q, f in zip(y, dy, strict=True)
+            if e == f == d
         ]
         shares[d] = np.mean(pairs)
     expected = sum(shares[d] * dx.count(d) for d in shares) / 30
@@ -87,7 +94,9 @@ def test_alike_documents_of_few_sources_say_less_than_as_many_sources():
     common = rng.normal(size=8)
     x, y = 0.5 + common[np.arange(40) % 4], common[4 + np.arange(80) % 4]
     alone = auroc(frame(x), frame(y, groups=[f"h{i}" for i in range(80)]))
-    shared = auroc(frame(x, groups=[f"a{i % 4}" for i in range(40)]), frame(y, groups=[f"b{i % 4}" for i in range(80)]))
+    shared = auroc(
+        frame(x, groups=[f"a{i % 4}" for i in range(40)]), frame(y, groups=[f"b{i % 4}" for i in range(80)])
+    )
     assert shared.auroc == alone.auroc
     assert shared.high - shared.low > 2 * (alone.high - alone.low)
 
@@ -151,7 +160,9 @@ def scored(tmp_path, score, hosts=60):
         (context.out / "heldout").mkdir(exist_ok=True)
         write_json(context.out / "counts.json", {"domains": {"web": {}, "code": {}}})
 
-    corpus = stages.planted_stage(Corpus(), {"documents": 12, "real": 30}, 200, Stage("corpus", "made", made.settings, write))
+    corpus = stages.planted_stage(
+        Corpus(), {"documents": 12, "real": 30}, 200, Stage("corpus", "made", made.settings, write)
+    )
 
     def give(context):
         about = docs.read(context.inputs["corpus"])
@@ -159,7 +170,10 @@ def scored(tmp_path, score, hosts=60):
         values = [score(*row) for row in zip(about["doc_id"], extra["kind"], extra["version"], strict=True)]
         (context.out / "scores").mkdir()
         about.select("doc_id", "domain", "group").with_columns(
-            score=pl.Series(values, dtype=pl.Float64), n_tokens_doc=pl.lit(100), loss_base=pl.lit(2.0), loss_ref=pl.lit(2.0)
+            score=pl.Series(values, dtype=pl.Float64),
+            n_tokens_doc=pl.lit(100),
+            loss_base=pl.lit(2.0),
+            loss_ref=pl.lit(2.0),
         ).write_parquet(context.out / "scores" / "x-00000.parquet")
 
     scores = Stage("score", "given", {}, give, {"corpus": corpus})

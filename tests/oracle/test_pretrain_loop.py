@@ -46,7 +46,10 @@ def plain_loop(paths, train, seed, end_token, model=TINY):
     ids = torch.tensor(naive_stream(paths, seed, 4)[0])
     matrices = [p for p in network.parameters() if p.ndim > 1]
     norms = [p for p in network.parameters() if p.ndim == 1]
-    groups = [{"params": matrices, "weight_decay": train.weight_decay}, {"params": norms, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices, "weight_decay": train.weight_decay},
+        {"params": norms, "weight_decay": 0.0},
+    ]
     optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(train.beta1, train.beta2))
     n, curve = train.batch_sequences * train.context, []
     for step in range(train.steps):
@@ -85,7 +88,10 @@ def test_bfloat16_stays_near_float32(paths, tmp_path, stage):
     end = AutoTokenizer.from_pretrained(tmp_path / "model").eos_token_id
     expected, _ = plain_loop(paths, this.train, 0, end)
     np.testing.assert_allclose(losses(tmp_path), expected, atol=2e-2, rtol=0)
-    assert load_file(tmp_path / "model" / "model.safetensors")["model.embed_tokens.weight"].dtype == torch.bfloat16
+    assert (
+        load_file(tmp_path / "model" / "model.safetensors")["model.embed_tokens.weight"].dtype
+        == torch.bfloat16
+    )
 
 
 @pytest.mark.parametrize("dtype,tolerance", [("float32", 1e-5), ("bfloat16", 1e-2)])
@@ -102,7 +108,9 @@ def test_paired_arms_start_from_the_same_weights(paths):
         assert torch.equal(a, b)
         assert a.ndim == 1 or not torch.equal(a, c), name
     wide = build(replace(TINY, layers=8, hidden=256, ffn=512), 64, 0, seed=0)
-    deviations = {name.split(".", 3)[-1]: parameter.std().item() for name, parameter in wide.named_parameters()}
+    deviations = {
+        name.split(".", 3)[-1]: parameter.std().item() for name, parameter in wide.named_parameters()
+    }
     assert deviations["self_attn.q_proj.weight"] == pytest.approx(0.02, rel=0.02)
     assert deviations["self_attn.o_proj.weight"] == pytest.approx(0.02 / math.sqrt(16), rel=0.02)
     assert deviations["mlp.down_proj.weight"] == pytest.approx(0.02 / math.sqrt(16), rel=0.02)
@@ -127,7 +135,9 @@ def test_attention_can_stay_inside_documents(paths):
 @pytest.mark.parametrize("shape", ["linear", "cosine", "1-sqrt"])
 def test_the_schedule_is_the_librarys(shape):
     """Behind the warm-up, equal to transformers'. Theirs starts at the final rate at step 0, ours at one step's rise from 0."""
-    train = Train(tokens=2048 * 200, warmup=0.05, decay=0.25, decay_shape=shape, learning_rate=2e-3, final_lr=0.1)
+    train = Train(
+        tokens=2048 * 200, warmup=0.05, decay=0.25, decay_shape=shape, learning_rate=2e-3, final_lr=0.1
+    )
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2e-3)
     theirs = get_wsd_schedule(optimizer, 10, 50, num_training_steps=200, decay_type=shape, min_lr_ratio=0.1)
     curve = []
@@ -163,14 +173,22 @@ def test_validation_is_bits_per_byte_of_the_heldout_text(paths, tmp_path):
                 logits = network(input_ids=window[None, :-1]).logits[0]
             nats -= torch.log_softmax(logits.double(), -1).gather(-1, window[1:, None]).sum().item()
         n_bytes = sum(len(texts[name].encode()) for name in order)
-        assert logged[f"validation/bits_per_byte/{domain}"] == pytest.approx(nats / math.log(2) / n_bytes, abs=1e-5)
+        assert logged[f"validation/bits_per_byte/{domain}"] == pytest.approx(
+            nats / math.log(2) / n_bytes, abs=1e-5
+        )
 
 
 def test_the_exported_model_is_whole(paths, tmp_path):
     this = job(paths, tmp_path)
     facts = loop.train(this)
     files = {path.name for path in (tmp_path / "model").iterdir()}
-    assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "README.md"} <= files
+    assert {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "README.md",
+    } <= files
     network = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     assert network.lm_head.weight is network.model.embed_tokens.weight
     assert facts["parameters"] == sum(p.numel() for p in network.parameters())
@@ -224,7 +242,9 @@ def test_many_trainings_in_one_process_leave_nothing_behind(paths, tmp_path, mon
 
 def test_continuing_a_model(paths, tmp_path):
     loop.train(job(paths, tmp_path / "first"))
-    further = job(paths, tmp_path / "second", model=replace(TINY, init_from=str(tmp_path / "first" / "model")), seed=9)
+    further = job(
+        paths, tmp_path / "second", model=replace(TINY, init_from=str(tmp_path / "first" / "model")), seed=9
+    )
     loop.train(further)
     assert losses(tmp_path / "second")[0] < losses(tmp_path / "first")[0] - 0.3
     with pytest.raises(SettingError, match=r"train.context=128 is longer than the 64 tokens"):
@@ -243,11 +263,15 @@ def test_compiling_changes_nothing_but_rounding_and_is_done_without_where_there_
     loop.train(job(paths, tmp_path / "eager"))
     compiled, original = [], torch.nn.Module.compile
     monkeypatch.setattr(
-        torch.nn.Module, "compile", lambda network, **how: compiled.append(how) or original(network, backend="aot_eager", **how)
+        torch.nn.Module,
+        "compile",
+        lambda network, **how: compiled.append(how) or original(network, backend="aot_eager", **how),
     )  # the graph as the compiler gets it, without half a minute of C++
     if can_compile("cpu"):
         loop.train(job(paths, tmp_path / "compiled", compile=True))
-        np.testing.assert_allclose(losses(tmp_path / "compiled"), losses(tmp_path / "eager"), atol=SAME, rtol=0)
+        np.testing.assert_allclose(
+            losses(tmp_path / "compiled"), losses(tmp_path / "eager"), atol=SAME, rtol=0
+        )
         assert compiled == [{"dynamic": False}]
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
     loop.train(job(paths, tmp_path / "without", compile=True))
@@ -292,7 +316,9 @@ def poisoned(monkeypatch, at_call):
 
 
 @pytest.mark.parametrize("stage,dtype", [(0, "float32"), (1, "bfloat16"), (2, "bfloat16"), (3, "bfloat16")])
-def test_a_loss_that_is_not_a_number_stops_and_names_its_documents(paths, tmp_path, monkeypatch, stage, dtype):
+def test_a_loss_that_is_not_a_number_stops_and_names_its_documents(
+    paths, tmp_path, monkeypatch, stage, dtype
+):
     this = job(paths, tmp_path, zero_stage=stage, dtype=dtype)
     with poisoned(monkeypatch, 7), pytest.raises(SettingError) as stopped:
         loop.train(this)
@@ -311,9 +337,19 @@ def test_a_loss_that_is_not_a_number_stops_and_names_its_documents(paths, tmp_pa
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize(
     "stage,dtype",
-    [(0, "float32"), (1, "float32"), (2, "float32"), (3, "float32"), (1, "bfloat16"), (2, "bfloat16"), (3, "bfloat16")],
+    [
+        (0, "float32"),
+        (1, "float32"),
+        (2, "float32"),
+        (3, "float32"),
+        (1, "bfloat16"),
+        (2, "bfloat16"),
+        (3, "bfloat16"),
+    ],
 )
-def test_a_gradient_that_is_not_finite_stops_while_the_loss_still_is(paths, tmp_path, monkeypatch, stage, dtype, value):
+def test_a_gradient_that_is_not_finite_stops_while_the_loss_still_is(
+    paths, tmp_path, monkeypatch, stage, dtype, value
+):
     """At once, not when the loss shows it: by then a checkpoint of lost weights may be the last one."""
     original, calls = loop.build, []
 
@@ -323,7 +359,9 @@ def test_a_gradient_that_is_not_finite_stops_while_the_loss_still_is(paths, tmp_
 
     def poisoned_build(*arguments):
         network = original(*arguments)
-        network.model.layers[0].mlp.register_full_backward_hook(lambda _, given, __: tuple(poison(g) for g in given))
+        network.model.layers[0].mlp.register_full_backward_hook(
+            lambda _, given, __: tuple(poison(g) for g in given)
+        )
         return network
 
     monkeypatch.setattr(loop, "build", poisoned_build)

@@ -57,7 +57,9 @@ def fresh(folder, ids, read=None):
     model = LlamaForCausalLM.from_pretrained(folder).eval()
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([ids[:read]]), use_cache=False).logits[0]
-    return torch.nn.functional.cross_entropy(logits[: len(ids) - 1], torch.tensor(ids[1:]), reduction="none").tolist()
+    return torch.nn.functional.cross_entropy(
+        logits[: len(ids) - 1], torch.tensor(ids[1:]), reduction="none"
+    ).tolist()
 
 
 def test_influence_scores_are_those_of_the_document_alone(folder, documents):
@@ -91,6 +93,11 @@ def test_answers_are_those_of_the_item_alone(folder, documents, tmp_path):
     _, found = harness.run(lm, plan, tmp_path / "generated")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     for text, row in zip(documents, found, strict=True):
-        ids, before = tokenizer(text)["input_ids"][-129:], len(tokenizer(text.rpartition(" ")[0])["input_ids"])
+        ids, before = (
+            tokenizer(text)["input_ids"][-129:],
+            len(tokenizer(text.rpartition(" ")[0])["input_ids"]),
+        )
         if len(ids) < 128:
-            assert row["gold_loglikelihood"] == pytest.approx(-sum(fresh(folder, ids, -1)[before - 1 :]), rel=1e-3, abs=1e-3)
+            assert row["gold_loglikelihood"] == pytest.approx(
+                -sum(fresh(folder, ids, -1)[before - 1 :]), rel=1e-3, abs=1e-3
+            )

@@ -18,10 +18,15 @@ from repro.proxy.losses import token_losses
 @pytest.fixture(scope="module")
 def documents():
     rng = random.Random(0)
-    return [[rng.randrange(3, 96) for _ in range(rng.choice([0, 1, 2, 7, 16, 17, 33, 49, 50, 90]))] for _ in range(30)]
+    return [
+        [rng.randrange(3, 96) for _ in range(rng.choice([0, 1, 2, 7, 16, 17, 33, 49, 50, 90]))]
+        for _ in range(30)
+    ]
 
 
-@pytest.mark.parametrize("family", ["llama", "mistral", "qwen3", "gpt_neox", "gpt2", "opt", "gemma2", "phi3", "granite"])
+@pytest.mark.parametrize(
+    "family", ["llama", "mistral", "qwen3", "gpt_neox", "gpt2", "opt", "gemma2", "phi3", "granite"]
+)
 def test_forked_equals_two_passes(family, documents):
     """Windows, sliding windows, padding and batches included; every token loss to 1e-5 of its own size and more."""
     proxy = prepare(families.build(family), families.Tokenizer(), family)
@@ -75,7 +80,11 @@ def test_a_token_is_predicted_from_those_before_it_and_once():
     head.weight.data = torch.eye(vocabulary)
     successor = torch.nn.functional.one_hot(ids.roll(-1), vocabulary).float() * 50
     assert token_losses(successor[:-1], head, ids[1:]).max() < 1e-6
-    assert token_losses(successor[:-2], head, ids[2:]).min() < 1e-6 < token_losses(successor[:-2], head, ids[2:]).max()
+    assert (
+        token_losses(successor[:-2], head, ids[2:]).min()
+        < 1e-6
+        < token_losses(successor[:-2], head, ids[2:]).max()
+    )
 
 
 def test_first_occurrence_is_unpredictable_and_repetition_is_not():
@@ -95,7 +104,9 @@ def test_sign_and_value_of_the_score():
     """Eq. 5 by hand: base loss ln 2, reference loss ln 8: score = (ln 8 - ln 2) / ln 2 = 2. Masking hurts: positive."""
     base, masked = np.full(5, math.log(2), np.float32), np.full(5, math.log(8), np.float32)
     found = statistics.score([(base[:2], masked[:2]), (base[2:], masked[2:])])
-    assert math.isclose(found["score"], 2.0, rel_tol=1e-6) and math.isclose(found["loss_difference"], math.log(4), rel_tol=1e-6)
+    assert math.isclose(found["score"], 2.0, rel_tol=1e-6) and math.isclose(
+        found["loss_difference"], math.log(4), rel_tol=1e-6
+    )
     assert found["score_error"] == pytest.approx(0, abs=1e-9)
     assert math.isclose(statistics.score([(masked, base)])["score"], -2 / 3, rel_tol=1e-6)
 
@@ -166,4 +177,9 @@ def test_text_properties():
     assert statistics.repetition(ids) == pytest.approx(8 / 28)
     assert statistics.repetition([1] * 12) == 0
     assert statistics.compressibility("") is None
-    assert statistics.compressibility("ab" * 1000) < 0.05 < 0.5 < statistics.compressibility(str(random.Random(0).random()))
+    assert (
+        statistics.compressibility("ab" * 1000)
+        < 0.05
+        < 0.5
+        < statistics.compressibility(str(random.Random(0).random()))
+    )

@@ -43,7 +43,10 @@ def test_formulas(tmp_path, selector, params, key):
 
 def test_middle_perplexity_is_nearest_to_the_median_of_the_domain(tmp_path):
     rows = documents(seed=4)
-    middle = {d: float(np.median([r["loss_base"] for r in rows if r["domain"] == d])) for d in {r["domain"] for r in rows}}
+    middle = {
+        d: float(np.median([r["loss_base"] for r in rows if r["domain"] == d]))
+        for d in {r["domain"] for r in rows}
+    }
     repeats, _ = select(tmp_path, artifacts(rows), "perplexity", {"keep": "middle"}, share=0.3)
     priority = {r["doc_id"]: -abs(r["loss_base"] - middle[r["domain"]]) for r in rows}
     assert chosen(repeats) == brute_force(rows, priority, 0.3, "tokens")
@@ -71,4 +74,6 @@ def test_bracketed_cut_is_exact_even_if_the_sample_is_poor(tmp_path, monkeypatch
     monkeypatch.setattr(rank, "SAMPLE", sample)
     for share in (0.003, 0.2, 0.77, 0.999):
         repeats, _ = select(tmp_path / f"{share}", artifacts(rows), share=share, unit=unit)
-        assert chosen(repeats) == brute_force(rows, {r["doc_id"]: r["score"] for r in rows}, share, unit), share
+        assert chosen(repeats) == brute_force(rows, {r["doc_id"]: r["score"] for r in rows}, share, unit), (
+            share
+        )

@@ -41,7 +41,9 @@ def rows():
 
 
 def test_dsir_is_the_papers_formula_on_unhashed_ngrams(tmp_path, rows):
-    found = priorities(selectors.call("dsir", context(tmp_path, artifacts(rows)), {"target": "maths", "buckets": 1 << 22}))
+    found = priorities(
+        selectors.call("dsir", context(tmp_path, artifacts(rows)), {"target": "maths", "buckets": 1 << 22})
+    )
 
     def ngrams(text):
         words = re.findall(r"\w+|[^\w\s]+", text.lower())
@@ -53,30 +55,44 @@ def test_dsir_is_the_papers_formula_on_unhashed_ngrams(tmp_path, rows):
         aimed += ngrams(r["text"]) if r["domain"] == "maths" else Counter()
     gain = {g: math.log(aimed[g] / aimed.total() + 1e-8) - math.log(raw[g] / raw.total() + 1e-8) for g in raw}
     for r in rows[::7]:
-        assert found[r["doc_id"]] == pytest.approx(sum(n * gain[g] for g, n in ngrams(r["text"]).items()), rel=1e-9)
+        assert found[r["doc_id"]] == pytest.approx(
+            sum(n * gain[g] for g, n in ngrams(r["text"]).items()), rel=1e-9
+        )
 
 
 def test_dsir_towards_a_text_file(tmp_path, rows):
     target = tmp_path / "target.txt"
     target.write_text("\n".join(" ".join(POSITIVE) for _ in range(20)))
     made = artifacts(rows)
-    repeats, _ = select(tmp_path, made, "dsir", {"target_file": str(target), "per_token": True}, share=0.4, unit="documents")
+    repeats, _ = select(
+        tmp_path, made, "dsir", {"target_file": str(target), "per_token": True}, share=0.4, unit="documents"
+    )
     assert all(r["mathematical"] for r in rows if r["domain"] == "web" and repeats[r["doc_id"]])
 
 
 def test_the_ngram_classifier_finds_the_kind_and_never_judges_what_it_learned_from(tmp_path, rows):
-    found = priorities(selectors.call("ngram_classifier", context(tmp_path, artifacts(rows)), {"positive": "maths"}))
+    found = priorities(
+        selectors.call("ngram_classifier", context(tmp_path, artifacts(rows)), {"positive": "maths"})
+    )
     web = [r for r in rows if r["domain"] == "web"]
     assert roc_auc_score([r["mathematical"] for r in web], [found[r["doc_id"]] for r in web]) > 0.9
     again = priorities(
-        selectors.call("ngram_classifier", context(tmp_path / "2", artifacts(rows, files=5, shuffle=1)), {"positive": "maths"})
+        selectors.call(
+            "ngram_classifier",
+            context(tmp_path / "2", artifacts(rows, files=5, shuffle=1)),
+            {"positive": "maths"},
+        )
     )
     assert again == pytest.approx(found)
     g = np.random.default_rng(3)
-    for r in rows:  # labels that text cannot tell: a classifier judging its own training set would still find them
+    for r in (
+        rows
+    ):  # labels that text cannot tell: a classifier judging its own training set would still find them
         r["text"] = " ".join([*g.choice(POSITIVE, size=40), f"only{r['doc_id'].replace('-', '')}"])
         r["group"] = r["doc_id"]
-    blind = priorities(selectors.call("ngram_classifier", context(tmp_path / "3", artifacts(rows)), {"positive": "maths"}))
+    blind = priorities(
+        selectors.call("ngram_classifier", context(tmp_path / "3", artifacts(rows)), {"positive": "maths"})
+    )
     labels = [r["domain"] == "maths" for r in rows]
     assert abs(spearmanr([blind[r["doc_id"]] for r in rows], labels).statistic) < 0.25
 
@@ -94,16 +110,23 @@ def test_combinations_are_of_ranks_within_the_domain(tmp_path, selector, join):
         for key in ("score", "n_bytes"):
             values = [r[key] for r in mine if r[key] is not None]
             ranks.append(
-                {v: (sum(x < v for x in values) + (sum(x == v for x in values) + 1) / 2) / len(values) for v in values}
+                {
+                    v: (sum(x < v for x in values) + (sum(x == v for x in values) + 1) / 2) / len(values)
+                    for v in values
+                }
             )
         for r in mine:
-            priority[r["doc_id"]] = None if r["score"] is None else join((ranks[0][r["score"]], ranks[1][r["n_bytes"]]))
+            priority[r["doc_id"]] = (
+                None if r["score"] is None else join((ranks[0][r["score"]], ranks[1][r["n_bytes"]]))
+            )
     assert chosen(repeats) == brute_force(rows, priority, 0.3, "tokens")
 
 
 def test_imported_scores_in_any_number_of_files(tmp_path):
     rows = documents()
-    mine = pl.DataFrame({"id": [r["doc_id"] for r in rows] + ["elsewhere"], "q": [r["loss_base"] for r in rows] + [99.0]})
+    mine = pl.DataFrame(
+        {"id": [r["doc_id"] for r in rows] + ["elsewhere"], "q": [r["loss_base"] for r in rows] + [99.0]}
+    )
     (tmp_path / "mine").mkdir()
     for n in range(3):
         mine[n::3].write_parquet(tmp_path / "mine" / f"{n}.parquet")

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from repro.outcomes.statistics import compare, detectable, holm, limits, paired_item_variance, power, upper_limit
+from repro.outcomes.statistics import (
+    compare,
+    detectable,
+    holm,
+    limits,
+    paired_item_variance,
+    power,
+    upper_limit,
+)
 from repro.outcomes.words import conclusion, verdict
 
 
@@ -41,7 +49,11 @@ def test_whichever_variance_dominates_the_interval_covers(seeds, of_seed, of_ite
     """Seeds alone cover 36 to 95 % of the time in these settings; 99.5 % would be an interval that says nothing."""
     g, runs, items, covered, alone = np.random.default_rng(seeds), 1000, 100, 0, 0
     for _ in range(runs):
-        d = g.normal(size=(seeds, items)) * noise + g.normal(size=items) * of_item + g.normal(size=(seeds, 1)) * of_seed
+        d = (
+            g.normal(size=(seeds, items)) * noise
+            + g.normal(size=items) * of_item
+            + g.normal(size=(seeds, 1)) * of_seed
+        )
         means = as_seeds(d.mean(axis=1))
         c, seeds_only = (compare(means, as_seeds(np.zeros(seeds)), v) for v in (paired_item_variance(d), 0.0))
         covered += c.low <= 0 <= c.high
@@ -96,7 +108,11 @@ def test_weights_that_are_equal_change_nothing():
     residual = d - of_item - d.mean(axis=1, keepdims=True) + d.mean()
     noise = (residual**2).sum() / (3 * 11) / 4
     plain = (of_item.var(ddof=1) - noise) / 12 * (stats.t.ppf(0.975, 11) / stats.norm.ppf(0.975)) ** 2
-    assert paired_item_variance(d) == pytest.approx(plain) == pytest.approx(paired_item_variance(3 * d, weights=np.full(12, 3)))
+    assert (
+        paired_item_variance(d)
+        == pytest.approx(plain)
+        == pytest.approx(paired_item_variance(3 * d, weights=np.full(12, 3)))
+    )
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 8])
@@ -115,9 +131,14 @@ def test_without_skew_it_is_scipys_and_with_skew_one_end_is():
     a, b = np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.0, 2.0, 2.0, 4.0])
     symmetric, oracle = compare(as_seeds(a), as_seeds(b)), stats.ttest_rel(a, b)
     expected = oracle.confidence_interval(0.95)
-    assert (symmetric.p, symmetric.low, symmetric.high) == pytest.approx((oracle.pvalue, expected.low, expected.high))
+    assert (symmetric.p, symmetric.low, symmetric.high) == pytest.approx(
+        (oracle.pvalue, expected.low, expected.high)
+    )
     skewed = np.array([0.1, 0.2, 0.3, 2.0])
-    c, expected = compare(as_seeds(skewed), as_seeds(0 * skewed)), stats.ttest_1samp(skewed, 0).confidence_interval(0.95)
+    c, expected = (
+        compare(as_seeds(skewed), as_seeds(0 * skewed)),
+        stats.ttest_1samp(skewed, 0).confidence_interval(0.95),
+    )
     longer = 1 + 40 / 4**2 * stats.skew(skewed)
     assert c.low == pytest.approx(expected.low)
     assert c.high - c.difference == pytest.approx(longer * (expected.high - c.difference))
@@ -179,7 +200,11 @@ def test_p_at_the_edges_is_a_probability(mean):
 def test_power_is_how_often_the_effect_is_seen_with_its_sign(seeds, effect):
     d = np.random.default_rng(9).normal(effect, 1.0, (20_000, seeds))
     low, _ = limits(d)
-    assert power(2 * effect, 2.0, seeds) == power(-effect, 1.0, seeds) == pytest.approx((low > 0).mean(), abs=0.012)
+    assert (
+        power(2 * effect, 2.0, seeds)
+        == power(-effect, 1.0, seeds)
+        == pytest.approx((low > 0).mean(), abs=0.012)
+    )
     assert power(detectable(0.3, seeds), 0.3, seeds) == pytest.approx(0.8, abs=1e-3)
 
 

@@ -42,15 +42,21 @@ def test_they_end_as_the_ordinary_loop_does(paths, tmp_path, monkeypatch):
         kept = [path.name for path in sorted((Path(apart.out) / "models").glob("*"))]
         assert [path.name for path in sorted((out / "models").glob("*"))] == kept
         for model in ["model", *(f"models/{name}" for name in kept)]:
-            found, wanted = (load_file(folder / model / "model.safetensors") for folder in (out, Path(apart.out)))
+            found, wanted = (
+                load_file(folder / model / "model.safetensors") for folder in (out, Path(apart.out))
+            )
             assert found.keys() == wanted.keys()
             for key, weights in wanted.items():
                 assert (found[key] - weights).abs().max() < 2e-3 * weights.abs().max()
         mine, theirs = read_json(out / loop.FACTS), facts
         assert mine.pop("together") and mine.pop("logits_difference") < 1e-5
         assert mine == {key: value for key, value in theirs.items() if key != "logits_difference"}
-        assert pl.read_parquet(out / "reads.parquet").equals(pl.read_parquet(Path(apart.out) / "reads.parquet"))
-        theirs = [row for row in read_rows(Path(apart.out) / "metrics.jsonl") if "checkpoint_seconds" not in row]
+        assert pl.read_parquet(out / "reads.parquet").equals(
+            pl.read_parquet(Path(apart.out) / "reads.parquet")
+        )
+        theirs = [
+            row for row in read_rows(Path(apart.out) / "metrics.jsonl") if "checkpoint_seconds" not in row
+        ]
         for one, other in zip(read_rows(out / "metrics.jsonl"), theirs, strict=True):
             assert one.keys() == other.keys() and one["step"] == other["step"]
             same = [key for key in one if key.startswith(("tokens/", "validation/", "learning_rate"))]
@@ -74,7 +80,9 @@ def test_what_another_process_trains_is_left_to_it(paths, tmp_path, capsys):
 
 
 def test_what_it_cannot_do_is_refused(paths, tmp_path):
-    with pytest.raises(SettingError, match="train.attend_across_documents=False cannot be trained beside others"):
+    with pytest.raises(
+        SettingError, match="train.attend_across_documents=False cannot be trained beside others"
+    ):
         together.train([job(paths, tmp_path / "out", attend_across_documents=False)])
 
 

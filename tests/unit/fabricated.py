@@ -40,7 +40,9 @@ def settings(work: Path, kind: str = "train", seeds: tuple[int, ...] = (0, 1, 2)
     contrasts = [Contrast("attention_influence", "random", True), Contrast("attention_influence", "full")]
     if kind == "score":
         arms, contrasts = {"attention_influence": arms["attention_influence"]}, []
-    experiment = Experiment("fabricated", kind, "Is this text < that text?", arms=arms, contrasts=contrasts, seeds=list(seeds))
+    experiment = Experiment(
+        "fabricated", kind, "Is this text < that text?", arms=arms, contrasts=contrasts, seeds=list(seeds)
+    )
     return Settings(exp=experiment, work=str(work), scale="smoke")
 
 
@@ -66,7 +68,9 @@ def run(
             {},
             lambda c: write_json(c.out / "items.json", {"arc_easy": {"test": {"n": 100, "sha256": "0"}}}),
         ),
-        "corpus": Stage("corpus", "installed", {"n": documents, "groups": groups}, lambda c: _corpus(c, rows)),
+        "corpus": Stage(
+            "corpus", "installed", {"n": documents, "groups": groups}, lambda c: _corpus(c, rows)
+        ),
         "proxy": Stage("proxy", "built", {}, lambda c: (c.out / "model").mkdir(exist_ok=True)),
         "heads": Stage("heads", "retrieval", {}, _heads),
     }
@@ -75,12 +79,21 @@ def run(
     for arm in chosen.exp.arms:
         arms[arm] = {}
         for seed in seeds:
-            selection = Stage("selection", arm, {"arm": arm, "seed": seed}, lambda c, a=arm, s=seed: _selection(c, rows, a, s))
+            selection = Stage(
+                "selection",
+                arm,
+                {"arm": arm, "seed": seed},
+                lambda c, a=arm, s=seed: _selection(c, rows, a, s),
+            )
             arms[arm][seed] = {"selection": selection}
             if kind == "train":
                 shift = -effect if arm == "attention_influence" else 0.0
                 pretrain = Stage(
-                    "pretrain", f"{arm}-{seed}", {"e": effect}, lambda c, s=seed: _pretrain(c, s), {"selection": selection}
+                    "pretrain",
+                    f"{arm}-{seed}",
+                    {"e": effect},
+                    lambda c, s=seed: _pretrain(c, s),
+                    {"selection": selection},
                 )
                 evaluate = Stage(
                     "evaluate",
@@ -91,7 +104,10 @@ def run(
                 )
                 arms[arm][seed] |= {"pretrain": pretrain, "evaluate": evaluate}
     stages = {**shared, "arms": arms}
-    for stage in [*shared.values(), *(s for by_seed in arms.values() for named in by_seed.values() for s in named.values())]:
+    for stage in [
+        *shared.values(),
+        *(s for by_seed in arms.values() for named in by_seed.values() for s in named.values()),
+    ]:
         store.ensure(stage)
     return chosen, store, stages
 
@@ -111,7 +127,9 @@ def _corpus(context: Context, rows: polars.DataFrame) -> None:
         (context.out / folder).mkdir(exist_ok=True)
         for (domain,), part in rows.group_by("domain", maintain_order=True):
             part.write_parquet(context.out / folder / f"{str(domain).strip('<>')}-00000.parquet")
-    domains = {d: {"documents": len(rows) // len(DOMAINS), "groups": 4, "heldout_by": "groups"} for d in DOMAINS}
+    domains = {
+        d: {"documents": len(rows) // len(DOMAINS), "groups": 4, "heldout_by": "groups"} for d in DOMAINS
+    }
     counts = {
         "in": len(rows) + 2,
         "kept": len(rows),
@@ -160,7 +178,10 @@ def _selection(context: Context, rows: polars.DataFrame, arm: str, seed: int) ->
 
 
 def _pretrain(context: Context, seed: int) -> None:
-    lines = [json.dumps({"step": i, "tokens": 1024 * i, "loss": 8.0 / (1 + 0.05 * i) + 0.01 * seed}) for i in range(1, 301)]
+    lines = [
+        json.dumps({"step": i, "tokens": 1024 * i, "loss": 8.0 / (1 + 0.05 * i) + 0.01 * seed})
+        for i in range(1, 301)
+    ]
     (context.out / "loss.jsonl").write_text("\n".join(lines) + "\n")
 
 
@@ -235,7 +256,10 @@ def masked_run(
     Damage-matched draws of the seeds in ``missed`` do not match.
     """
     store_module.provenance = provenance
-    arms = {name: Arm(heads={"detector": name}) for name in ("none", "random", "random_same_layers", "random_matched_damage")}
+    arms = {
+        name: Arm(heads={"detector": name})
+        for name in ("none", "random", "random_same_layers", "random_matched_damage")
+    }
     arms = {"base": arms.pop("none"), "retrieval": Arm(), **arms}
     contrasts = [
         Contrast("retrieval", "random_matched_damage", True),
@@ -244,7 +268,9 @@ def masked_run(
     ]
     for arm in arms.values():
         arm.select, arm.mixture = Select(), Mixture()
-    experiment = Experiment("fabricated", "mirror", "Do heads matter?", arms=arms, contrasts=contrasts, seeds=list(seeds))
+    experiment = Experiment(
+        "fabricated", "mirror", "Do heads matter?", arms=arms, contrasts=contrasts, seeds=list(seeds)
+    )
     chosen, store = Settings(exp=experiment, work=str(work), scale="smoke"), Store(work)
     chosen.eval.columns = {"HellaSwag": "hellaswag/acc_norm", "LAMBADA": "lambada_openai/acc"}
     shared = {"heads": Stage("heads", "retrieval", {}, _heads)}
@@ -258,10 +284,17 @@ def masked_run(
             named = {} if arm == "base" else {"heads": masking}
             shift = {"base": -0.1, "retrieval": hurt}.get(arm, 0.0)
             run = Stage(
-                "evaluate", arm, {"draw": draw, "hurt": hurt}, lambda c, d=draw, x=shift, a=arm: _evaluate(c, d, x, a), named
+                "evaluate",
+                arm,
+                {"draw": draw, "hurt": hurt},
+                lambda c, d=draw, x=shift, a=arm: _evaluate(c, d, x, a),
+                named,
             )
             stages["arms"][arm][seed] = {**named, "evaluate": run}
-    for stage in [*shared.values(), *(s for by in stages["arms"].values() for named in by.values() for s in named.values())]:
+    for stage in [
+        *shared.values(),
+        *(s for by in stages["arms"].values() for named in by.values() for s in named.values()),
+    ]:
         store.ensure(stage)
     return chosen, store, stages
 

@@ -26,8 +26,13 @@ def test_every_selector_stands_at_every_size_and_against_random_of_its_own():
     tiny, mini = (experiment.arms[f"length_{size}"][0] for size in ("tiny", "mini"))
     assert tiny["selection"].fingerprint == mini["selection"].fingerprint
     assert tiny["pretrain"].inputs["tokens"].fingerprint == mini["pretrain"].inputs["tokens"].fingerprint
-    assert (tiny["pretrain"].settings["model"]["layers"], mini["pretrain"].settings["model"]["layers"]) == (2, 3)
-    assert tiny["pretrain"].settings["model"]["vocabulary"] == mini["pretrain"].settings["model"]["vocabulary"]
+    assert (tiny["pretrain"].settings["model"]["layers"], mini["pretrain"].settings["model"]["layers"]) == (
+        2,
+        3,
+    )
+    assert (
+        tiny["pretrain"].settings["model"]["vocabulary"] == mini["pretrain"].settings["model"]["vocabulary"]
+    )
 
 
 def test_the_primary_contrast_is_that_of_the_largest_size_and_what_was_stated():
@@ -41,7 +46,9 @@ def test_the_primary_contrast_is_that_of_the_largest_size_and_what_was_stated():
 
 
 def test_ones_own_selector_joins_by_being_named():
-    settings = compose([*SMOKE, "exp.arms.mine.select=imported", "exp.arms.mine.select.params.path=scores.csv"])
+    settings = compose(
+        [*SMOKE, "exp.arms.mine.select=imported", "exp.arms.mine.select.params.path=scores.csv"]
+    )
     assert {"mine_tiny", "mine_mini"} <= set(settings.exp.arms)
     assert ("mine_mini", "random_mini") in {(c.treatment, c.control) for c in settings.exp.contrasts}
 
@@ -92,7 +99,11 @@ def test_the_same_values_give_the_same_limits_and_an_arm_that_lost_its_seeds_tak
     rng = np.random.default_rng(0)
     values = {name: list(rng.normal(size=2)) for name in ("random", "a", "b", "c", "d")}
     found = decision.against_control(values, "random")
-    assert found == decision.against_control(values, "random") == decision.against_control({**values, "e": [1.0]}, "random")
+    assert (
+        found
+        == decision.against_control(values, "random")
+        == decision.against_control({**values, "e": [1.0]}, "random")
+    )
 
 
 def test_some_arm_is_called_different_in_one_of_twenty_experiments_in_which_none_is():
@@ -161,7 +172,10 @@ def summary(tmp_path):
             for seed in (0, 1):
                 inputs = {"scores": "S" if name == "attention_influence" else "M"}
                 made = {"selection": {"inputs": inputs, "seconds_last_attempt": 3.0}}
-                cells = {"bits_per_byte": {"value": value + 0.01 * seed}, "blimp/acc": {"value": 1 / value + 0.01 * seed}}
+                cells = {
+                    "bits_per_byte": {"value": value + 0.01 * seed},
+                    "blimp/acc": {"value": 1 / value + 0.01 * seed},
+                }
                 seeds[str(seed)] = {"artifacts": made, "metrics": cells}
             arms[f"{name}_{size}"] = {"seeds": seeds}
     score = {"fingerprint": "S", "seconds_last_attempt": 40.0, "facts": {"tokens": 1000}}
@@ -169,8 +183,15 @@ def summary(tmp_path):
         "endpoint": "bits_per_byte",
         "arms": arms,
         "artifacts": {"score": score},
-        "overlap": {"random_mini": {"attention_influence_mini": 0.2}, "attention_influence_mini": {"random_mini": 0.25}},
-        "settings": {"exp": {"params": {"models": ["mini", "1m"]}}, "train": {"tokens": 10}, "proxy": {"parameters": 10.0}},
+        "overlap": {
+            "random_mini": {"attention_influence_mini": 0.2},
+            "attention_influence_mini": {"random_mini": 0.25},
+        },
+        "settings": {
+            "exp": {"params": {"models": ["mini", "1m"]}},
+            "train": {"tokens": 10},
+            "proxy": {"parameters": 10.0},
+        },
     }
     write_json(tmp_path / "s.json", found)
     return read_json(tmp_path / "s.json")
@@ -188,9 +209,13 @@ def test_the_tables_say_who_is_best_what_it_costs_and_how_well_the_small_size_de
     decided = view.decisions(found)
     assert [(row[1], round(row[2].value, 2), row[3]) for row in decided.rows][0][1:] == (0.67, 3)
     assert "agree in 1.00 of pairs" in decided.notes[1]
-    assert len(decided.rows) == 2 and decided.rows[1][2].value == decided.rows[0][2].value  # accuracies turn round
+    assert (
+        len(decided.rows) == 2 and decided.rows[1][2].value == decided.rows[0][2].value
+    )  # accuracies turn round
     assert view.overlaps(found).rows[0][0] == "random"
-    assert decided.rows[0][1] == "bits_per_byte" and all(row[1] for row in decided.rows)  # each says by what it was measured
+    assert decided.rows[0][1] == "bits_per_byte" and all(
+        row[1] for row in decided.rows
+    )  # each says by what it was measured
     assert "on bits_per_byte: decision" in decided.notes[0] and "random, bits_per_byte [" in table.columns[2]
 
 

@@ -11,8 +11,18 @@ GRID = {
     "arms": {"full": {"select": "all"}},
     "contrasts": [{"treatment": "random_20", "control": "full", "primary": True}],
     "grid": [
-        {"select": ["length"], "share": [0.05, 0.2], "budgets": ["tokens", "passes"], "against": ["random", "full"]},
-        {"select": ["random"], "share": [0.05, 0.2], "budgets": ["tokens", "passes"], "against": ["random", "full"]},
+        {
+            "select": ["length"],
+            "share": [0.05, 0.2],
+            "budgets": ["tokens", "passes"],
+            "against": ["random", "full"],
+        },
+        {
+            "select": ["random"],
+            "share": [0.05, 0.2],
+            "budgets": ["tokens", "passes"],
+            "against": ["random", "full"],
+        },
     ],
 }
 
@@ -60,7 +70,9 @@ def test_the_names_of_the_first_curve_are_still_there_and_all_arms_can_be_asked_
 
 def test_only_some_arms_run_with_the_contrasts_between_them_and_those_added():
     added = ["exp.arms.mine.select=dsir", "exp.arms.mine.budget.share=0.2"]
-    exp = compose(["exp=accuracy_vs_data", "scale=smoke", "exp.only=[full,'random_2*',attention_influence_20]", *added]).exp
+    exp = compose(
+        ["exp=accuracy_vs_data", "scale=smoke", "exp.only=[full,'random_2*',attention_influence_20]", *added]
+    ).exp
     assert list(exp.arms) == ["full", "attention_influence_20", "random_20", "random_20_passes", "mine"]
     assert {(c.treatment, c.control) for c in exp.contrasts} == {
         ("attention_influence_20", "random_20"),
@@ -93,13 +105,19 @@ def test_values_for_one_scale_reach_that_scale_only_and_yield_to_the_command_lin
         (tmp_path / group.name).symlink_to(group) if group.name != "exp" else (tmp_path / "exp").mkdir()
     text = (config.CONFIGS / "exp" / "selection_30pct.yaml").read_text()
     file = tmp_path / "exp" / "mine.yaml"
-    file.write_text(text + "scales: {smoke: {exp: {seeds: [7, 8], arms: {random: {seeds: [9]}}}, train: {tokens: 20480}}}\n")
+    file.write_text(
+        text
+        + "scales: {smoke: {exp: {seeds: [7, 8], arms: {random: {seeds: [9]}}}, train: {tokens: 20480}}}\n"
+    )
     monkeypatch.setattr(config, "CONFIGS", tmp_path)
     smoke, laptop = (compose(["exp=mine", f"scale={scale}"]) for scale in ("smoke", "laptop"))
     assert (smoke.exp.seeds, smoke.exp.arms["random"].seeds, smoke.train.tokens) == ([7, 8], [9], 20480)
     assert (laptop.exp.seeds, laptop.exp.arms["random"].seeds) == ([0, 1, 2], [])
     assert compose(["exp=mine", "scale=smoke", "train.tokens=40960"]).train.tokens == 40960
-    for wrong, says in (("{smok: {}}", "did you mean 'smoke'"), ("{smoke: {exp: {arms: {randm: {}}}}}", "no arm 'randm'")):
+    for wrong, says in (
+        ("{smok: {}}", "did you mean 'smoke'"),
+        ("{smoke: {exp: {arms: {randm: {}}}}}", "no arm 'randm'"),
+    ):
         file.write_text(f"{text}scales: {wrong}\n")
         with pytest.raises(SettingError, match=says):
             compose(["exp=mine", "scale=smoke"])
@@ -134,11 +152,15 @@ def test_named_selections_rank_within_sources_and_within_length_bins():
     budgets = {name: Budget(**arm.budget | arm.select.budget) for name, arm in exp.arms.items()}
     assert budgets["attention_influence_within_source_20"] == Budget(0.2, within_group=True)
     assert budgets["attention_influence_length_bins_20"] == Budget(0.2, length_bins=5)
-    assert len(exp.arms["attention_influence_within_source_20"].seeds) == len(exp.arms["random_20"].seeds) == 8
+    assert (
+        len(exp.arms["attention_influence_within_source_20"].seeds) == len(exp.arms["random_20"].seeds) == 8
+    )
 
 
 def test_a_sweep_may_name_multiples_of_what_the_scale_sets():
     base = compose(["exp=selection_30pct", "scale=laptop"]).train.learning_rate
     made = members("learning_rate", ["scale=laptop"])
-    assert [compose(a).train.learning_rate for a in made.values()] == pytest.approx([base / 2, base, 2 * base])
+    assert [compose(a).train.learning_rate for a in made.values()] == pytest.approx(
+        [base / 2, base, 2 * base]
+    )
     assert set(compose(next(iter(made.values()))).exp.arms) == {"random", "attention_influence"}

@@ -28,13 +28,18 @@ def make_wheel(path, members):
 
 
 def known(monkeypatch, sha256, members=("data/*",)):
-    wheel = assets.Wheel("no-such-package-of-anyone", "9.9", "small-9.9-py3-none-any.whl", sha256, 100, "MIT", members)
+    wheel = assets.Wheel(
+        "no-such-package-of-anyone", "9.9", "small-9.9-py3-none-any.whl", sha256, 100, "MIT", members
+    )
     monkeypatch.setitem(assets.WHEELS, "small", wheel)
     return wheel
 
 
 def test_given_wheel_is_checked_and_only_needed_members_are_unpacked(cache, monkeypatch):
-    path = make_wheel(cache / "wheels/small-9.9-py3-none-any.whl", {"data/a.txt": "a", "data/deep/b.txt": "b", "code.py": "c"})
+    path = make_wheel(
+        cache / "wheels/small-9.9-py3-none-any.whl",
+        {"data/a.txt": "a", "data/deep/b.txt": "b", "code.py": "c"},
+    )
     known(monkeypatch, sha256_file(path))
     folder = assets.fetch("small")
     assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()) == [

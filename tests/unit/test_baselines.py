@@ -12,7 +12,11 @@ from repro.evaluate import baselines, minimal_pairs, ngrams
 from repro.items import builtin
 from repro.store import Context
 
-TEXTS = ["The cat sat. The cat ran! A dog sat on the cat.", "the dog ran. The dog sat on a mat", "A cat sat on the mat."] * 2
+TEXTS = [
+    "The cat sat. The cat ran! A dog sat on the cat.",
+    "the dog ran. The dog sat on a mat",
+    "A cat sat on the mat.",
+] * 2
 
 
 def textbook(texts, order):
@@ -87,7 +91,10 @@ def test_word_frequency_knows_no_order_to_the_last_bit():
         counted, ["the cat sat on a dog", "dog a on sat cat the", "the zebra sat on a dog"]
     )
     assert one == other > rare
-    total, size = sum(Counter(w for t in TEXTS for w in ngrams.words(t)).values()), len(counted.vocabulary) - 1
+    total, size = (
+        sum(Counter(w for t in TEXTS for w in ngrams.words(t)).values()),
+        len(counted.vocabulary) - 1,
+    )
     cats = sum(ngrams.words(t).count("cat") for t in TEXTS)
     assert ngrams.word_frequency(counted, ["cat"])[0] == pytest.approx(math.log((cats + 1) / (total + size)))
 
@@ -96,7 +103,9 @@ def test_word_frequency_knows_no_order_to_the_last_bit():
 def inputs(tmp_path):
     for task, split, rows in builtin.read(lambda task: task.startswith("blimp")):
         (tmp_path / "items" / task).mkdir(parents=True)
-        (tmp_path / "items" / task / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (tmp_path / "items" / task / f"{split}.jsonl").write_text(
+            "".join(json.dumps(row) + "\n" for row in rows)
+        )
     made = [{"doc_id": f"d{i}", "domain": "web", "group": "g", "cluster": i, "source": "s", "license": "l", "text": text,
              "n_bytes": len(text), "extra": "{}"} for i, text in enumerate(["Ada cleans herself. He lifts this mirror."] * 400)]  # fmt: skip
     documents.write(tmp_path / "corpus" / "documents" / "web-00000.parquet", made)

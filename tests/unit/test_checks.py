@@ -44,7 +44,9 @@ def test_a_work_folder_that_cannot_be_made_and_a_device_that_is_not_there(tmp_pa
     import torch
 
     (tmp_path / "file").write_text("")
-    with pytest.raises(SettingError, match="work=.*file/below: cannot make the folder .Not a directory.; name another"):
+    with pytest.raises(
+        SettingError, match="work=.*file/below: cannot make the folder .Not a directory.; name another"
+    ):
         checks.machine(*planned(["exp=score_corpus", f"work={tmp_path}/file/below"]))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(SettingError, match="device=cuda: PyTorch finds 0 CUDA devices here; use device=auto"):
@@ -59,10 +61,14 @@ def corpus(folder, **documents):
 
 def test_a_domain_too_small_to_train_on_a_share_of_is_refused_behind_the_corpus(tmp_path):
     folder = corpus(tmp_path, web=500, tiny=2, none=0)
-    with pytest.raises(SettingError, match=r"'tiny' \(2 documents\): arm 'random' .*corpus.domains=\[web,none\]"):
+    with pytest.raises(
+        SettingError, match=r"'tiny' \(2 documents\): arm 'random' .*corpus.domains=\[web,none\]"
+    ):
         checks.domains(*planned(["exp=selection_30pct", "scale=smoke"]), folder)
     checks.domains(*planned(["exp=selection_30pct", "scale=smoke", "budget.share=0.5"]), folder)
-    checks.domains(*planned(["exp=paper_mixture", "scale=smoke"]), folder)  # trained on every document, and some twice
+    checks.domains(
+        *planned(["exp=paper_mixture", "scale=smoke"]), folder
+    )  # trained on every document, and some twice
     checks.domains(*planned(["exp=score_corpus", "scale=smoke"]), folder)
 
 
@@ -128,7 +134,8 @@ def test_windows_longer_than_the_proxys_context_are_refused_as_soon_as_it_is_the
     Store(tmp_path).ensure(build(settings).shared["proxy"])
     sized([], tmp_path)
     with pytest.raises(
-        SettingError, match=r"score.window=9999999 is longer than the proxy's context of (\d+); set score.window=\1"
+        SettingError,
+        match=r"score.window=9999999 is longer than the proxy's context of (\d+); set score.window=\1",
     ):
         sized(long, tmp_path)
     with pytest.raises(SettingError, match=r"heads.probe_tokens=9999999 is longer than the proxy's context"):
@@ -139,7 +146,9 @@ def test_a_hub_that_cannot_name_a_models_commit_is_found_out_first(tmp_path, mon
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(assets, "_hub_away", True)
     own = "exp.arms.full_plus_large.proxy={kind: hub, name: smollm2-1.7b, repo: HuggingFaceTB/SmolLM2-1.7B}"
-    with pytest.raises(SettingError, match="cannot be reached to find the commit of HuggingFaceTB/SmolLM2-1.7B@main"):
+    with pytest.raises(
+        SettingError, match="cannot be reached to find the commit of HuggingFaceTB/SmolLM2-1.7B@main"
+    ):
         settings = compose(["exp=proxy_size", "scale=smoke", own])
         checks.sizes(settings, build(settings).order(), Store(tmp_path), "cpu")
 
@@ -162,7 +171,9 @@ def test_a_checkpoint_whose_tokenizer_is_anothers_is_refused_before_anything_is_
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     tokenizer.add_tokens(["one more", "and another"])
     tokenizer.save_pretrained(checkpoint)
-    with pytest.raises(SettingError, match="its tokenizer has 1,026 entries and its model embeds 1,024: they do not belong"):
+    with pytest.raises(
+        SettingError, match="its tokenizer has 1,026 entries and its model embeds 1,024: they do not belong"
+    ):
         sized(continued, tmp_path)
     (checkpoint / "tokenizer.json").write_text("{")
     with pytest.raises(SettingError, match="model.init_from=.*: its tokenizer cannot be read"):
@@ -174,10 +185,16 @@ def test_a_checkpoint_whose_tokenizer_is_anothers_is_refused_before_anything_is_
 
 def test_a_checkpoint_too_large_for_the_memory_is_refused_with_numbers(checkpoint, tmp_path):
     config = json.loads((checkpoint / "config.json").read_text())
-    config |= {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64}
+    config |= {
+        "hidden_size": 8192,
+        "intermediate_size": 28672,
+        "num_hidden_layers": 80,
+        "num_attention_heads": 64,
+    }
     (checkpoint / "config.json").write_text(json.dumps(config))
     with pytest.raises(
-        SettingError, match=r"model.init_from=.*checkpoint needs [\d.]+ GB on each of 1 ranks .* there are [\d.]+ GB"
+        SettingError,
+        match=r"model.init_from=.*checkpoint needs [\d.]+ GB on each of 1 ranks .* there are [\d.]+ GB",
     ):
         sized([f"model.init_from={checkpoint}"], tmp_path)
 
@@ -193,5 +210,7 @@ def test_a_proxy_that_is_continued_is_sized_before_it_is_here(proxy, millions, t
     assert cost.parameters(settings.model) / 1e6 == pytest.approx(millions, rel=0.002)
     assert settings.train.context == 512 and settings.train.decay == 1
     monkeypatch.setattr("repro.pretrain.launch.memory_of_rank", lambda train, device: 3e9)
-    with pytest.raises(SettingError, match=r"model.init_from=proxy needs [\d.]+ GB on each of 1 ranks .* there are 3.0 GB"):
+    with pytest.raises(
+        SettingError, match=r"model.init_from=proxy needs [\d.]+ GB on each of 1 ranks .* there are 3.0 GB"
+    ):
         checks.sizes(settings, build(settings).order(), Store(tmp_path), "cpu")

@@ -53,13 +53,17 @@ except Closed:
 
 def opened(folder, names, lease=30.0, **settings):
     partial = folder / "score" / "x-00000000.partial"
-    claims.open_job(partial, {"tokens": dict.fromkeys(names, 100), "lease_seconds": lease, "settings": settings})
+    claims.open_job(
+        partial, {"tokens": dict.fromkeys(names, 100), "lease_seconds": lease, "settings": settings}
+    )
     return partial
 
 
 def start(partial, wait, *more):
     command = [sys.executable, "-c", WORKER, str(partial), str(wait), *more]
-    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
+    )
 
 
 def results(partial):
@@ -166,6 +170,8 @@ def test_progress_is_over_all_workers(tmp_path):
 def test_joining_with_other_settings_is_refused_in_one_line(tmp_path):
     partial = opened(tmp_path, ["a.parquet"], window=512, max_tokens=None)
     claims.joined(partial, {"window": "512", "max_tokens": "null"})
-    with pytest.raises(SettingError, match=r"score.window=1024 is not what is being scored.*\(score.window=512\)") as refusal:
+    with pytest.raises(
+        SettingError, match=r"score.window=1024 is not what is being scored.*\(score.window=512\)"
+    ) as refusal:
         claims.joined(partial, {"window": "1024"})
     assert "\n" not in str(refusal.value)

@@ -26,7 +26,9 @@ def test_every_command_has_help_under_its_own_name(name, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main([name, "--help"])
     usage = capsys.readouterr().out.split("\n")[0]
-    assert ended.value.code == 0 and usage.startswith(f"usage: repro {cli.COMMANDS[name][1] and 'plan' or name}")
+    assert ended.value.code == 0 and usage.startswith(
+        f"usage: repro {cli.COMMANDS[name][1] and 'plan' or name}"
+    )
 
 
 def test_a_wrong_command_is_answered_with_the_nearest(capsys):
@@ -45,7 +47,9 @@ def test_a_run_records_the_same_command_from_either_door(capsys):
 def test_help_imports_no_heavy_library():
     heavy = "{'torch', 'transformers', 'polars', 'pyarrow', 'duckdb', 'omegaconf', 'numpy'}"
     for module in {module for module, _, _ in cli.COMMANDS.values()} - {"repro.pack"}:
-        code = f"import sys, {module}; found = {heavy} & set(sys.modules); sys.exit(str(found) if found else 0)"
+        code = (
+            f"import sys, {module}; found = {heavy} & set(sys.modules); sys.exit(str(found) if found else 0)"
+        )
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, (module, done.stderr)
 
@@ -56,7 +60,10 @@ def test_every_setting_has_a_meaning_and_is_listed_once(capsys):
     assert len({s.name for s in found}) == len(found) > 150
     assert cli.main(["settings", "score"]) == 0
     text = capsys.readouterr().out
-    assert "score.window=1024  (int)\n    tokens of a window" in text and "score=NAME takes default, mean, zero" in text
+    assert (
+        "score.window=1024  (int)\n    tokens of a window" in text
+        and "score=NAME takes default, mean, zero" in text
+    )
     assert cli.main(["settings", "windwo"]) == 2
     assert "did you mean 'score.window'?" in capsys.readouterr().err
 
@@ -64,7 +71,9 @@ def test_every_setting_has_a_meaning_and_is_listed_once(capsys):
 def test_the_wheel_alone_knows_its_configs_from_any_folder(tmp_path):
     """Built from the files under git, unpacked, and asked from elsewhere."""
     source, site, away = (tmp_path / name for name in ("source", "site", "away"))
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    )
     names = [n for n in listed.stdout.split("\n") if n.startswith(("repro/", "configs/")) or n in ("pyproject.toml", "setup.py", "README.md")]  # fmt: skip
     for name in names:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -79,18 +88,24 @@ def test_the_wheel_alone_knows_its_configs_from_any_folder(tmp_path):
         p.relative_to(site / "repro/configs") for p in (site / "repro/configs").glob("*/*.yaml")
     }
     assert {p.name for p in site.iterdir() if not p.name.endswith(".dist-info")} == {"repro"}
-    data = {p.relative_to(ROOT) for p in (ROOT / "repro").rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")}
+    data = {
+        p.relative_to(ROOT)
+        for p in (ROOT / "repro").rglob("*")
+        if p.is_file() and p.suffix not in (".py", ".pyc")
+    }
     assert data and all((site / p).is_file() for p in data)
     away.mkdir()
     here = os.environ | {"PYTHONPATH": str(site)}
     here.pop("REPRO_CONFIGS", None)
     words = ["run", "--show", "exp=selection_30pct", "scale=smoke"]
-    done = subprocess.run([sys.executable, "-m", "repro", *words], cwd=away, env=here, capture_output=True, text=True)
-    assert done.returncode == 0 and "name: selection_30pct" in done.stdout, done.stderr
-    asked = (
-        "from repro import places, provenance as p; print(places.home(), places.checkout(), p.code(places.PACKAGE)['commit'])"
+    done = subprocess.run(
+        [sys.executable, "-m", "repro", *words], cwd=away, env=here, capture_output=True, text=True
     )
-    done = subprocess.run([sys.executable, "-c", asked], cwd=away, env=here, capture_output=True, text=True, check=True)
+    assert done.returncode == 0 and "name: selection_30pct" in done.stdout, done.stderr
+    asked = "from repro import places, provenance as p; print(places.home(), places.checkout(), p.code(places.PACKAGE)['commit'])"
+    done = subprocess.run(
+        [sys.executable, "-c", asked], cwd=away, env=here, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == [str(away), "None", "None"]
 
 

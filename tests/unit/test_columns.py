@@ -47,7 +47,12 @@ def test_two_columns_of_one_name_are_refused(tmp_path, twice):
     ids=lambda a: f"{a.type}",
 )
 def test_an_odd_type_in_a_column_nobody_asked_for_harms_nothing(tmp_path, odd):
-    columns = {"id": pa.array(["a", "b", "c"]), "domain": pa.array(["web"] * 3), "text": pa.array(TEXT), "odd": odd}
+    columns = {
+        "id": pa.array(["a", "b", "c"]),
+        "domain": pa.array(["web"] * 3),
+        "text": pa.array(TEXT),
+        "odd": odd,
+    }
     pq.write_table(pa.table(columns), tmp_path / "mine.parquet")
     documents, dropped = stream(tmp_path / "mine.parquet")
     assert [d.text for d in documents] == TEXT and not dropped
@@ -80,8 +85,12 @@ def test_imported_scores_of_several_types_and_kinds(tmp_path):
     own = tmp_path / "own"
     own.mkdir()
     pl.DataFrame({"doc_id": ids[:half], "score": range(half)}).write_parquet(own / "a.parquet")
-    pl.DataFrame({"doc_id": ids[half:], "score": [0.5] * (len(ids) - half), "more": "x"}).write_parquet(own / "b.parquet")
-    assert len(selecting.select(tmp_path / "work", made, "imported", {"path": str(own)}, share=0.3)[0]) == len(ids)
+    pl.DataFrame({"doc_id": ids[half:], "score": [0.5] * (len(ids) - half), "more": "x"}).write_parquet(
+        own / "b.parquet"
+    )
+    assert len(
+        selecting.select(tmp_path / "work", made, "imported", {"path": str(own)}, share=0.3)[0]
+    ) == len(ids)
     table = pa.Table.from_arrays([pa.array(ids), pa.array([1.0] * len(ids)), pa.array([2.0] * len(ids))],
                                  names=["doc_id", "score", "score"])  # fmt: skip
     pq.write_table(table, tmp_path / "twice.parquet")

@@ -12,7 +12,9 @@ from repro.report import build
 def sealed(folder, change=lambda settings: None, **kwargs):
     settings, store, stages = fabricated.run(folder / "work", **kwargs)
     change(settings)
-    return summary.write(folder / "summary.json", build.judged(collect(settings, store, stages), settings.exp.contrasts))
+    return summary.write(
+        folder / "summary.json", build.judged(collect(settings, store, stages), settings.exp.contrasts)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +24,19 @@ def pair(tmp_path_factory):
     def other(settings):
         settings.train.learning_rate = 0.5
 
-    return folder, sealed(folder / "a"), sealed(folder / "b", other, effect=0.2, seeds=(1, 2, 3), documents=25)
+    return (
+        folder,
+        sealed(folder / "a"),
+        sealed(folder / "b", other, effect=0.2, seeds=(1, 2, 3), documents=25),
+    )
 
 
 def test_what_differed_is_named_and_nothing_else(pair):
     _, a, b = pair
     by_name = {table.name: table for table in compare.differences(a, b)}
-    assert [row for row in by_name["settings"].rows if row[0] != "exp.seeds"] == [["train.learning_rate", "0.003", "0.5"]]
+    assert [row for row in by_name["settings"].rows if row[0] != "exp.seeds"] == [
+        ["train.learning_rate", "0.003", "0.5"]
+    ]
     assert ["corpus kept", "72", "75"] in by_name["data"].rows
     assert not any("heads" in row[0] for row in by_name["data"].rows)
     assert by_name["code"].rows == []
@@ -36,7 +44,9 @@ def test_what_differed_is_named_and_nothing_else(pair):
 
 def test_outcomes_are_paired_over_the_shared_seeds(pair):
     _, a, b = pair
-    row = next(r for r in compare.outcomes(a, b).rows if r[0] == "attention_influence" and r[1] == "bits_per_byte")
+    row = next(
+        r for r in compare.outcomes(a, b).rows if r[0] == "attention_influence" and r[1] == "bits_per_byte"
+    )
     assert row[-1] == 2 and row[4] == "-0.1500, no interval: two seeds"
 
 

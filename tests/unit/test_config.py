@@ -77,7 +77,10 @@ def test_a_new_arm_begins_with_what_it_selects():
         ("exp.arms.random.mixture=3", "must name an option"),
         ("corpus=files", "corpus.paths"),
         ("corpus=wide", "need corpus.folder=DIR: a folder of books-00000.jsonl.zst and 21 more"),
-        ("corpus=git", "corpus.kind=git needs corpus.git=[{repositories: {owner/name: COMMIT}, domain: NAME}]"),
+        (
+            "corpus=git",
+            "corpus.kind=git needs corpus.git=[{repositories: {owner/name: COMMIT}, domain: NAME}]",
+        ),
         ("corpus.git_url=ext::sh{}", "must start with https://, ssh:// or file://"),
         ("corpus.git_url=https://host/", "have one {} for owner/name"),
         ("corpus.sample=end", "corpus.sample='end' is not known; did you mean 'last'"),
@@ -95,9 +98,15 @@ def test_a_new_arm_begins_with_what_it_selects():
         ("exp.arms={}", "leaves no arm"),
         ("exp.arms.atention_influence.select=random", "did you mean the arm 'attention_influence'"),
         ("exp.arms.random.budget.share=abc", "exp.arms.random.budget.share=abc must be a number"),
-        ("exp.arms.random.select.budget.share=abc", "exp.arms.random.select.budget.share=abc must be a number"),
+        (
+            "exp.arms.random.select.budget.share=abc",
+            "exp.arms.random.select.budget.share=abc must be a number",
+        ),
         ("exp.arms.random.train.tokens=abc", "exp.arms.random.train.tokens=abc must be a whole number"),
-        ("exp.arms.random.select.params.x=.nan", "exp.arms.random.select.params.x=nan is not a finite number"),
+        (
+            "exp.arms.random.select.params.x=.nan",
+            "exp.arms.random.select.params.x=nan is not a finite number",
+        ),
         ("train.learning_rate=.nan", "train.learning_rate=nan must be above 0"),
         ("train.learning_rate=.inf", "train.learning_rate=inf is not a finite number"),
         ("train.learning_rate=0", "must be above 0"),
@@ -135,10 +144,14 @@ def test_an_experiment_must_be_named():
 
 @pytest.mark.parametrize("scale", options("scale"))
 @pytest.mark.parametrize("exp", options("exp"))
-def test_every_experiment_composes_and_plans_at_every_scale_without_the_hub(exp, scale, tmp_path, monkeypatch):
+def test_every_experiment_composes_and_plans_at_every_scale_without_the_hub(
+    exp, scale, tmp_path, monkeypatch
+):
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(assets, "_hub_away", True)
-    monkeypatch.setattr(device, "measured", lambda: {"float32": 1e11, "bfloat16": 2e11, "measured": "2026-01-01"})
+    monkeypatch.setattr(
+        device, "measured", lambda: {"float32": 1e11, "bfloat16": 2e11, "measured": "2026-01-01"}
+    )
     settings = compose([f"exp={exp}", f"scale={scale}", f"work={tmp_path / 'w'}"])
     assert isinstance(settings, Settings) and settings.exp.name == exp and settings.exp.question
     assert to_yaml(settings)
@@ -179,7 +192,9 @@ def test_a_resolved_config_has_no_unresolved_option_names():
 
 def test_an_arms_own_values_keep_the_type_they_were_written_with():
     """1 and 1.0 are two fingerprints; a number in quotes is a number."""
-    arm = compose(["exp=selection_30pct", "exp.arms.random.budget.share=1", "exp.arms.random.train.tokens='999424'"]).exp.arms
+    arm = compose(
+        ["exp=selection_30pct", "exp.arms.random.budget.share=1", "exp.arms.random.train.tokens='999424'"]
+    ).exp.arms
     assert (arm["random"].budget, type(arm["random"].budget["share"])) == ({"share": 1}, int)
     assert arm["random"].train == {"tokens": 999424}
 

@@ -24,8 +24,15 @@ def test_a_real_file_of_each_format_gives_the_passages_of_the_wide_corpus():
     index = json.loads((SHARED / "raw/index.json").read_text())
     for entry in index:
         text = (SHARED / "raw" / entry["file"]).read_bytes().decode()
-        made = [p for p in passages(blocks(NAMES.get(entry["format"], entry["format"]), text), 1000, 6000) if len(p) >= 1000]
-        assert ([passage_id(p) for p in made], [len(p) for p in made]) == (entry["ids"], entry["characters"]), entry["file"]
+        made = [
+            p
+            for p in passages(blocks(NAMES.get(entry["format"], entry["format"]), text), 1000, 6000)
+            if len(p) >= 1000
+        ]
+        assert ([passage_id(p) for p in made], [len(p) for p in made]) == (
+            entry["ids"],
+            entry["characters"],
+        ), entry["file"]
     assert len(index) == 9
 
 
@@ -40,7 +47,8 @@ def test_open_texts_and_wide_list_what_the_manifest_lists():
     }
     groups = manifest["groups"]
     assert listed == {
-        (g["repo"], g["commit"], g["domain"], g["repo"] == "global-asp/asp-source" or g["license"]) for g in groups
+        (g["repo"], g["commit"], g["domain"], g["repo"] == "global-asp/asp-source" or g["license"])
+        for g in groups
     }
     wide = compose(["exp=score_corpus", "corpus=wide", "corpus.folder=x"]).corpus
     assert wide.checksums == {shard["file"]: shard["sha256"] for shard in manifest["shards"]}
@@ -51,7 +59,11 @@ def test_markdown_keeps_words_and_leaves_out_what_surrounds_them():
         "---\ntitle: x\n---\n# A [link](http://a.b) &amp; ![picture](c.png)more\n\n<!-- hidden\n\nover lines -->\n"
         "Seen by [others][1] [@doi:10.1/x].\n{% include x %}<b>bold</b> 1 < 2\n\n[1]: http://a.b\n \n    code\n    more\n"
     )
-    assert blocks("markdown", text) == ["# A link & more", "Seen by others .\nbold 1 < 2", "    code\n    more"]
+    assert blocks("markdown", text) == [
+        "# A link & more",
+        "Seen by others .\nbold 1 < 2",
+        "    code\n    more",
+    ]
 
 
 def test_tex_keeps_commands_without_comments_and_references():
@@ -73,11 +85,17 @@ def test_code_is_cut_before_what_begins_at_the_margin():
     ("formula", "written"),
     [
         ("<m:mfrac><m:mi>a</m:mi><m:mn>2</m:mn></m:mfrac>", "a/2"),
-        ("<m:mfrac><m:mrow><m:mi>a</m:mi><m:mo>+</m:mo><m:mi>b</m:mi></m:mrow><m:mn>2</m:mn></m:mfrac>", "(a+b)/(2)"),
+        (
+            "<m:mfrac><m:mrow><m:mi>a</m:mi><m:mo>+</m:mo><m:mi>b</m:mi></m:mrow><m:mn>2</m:mn></m:mfrac>",
+            "(a+b)/(2)",
+        ),
         ("<m:msup><m:mi>x</m:mi><m:mn>2</m:mn></m:msup>", "x^2"),
         ("<m:msubsup><m:mi>x</m:mi><m:mi>i</m:mi><m:mn>2</m:mn></m:msubsup>", "x_i^2"),
         ("<m:msqrt><m:mi>x</m:mi><m:mo>!</m:mo></m:msqrt>", "sqrt(x!)"),
-        ("<m:mtable><m:mtr><m:mtd>1</m:mtd><m:mtd>0</m:mtd></m:mtr><m:mtr><m:mtd>2</m:mtd></m:mtr></m:mtable>", "1 0 2"),
+        (
+            "<m:mtable><m:mtr><m:mtd>1</m:mtd><m:mtd>0</m:mtd></m:mtr><m:mtr><m:mtd>2</m:mtd></m:mtr></m:mtable>",
+            "1 0 2",
+        ),
     ],
 )
 def test_formulas_in_linear_notation(formula, written):
@@ -92,9 +110,9 @@ def test_xml_gives_blocks_in_order_rows_as_lines_and_no_notes():
         "</body></html>"
     )
     assert blocks("xhtml", page) == ["I", "One two", "three"]
-    assert blocks("cnxml", "<d><row><c>a</c><c>b  c</c></row><para>7</para><figure><caption>no</caption></figure></d>") == [
-        "a | b c"
-    ]
+    assert blocks(
+        "cnxml", "<d><row><c>a</c><c>b  c</c></row><para>7</para><figure><caption>no</caption></figure></d>"
+    ) == ["a | b c"]
     assert blocks("law_xml", "<s><num>1</num><para><text>Be it</text></para></s>") == ["1 Be it"]
     assert len(blocks("law_xml", f"<s><num>1</num><text>{'x ' * 3000}</text></s>")) == 2
 
@@ -122,7 +140,9 @@ def test_a_file_made_to_take_for_ever_is_refused(format, text):
 
 
 def test_the_factbook_gives_a_line_a_fact():
-    assert blocks("factbook", '{"Land": {"Area ": {"text": "<b>5</b> &lt; 6"}, "n": 3}, "list": [1]}') == ["Area: 5 < 6"]
+    assert blocks("factbook", '{"Land": {"Area ": {"text": "<b>5</b> &lt; 6"}, "n": 3}, "list": [1]}') == [
+        "Area: 5 < 6"
+    ]
 
 
 @pytest.mark.parametrize("seed", range(20))

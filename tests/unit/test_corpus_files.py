@@ -77,7 +77,11 @@ def test_bad_lines_are_dropped_with_reason_and_line(tmp_path):
 
 def test_line_separators_inside_a_document_do_not_break_it(tmp_path):
     whole = text(1) + "\u2028 next \u2029 and \x85 and \x0b\x0c end"
-    path = save(tmp_path / "a.jsonl", json.dumps({"id": "a", "domain": "d", "text": whole}, ensure_ascii=False), line(2))
+    path = save(
+        tmp_path / "a.jsonl",
+        json.dumps({"id": "a", "domain": "d", "text": whole}, ensure_ascii=False),
+        line(2),
+    )
     documents, drops = found(path)
     assert documents[0].text == whole and len(documents) == 2 and not drops
 
@@ -113,7 +117,9 @@ def test_every_format_gives_the_same_documents(tmp_path):
     (tmp_path / "one.jsonl.gz").write_bytes(gzip.compress(raw))
     frames = zstandard.ZstdCompressor().compress(half) + zstandard.ZstdCompressor().compress(raw[len(half) :])
     (tmp_path / "two.jsonl.zst").write_bytes(frames)  # two frames, as parallel compressors write them
-    pq.write_table(pa.Table.from_pylist([json.loads(x) for x in lines]), tmp_path / "three.parquet", row_group_size=7)
+    pq.write_table(
+        pa.Table.from_pylist([json.loads(x) for x in lines]), tmp_path / "three.parquet", row_group_size=7
+    )
     expected, drops = found(tmp_path / "plain.jsonl")
     assert len(expected) == 20 and expected[3].extra == {"stars": 3, "tags": ["a", "b"]} and not drops
     for name in ("one.jsonl.gz", "two.jsonl.zst", "three.parquet"):
@@ -214,7 +220,9 @@ def test_every_document_is_counted_under_a_reason(tmp_path):
         tmp_path / "a.jsonl",
         *(line(i) for i in range(40)),
         line(3),  # the same again
-        json.dumps({"id": "copy", "domain": "web", "text": text(5).upper().replace(" ", "\n ")}),  # the same but for case
+        json.dumps(
+            {"id": "copy", "domain": "web", "text": text(5).upper().replace(" ", "\n ")}
+        ),  # the same but for case
         line(7, text=text(1000)),  # another text under a known id
         line(50, text=""),
         line(51, text="one"),
@@ -242,7 +250,9 @@ def test_every_document_is_counted_under_a_reason(tmp_path):
 
 
 def test_a_domain_of_two_documents_keeps_them_for_training(tmp_path):
-    path = save(tmp_path / "a.jsonl", *(line(i) for i in range(40)), *(line(i, domain="tiny") for i in (90, 91)))
+    path = save(
+        tmp_path / "a.jsonl", *(line(i) for i in range(40)), *(line(i, domain="tiny") for i in (90, 91))
+    )
     folder, counts = build(tmp_path, settings(path))
     assert counts["domains"]["tiny"]["documents"] == 2
     assert counts["domains"]["tiny"]["heldout_by"].startswith("none: 2 documents")
@@ -251,7 +261,9 @@ def test_a_domain_of_two_documents_keeps_them_for_training(tmp_path):
 
 def test_nothing_left_is_one_line_and_no_artifact(tmp_path):
     path = save(tmp_path / "a.jsonl", line(1, text="short"), "{broken")
-    with pytest.raises(SettingError, match="no document is left of 2: 1 broken_json, 1 too_short; .* JSON objects"):
+    with pytest.raises(
+        SettingError, match="no document is left of 2: 1 broken_json, 1 too_short; .* JSON objects"
+    ):
         build(tmp_path, settings(path))
     assert not list((tmp_path / "work").rglob("manifest.json"))
 
@@ -273,7 +285,12 @@ def test_the_mend_is_that_of_the_most_frequent_reason(tmp_path, lines, mend):
 
 def test_ids_and_domains_that_are_no_names_are_dropped_and_counted(tmp_path):
     path = save(
-        tmp_path / "a.jsonl", line(1), line(2, domain={"a": 1}), line(3, domain=["web"]), line(4, id={"n": 4}), line(5, id=5)
+        tmp_path / "a.jsonl",
+        line(1),
+        line(2, domain={"a": 1}),
+        line(3, domain=["web"]),
+        line(4, id={"n": 4}),
+        line(5, id=5),
     )
     documents, drops = found(path)
     assert [d.id for d in documents] == ["d1", "5"]
@@ -282,7 +299,11 @@ def test_ids_and_domains_that_are_no_names_are_dropped_and_counted(tmp_path):
 
 def test_dotted_field_names(tmp_path):
     values = {"doc": {"body": text(1), "n": 3}, "meta": {"id": "x", "kind": "web"}}
-    path = save(tmp_path / "a.jsonl", json.dumps(values), json.dumps({"doc.body": text(2), "meta": {"id": "y", "kind": "web"}}))
+    path = save(
+        tmp_path / "a.jsonl",
+        json.dumps(values),
+        json.dumps({"doc.body": text(2), "meta": {"id": "y", "kind": "web"}}),
+    )
     (one, two), drops = found(path, text_field="doc.body", id_field="meta.id", domain_field="meta.kind")
     assert (one.id, one.domain, one.text, one.extra) == ("x", "web", text(1), {"doc": {"n": 3}, "meta": {}})
     assert (two.id, two.text) == ("y", text(2)) and not drops
@@ -292,7 +313,9 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
     mark = b"\xef\xbb\xbf"
     lines = save(tmp_path / "a.jsonl", mark + line(1).encode() + b"\n", line(2))
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines.read_bytes()))
-    assert [d.id for d in found(lines)[0]] == [d.id for d in found(tmp_path / "b.jsonl.gz")[0]] == ["d1", "d2"]
+    assert (
+        [d.id for d in found(lines)[0]] == [d.id for d in found(tmp_path / "b.jsonl.gz")[0]] == ["d1", "d2"]
+    )
     (plain,), _ = found(save(tmp_path / "a.txt", mark + b"Some text.\n"))
     assert plain.text == "Some text.\n"
 
@@ -367,7 +390,10 @@ def pinned(folder, **fields):
 
 def test_a_folder_that_is_as_its_checksums_say_is_read_like_any_other(tmp_path):
     for name in ("web-00000", "math-00000"):
-        save(tmp_path / "in" / f"{name}.jsonl", *(line(i, id=f"{name}{i}", text=name + text(i)) for i in range(20)))
+        save(
+            tmp_path / "in" / f"{name}.jsonl",
+            *(line(i, id=f"{name}{i}", text=name + text(i)) for i in range(20)),
+        )
     save(tmp_path / "in/MANIFEST.json", "{}")  # of no kind that is read
     given = pinned(tmp_path / "in")
     assert build(tmp_path, given)[1]["kept"] == 40
@@ -382,7 +408,10 @@ def test_a_folder_that_is_as_its_checksums_say_is_read_like_any_other(tmp_path):
         (lambda folder: (folder / "a.jsonl").unlink(), "a.jsonl is missing"),
         (lambda folder: save(folder / "c.jsonl", line(9)), "c.jsonl does not belong there"),
         (lambda folder: (folder / "a.jsonl").rename(folder / "c.jsonl"), "a.jsonl is missing"),
-        (lambda folder: [save(folder / name, line(9)) for name in ("a.jsonl", "b.jsonl")], "a.jsonl .* 1 more"),
+        (
+            lambda folder: [save(folder / name, line(9)) for name in ("a.jsonl", "b.jsonl")],
+            "a.jsonl .* 1 more",
+        ),
     ],
 )
 def test_a_damaged_missing_or_foreign_shard_is_one_line(tmp_path, change, told):

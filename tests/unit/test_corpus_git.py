@@ -32,7 +32,9 @@ def prose(seed, words=400):
 
 
 def git(folder, *arguments, **kwargs):
-    done = subprocess.run(["git", "-C", str(folder), *arguments], env=ENVIRONMENT, capture_output=True, check=True, **kwargs)
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], env=ENVIRONMENT, capture_output=True, check=True, **kwargs
+    )
     return done.stdout.decode().strip()
 
 
@@ -61,7 +63,10 @@ def empty_cache(tmp_path, monkeypatch):
 def mirror(tmp_path):
     """(folder of clones, commit) of a repository with two chapters."""
     work = tmp_path / "made"
-    commit = commit_of(work, {"en/one.md": prose(1), "en/deep/two.md": prose(2), "de/drei.md": prose(3), "notes.txt": prose(4)})
+    commit = commit_of(
+        work,
+        {"en/one.md": prose(1), "en/deep/two.md": prose(2), "de/drei.md": prose(3), "notes.txt": prose(4)},
+    )
     git(tmp_path, "clone", "-q", "--bare", str(work), str(tmp_path / "mirror/owner+book/repo"))
     shutil.rmtree(work)
     return tmp_path / "mirror", commit
@@ -79,13 +84,17 @@ def settings(mirror, commit, name=NAME, **fields):
 
 def found(given):
     rows = list(repositories.stream(given))
-    return [r for r in rows if isinstance(r, Document)], [(r.reason, r.where) for r in rows if isinstance(r, Drop)]
+    return [r for r in rows if isinstance(r, Document)], [
+        (r.reason, r.where) for r in rows if isinstance(r, Drop)
+    ]
 
 
 def test_files_of_a_commit_become_passages(mirror):
     folder, commit = mirror
     documents, drops = found(settings(folder, commit, license="CC0-1.0"))
-    assert {d.source for d in documents} == {f"{NAME}@{commit[:12]}:en/{path}:0" for path in ("one.md", "deep/two.md")}
+    assert {d.source for d in documents} == {
+        f"{NAME}@{commit[:12]}:en/{path}:0" for path in ("one.md", "deep/two.md")
+    }
     assert {(d.domain, d.group, d.license) for d in documents} == {("books", NAME, "CC0-1.0")} and not drops
     assert [d.text for d in documents if "one" in d.source] == [prose(1)]
     assert all(d.id == passage_id(d.text) and len(d.id) == 16 for d in documents)
@@ -109,7 +118,10 @@ def test_the_stage_makes_a_corpus_of_them(mirror, tmp_path):
         ({"en/bad.md": "short"}, "too_short"),
         ({"en/bad.xhtml": "<html><p>open"}, "broken_xml"),
         ({"en/bad.xhtml": "<html>" + "<b>" * 2000 + "</b>" * 2000 + "</html>"}, "nested_too_deeply"),
-        ({"en/bad.xhtml": '<!DOCTYPE x [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;">]><x><p>&b;</p></x>'}, "broken_xml"),
+        (
+            {"en/bad.xhtml": '<!DOCTYPE x [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;">]><x><p>&b;</p></x>'},
+            "broken_xml",
+        ),
         ({"en/bad.json": "{"}, "broken_json"),
     ],
 )
@@ -117,11 +129,20 @@ def test_a_file_that_cannot_be_read_is_dropped_and_counted(tmp_path, monkeypatch
     monkeypatch.setattr(repositories, "FILE_BYTES", 30_000)
     monkeypatch.setattr(bare, "PIECE", 1000)
     (suffix,) = {Path(name).suffix for name in texts}
-    good = {".md": prose(1), ".xhtml": f"<html><p>{prose(1)}</p></html>", ".json": f'{{"a": {{"text": "{"word " * 300}"}}}}'}
-    commit = commit_of(tmp_path / "mirror/owner+book", texts | {f"en/{place}{suffix}": good[suffix] for place in ("a", "z")})
+    good = {
+        ".md": prose(1),
+        ".xhtml": f"<html><p>{prose(1)}</p></html>",
+        ".json": f'{{"a": {{"text": "{"word " * 300}"}}}}',
+    }
+    commit = commit_of(
+        tmp_path / "mirror/owner+book", texts | {f"en/{place}{suffix}": good[suffix] for place in ("a", "z")}
+    )
     format = {".md": "markdown", ".xhtml": "xhtml", ".json": "factbook"}[suffix]
     documents, drops = found(settings(tmp_path / "mirror", commit, format=format, paths=["en/*"]))
-    assert [d.source.split("/")[-1] for d in documents] == [f"a{suffix}:0", f"z{suffix}:0"]  # those around it are read
+    assert [d.source.split("/")[-1] for d in documents] == [
+        f"a{suffix}:0",
+        f"z{suffix}:0",
+    ]  # those around it are read
     assert [r for r, _ in drops] == [reason] and f"@{commit[:12]}:en/bad" in drops[0][1]
 
 
@@ -137,12 +158,16 @@ def test_links_and_names_that_lead_elsewhere_are_only_names(tmp_path):
     commit = git(folder, "commit-tree", "-m", "odd", git(folder, "mktree", "--missing", input=both.encode()))
     before = {p for p in tmp_path.rglob("*") if ".git/" not in str(p)}
     documents, drops = found(settings(tmp_path / "mirror", commit, paths=["**"]))
-    assert [(d.text, d.source.split(":", 1)[1]) for d in documents] == [(prose(1), "en/ü ü.md:0"), (prose(2), "x/..:0")]
+    assert [(d.text, d.source.split(":", 1)[1]) for d in documents] == [
+        (prose(1), "en/ü ü.md:0"),
+        (prose(2), "x/..:0"),
+    ]
     assert not drops and {p for p in tmp_path.rglob("*") if ".git/" not in str(p)} == before
 
 
 @pytest.mark.parametrize(
-    "place", ["owner+book/repo", "owner+book/any.git", "owner+book", "owner+book.git", "owner/book.git", "owner/book"]
+    "place",
+    ["owner+book/repo", "owner+book/any.git", "owner+book", "owner+book.git", "owner/book.git", "owner/book"],
 )
 def test_a_mirror_may_be_laid_out_in_any_of_these_ways(mirror, tmp_path, place):
     folder, commit = mirror
@@ -210,7 +235,10 @@ def test_a_repository_or_commit_that_is_gone_is_one_line_before_anything_is_read
     ) as told:
         next(repositories.stream(given))
     assert (
-        "\n" not in str(told.value) and str(folder) in str(told.value) and "zz+top/repo" in str(told.value) or gone == "commit"
+        "\n" not in str(told.value)
+        and str(folder) in str(told.value)
+        and "zz+top/repo" in str(told.value)
+        or gone == "commit"
     )
     assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_dir() and "fetching" in p.name]
 
@@ -230,7 +258,11 @@ def test_the_commit_and_how_it_is_read_make_the_fingerprint_and_the_place_does_n
     folder, commit = mirror
     same = stage(settings(folder, commit), None).fingerprint
     assert stage(settings(tmp_path, commit), None).fingerprint == same
-    changed = [settings(folder, "1" * 40), settings(folder, commit, longest=3000), settings(folder, commit, skip=["a"])]
+    changed = [
+        settings(folder, "1" * 40),
+        settings(folder, commit, longest=3000),
+        settings(folder, commit, skip=["a"]),
+    ]
     assert len({same, *(stage(given, None).fingerprint for given in changed)}) == 4
 
 
@@ -264,16 +296,25 @@ def test_a_repository_is_added_on_the_command_line_and_an_unknown_format_names_t
 
 
 def test_files_that_state_their_own_licence(tmp_path):
-    texts = {f"en/{i}.md": f"{prose(i)}\n\nLicense: [{name}]" for i, name in enumerate(("CC-BY", "cc-by", "CC-BY-NC"))}
+    texts = {
+        f"en/{i}.md": f"{prose(i)}\n\nLicense: [{name}]"
+        for i, name in enumerate(("CC-BY", "cc-by", "CC-BY-NC"))
+    }
     commit = commit_of(tmp_path / "mirror/owner+book", texts | {"en/none.md": prose(9)})
     given = settings(tmp_path / "mirror", commit, license_pattern=r"License: \[(.+?)\]", licenses=["CC-BY"])
     documents, drops = found(given)
-    assert [d.license for d in documents] == ["CC-BY", "cc-by"] and [r for r, _ in drops] == ["other_license"] * 2
+    assert [d.license for d in documents] == ["CC-BY", "cc-by"] and [r for r, _ in drops] == [
+        "other_license"
+    ] * 2
 
 
 def test_limits_of_repository_and_group(tmp_path):
-    commit = commit_of(tmp_path / "mirror/owner+book", {f"{'ab'[i % 2]}/{i:02}.md": prose(i) for i in range(12)})
-    some, drops = found(settings(tmp_path / "mirror", commit, paths=["**"], max_characters=4 * len(prose(0)) + 99))
+    commit = commit_of(
+        tmp_path / "mirror/owner+book", {f"{'ab'[i % 2]}/{i:02}.md": prose(i) for i in range(12)}
+    )
+    some, drops = found(
+        settings(tmp_path / "mirror", commit, paths=["**"], max_characters=4 * len(prose(0)) + 99)
+    )
     assert [d.source.split(":")[1] for d in some] == [f"a/{i:02}.md" for i in (0, 2, 4, 6)]
     assert Counter(r for r, _ in drops) == {"beyond_the_repository_limit": 8}
     limits = {"group_pattern": "^(.)/", "max_group_bytes": 3 * len(prose(0)) + 99}

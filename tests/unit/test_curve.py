@@ -36,11 +36,18 @@ def summary():
         "random_20": arm("random", 0.2, [2.5, 2.6, 2.4]),
         "random_20_passes": arm("random", 0.2, [2.9, 3.0, 2.8], passes=True),
         "attention_influence_20": arm("attention_influence", 0.2, [2.3, 2.4]),
-        "attention_influence_within_source_20": arm("attention_influence", 0.2, [2.2, 2.3], within_group=True),
+        "attention_influence_within_source_20": arm(
+            "attention_influence", 0.2, [2.2, 2.3], within_group=True
+        ),
         "length_20": arm("column", 0.2, [4.0, 4.2]),
     }
     contrasts = [{"treatment": "attention_influence_20", "control": "random_20", "primary": True}]
-    return {"endpoint": "bits_per_byte", "averaged": [], "arms": arms, "settings": {"exp": {"contrasts": contrasts}}}
+    return {
+        "endpoint": "bits_per_byte",
+        "averaged": [],
+        "arms": arms,
+        "settings": {"exp": {"contrasts": contrasts}},
+    }
 
 
 def test_one_line_a_selector_and_budget_with_intervals_of_its_seeds(summary):
@@ -102,7 +109,9 @@ def test_points_and_chance_are_inside_the_drawn_axes_and_on_the_page(summary, tm
     seen = []
     save = matplotlib.figure.Figure.savefig
     monkeypatch.setattr(
-        matplotlib.figure.Figure, "savefig", lambda figure, *a, **k: (seen.append(figure), save(figure, *a, **k))
+        matplotlib.figure.Figure,
+        "savefig",
+        lambda figure, *a, **k: (seen.append(figure), save(figure, *a, **k)),
     )
     plot = curve.by_share(summary)
     plots.write(plot, tmp_path)

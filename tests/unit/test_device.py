@@ -35,7 +35,9 @@ def machine(monkeypatch):
         monkeypatch.setattr(device, "_flags", lambda: flags)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu is not None)
         monkeypatch.setattr(
-            torch.cuda, "is_bf16_supported", lambda including_emulation=True: gpu == "ampere" or including_emulation
+            torch.cuda,
+            "is_bf16_supported",
+            lambda including_emulation=True: gpu == "ampere" or including_emulation,
         )
 
     return set_to
@@ -46,7 +48,12 @@ def machine(monkeypatch):
     [
         (FAST, MODERN, None, "bfloat16"),
         (FAST, None, None, "bfloat16"),  # a system that lists no instructions: the product decides
-        (EMULATED, MODERN, None, "float32"),  # the product confirms what the instructions promise, or does not
+        (
+            EMULATED,
+            MODERN,
+            None,
+            "float32",
+        ),  # the product confirms what the instructions promise, or does not
         (EMULATED, frozenset({"avx2"}), None, "float32"),
         (FAST, frozenset({"avx2"}), None, "float32"),  # one lucky moment of a CPU without the instructions
         (FAST, frozenset({"asimd", "bf16"}), None, "bfloat16"),
@@ -70,7 +77,9 @@ def test_auto_has_the_fingerprints_of_the_value_spelled_out(machine, tmp_path):
     for rates, dtype in ((EMULATED, "float32"), (FAST, "bfloat16")):
         machine(rates)
         auto, said = (compose([*EVENING, *(s % value for s in spelled)]) for value in ("auto", dtype))
-        assert to_yaml(auto) == to_yaml(said) and "auto" not in {d for d in checks.dtypes(auto, build(auto)).values()}
+        assert to_yaml(auto) == to_yaml(said) and "auto" not in {
+            d for d in checks.dtypes(auto, build(auto)).values()
+        }
         assert auto.exp.arms["random"].train == {"dtype": dtype}
         found[dtype] = [stage.fingerprint for stage in build(auto).order()]
         assert found[dtype] == [stage.fingerprint for stage in build(said).order()]
@@ -130,7 +139,9 @@ def test_a_plan_for_other_hardware_is_not_resolved_by_this_cpu(machine, tmp_path
     planned = compose(arguments, planning=True)
     assert (planned.proxy.dtype, planned.train.dtype) == ("bfloat16", "bfloat16")
     line = describe(planned).split("dtype: ")[1].split("\n")[0]
-    assert line.startswith("proxy bfloat16, train bfloat16, eval float32 (auto is bfloat16: for H200, which the scale names")
+    assert line.startswith(
+        "proxy bfloat16, train bfloat16, eval float32 (auto is bfloat16: for H200, which the scale names"
+    )
     assert "a run on this machine takes float32: this CPU emulates bfloat16, 45x slower" in line
     assert compose([*arguments, "device=cpu"], planning=True).train.dtype == "float32"  # the CPU is asked for
     assert compose([*arguments, "device=cuda"], planning=True).train.dtype == "bfloat16"
@@ -187,7 +198,9 @@ def counted(monkeypatch, tmp_path):
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path))
     asked = []
     monkeypatch.setattr(
-        device, "matrix_rate", lambda _, dtype: asked.append(dtype) or {"float32": 9e10, "bfloat16": 2e9}[dtype]
+        device,
+        "matrix_rate",
+        lambda _, dtype: asked.append(dtype) or {"float32": 9e10, "bfloat16": 2e9}[dtype],
     )
     return asked
 
@@ -250,5 +263,7 @@ def test_a_measurement_leaves_the_threads_as_they_were(monkeypatch):
 def test_a_system_without_a_list_of_instructions(monkeypatch):
     monkeypatch.setattr(device, "_cpuinfo", lambda: "")
     assert device._flags() is None and device._machine()["cpu"]
-    monkeypatch.setattr(device, "_cpuinfo", lambda: "processor : 0\nmodel name\t: A CPU\nflags\t\t: fpu avx2 amx_bf16\n")
+    monkeypatch.setattr(
+        device, "_cpuinfo", lambda: "processor : 0\nmodel name\t: A CPU\nflags\t\t: fpu avx2 amx_bf16\n"
+    )
     assert device._flags() == {"fpu", "avx2", "amx_bf16"} and device._machine()["cpu"] == "A CPU"

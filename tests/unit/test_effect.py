@@ -65,9 +65,13 @@ def test_an_option_chosen_by_hand_wins_over_scale_and_experiment():
     for scale in ("laptop",):
         for group in GROUPS:
             for option in options(group):
-                given = BESIDE.get(f"{group}={option}", [])  # a path or a list without which the option is refused
+                given = BESIDE.get(
+                    f"{group}={option}", []
+                )  # a path or a list without which the option is refused
                 wanted = yaml.safe_load((CONFIGS / group / f"{option}.yaml").read_text()) or {}
-                found = getattr(compose(["exp=selection_30pct", f"scale={scale}", f"{group}={option}", *given]), group)
+                found = getattr(
+                    compose(["exp=selection_30pct", f"scale={scale}", f"{group}={option}", *given]), group
+                )
                 for key, value in wanted.items():
                     if not isinstance(value, dict | list):
                         assert getattr(found, key) == value, (scale, group, option, key)

@@ -19,7 +19,10 @@ def stages(tmp_path, settings, counts, empty, trained):
     """An experiment of trivial stages. Selections find ``empty[arm]`` domains empty unless the settings leave them out."""
 
     def publish(context):
-        write_json(context.out / "counts.json", {"domains": {d: {"documents": n, "bytes": 9} for d, n in counts.items()}})
+        write_json(
+            context.out / "counts.json",
+            {"domains": {d: {"documents": n, "bytes": 9} for d, n in counts.items()}},
+        )
 
     corpus = Stage("corpus", "tiny", {}, publish)
     gone = settings.budget.leave_out
@@ -31,7 +34,9 @@ def stages(tmp_path, settings, counts, empty, trained):
     arms = {}
     for arm in settings.exp.arms:
         chosen = Stage("selection", arm, {"arm": arm, "gone": gone}, choose(arm), {"corpus": corpus})
-        learnt = Stage("training", arm, {}, lambda context, arm=arm: trained.append(arm), {"selection": chosen})
+        learnt = Stage(
+            "training", arm, {}, lambda context, arm=arm: trained.append(arm), {"selection": chosen}
+        )
         arms[arm] = {0: {"selection": chosen, "pretrain": learnt}}
     return Experiment({"corpus": corpus}, arms)
 
@@ -62,7 +67,9 @@ def test_by_default_a_domain_smaller_than_a_share_ends_the_run_before_any_select
 
 def test_by_default_an_empty_selection_ends_the_run_before_the_first_training(world, tmp_path):
     start, trained = world
-    with pytest.raises(SettingError, match="without a document of a domain: 'code' in random seed 0: .*leave_out"):
+    with pytest.raises(
+        SettingError, match="without a document of a domain: 'code' in random seed 0: .*leave_out"
+    ):
         start({"web": 500, "code": 50}, {"random": ["code"]})
     assert trained == [] and len(list((tmp_path / "artifacts" / "selection").glob("*/manifest.json"))) == 4
 
@@ -83,7 +90,10 @@ def test_the_plan_knows_what_the_store_knows(tmp_path):
     assert [_empty_domains(settings, made, store, known) for known in ("corpus", "selections")] == [[], []]
     for stage in made.order():
         store.ensure(stage)
-    assert [_empty_domains(settings, made, store, known) for known in ("corpus", "selections")] == [["tiny"], ["web"]]
+    assert [_empty_domains(settings, made, store, known) for known in ("corpus", "selections")] == [
+        ["tiny"],
+        ["web"],
+    ]
     with pytest.raises(SettingError, match="'tiny'"):
         _empty_domains(compose([*RUN, f"work={tmp_path}"]), made, store, "corpus")
 
@@ -93,7 +103,10 @@ def test_the_plan_knows_what_the_store_knows(tmp_path):
 def test_nothing_of_a_domain_left_out_is_read_and_the_others_are_as_before(tmp_path, selector, mixture):
     rows = documents()
     unscored = [r | {"doc_id": r["doc_id"] + "x", "domain": "code"} for r in documents(domains=("web",))]
-    for made in (artifacts(rows), artifacts([*rows, *unscored], scored=rows)):  # with every score, and with some missing
+    for made in (
+        artifacts(rows),
+        artifacts([*rows, *unscored], scored=rows),
+    ):  # with every score, and with some missing
         whole, _ = select(tmp_path / "a", made, selector, None, mixture)
         part, record = select(tmp_path / "b", made, selector, None, mixture, leave_out=["code"])
         assert set(part) == set(whole) and record["left_out"] == ["code"] and "code" not in record["domains"]

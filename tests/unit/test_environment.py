@@ -41,7 +41,12 @@ def test_a_door_reads_files_and_prints_in_any_environment(odd, tmp_path):
 
 
 def test_runs_of_wandb_keep_ids_of_their_own(tmp_path, monkeypatch):
-    for name, value in {"WANDB_RUN_ID": "same", "WANDB_RESUME": "allow", "WANDB_MODE": "disabled", "WANDB_NAME": "x"}.items():
+    for name, value in {
+        "WANDB_RUN_ID": "same",
+        "WANDB_RESUME": "allow",
+        "WANDB_MODE": "disabled",
+        "WANDB_NAME": "x",
+    }.items():
         monkeypatch.setenv(name, value)
     ids = []
     for arm in ("a", "b"):

@@ -64,6 +64,8 @@ def test_pass_at_k_equals_drawing_k_samples():
 
 def test_the_metric_scores_problems():
     right, wrong = "def add(a, b): return a + b", "def add(a, b): return a * b"
-    scores, outcomes = code.CodeEval().compute(["assert add(2, 3) == 5"] * 2, [[wrong, right], [wrong, wrong]], k=[1, 2, 100])
+    scores, outcomes = code.CodeEval().compute(
+        ["assert add(2, 3) == 5"] * 2, [[wrong, right], [wrong, wrong]], k=[1, 2, 100]
+    )
     assert outcomes == {0: [False, True], 1: [False, False]}
     assert scores == {"pass@1": 0.25, "pass@2": 0.5}

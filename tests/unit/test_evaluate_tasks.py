@@ -24,7 +24,9 @@ def test_the_text_search_finds_what_lm_eval_finds():
     for part in ("mmlu", "bbh", "arc", "agieval", "hendrycks_math"):
         parsed = TaskIndex.build([tasks.OFFICIAL / part])
         named = {name: entry.yaml_path for name, entry in parsed.items() if entry.kind != Kind.TAG}
-        assert named == {name: path for name, path in tasks._scan(tasks.OFFICIAL / part).items() if name in named}
+        assert named == {
+            name: path for name, path in tasks._scan(tasks.OFFICIAL / part).items() if name in named
+        }
         assert len(named) > 1
     for part, tag in (("mmlu/default", "mmlu_stem_tasks"), ("arc", "ai2_arc")):
         assert tasks.tagged(tag) == sorted(TaskIndex.build([tasks.OFFICIAL / part])[tag].tags)
@@ -78,7 +80,9 @@ def test_shots_never_include_the_item_that_is_asked(folder):
     assert content["test_split"] == content["fewshot_split"] == "validation"
     assert "no split 'train'" in plan.notes["drop"]
     assert not tasks.plan("drop", folder).notes  # no shots, no remark
-    assert not tasks.plan("piqa", folder, shots=3).notes  # shots come from train, as in the official definition
+    assert not tasks.plan(
+        "piqa", folder, shots=3
+    ).notes  # shots come from train, as in the official definition
 
 
 def test_overrides_replace_keys_of_every_task_below(folder):
@@ -112,7 +116,9 @@ def test_a_users_own_yaml_by_its_path(folder, tmp_path):
 @pytest.mark.parametrize("suite", SUITES, ids=lambda path: path.stem)
 def test_every_suite_names_tasks_and_columns_that_exist(suite, folder):
     settings = Eval(**yaml.safe_load(suite.read_text()))
-    names = {tasks.plan(entry, folder).name for entry in settings.tasks}  # raises on a name that lm-eval has not
+    names = {
+        tasks.plan(entry, folder).name for entry in settings.tasks
+    }  # raises on a name that lm-eval has not
     assert {*settings.shots, *settings.overrides} <= names
     for sought in settings.columns.values():
         for metric in [sought] if isinstance(sought, str) else sought:

@@ -7,7 +7,13 @@ from repro.experiments import build
 
 
 def test_a_shorter_arm_keeps_the_models_up_to_its_end():
-    every = ["exp=accuracy_vs_data", "scale=smoke", "exp.only=['*']", "train.tokens=40960", "train.keep_at=[]"]
+    every = [
+        "exp=accuracy_vs_data",
+        "scale=smoke",
+        "exp.only=['*']",
+        "train.tokens=40960",
+        "train.keep_at=[]",
+    ]
     settings = compose([*every, "train.keep_at_tokens=[4096,12288,40960]"])
     arms = build(settings).arms
     kept = {name: arms[name][0]["pretrain"].settings["train"]["keep_at_tokens"] for name in arms}
@@ -19,12 +25,18 @@ def test_a_shorter_arm_keeps_the_models_up_to_its_end():
 
 def test_a_model_kept_at_the_end_is_that_of_the_last_step():
     """The token budget need not be a whole number of batches."""
-    train = Train(tokens=8 * 64 * 12 + 500, context=64, batch_sequences=8, keep_at_tokens=[8 * 64 * 12 + 500, 600, 1])
+    train = Train(
+        tokens=8 * 64 * 12 + 500, context=64, batch_sequences=8, keep_at_tokens=[8 * 64 * 12 + 500, 600, 1]
+    )
     assert train.kept_steps == [1, 12]
 
 
 def test_planted_documents_are_scored_with_the_heads_of_the_arm_found_in_the_corpus_as_it_is():
-    own = ["exp.arms.dsir.heads.share=0.5", "exp.arms.random.score.mask=zero", "exp.arms.length.proxy.dtype=bfloat16"]
+    own = [
+        "exp.arms.dsir.heads.share=0.5",
+        "exp.arms.random.score.mask=zero",
+        "exp.arms.length.proxy.dtype=bfloat16",
+    ]
     plain, changed = (build(compose(["exp=planted_truth", "scale=smoke", *more])) for more in ([], own))
     found = {name: by_seed[0]["found"] for name, by_seed in changed.arms.items()}
     for name, before in plain.arms.items():
@@ -32,17 +44,25 @@ def test_planted_documents_are_scored_with_the_heads_of_the_arm_found_in_the_cor
         assert same == (name not in ("dsir", "random", "length")), name
     score = found["dsir"].inputs["scores"]
     assert score.inputs["heads"].settings["share"] == 0.5
-    assert score.inputs["corpus"].name == "planted" and score.inputs["heads"].inputs["corpus"].name == "corpus"
+    assert (
+        score.inputs["corpus"].name == "planted" and score.inputs["heads"].inputs["corpus"].name == "corpus"
+    )
     assert found["random"].inputs["scores"].settings["mask"] == "zero"
     assert found["length"].inputs["scores"].settings["dtype"] == "bfloat16"
     assert plain.shared["score"].fingerprint == plain.arms["random"][0]["found"].inputs["scores"].fingerprint
 
 
 def test_scores_that_are_written_out_are_those_of_the_arm():
-    experiment = build(compose(["exp=score_corpus", "scale=smoke", "exp.arms.attention_influence.heads.share=0.5"]))
+    experiment = build(
+        compose(["exp=score_corpus", "scale=smoke", "exp.arms.attention_influence.heads.share=0.5"])
+    )
     selection = experiment.arms["attention_influence"][0]["selection"]
     assert experiment.shared["score"].fingerprint == selection.inputs["scores"].fingerprint
     assert experiment.shared["heads"].settings["share"] == 0.5
     assert sum(stage.name == "score" for stage in experiment.order()) == 1
     with pytest.raises(SettingError, match="writes one set of scores, and its arms have 2"):
-        build(compose(["exp=score_corpus", "scale=smoke", "exp.arms.b.select=bottom", "exp.arms.b.heads.share=0.5"]))
+        build(
+            compose(
+                ["exp=score_corpus", "scale=smoke", "exp.arms.b.select=bottom", "exp.arms.b.heads.share=0.5"]
+            )
+        )

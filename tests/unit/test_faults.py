@@ -70,7 +70,10 @@ def test_half_a_surrogate_pair_in_an_item_arrives_as_it_is_and_other_items_keep_
 
 def test_no_cell_is_a_formula_to_a_spreadsheet_and_numbers_are_numbers():
     formulas = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", " =1", "\n=1", "＝1"]
-    rows = [[text, Number(-1.5), Interval(-1.0, -2.0, 3.0), -7, "-1e-05", "+ selection", None] for text in formulas]
+    rows = [
+        [text, Number(-1.5), Interval(-1.0, -2.0, 3.0), -7, "-1e-05", "+ selection", None]
+        for text in formulas
+    ]
     table = Table("t", "", ["=h", "n", "i", "k", "s", "p", "e"], rows)
     header, *read = csv.reader(io.StringIO(table.csv()))
     assert header[0] == "'=h" and [row[0] for row in read] == ["'" + text for text in formulas]
@@ -87,7 +90,10 @@ def test_a_report_of_hundreds_of_domains_draws_the_first_and_says_so(tmp_path, m
     folder.mkdir()
     build.build(folder, settings, store, stages)
     page = (folder / "report.html").read_text()
-    assert len(drawn) < 20 and "Influence scores by domain (the first 2 of 90 panels; all are in the tables)" in page
+    assert (
+        len(drawn) < 20
+        and "Influence scores by domain (the first 2 of 90 panels; all are in the tables)" in page
+    )
     assert "<details><summary>" in page and "The first 24 of 90 domains; examples.json has all." in page
     assert "domain089" in (folder / "tables" / "selection.csv").read_text()
 
@@ -95,10 +101,15 @@ def test_a_report_of_hundreds_of_domains_draws_the_first_and_says_so(tmp_path, m
 def test_figures_have_a_largest_size():
     labels = [f"group{i}" for i in range(5000)]
     values = [float(i) for i in range(5000)]
-    series = [Series("a", values, labels, "interval", values, values, dots=[[v] for v in values]), Series("l", [1], [2])]
+    series = [
+        Series("a", values, labels, "interval", values, values, dots=[[v] for v in values]),
+        Series("l", [1], [2]),
+    ]
     plot = Plot("p", "Title", "", [Panel(str(i), series=series) for i in range(MOST_PANELS)])
     assert plot.panels[0].labels == labels[:MOST_ROWS] and len(plot.panels[0].series[0].dots) == MOST_ROWS
-    assert plot.title == f"Title ({MOST_ROWS} rows of up to 5000; all are in the tables)" and plot.panels[0].series[1].x == [1]
+    assert plot.title == f"Title ({MOST_ROWS} rows of up to 5000; all are in the tables)" and plot.panels[
+        0
+    ].series[1].x == [1]
     small = Plot("p", "Title", "", [Panel(series=[Series("a", [1.0], ["x"], "bars")])])
     assert small.title == "Title" and small.panels[0].labels == ["x"]
 

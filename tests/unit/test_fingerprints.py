@@ -30,7 +30,9 @@ def identities(scale: str, experiment: str) -> list[str]:
 def test_no_stage_has_another_identity_than_before(scale, experiment):
     pins = json.loads(PINS.read_text())
     if pins["lm-eval"] != version("lm-eval"):
-        pytest.skip(f"pinned with lm-eval {pins['lm-eval']}, whose task definitions are part of an evaluation's identity")
+        pytest.skip(
+            f"pinned with lm-eval {pins['lm-eval']}, whose task definitions are part of an evaluation's identity"
+        )
     assert identities(scale, experiment) == pins[scale][experiment]
 
 

@@ -38,12 +38,18 @@ def test_a_converted_proxy_gives_the_logits_of_the_model_the_file_was_made_of(ar
     ids = torch.arange(40).reshape(2, 20) * 7 % original.config.vocab_size
     expected = logits(original, ids)
     assert float(expected.abs().max()) > 0.1
-    torch.testing.assert_close(logits(found.model, ids), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    torch.testing.assert_close(
+        logits(found.model, ids), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max())
+    )
     assert len(found.prefix) == (architecture == "gemma3")
     text = "the cab: a b <|endoftext|>"
     assert found.tokenizer.decode(found.encode([text])[0]) == text
     facts = read_json(folder / "manifest.json")["facts"]
-    assert (facts["architecture"], facts["model_name"], facts["logits_difference"]) == (architecture, "A tiny model", 0.0)
+    assert (facts["architecture"], facts["model_name"], facts["logits_difference"]) == (
+        architecture,
+        "A tiny model",
+        0.0,
+    )
     assert facts["quantisation"].startswith("F32 ") and len(facts["file_sha256"]) == 64
 
 
@@ -70,7 +76,9 @@ def test_the_place_and_the_neighbours_of_a_file_do_not_matter(tmp_path):
     write(tmp_path / "tiny.gguf", "llama")
     (tmp_path / "other").mkdir()
     copy = shutil.copyfile(tmp_path / "tiny.gguf", tmp_path / "other" / "tiny.gguf")
-    (tmp_path / "other" / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer", "bos_token": "zz"}')
+    (tmp_path / "other" / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "T5Tokenizer", "bos_token": "zz"}'
+    )
     first, second = (proxy_stage.stage(proxy(path)) for path in (tmp_path / "tiny.gguf", copy))
     assert first.fingerprint == second.fingerprint
     store = Store(tmp_path / "work")
@@ -112,13 +120,17 @@ def test_a_gemma_whose_attention_is_scaled_otherwise_is_refused(tmp_path):
 def test_a_missing_tensor_and_one_without_a_place_are_refused(tmp_path):
     write(tmp_path / "less.gguf", "llama", left_out="blk.1.attn_q.weight")
     (tmp_path / "out").mkdir()
-    with pytest.raises(SettingError, match="cannot convert .*less.gguf: .*1 tensors are missing.*layers.1.self_attn.q_proj"):
+    with pytest.raises(
+        SettingError, match="cannot convert .*less.gguf: .*1 tensors are missing.*layers.1.self_attn.q_proj"
+    ):
         gguf.convert(tmp_path / "less.gguf", tmp_path / "out")
     biased = model_of("qwen2", 10)  # a llama has no place for the biases of these names
     assert any(name.endswith("q_proj.bias") for name, _ in biased.named_parameters())
     more = tmp_path / "more.gguf"
     write(more, "llama", extra=True)
-    with pytest.raises(SettingError, match="it holds 22 tensors and a llama of its sizes 21; the others would be lost"):
+    with pytest.raises(
+        SettingError, match="it holds 22 tensors and a llama of its sizes 21; the others would be lost"
+    ):
         gguf.convert(more, tmp_path / "out")
 
 

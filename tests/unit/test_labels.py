@@ -29,7 +29,9 @@ def test_an_override_of_what_the_grid_sets_is_refused(name, override):
 
 
 def test_neighbours_of_a_grid_key_are_free():
-    points = sweep.members("select_share", ["budget.unit=documents", "scale=smoke", "exp=paper_mixture", "exp.seeds=[1]"])
+    points = sweep.members(
+        "select_share", ["budget.unit=documents", "scale=smoke", "exp=paper_mixture", "exp.seeds=[1]"]
+    )
     for label, arguments in points.items():
         settings = compose(arguments)
         assert label == f"budget.share={settings.budget.share}" and settings.budget.unit == "documents"
@@ -38,9 +40,14 @@ def test_neighbours_of_a_grid_key_are_free():
 def test_members_that_are_one_run_or_run_with_something_else_are_refused(monkeypatch, tmp_path):
     for grid, words in (
         ({"budget.share": [0.3, 0.30]}, "names .* twice"),
-        ({"score.window": [128], "score": ["default"], "budget.unit": ["tokens", "tokens "]}, "would run with"),
+        (
+            {"score.window": [128], "score": ["default"], "budget.unit": ["tokens", "tokens "]},
+            "would run with",
+        ),
     ):
-        monkeypatch.setattr(sweep, "read_option", lambda group, name, g=grid: {"exp": "score_corpus", "grid": g})
+        monkeypatch.setattr(
+            sweep, "read_option", lambda group, name, g=grid: {"exp": "score_corpus", "grid": g}
+        )
         with pytest.raises(SettingError, match=words):
             sweep.run("own", ["scale=smoke", f"work={tmp_path}"])
 
@@ -52,7 +59,9 @@ def test_no_question_holds_a_number_or_a_name_that_its_settings_do_not(name):
     from repro.config import read_option
 
     written = read_option("exp", name)["exp"]["question"]
-    assert not re.search(r"\d+ ?%|random|attention|perplexity|pythia|larger|smaller", written.lower()), written
+    assert not re.search(r"\d+ ?%|random|attention|perplexity|pythia|larger|smaller", written.lower()), (
+        written
+    )
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,9 @@ def test_numbering_of_a_corpus_in_another_script_is_not_a_benchmark():
 def test_short_phrases_in_letters_that_are_words_are_no_items():
     index = benchmark_index(["中华人民共和国国务院", "下列说法正确的是"])
     assert not examine(words("中华人民共和国国务院发布了新的规定,下列说法正确的是第一条。"), index)
-    assert weight(split("水" * 13)) == pytest.approx(8) and weight(split("a b c 水")) == pytest.approx(3 + 8 / 13)
+    assert weight(split("水" * 13)) == pytest.approx(8) and weight(split("a b c 水")) == pytest.approx(
+        3 + 8 / 13
+    )
 
 
 def test_ascii_text_has_the_words_it_always_had():

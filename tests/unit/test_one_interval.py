@@ -52,7 +52,11 @@ def test_every_place_that_shows_the_primary_contrast_shows_the_same_numbers(run,
     ends = row["difference"], row["low"], row["high"]
     four, three = (str(Interval(*ends, digits)) for digits in (4, 3))
     shown = {table.name: table for table in sections.tables(found)}
-    for name, first in (("outcome", f"{METRIC} ↓"), ("contrasts", f"{ARM} − {WHOLE} (primary)"), ("net_compute", ARM)):
+    for name, first in (
+        ("outcome", f"{METRIC} ↓"),
+        ("contrasts", f"{ARM} − {WHOLE} (primary)"),
+        ("net_compute", ARM),
+    ):
         cells = [cell for r in shown[name].rows if r[0] == first for cell in r if isinstance(cell, Interval)]
         assert [str(cell) for cell in cells] == [four], name
     for plot in (figures.contrasts(found), readme.figure([paper_tables.Result("mine", found)])):
@@ -60,8 +64,13 @@ def test_every_place_that_shows_the_primary_contrast_shows_the_same_numbers(run,
         assert (series.x[0], series.low[0], series.high[0]) == ends
     every = figures.benchmarks(found).panels[0].series[0]
     assert (every.x[0], every.low[0], every.high[0]) == ends
-    assert four in terminal.render(found) or f"{ends[0]:+.4f}  [{ends[1]:+.4f}, {ends[2]:+.4f}]" in terminal.render(found)
-    assert four in (folder / "report.html").read_text() and f"{ends[1]:+.4f} to {ends[2]:+.4f}" in found["verdict"]["sentence"]
+    assert four in terminal.render(
+        found
+    ) or f"{ends[0]:+.4f}  [{ends[1]:+.4f}, {ends[2]:+.4f}]" in terminal.render(found)
+    assert (
+        four in (folder / "report.html").read_text()
+        and f"{ends[1]:+.4f} to {ends[2]:+.4f}" in found["verdict"]["sentence"]
+    )
     assert four in str(wandb_report.build(found).blocks)
     assert four in collate(tmp_path, "one", {"mine": folder})
     result = paper_tables.Result("mine", found)
@@ -75,7 +84,11 @@ def test_every_place_that_shows_the_primary_contrast_shows_the_same_numbers(run,
 def test_turned_round_it_is_the_same_interval_and_arms_that_are_not_compared_have_none(run):
     found = run[1]
     row, turned = (outcomes.between(found, *sides, [METRIC]) for sides in ((ARM, WHOLE), (WHOLE, ARM)))
-    assert (turned["difference"], turned["low"], turned["high"]) == (-row["difference"], -row["high"], -row["low"])
+    assert (turned["difference"], turned["low"], turned["high"]) == (
+        -row["difference"],
+        -row["high"],
+        -row["low"],
+    )
     other = outcomes.between(found, ARM, "random", [METRIC])
     assert other["low"] is None and "does not compare" in outcomes.no_interval(other)
     assert outcomes.between(found, ARM, WHOLE, ["nothing"]) is None
@@ -84,7 +97,9 @@ def test_turned_round_it_is_the_same_interval_and_arms_that_are_not_compared_hav
 def test_two_runs_side_by_side_take_in_the_items_while_they_are_in_the_store(run, tmp_path):
     folder, found = run
     other = summary.read(folder)
-    other["arms"][ARM] = other["arms"][WHOLE]  # as if run B were the control arm, evaluated on the very same items
+    other["arms"][ARM] = other["arms"][
+        WHOLE
+    ]  # as if run B were the control arm, evaluated on the very same items
     row = outcomes.between(found, WHOLE, ARM, [METRIC])
 
     def cell(folders):
@@ -94,4 +109,8 @@ def test_two_runs_side_by_side_take_in_the_items_while_they_are_in_the_store(run
     both, notes = cell((folder, folder))
     assert (both.low, both.high) == pytest.approx((row["low"], row["high"])) and not notes
     alone, notes = cell((folder, tmp_path))
-    assert alone.high - alone.low < both.high - both.low and str(alone).endswith("(seeds alone)") and "items" in notes[0]
+    assert (
+        alone.high - alone.low < both.high - both.low
+        and str(alone).endswith("(seeds alone)")
+        and "items" in notes[0]
+    )

@@ -77,5 +77,10 @@ def test_a_field_of_another_name_or_type_is_an_error(adapter):
 )  # fmt: skip
 def test_what_a_metric_is_stands_in_its_measure(metric, is_):
     one = measure.of(metric)
-    assert {name for name in ("lower_is_better", "bits", "accuracy", "part", "perplexity") if getattr(one, name)} == is_
-    assert measure.of("text_bits_per_byte/wikitext").task == "wikitext" and measure.of("a/b/acc,none").task == "a/b"
+    assert {
+        name for name in ("lower_is_better", "bits", "accuracy", "part", "perplexity") if getattr(one, name)
+    } == is_
+    assert (
+        measure.of("text_bits_per_byte/wikitext").task == "wikitext"
+        and measure.of("a/b/acc,none").task == "a/b"
+    )

@@ -37,7 +37,9 @@ def package(tmp_path, monkeypatch, name, module, points):
     """An installed package with entry points."""
     root = tmp_path / f"site-{name}"
     (root / f"{name}-1.0.dist-info").mkdir(parents=True)
-    (root / f"{name}-1.0.dist-info" / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (root / f"{name}-1.0.dist-info" / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
+    )
     (root / f"{name}-1.0.dist-info" / "entry_points.txt").write_text(points)
     (root / f"{name}_code.py").write_text(module)
     monkeypatch.syspath_prepend(str(root))
@@ -47,14 +49,20 @@ def test_a_yaml_anywhere_is_an_experiment_and_a_sweep(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (CONFIGS / "exp" / "selection_30pct.yaml").read_text()
     (tmp_path / "idea.yaml").write_text(text)
-    found, shipped = compose(["exp=idea.yaml", "scale=smoke"]), compose(["exp=selection_30pct", "scale=smoke"])
+    found, shipped = (
+        compose(["exp=idea.yaml", "scale=smoke"]),
+        compose(["exp=selection_30pct", "scale=smoke"]),
+    )
     assert found.exp.name == "idea"
     assert replace(found.exp, name="selection_30pct") == shipped.exp
     assert [s.fingerprint for s in build(found).order()] == [s.fingerprint for s in build(shipped).order()]
     (tmp_path / "two.yaml").write_text("exp: idea.yaml\ngrid: {budget.share: [0.1, 0.2]}\n")
     members = sweep.members("two.yaml", ["scale=smoke"])
     assert list(members) == ["budget.share=0.1", "budget.share=0.2"]
-    assert [s.exp.name for s in sweep.composed("two.yaml", ["scale=smoke"], members).values()] == ["idea", "idea"]
+    assert [s.exp.name for s in sweep.composed("two.yaml", ["scale=smoke"], members).values()] == [
+        "idea",
+        "idea",
+    ]
 
 
 def test_an_included_folder_adds_options_selectors_and_detectors(folder):
@@ -63,9 +71,17 @@ def test_an_included_folder_adds_options_selectors_and_detectors(folder):
     (folder / "detectors" / "last.py").write_text(LAST)
     assert {"short", "shorter"} <= set(options("select"))
     settings = compose(
-        ["exp=selection_30pct", "scale=smoke", "exp.arms.a.select=short", "exp.arms.b.select=shorter", "heads.detector=last"]
+        [
+            "exp=selection_30pct",
+            "scale=smoke",
+            "exp.arms.a.select=short",
+            "exp.arms.b.select=shorter",
+            "heads.detector=last",
+        ]
     )
-    assert settings.exp.arms["a"].select.selector == "short" and settings.exp.arms["b"].select.params == {"power": 2.0}
+    assert settings.exp.arms["a"].select.selector == "short" and settings.exp.arms["b"].select.params == {
+        "power": 2.0
+    }
     experiment = build(settings)
     checks.names(settings, experiment)
     assert experiment.shared["heads"].settings["detector"] == "last"
@@ -114,7 +130,9 @@ def test_a_plug_in_that_fails_is_named_in_one_line(module, said, folder, tmp_pat
 def test_names_that_two_have_are_refused(folder, tmp_path, monkeypatch):
     settings = compose(["exp=selection_30pct", "scale=smoke"])
     (folder / "selectors" / "random.py").write_text(SHORT)
-    with pytest.raises(SettingError, match="selector 'random' of .*random.py has the name of one of this project's"):
+    with pytest.raises(
+        SettingError, match="selector 'random' of .*random.py has the name of one of this project's"
+    ):
         checks.names(settings, build(settings))
     (folder / "selectors" / "random.py").rename(folder / "selectors" / "mine.py")
     package(tmp_path, monkeypatch, "theirs3", SHORT, "[repro.selectors]\nmine = theirs3_code\n")

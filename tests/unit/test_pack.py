@@ -39,13 +39,20 @@ class Chain:
         def corpus(ctx):
             for split in ("documents", "heldout"):
                 (ctx.out / split).mkdir(exist_ok=True)
-                rows = {"doc_id": ["a", "b"], "domain": ["d", "d"], "text": [SECRET, SECRET], "extra": ["{}", "{}"]}
+                rows = {
+                    "doc_id": ["a", "b"],
+                    "domain": ["d", "d"],
+                    "text": [SECRET, SECRET],
+                    "extra": ["{}", "{}"],
+                }
                 polars.DataFrame(rows).write_parquet(ctx.out / split / "d-00000.parquet")
             (ctx.out / "counts.json").write_text("{}")
 
         def score(ctx):
             (ctx.out / "scores").mkdir(exist_ok=True)
-            frame = polars.DataFrame({"doc_id": ["a", "b"], "score": [1 / 3, None]}, schema_overrides={"score": polars.Float64})
+            frame = polars.DataFrame(
+                {"doc_id": ["a", "b"], "score": [1 / 3, None]}, schema_overrides={"score": polars.Float64}
+            )
             frame.write_parquet(ctx.out / "scores" / "d-00000.parquet")
             (ctx.out / "tokens.json").write_text(SECRET)
 
@@ -56,7 +63,11 @@ class Chain:
 
         def evaluate(ctx):
             assert (ctx.inputs["model"] / "model" / "model.safetensors").is_file()
-            columns = {"acc": [1.0, 0.5], "gold_loglikelihood": [-1 / 3, -107.1], "other_loglikelihood": [None, -107.1017]}
+            columns = {
+                "acc": [1.0, 0.5],
+                "gold_loglikelihood": [-1 / 3, -107.1],
+                "other_loglikelihood": [None, -107.1017],
+            }
             polars.DataFrame(columns).write_parquet(ctx.out / "items.parquet")
 
         def selection(ctx):
@@ -66,9 +77,15 @@ class Chain:
         self.corpus = Stage("corpus", "files", {}, run("corpus", corpus))
         self.score = Stage("score", "retrieval", {}, run("score", score), {"corpus": self.corpus})
         read = {"corpus": self.corpus, "scores": self.score}
-        self.selection = Stage("selection", "s", {"share": share}, run("selection", selection), read, light=("corpus",))
-        self.pretrain = Stage("pretrain", "2x64", {}, run("pretrain", pretrain), {"selection": self.selection})
-        self.evaluate = Stage("evaluate", "e", {"tasks": tasks}, run("evaluate", evaluate), {"model": self.pretrain})
+        self.selection = Stage(
+            "selection", "s", {"share": share}, run("selection", selection), read, light=("corpus",)
+        )
+        self.pretrain = Stage(
+            "pretrain", "2x64", {}, run("pretrain", pretrain), {"selection": self.selection}
+        )
+        self.evaluate = Stage(
+            "evaluate", "e", {"tasks": tasks}, run("evaluate", evaluate), {"model": self.pretrain}
+        )
 
     def order(self):
         return self.evaluate.ancestors()
@@ -102,7 +119,9 @@ def test_everything_finished_is_done_on_the_other_machine_and_verifies(there):
     store = Store(work)
     assert chain.go(store) == []
     assert all(damaged(store, stage) == [] for stage in chain.order())
-    assert not store.whole(chain.pretrain) and list(store.left_out(chain.pretrain)) == ["model/model.safetensors"]
+    assert not store.whole(chain.pretrain) and list(store.left_out(chain.pretrain)) == [
+        "model/model.safetensors"
+    ]
     assert unpack(target, work) == "5 there already"
 
 
@@ -160,8 +179,12 @@ def test_half_precision_keeps_outcomes_and_says_so(there, tmp_path):
     unpack(rounded, work)
     found = polars.read_parquet(Store(work).path(chain.evaluate) / "items.parquet")
     assert found["acc"].to_list() == [1.0, 0.5]
-    assert found["gold_loglikelihood"][0] != -1 / 3 and found["gold_loglikelihood"][0] == pytest.approx(-1 / 3, rel=1e-3)
-    difference = found["other_loglikelihood"] - found["gold_loglikelihood"]  # -0.0017 would be nothing if each were rounded
+    assert found["gold_loglikelihood"][0] != -1 / 3 and found["gold_loglikelihood"][0] == pytest.approx(
+        -1 / 3, rel=1e-3
+    )
+    difference = (
+        found["other_loglikelihood"] - found["gold_loglikelihood"]
+    )  # -0.0017 would be nothing if each were rounded
     assert difference.to_list() == [None, pytest.approx(-0.0017, rel=1e-3)]
     assert read_json(Store(work).path(chain.evaluate) / "manifest.json")["rounded"] == ["items.parquet"]
     assert damaged(Store(work), chain.evaluate) == []
@@ -190,7 +213,9 @@ def test_a_scoring_that_was_stopped_goes_on_elsewhere_shard_by_shard(tmp_path):
     rest = []
     folder = Store(tmp_path / "there").ensure(scoring(9, rest))
     assert (first, rest) == ([0, 1], [2, 3])
-    assert [p.read_bytes() for p in sorted((folder / "scores").iterdir())] == [b"shard %d" % i for i in range(4)]
+    assert [p.read_bytes() for p in sorted((folder / "scores").iterdir())] == [
+        b"shard %d" % i for i in range(4)
+    ]
 
 
 def test_parts_join_and_never_overwrite(tmp_path):
@@ -198,11 +223,18 @@ def test_parts_join_and_never_overwrite(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         Store(tmp_path / "here").ensure(scoring(2, []))
     pack(Store(tmp_path / "here"), [scoring(9, [])], target)
-    own = Store(tmp_path / "there").path(scoring(9, [])).parent / (scoring(9, []).folder.split("/")[1] + ".partial") / "scores"
+    own = (
+        Store(tmp_path / "there").path(scoring(9, [])).parent
+        / (scoring(9, []).folder.split("/")[1] + ".partial")
+        / "scores"
+    )
     own.mkdir(parents=True)
     (own / "d-00001.parquet").write_bytes(b"own")
     unpack(target, tmp_path / "there")
-    assert {p.name: p.read_bytes() for p in own.iterdir()} == {"d-00000.parquet": b"shard 0", "d-00001.parquet": b"own"}
+    assert {p.name: p.read_bytes() for p in own.iterdir()} == {
+        "d-00000.parquet": b"shard 0",
+        "d-00001.parquet": b"own",
+    }
 
 
 def test_an_artifact_that_is_there_is_never_overwritten(there):
@@ -311,7 +343,8 @@ def test_a_foreign_or_damaged_pack_is_one_line_and_leaves_the_store_as_it_was(th
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda d: d[: len(d) // 2], lambda d: d[:-30] + b"\0" * 30, lambda d: b"no pack", lambda d: b""]
+    "damage",
+    [lambda d: d[: len(d) // 2], lambda d: d[:-30] + b"\0" * 30, lambda d: b"no pack", lambda d: b""],
 )
 @pytest.mark.parametrize("with_sum", [True, False])
 def test_a_cut_or_broken_file_is_one_line(there, damage, with_sum):
@@ -332,7 +365,10 @@ def test_a_pack_that_unpacks_to_more_than_a_run_is_refused(there, monkeypatch):
 def test_the_door_takes_settings_or_a_run_folder_and_says_mistakes_in_one_line(tmp_path, capsys, monkeypatch):
     assert packs.main(["unpack", str(tmp_path / "none.tar.zst"), f"work={tmp_path}"]) == 2
     assert "is not there" in capsys.readouterr().err
-    assert packs.main(["pack", "exp=selection_30pct", "scale=smoke", f"work={tmp_path}", "--to", str(tmp_path)]) == 2
+    assert (
+        packs.main(["pack", "exp=selection_30pct", "scale=smoke", f"work={tmp_path}", "--to", str(tmp_path)])
+        == 2
+    )
     assert "nothing of this run" in capsys.readouterr().err
     assert packs.main(["pack", str(tmp_path)]) == 2
     assert packs.settings_of(["exp=pilot", "scale=smoke"]).exp.name == "pilot"

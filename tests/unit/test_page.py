@@ -39,7 +39,9 @@ def made(kind, work):
     if kind == "mirror":
         settings, store, stages = fabricated.masked_run(work)
     else:
-        settings, store, stages = fabricated.run(work, kind="score" if kind == "score" else "train", seeds=(0, 1, 2))
+        settings, store, stages = fabricated.run(
+            work, kind="score" if kind == "score" else "train", seeds=(0, 1, 2)
+        )
     settings.exp.kind = kind
     found = collect(settings, store, stages)
     if kind not in ("train", "mirror"):
@@ -48,15 +50,22 @@ def made(kind, work):
             row["seeds"] = {seed: {k: v for k, v in one.items() if k not in ("metrics", "checkpoints", "loss")}
                             for seed, one in row["seeds"].items()}  # fmt: skip
     if kind == "agree":
-        found |= {"agreement": {"a | ref": PAIRS["a | ref"]}, "arms": {"ref": arm([[0, 1]]), "a": arm([[0, 1]])}}
+        found |= {
+            "agreement": {"a | ref": PAIRS["a | ref"]},
+            "arms": {"ref": arm([[0, 1]]), "a": arm([[0, 1]])},
+        }
         for row in found["arms"].values():
             row |= {"mixture": {"kind": "alone"}, "share": 0.3, "equal_passes": False, "heads": {}}
             row["select"] |= {"params": {}}
-            row["seeds"]["0"]["artifacts"]["heads"] |= found["artifacts"]["heads"] | row["seeds"]["0"]["artifacts"]["heads"]
+            row["seeds"]["0"]["artifacts"]["heads"] |= (
+                found["artifacts"]["heads"] | row["seeds"]["0"]["artifacts"]["heads"]
+            )
     if kind == "evolve":
         found |= {"evolution": {"retrieval": series(0.6)}}
     if kind == "planted":
-        kinds = dict.fromkeys(("facts", "facts_over_shuffled", "list", "repeated"), {"before": estimate(0.8), "after": None})
+        kinds = dict.fromkeys(
+            ("facts", "facts_over_shuffled", "list", "repeated"), {"before": estimate(0.8), "after": None}
+        )
         kinds["repeated"] = {"before": estimate(0.9), "after": estimate(0.5)}
         for row in found["arms"].values():
             row["seeds"]["0"]["found"] = {"all": kinds, "domains": {"code": kinds}}
@@ -91,10 +100,16 @@ def test_every_table_and_figure_of_a_committed_result_stands_on_its_page(name, t
     assert missing_from_page(tmp_path, summary.read(RESULTS / name)) == []
 
 
-def test_what_a_kind_adds_to_its_sections_is_on_the_page_and_in_the_folder_without_another_word(tmp_path, monkeypatch):
+def test_what_a_kind_adds_to_its_sections_is_on_the_page_and_in_the_folder_without_another_word(
+    tmp_path, monkeypatch
+):
     found = made("train", tmp_path / "work")
     view = kinds.load("train", "view")
     known, table = view.sections, Table("new", "A new table", ["a"], [["b"]])
-    monkeypatch.setattr(view, "sections", lambda s: [*known(s), sections.Section("new", "New", [table, None])])
+    monkeypatch.setattr(
+        view, "sections", lambda s: [*known(s), sections.Section("new", "New", [table, None])]
+    )
     assert missing_from_page(tmp_path, found) == []
-    assert (tmp_path / "tables" / "new.md").is_file() and '<a href="#new">New</a>' in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "tables" / "new.md").is_file() and '<a href="#new">New</a>' in (
+        tmp_path / "report.html"
+    ).read_text()

@@ -18,7 +18,16 @@ from repro.selection import outcome
 from repro.store import Store, read_json
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ["domain=web", "a [b] 'c'", "{d,e} *?", "doc_id=7/text=x", "[!a-z]", '$HOME & "q" ü 中', "%20;#~", "a:b"]
+FOLDERS = [
+    "domain=web",
+    "a [b] 'c'",
+    "{d,e} *?",
+    "doc_id=7/text=x",
+    "[!a-z]",
+    '$HOME & "q" ü 中',
+    "%20;#~",
+    "a:b",
+]
 OWN = r"read_parquet|scan_parquet|read_table|read_metadata|ParquetFile|read_parquet_schema|pyarrow\.dataset|ParquetDataset"
 
 
@@ -42,20 +51,24 @@ def test_every_reader_gives_what_was_written(odd):
     with duckdb.connect() as connection:
         connection.execute(f"CREATE VIEW seen AS SELECT * FROM {parquet.sql(paths)}")
         assert connection.execute("SELECT * FROM seen ORDER BY doc_id").fetchall() == both.rows()
-        assert connection.execute(f"SELECT filename FROM {parquet.sql(paths, filename=True)} ORDER BY 1").fetchall() == [
-            (str(p),) for p in paths
-        ]
+        assert connection.execute(
+            f"SELECT filename FROM {parquet.sql(paths, filename=True)} ORDER BY 1"
+        ).fetchall() == [(str(p),) for p in paths]
     assert parquet.matches(paths[0]) == [paths[0]] and parquet.matches(odd / "part-*") == paths
 
 
 def test_a_selection_is_the_same_wherever_the_store_lies(odd, tmp_path):
     made = selecting.artifacts(selecting.documents(20))
-    here, there = (selecting.select(work, made, "attention_influence", share=0.3) for work in (tmp_path / "plain", odd))
+    here, there = (
+        selecting.select(work, made, "attention_influence", share=0.3) for work in (tmp_path / "plain", odd)
+    )
     assert here == there
     gap = {"other": str(Store(odd).path(made["scores"]))}
     assert len(selecting.select(odd, made, "perplexity_gap", gap, share=0.3)[0]) == len(here[0])
     scores = Store(odd).path(made["scores"]) / "scores"
-    assert len(selecting.select(odd, made, "imported", {"path": str(scores / "web*.parquet")}, share=0.3)[0]) == len(here[0])
+    assert len(
+        selecting.select(odd, made, "imported", {"path": str(scores / "web*.parquet")}, share=0.3)[0]
+    ) == len(here[0])
     frozen = outcome.frozen(here[1], scores / "*.parquet")
     assert set(frozen.filter("selected")["doc_id"]) == selecting.chosen(here[0])
     corpus = Store(odd).path(made["corpus"])
@@ -63,7 +76,9 @@ def test_a_selection_is_the_same_wherever_the_store_lies(odd, tmp_path):
 
 
 def test_a_corpus_is_the_same_wherever_files_and_store_lie(odd, tmp_path):
-    rows = [{"id": f"d{i}", "domain": "code", "text": f"word{i} " * 30 + f"and more of {i}"} for i in range(12)]
+    rows = [
+        {"id": f"d{i}", "domain": "code", "text": f"word{i} " * 30 + f"and more of {i}"} for i in range(12)
+    ]
     plain = tmp_path / "plain"
     plain.mkdir()
     found = []

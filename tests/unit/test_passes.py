@@ -32,7 +32,12 @@ def test_passes_are_training_tokens_over_the_tokens_of_a_pass(tmp_path):
 
 def test_what_is_in_the_store_is_counted(tmp_path):
     settings, experiment, store = planned(tmp_path)
-    publish(store, experiment.shared["tokens"], "tokens.json", {"tokens": {"documents": {"a": 60_000, "b": 40_000}}})
+    publish(
+        store,
+        experiment.shared["tokens"],
+        "tokens.json",
+        {"tokens": {"documents": {"a": 60_000, "b": 40_000}}},
+    )
     found = passes.passes(settings, experiment, store, 1.0)
     assert found["full"].reading == 100_000 and found["random"].reading == 30_000 and found["full"].counted
     domains = {"a": {"tokens": 5000, "read_tokens": 500}, "b": {"tokens": 5000, "read_tokens": 2000}}
@@ -44,7 +49,10 @@ def test_repetition_and_contrasts_of_unequal_passes_are_warned_of(tmp_path):
     once, twice = ("\n".join(passes.lines(*planned(tmp_path), tokens)) for tokens in (30720, 15360))
     assert "reads every document 2.0 times by this estimate" in twice and "reads every document" not in once
     assert "random (3.3) − full (1.0)" in once and "attention_influence (3.3) − random" not in once
-    alone = ["exp.arms.full.budget.share=1", "exp.contrasts=[{treatment: attention_influence, control: random, primary: true}]"]
+    alone = [
+        "exp.arms.full.budget.share=1",
+        "exp.contrasts=[{treatment: attention_influence, control: random, primary: true}]",
+    ]
     assert "equal tokens, other passes" not in "\n".join(passes.lines(*planned(tmp_path, *alone), 30720))
 
 

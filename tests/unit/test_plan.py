@@ -57,7 +57,9 @@ def test_an_arms_own_proxy_is_planned_at_its_size(tmp_path, monkeypatch):
     monkeypatch.setattr(assets, "_hub_away", True)
     own = "exp.arms.full_plus_large.proxy={kind: hub, repo: HuggingFaceTB/SmolLM2-1.7B, parameters: 1.7e9}"
     settings = compose(["exp=proxy_size", "scale=gpu", own])
-    scores = {s.inputs["proxy"].label: estimate_stage(s, 1e6) for s in build(settings).order() if s.name == "score"}
+    scores = {
+        s.inputs["proxy"].label: estimate_stage(s, 1e6) for s in build(settings).order() if s.name == "score"
+    }
     small, large = scores["smollm2-135m"], scores["HuggingFaceTB--SmolLM2-1.7B"]
     assert (small.flops, large.flops) == (4 * 135e6 * 1e6, 4 * 1.7e9 * 1e6)
 
@@ -110,7 +112,9 @@ print("loaded:", *sorted({name.partition(".")[0] for name in sys.modules}))
 
 def loaded_by(*arguments):
     """Packages that a process has imported when the door has answered."""
-    done = subprocess.run([sys.executable, "-c", LOADED, *arguments], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, *arguments], capture_output=True, text=True, check=True
+    )
     assert "exp=" in done.stdout or "to run" in done.stdout
     return set(done.stdout.strip().split("\n")[-1].split()[1:])
 
@@ -118,7 +122,9 @@ def loaded_by(*arguments):
 def test_the_door_answers_before_it_loads_what_it_does_not_need(tmp_path, monkeypatch):
     """What makes an answer slow is imports, and products of an emulated dtype (test_device)."""
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path))
-    slow = set("torch transformers deepspeed lm_eval datasets polars duckdb wandb scipy sklearn matplotlib".split())
+    slow = set(
+        "torch transformers deepspeed lm_eval datasets polars duckdb wandb scipy sklearn matplotlib".split()
+    )
     assert not loaded_by("--help") & {*slow, "numpy", "pyarrow", "omegaconf"}
     plan = loaded_by("exp=accuracy_vs_data", "scale=overnight", "--plan", f"work={tmp_path / 'w'}")
     assert plan & slow == {"torch"}  # that measures the machine
@@ -130,13 +136,17 @@ def test_a_plan_measures_the_machine_once(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(device, "matrix_rate", lambda *what: asked.append(what) or 1e11)
     for _ in range(2):
-        settings = compose(["exp=accuracy_vs_data", "scale=overnight", f"work={tmp_path / 'w'}"], planning=True)
+        settings = compose(
+            ["exp=accuracy_vs_data", "scale=overnight", f"work={tmp_path / 'w'}"], planning=True
+        )
         assert "float32 100 GFLOP/s" in describe(settings)
     assert asked == [("cpu", "float32"), ("cpu", "bfloat16")]
 
 
 def test_a_stage_is_planned_at_the_rate_of_its_own_dtype(tmp_path, monkeypatch):
-    monkeypatch.setattr(device, "measured", lambda: {"float32": 1e11, "bfloat16": 1e9, "measured": "2026-01-01"})
+    monkeypatch.setattr(
+        device, "measured", lambda: {"float32": 1e11, "bfloat16": 1e9, "measured": "2026-01-01"}
+    )
     arguments = ["exp=selection_30pct", "scale=laptop", "device=cpu", f"work={tmp_path / 'w'}"]
 
     def hours(*more):

@@ -36,11 +36,22 @@ def test_parameters_are_those_of_the_network(name):
 
 
 def test_the_sizes_carry_their_names():
-    millions = {"1m": 1.3, "4m": 4.0, "10m": 11, "30m": 33, "60m": 65, "135m": 134.5, "360m": 361.8, "1.7b": 1711}
+    millions = {
+        "1m": 1.3,
+        "4m": 4.0,
+        "10m": 11,
+        "30m": 33,
+        "60m": 65,
+        "135m": 134.5,
+        "360m": 361.8,
+        "1.7b": 1711,
+    }
     for name, expected in millions.items():
         assert cost.parameters(shipped(name)) / 1e6 == pytest.approx(expected, rel=0.05), name
     paper, literal = shipped("7b"), shipped("7b_ffn8192")
-    assert round(cost.parameters(paper, embeddings=False) / 1e9, 2) == 6.98  # the paper's table 9, the number it prints
+    assert (
+        round(cost.parameters(paper, embeddings=False) / 1e9, 2) == 6.98
+    )  # the paper's table 9, the number it prints
     assert round(cost.parameters(literal) / 1e9, 2) == 4.97  # and what its printed FFN gives
 
 
@@ -56,7 +67,9 @@ def test_the_flops_are_those_of_the_products():
     network = LlamaForCausalLM(config)
     with FlopCounterMode(display=False) as counter:
         network(input_ids=torch.zeros(batch, context, dtype=torch.long)).logits.sum().backward()
-    other_half = 6 * model.layers * model.hidden * context  # of the attention map, which an explicit product computes too
+    other_half = (
+        6 * model.layers * model.hidden * context
+    )  # of the attention map, which an explicit product computes too
     assert counter.get_total_flops() == (cost.flops_per_token(model, context) + other_half) * batch * context
 
 
@@ -74,9 +87,15 @@ def test_memory_is_what_deepspeed_estimates(nodes, gpus):
 
 
 def test_what_cannot_fit_is_refused():
-    model, train = shipped("7b"), Train(tokens=2**30, context=8192, batch_sequences=1024, micro_batch=1, processes=256)
+    model, train = (
+        shipped("7b"),
+        Train(tokens=2**30, context=8192, batch_sequences=1024, micro_batch=1, processes=256),
+    )
     train.activation_checkpointing, train.zero_stage, train.dtype = True, 1, "bfloat16"
-    with pytest.raises(SettingError, match=r"needs \d+\.\d GB on each of 256 ranks at train.zero_stage=1.*train.zero_stage=2$"):
+    with pytest.raises(
+        SettingError,
+        match=r"needs \d+\.\d GB on each of 256 ranks at train.zero_stage=1.*train.zero_stage=2$",
+    ):
         cost.must_fit(model, train, 40e9, None)
     train.zero_stage = 2
     cost.must_fit(model, train, 40e9, None)

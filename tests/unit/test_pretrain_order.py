@@ -46,7 +46,9 @@ def test_a_batch_is_the_same_for_any_ranks_and_accumulation(paths):
     whole = stream.sequences(step * batch, batch, context)
     assert whole.shape == (batch, context + 1)
     np.testing.assert_array_equal(whole[:, :-1].ravel(), stream.read(step * batch * context, batch * context))
-    np.testing.assert_array_equal(whole[1:, 0], whole[:-1, -1])  # each next token is the next sequence's first input
+    np.testing.assert_array_equal(
+        whole[1:, 0], whole[:-1, -1]
+    )  # each next token is the next sequence's first input
     for ranks, micro in ((1, 24), (2, 3), (3, 8), (4, 1), (8, 3)):
         rounds = batch // (ranks * micro)
         pieces = [
@@ -93,7 +95,9 @@ def test_copies_are_spread_and_counted():
 
 def test_seeds_and_passes_have_orders_of_their_own():
     repeats = np.ones(100, int)
-    orders = {(seed, epoch): tuple(stream_of(repeats, seed).epoch(epoch)[0]) for seed in (0, 1) for epoch in (0, 1)}
+    orders = {
+        (seed, epoch): tuple(stream_of(repeats, seed).epoch(epoch)[0]) for seed in (0, 1) for epoch in (0, 1)
+    }
     assert len(set(orders.values())) == 4
     assert orders[0, 0] == tuple(stream_of(repeats, 0).epoch(0)[0])
 
@@ -113,7 +117,9 @@ def test_a_selection_that_cannot_be_trained_on_is_refused(paths, tmp_path):
         frame.write_parquet(folder / "selection.parquet")
         return folder
 
-    nothing_of_code = rows.with_columns(pl.when(pl.col("domain") == "code").then(0).otherwise("repeats").alias("repeats"))
+    nothing_of_code = rows.with_columns(
+        pl.when(pl.col("domain") == "code").then(0).otherwise("repeats").alias("repeats")
+    )
     with pytest.raises(SettingError, match="no document of domain code;"):
         repeats_of(paths["tokens"], selection(nothing_of_code))
     with pytest.raises(SettingError, match="1 of them not in the selection"):

@@ -8,7 +8,14 @@ import torch
 from evaluating import WORDS, items, tiny
 from safetensors.torch import load_file, save_file
 from tokenizers import ByteLevelBPETokenizer, processors
-from transformers import AutoTokenizer, BertConfig, BertForPreTraining, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForPreTraining,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+)
 
 from repro.config import Eval, Model, SettingError
 from repro.evaluate import harness, texts
@@ -47,9 +54,18 @@ DAMAGE = {
     "embedding removed": (lambda w: w.pop(EMBEDDING), [f"missing ({EMBEDDING})"]),
     "output removed": (lambda w: w.pop("lm_head.weight"), ["missing (lm_head.weight)"]),
     "another prefix": (renamed, ["21 tensors are missing", "21 tensors are not the model's", "and 18 more"]),
-    "one renamed": (lambda w: w.update({"q": w.pop(QUERY)}), ["1 tensors are missing", "not the model's (q)"]),
-    "a layer too many": (lambda w: w.update({QUERY.replace("1", "2"): torch.zeros(32, 32)}), ["not the model's"]),
-    "wrong shape": (lambda w: w.update({QUERY: torch.zeros(16, 32)}), ["of another shape", "[16, 32], not [32, 32]"]),
+    "one renamed": (
+        lambda w: w.update({"q": w.pop(QUERY)}),
+        ["1 tensors are missing", "not the model's (q)"],
+    ),
+    "a layer too many": (
+        lambda w: w.update({QUERY.replace("1", "2"): torch.zeros(32, 32)}),
+        ["not the model's"],
+    ),
+    "wrong shape": (
+        lambda w: w.update({QUERY: torch.zeros(16, 32)}),
+        ["of another shape", "[16, 32], not [32, 32]"],
+    ),
 }
 
 
@@ -67,7 +83,10 @@ def test_weights_that_do_not_fit_are_refused_by_every_loader_in_one_line(whole, 
         with pytest.raises(SettingError) as error:
             loader()
         message = str(error.value)
-        assert "\n" not in message and str(folder) in message and all(part in message for part in says), (name, message)
+        assert "\n" not in message and str(folder) in message and all(part in message for part in says), (
+            name,
+            message,
+        )
 
 
 def test_a_shard_that_is_not_there_and_pickled_weights_are_refused(whole, tmp_path):
@@ -96,8 +115,12 @@ def test_tied_weights_recomputed_buffers_and_unused_heads_may_be_absent(tmp_path
     gpt2.save_pretrained(tmp_path / "gpt2")
     weights = load_file(tmp_path / "gpt2" / "model.safetensors")
     assert "lm_head.weight" not in weights  # tied
-    weights["transformer.h.0.attn.bias"] = torch.ones(1, 1, 16, 16)  # the causal mask that older checkpoints hold
-    bare = {name.removeprefix("transformer."): tensor for name, tensor in weights.items()}  # as OpenAI's own file has them
+    weights["transformer.h.0.attn.bias"] = torch.ones(
+        1, 1, 16, 16
+    )  # the causal mask that older checkpoints hold
+    bare = {
+        name.removeprefix("transformer."): tensor for name, tensor in weights.items()
+    }  # as OpenAI's own file has them
     save_file(bare, tmp_path / "gpt2" / "model.safetensors", metadata={"format": "pt"})
     loaded = load_model(tmp_path / "gpt2")
     for name, parameter in gpt2.named_parameters():
@@ -130,7 +153,9 @@ def tokenizer(before=(), after=(), special="<s>"):
     ids = [(token, bpe.token_to_id(token)) for token in {*before, *after}]
     if ids:
         bpe._tokenizer.post_processor = processors.TemplateProcessing(single=around, special_tokens=ids)
-    return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, bos_token=special, eos_token=END, pad_token=END)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe._tokenizer, bos_token=special, eos_token=END, pad_token=END
+    )
 
 
 KINDS = {
@@ -198,13 +223,23 @@ def test_evaluation_scores_the_answer_itself(folders, kind):
         args = (prompt,)
 
     [rolled] = lm.loglikelihood_rolling([Request()], disable_tqdm=True)
-    assert rolled == pytest.approx(by_hand(lm.model, [lm.prefix_token_id, *encode([prompt])[0]], len(encode([prompt])[0])))
+    assert rolled == pytest.approx(
+        by_hand(lm.model, [lm.prefix_token_id, *encode([prompt])[0]], len(encode([prompt])[0]))
+    )
 
 
 def test_an_appended_end_token_changes_no_number(folders, tmp_path):
-    s = Eval(tasks=["piqa", "lambada_openai", "gsm8k"], text_tasks=["wikitext"], text_bytes=800, limit=4, shots={"gsm8k": 0})
+    s = Eval(
+        tasks=["piqa", "lambada_openai", "gsm8k"],
+        text_tasks=["wikitext"],
+        text_bytes=800,
+        limit=4,
+        shots={"gsm8k": 0},
+    )
     s.overrides = {"gsm8k": {"generation_kwargs": {"until": ["\n\n"], "max_gen_toks": 8, "do_sample": False}}}
-    found, plain = (evaluate(folders / kind, s, folders / "items", tmp_path / kind) for kind in ("ends", "plain"))
+    found, plain = (
+        evaluate(folders / kind, s, folders / "items", tmp_path / kind) for kind in ("ends", "plain")
+    )
     assert found == plain and len(found["metrics"]) > 2 and not found["missing"]
 
 
@@ -218,7 +253,9 @@ def test_scoring_reads_the_same_tokens_as_training(folders):
         assert api.proxy.encode([f"a {END}"])[0].count(end) == 0
         lm = harness.load(folders / kind, 4, "float32")
         [source] = [texts.Source("heldout", "web", [("0", f"red owl {END} river")])]
-        assert texts._measure(lm, source, None)["n_tokens"].to_list() == [len(encode([f"red owl {END} river"])[0])]
+        assert texts._measure(lm, source, None)["n_tokens"].to_list() == [
+            len(encode([f"red owl {END} river"])[0])
+        ]
 
 
 def test_a_model_trained_from_scratch_is_never_given_a_begin_token(folders, tmp_path):
@@ -233,6 +270,9 @@ def test_a_model_trained_from_scratch_is_never_given_a_begin_token(folders, tmp_
 
 def test_parts_of_two_domains_never_share_a_file(folders, tmp_path):
     lm = harness.load(folders / "plain", 4, "float32")
-    sources = [texts.Source("heldout", name, [("0", text)]) for name, text in (("a/b", "red owl"), ("a b", "stone river"))]
+    sources = [
+        texts.Source("heldout", name, [("0", text)])
+        for name, text in (("a/b", "red owl"), ("a b", "stone river"))
+    ]
     found = texts.measure(lm, sources, tmp_path)
     assert found["source"].to_list() == ["a/b", "a b"]

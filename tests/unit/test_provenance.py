@@ -52,8 +52,12 @@ def test_the_list_of_older_results_only_shrinks():
 @pytest.mark.parametrize("name", RESULTS)
 def test_the_command_of_a_result_composes_and_names_what_lies_outside_by_checksum(name):
     summary = read(name)
-    words = [word for word in shlex.split(page.command(summary)) if "=" in word and word.split("=")[0].islower()]
-    assert not [word for word in words if "=/" in word or "[/" in word or "~" in word], "a path of one machine"
+    words = [
+        word for word in shlex.split(page.command(summary)) if "=" in word and word.split("=")[0].islower()
+    ]
+    assert not [word for word in words if "=/" in word or "[/" in word or "~" in word], (
+        "a path of one machine"
+    )
     try:
         settings = compose(words)
     except SettingError as error:
@@ -102,7 +106,9 @@ def test_one_stage_that_is_dirty_untagged_or_of_another_commit_is_seen(summary, 
 def test_a_manifest_says_commit_dirty_and_tag(tmp_path):
     store_module.provenance = fabricated.original
     stage = store_module.Stage("score", "tiny", {}, lambda ctx: None)
-    made = json.loads((store_module.Store(tmp_path).ensure(stage) / "manifest.json").read_text())["provenance"]
+    made = json.loads((store_module.Store(tmp_path).ensure(stage) / "manifest.json").read_text())[
+        "provenance"
+    ]
     assert {"commit", "dirty", "tag"} <= made.keys()
 
 
@@ -112,7 +118,16 @@ def test_the_code_of_a_checkout_is_clean_changed_or_none(tmp_path):
     folder.mkdir(parents=True)
 
     def git(*words):
-        who = ("-c", "user.name=n", "-c", "user.email=n@example.org", "-c", "commit.gpgsign=false", "-c", "tag.gpgsign=false")
+        who = (
+            "-c",
+            "user.name=n",
+            "-c",
+            "user.email=n@example.org",
+            "-c",
+            "commit.gpgsign=false",
+            "-c",
+            "tag.gpgsign=false",
+        )
         subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
 
     (folder / "a.py").write_text("1")
@@ -146,10 +161,15 @@ def test_evidence_from_changed_code_is_said_before_it_starts(monkeypatch, capsys
 
 
 def test_inputs_from_outside_must_be_named_by_checksum():
-    settings = compose(["exp=score_corpus", "corpus=files", "corpus.paths=[a]", "items=folder", "items.folder=b"])
+    settings = compose(
+        ["exp=score_corpus", "corpus=files", "corpus.paths=[a]", "items=folder", "items.folder=b"]
+    )
     bare = {"artifacts": {"corpus": {}}, "items": {"arc_easy": {"test": {"n": 1}}}}
     assert unnamed(bare, settings) == ["corpus", "items"]
-    named = {"artifacts": {"corpus": {"outside": ["0"]}}, "items": {"arc_easy": {"test": {"n": 1, "sha256": "0"}}}}
+    named = {
+        "artifacts": {"corpus": {"outside": ["0"]}},
+        "items": {"arc_easy": {"test": {"n": 1, "sha256": "0"}}},
+    }
     assert unnamed(named, settings) == []
     assert checksums({"source": {"files": [("", "b"), ("", "a")]}}) == ["a", "b"]
     assert checksums({"files": {"x": "a"}}) == ["a"] and checksums({"kind": "built"}) == []

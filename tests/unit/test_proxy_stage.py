@@ -25,7 +25,9 @@ def folder(built, tmp_path):
 
 def test_a_folder_is_linked_and_named_by_its_content(folder, tmp_path):
     stage = proxy_stage.stage(Proxy(kind="folder", path=str(folder)))
-    same = proxy_stage.stage(Proxy(kind="folder", path=str(shutil.copytree(folder, tmp_path / "elsewhere" / "mine"))))
+    same = proxy_stage.stage(
+        Proxy(kind="folder", path=str(shutil.copytree(folder, tmp_path / "elsewhere" / "mine")))
+    )
     assert stage.fingerprint == same.fingerprint  # the place does not matter
     assert stage.fingerprint != proxy_stage.stage(Proxy(kind="built")).fingerprint
     published = Store(tmp_path / "work").ensure(stage)
@@ -44,12 +46,18 @@ def test_the_compute_dtype_is_not_in_the_weights():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: os.rename(f / "model.safetensors", f / "pytorch_model.bin"), "pickled weights only .pytorch_model.bin."),
+        (
+            lambda f: os.rename(f / "model.safetensors", f / "pytorch_model.bin"),
+            "pickled weights only .pytorch_model.bin.",
+        ),
         (lambda f: (f / "model.safetensors").unlink(), "has no .*safetensors weights"),
         (lambda f: (f / "config.json").unlink(), "has no config.json"),
         (lambda f: [p.unlink() for p in f.glob("tokenizer*")], "has no tokenizer"),
         (lambda f: shutil.rmtree(f), "is not a folder"),
-        (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 4000), "model.safetensors damaged or cut off"),
+        (
+            lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 4000),
+            "model.safetensors damaged or cut off",
+        ),
         (lambda f: (f / "model.safetensors").write_bytes(b""), "model.safetensors damaged or cut off"),
         (lambda f: os.truncate(f / "model.safetensors", 5000), "mine: model.safetensors damaged or cut off"),
         (lambda f: (f / "config.json").write_text("{"), "config.json damaged"),
@@ -125,16 +133,24 @@ def test_a_revision_is_resolved_once_and_only_a_plan_goes_without(tmp_path, monk
     assert first.settings["revision"] == commit
 
 
-@pytest.mark.parametrize(("rows", "entries", "warned"), [(50257, 50256, False), (49152, 48900, False), (50304, 32000, True)])
+@pytest.mark.parametrize(
+    ("rows", "entries", "warned"), [(50257, 50256, False), (49152, 48900, False), (50304, 32000, True)]
+)
 def test_a_tokenizer_clearly_smaller_than_the_embedding_is_warned_of(tmp_path, capsys, rows, entries, warned):
     """Padding to a multiple of 64 or 128 is common; a third of the rows is another model's tokenizer."""
     from types import SimpleNamespace
 
     embedding = SimpleNamespace(weight=SimpleNamespace(shape=(rows, 8)))
-    proxy = SimpleNamespace(tokenizer=range(entries), model=SimpleNamespace(get_input_embeddings=lambda: embedding))
+    proxy = SimpleNamespace(
+        tokenizer=range(entries), model=SimpleNamespace(get_input_embeddings=lambda: embedding)
+    )
     context = Context(tmp_path, {}, "cpu")
     _check_vocabulary(proxy, context)
-    assert ("32,000 entries and its model embeds 50,304" in capsys.readouterr().err) == warned == ("warnings" in context.facts)
+    assert (
+        ("32,000 entries and its model embeds 50,304" in capsys.readouterr().err)
+        == warned
+        == ("warnings" in context.facts)
+    )
 
 
 @pytest.mark.parametrize(("loss", "warned"), [(5.0, False), (11.0, True)])
@@ -150,4 +166,8 @@ def test_losses_no_better_than_a_guess_are_warned_of(folder, tmp_path, capsys, l
     assert 5 < math.log(AutoConfig.from_pretrained(folder).vocab_size) < 11
     context = Context(tmp_path, {}, "cpu")
     _check_losses(SimpleNamespace(model=str(folder)), context)
-    assert ("model and tokenizer do not fit" in capsys.readouterr().err) == warned == ("warnings" in context.facts)
+    assert (
+        ("model and tokenizer do not fit" in capsys.readouterr().err)
+        == warned
+        == ("warnings" in context.facts)
+    )

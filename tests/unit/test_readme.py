@@ -34,11 +34,15 @@ def test_benchmarks_are_what_the_scripts_left(tmp_path):
     assert copy.read_text() == f"a\n{readme.MEASURED_BEGIN}\n{readme.MEASURED_END}\nb\n"
     copy.rename(tmp_path / "READ")
     readme.rewrite(tmp_path / "READ", [], tmp_path)
-    assert (tmp_path / "READ").read_text() == f"a\n{readme.MEASURED_BEGIN}\nfirst \\1\n\nsecond\n\n{readme.MEASURED_END}\nb\n"
+    assert (
+        tmp_path / "READ"
+    ).read_text() == f"a\n{readme.MEASURED_BEGIN}\nfirst \\1\n\nsecond\n\n{readme.MEASURED_END}\nb\n"
 
 
 def test_every_command_of_the_readme_composes():
-    commands = re.findall(r"python -m repro\.run ([^`#\n]+)", (ROOT / "README.md").read_text().replace("\\\n", " "))
+    commands = re.findall(
+        r"python -m repro\.run ([^`#\n]+)", (ROOT / "README.md").read_text().replace("\\\n", " ")
+    )
     assert len(commands) >= 4
     for command in commands:
         if "select=short" in command:  # the reader's own selector, which does not ship

@@ -48,7 +48,8 @@ def test_every_change_of_what_was_stated_is_named(arguments, says):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["device=cpu"], ["train.log_every_steps=3"], ["exp.empty_domains=leave_out"], ["exp.seeds=[0,1]"]]
+    "arguments",
+    [[], ["device=cpu"], ["train.log_every_steps=3"], ["exp.empty_domains=leave_out"], ["exp.seeds=[0,1]"]],
 )
 def test_what_changes_nothing_of_it_is_no_deviation(arguments):
     assert deviations(compose([*RUN, *arguments])) == []
@@ -87,11 +88,17 @@ def test_a_pilot_gives_the_spread_of_differences_and_its_upper_limit(done):
     import numpy as np
 
     d = np.subtract(values["random"], values["full"])
-    assert row["paired"] == pytest.approx(d.std(ddof=1)) and row["paired_limit"] == pytest.approx(upper_limit(d.std(ddof=1), 5))
-    assert row["unpaired"] == pytest.approx(np.sqrt(np.var(values["random"], ddof=1) + np.var(values["full"], ddof=1)))
+    assert row["paired"] == pytest.approx(d.std(ddof=1)) and row["paired_limit"] == pytest.approx(
+        upper_limit(d.std(ddof=1), 5)
+    )
+    assert row["unpaired"] == pytest.approx(
+        np.sqrt(np.var(values["random"], ddof=1) + np.var(values["full"], ddof=1))
+    )
     assert row["detectable"]["8"] == pytest.approx(detectable(row["paired_limit"], 8))
     assert "hellaswag/acc_norm" in found["noise"] and found["comparisons"] == []
-    assert found["verdict"]["sentence"] == noise.sentence(found) and f"{row['paired_limit']:.4f}" in noise.sentence(found)
+    assert found["verdict"]["sentence"] == noise.sentence(
+        found
+    ) and f"{row['paired_limit']:.4f}" in noise.sentence(found)
     table = next(t for t in sections.tables(found) if t.name == "noise")
     assert table.rows[0][0] == "bits_per_byte"
     assert "Noise between two random draws" in (folder / "report.html").read_text()
@@ -104,9 +111,9 @@ def test_power_is_that_of_the_pilot_found_by_itself_or_named(done, monkeypatch, 
     for arguments in ([f"work={work}"], [f"exp.pilot={folder}"]):
         found = registration.power(compose([*RUN, *arguments, "exp.seeds=[0,1,2,3]"]))
         assert (found["deviation"], found["pairs"], found["differs"]) == (limit, 4, [])
-        assert found["power"] == pytest.approx(power(0.02, limit, 4)) and found["detectable"] == pytest.approx(
-            detectable(limit, 4)
-        )
+        assert found["power"] == pytest.approx(power(0.02, limit, 4)) and found[
+            "detectable"
+        ] == pytest.approx(detectable(limit, 4))
     said = plan.describe(compose([*RUN, f"work={work}", "exp.seeds=[0,1,2,3]"]))
     assert f"power: {found['power']:.0%} at 0.02, 80 % at {found['detectable']:.4f}, from 4 pairs" in said
     assert "deviates from its registration: seeds of random: [0, 1, 2, 3]" in said
@@ -114,14 +121,25 @@ def test_power_is_that_of_the_pilot_found_by_itself_or_named(done, monkeypatch, 
     assert registration.power(uneven)["pairs"] == 2  # those that both arms have
 
 
-def test_a_pilot_of_another_setting_is_none_and_one_that_is_named_says_what_differs(done, monkeypatch, tmp_path):
+def test_a_pilot_of_another_setting_is_none_and_one_that_is_named_says_what_differs(
+    done, monkeypatch, tmp_path
+):
     work, folder, _ = done
     monkeypatch.setattr(registration, "RESULTS", tmp_path)
     other = [*RUN, f"work={work}", "train.learning_rate=0.1"]
-    assert registration.power(compose(other)) == {"unknown": "no pilot of this setting (pilot differs in train.learning_rate)"}
-    assert registration.power(compose([*RUN, f"work={work}", "budget.share=0.2"]))["unknown"].endswith("budget.share)")
+    assert registration.power(compose(other)) == {
+        "unknown": "no pilot of this setting (pilot differs in train.learning_rate)"
+    }
+    assert registration.power(compose([*RUN, f"work={work}", "budget.share=0.2"]))["unknown"].endswith(
+        "budget.share)"
+    )
     assert registration.power(compose([*other, f"exp.pilot={folder}"]))["differs"] == ["train.learning_rate"]
-    assert registration.power(compose([*RUN, f"work={work}", "train.launcher=torchrun", "corpus.seed=3"]))["differs"] == []
+    assert (
+        registration.power(compose([*RUN, f"work={work}", "train.launcher=torchrun", "corpus.seed=3"]))[
+            "differs"
+        ]
+        == []
+    )
     assert "power: not known, no pilot of this setting" in plan.describe(compose([*RUN, f"work={tmp_path}"]))
     with pytest.raises(SettingError, match="is not there"):
         registration.power(compose([*RUN, f"exp.pilot={tmp_path}"]))
@@ -139,7 +157,9 @@ def test_a_pilot_says_nothing_where_no_model_is_trained_or_it_saw_no_noise(done,
     assert "another kind of experiment" in registration.power(masked)["unknown"]
 
 
-def test_an_edited_or_foreign_file_among_the_results_is_passed_over_and_one_arm_is_no_pilot(done, monkeypatch, tmp_path):
+def test_an_edited_or_foreign_file_among_the_results_is_passed_over_and_one_arm_is_no_pilot(
+    done, monkeypatch, tmp_path
+):
     monkeypatch.setattr(registration, "RESULTS", tmp_path)
     text = json.loads((done[1] / "summary.json").read_text())
     (tmp_path / "edited").mkdir()
@@ -155,7 +175,12 @@ def test_an_edited_or_foreign_file_among_the_results_is_passed_over_and_one_arm_
 def judged(**run):
     """A summary with comparisons, an outcome and what was stated for it."""
     row = {"primary": True, "metric": "bits_per_byte", "lower_is_better": True, **run}
-    said = {"better": "It helps.", "worse": "It hurts.", "equivalent": "It is the same.", "undecided": "Nothing."}
+    said = {
+        "better": "It helps.",
+        "worse": "It hurts.",
+        "equivalent": "It is the same.",
+        "undecided": "Nothing.",
+    }
     said_before = {"conclusions": said, "smallest_effect": 0.1}
     return {"comparisons": [row], "endpoint": "bits_per_byte", "verdict": {"demonstration": run.get("demonstration", False)},
             "registration": {"run": said_before}}  # fmt: skip
@@ -167,12 +192,18 @@ def judged(**run):
 )  # fmt: skip
 def test_the_conclusion_is_the_one_stated_for_the_outcome(low, high, outcome):
     found = registration.concluded(judged(low=low, high=high))
-    assert found["outcome"] == outcome and found["text"] == judged()["registration"]["run"]["conclusions"][outcome]
+    assert (
+        found["outcome"] == outcome
+        and found["text"] == judged()["registration"]["run"]["conclusions"][outcome]
+    )
     assert registration.concluded(judged(low=low, high=high, demonstration=True))["outcome"] == "none"
 
 
 def test_a_difference_that_is_sure_but_too_small_to_matter_says_so():
-    assert "smaller than the smallest effect of interest" in registration.concluded(judged(low=-0.05, high=-0.01))["text"]
+    assert (
+        "smaller than the smallest effect of interest"
+        in registration.concluded(judged(low=-0.05, high=-0.01))["text"]
+    )
     assert "smallest" not in registration.concluded(judged(low=-0.5, high=-0.01))["text"]
 
 
@@ -188,7 +219,9 @@ def test_page_and_summary_mark_what_deviates_and_say_what_follows(tmp_path):
     assert found["registration"]["power"]["unknown"]
     assert found["registration"]["conclusion"]["outcome"] == "better", found["verdict"]
     html = (tmp_path / "run" / "report.html").read_text()
-    assert f"Deviates from what was stated beforehand: {deviation}." in html and "It helps &lt;here&gt;." in html
+    assert (
+        f"Deviates from what was stated beforehand: {deviation}." in html and "It helps &lt;here&gt;." in html
+    )
     assert deviation in " ".join(terminal.render(found).split())
     table = next(t for t in sections.tables(found) if t.name == "registered")
     assert ["smallest effect of interest", "0.5", "deviates: 0.02"] in table.rows

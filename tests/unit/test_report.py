@@ -41,23 +41,30 @@ def test_the_run_folder_is_whole(run):
     folder, sealed, _, _ = run
     assert summary.read(folder) == sealed == json.loads((folder / "summary.json").read_text())
     for name in ("outcome", "contrasts", "seeds", "selection", "sources", "corpus", "heads", "cost"):
-        assert all((folder / "tables" / f"{name}.{suffix}").stat().st_size for suffix in ("md", "csv", "tex")), name
+        assert all(
+            (folder / "tables" / f"{name}.{suffix}").stat().st_size for suffix in ("md", "csv", "tex")
+        ), name
     for name in ("contrasts", "benchmarks", "learning", "heads", "scores", "sources", "cost"):
-        assert all((folder / "figures" / f"{name}.{suffix}").stat().st_size for suffix in ("png", "svg")), name
+        assert all((folder / "figures" / f"{name}.{suffix}").stat().st_size for suffix in ("png", "svg")), (
+            name
+        )
 
 
 def test_primary_interval_is_the_paired_t_interval(run):
     _, sealed, _, _ = run
     row = next(r for r in sealed["comparisons"] if r["primary"] and r["metric"] == "bits_per_byte")
     values = {
-        arm: [s["metrics"]["bits_per_byte"]["value"] for s in sealed["arms"][arm]["seeds"].values()] for arm in sealed["arms"]
+        arm: [s["metrics"]["bits_per_byte"]["value"] for s in sealed["arms"][arm]["seeds"].values()]
+        for arm in sealed["arms"]
     }
     found = stats.ttest_rel(values["attention_influence"], values["random"])
     interval = found.confidence_interval(0.95)
     d = numpy.subtract(values["attention_influence"], values["random"])
     longer = 40 / 9 * stats.skew(d) * (interval.high - d.mean())  # of three seeds; on the side of the skew
     expected = interval.low + min(longer, 0), interval.high + max(longer, 0)
-    assert row["item_variance"] == pytest.approx(0, abs=1e-12)  # every text of the fabricated arms differs by the same
+    assert row["item_variance"] == pytest.approx(
+        0, abs=1e-12
+    )  # every text of the fabricated arms differs by the same
     assert (row["low"], row["high"]) == pytest.approx(expected, rel=1e-6)
     assert row["detectable"] is None  # no pilot
 
@@ -79,9 +86,14 @@ def test_what_such_intervals_cover_is_said_with_them(run):
     _, sealed, _, _ = run
     found = simulated.record()
     notes = " ".join(run_tables.contrasts(sealed).notes)
-    assert f"{100 * found['outliers']['3']:.0f} % where one in ten is an outlier" in notes and "docs/statistics.md" in notes
+    assert (
+        f"{100 * found['outliers']['3']:.0f} % where one in ten is an outlier" in notes
+        and "docs/statistics.md" in notes
+    )
     assert "They do not cover another draw of the corpus" in notes
-    assert simulated.sentence(2) is None and simulated.sentence(9) == simulated.sentence(8) != simulated.sentence(10)
+    assert simulated.sentence(2) is None and simulated.sentence(9) == simulated.sentence(
+        8
+    ) != simulated.sentence(10)
 
 
 def test_holm_takes_in_every_secondary_metric_but_not_the_primary(run, tmp_path):
@@ -102,11 +114,15 @@ def test_holm_takes_in_every_secondary_metric_but_not_the_primary(run, tmp_path)
 def test_metrics_at_chance_are_marked_and_enter_no_average(run):
     _, sealed, _, _ = run
     assert sealed["arms"]["random"]["at_chance"] == ["piqa/acc"]
-    somewhere = [m for m in fabricated.METRICS if any(m in arm["at_chance"] for arm in sealed["arms"].values())]
+    somewhere = [
+        m for m in fabricated.METRICS if any(m in arm["at_chance"] for arm in sealed["arms"].values())
+    ]
     assert not set(somewhere) & set(sealed["averaged"])
     assert "arc_easy/acc_norm" in sealed["averaged"] and "arc_easy/acc" not in sealed["averaged"]
     seed = sealed["arms"]["random"]["seeds"]["1"]["metrics"]
-    assert seed["accuracy_average"]["value"] == pytest.approx(numpy.mean([seed[m]["value"] for m in sealed["averaged"]]))
+    assert seed["accuracy_average"]["value"] == pytest.approx(
+        numpy.mean([seed[m]["value"] for m in sealed["averaged"]])
+    )
     table = run_tables.outcome(sealed)
     row = next(r for r in table.rows if str(r[0]).startswith("piqa"))
     assert str(row[table.columns.index("random")]).endswith(" (chance)")
@@ -125,11 +141,16 @@ def test_below_the_thresholds_there_is_no_verdict(run):
     assert "better" not in sealed["verdict"]["sentence"]
 
 
-@pytest.mark.parametrize(("effect", "words"), [(0.05, "better"), (-0.05, "worse"), (0.0, "undecided; up to 0.")])
+@pytest.mark.parametrize(
+    ("effect", "words"), [(0.05, "better"), (-0.05, "worse"), (0.0, "undecided; up to 0.")]
+)
 def test_verdict_with_enough_seeds_documents_and_sources(tmp_path, effect, words):
     found = judged(tmp_path, documents=1000, effect=effect)
     assert found["verdict"]["reasons"] == []
-    assert found["verdict"]["words"].startswith(words) and words.split(";")[0] in found["verdict"]["sentence"].lower()
+    assert (
+        found["verdict"]["words"].startswith(words)
+        and words.split(";")[0] in found["verdict"]["sentence"].lower()
+    )
 
 
 def test_a_lost_endpoint_is_said_and_not_taken_for_a_missing_contrast(tmp_path):
@@ -183,7 +204,9 @@ def test_make_up_against_a_count_by_hand(run):
     _, sealed, store, stages = run
     selection = store.path(stages["arms"]["random"][1]["selection"]) / "selection.parquet"
     kept = set(polars.read_parquet(selection).filter(polars.col("repeats") > 0)["doc_id"])
-    rows = polars.read_parquet(sorted((store.path(stages["corpus"]) / "documents").glob("*.parquet"))).to_dicts()
+    rows = polars.read_parquet(
+        sorted((store.path(stages["corpus"]) / "documents").glob("*.parquet"))
+    ).to_dicts()
     made = sealed["arms"]["random"]["seeds"]["1"]["make_up"]
     for domain in fabricated.DOMAINS:
         here = [r for r in rows if r["domain"] == domain]
@@ -196,7 +219,13 @@ def test_make_up_against_a_count_by_hand(run):
 
 def test_of_full_plus_selection_the_make_up_shows_what_was_added(tmp_path):
     documents_ = polars.DataFrame(
-        {"doc_id": ["a", "b", "c"], "domain": ["x"] * 3, "group": ["g", "g", "h"], "source": ["s"] * 3, "n_bytes": [1, 2, 4]}
+        {
+            "doc_id": ["a", "b", "c"],
+            "domain": ["x"] * 3,
+            "group": ["g", "g", "h"],
+            "source": ["s"] * 3,
+            "n_bytes": [1, 2, 4],
+        }
     )
     polars.DataFrame({"doc_id": ["a", "b", "c"], "domain": ["x"] * 3, "repeats": [1, 2, 1]}).write_parquet(
         tmp_path / "selection.parquet"
@@ -227,7 +256,9 @@ def test_edited_foreign_and_broken_summaries_are_refused(run, tmp_path):
 
 
 def test_the_checksum_survives_another_layout_of_the_file(run, tmp_path):
-    (tmp_path / "summary.json").write_text(json.dumps(json.loads((run[0] / "summary.json").read_text()), indent=7))
+    (tmp_path / "summary.json").write_text(
+        json.dumps(json.loads((run[0] / "summary.json").read_text()), indent=7)
+    )
     assert summary.read(tmp_path)["checksum"] == run[1]["checksum"]
 
 
@@ -267,7 +298,11 @@ def test_token_losses_of_the_score_artifact_are_shown(run, tmp_path):
         json.dumps([{"doc_id": top, "tokens": [{"token": "ocument", "loss_base": 1.0, "loss_ref": 3.5}]}])
     )
     first = documents.examples(store.path(stages["corpus"]), score)["code"][0]
-    assert first["doc_id"] == top and first["tokens"] == [("D", 0.0), ("ocument", 2.5)] and first["place"] == "1 of 24"
+    assert (
+        first["doc_id"] == top
+        and first["tokens"] == [("D", 0.0), ("ocument", 2.5)]
+        and first["place"] == "1 of 24"
+    )
 
 
 def test_figures_and_tables_are_the_same_bytes_again(run, tmp_path):
@@ -285,7 +320,9 @@ def test_the_report_door_draws_again_from_the_summary_alone(run, tmp_path, capsy
 
     (tmp_path / "summary.json").write_bytes((run[0] / "summary.json").read_bytes())
     assert main([str(tmp_path)]) == 0
-    assert (tmp_path / "report.html").is_file() and "attention_influence - random *" in capsys.readouterr().out
+    assert (
+        tmp_path / "report.html"
+    ).is_file() and "attention_influence - random *" in capsys.readouterr().out
     assert main([str(tmp_path / "nowhere")]) == 2
     assert capsys.readouterr().err.startswith("error: ")
 
@@ -302,14 +339,20 @@ def test_a_scoring_run_leaves_kept_documents_ready_for_datasets(tmp_path):
     folder.mkdir()
     sealed = build.build(folder, settings, store, stages)
     found = load_dataset(
-        "parquet", data_files=str(folder / "kept" / "attention_influence" / "*.parquet"), cache_dir=str(tmp_path / "cache")
+        "parquet",
+        data_files=str(folder / "kept" / "attention_influence" / "*.parquet"),
+        cache_dir=str(tmp_path / "cache"),
     )["train"]
-    kept = polars.read_parquet(store.path(stages["arms"]["attention_influence"][0]["selection"]) / "selection.parquet").filter(
-        polars.col("repeats") > 0
-    )
+    kept = polars.read_parquet(
+        store.path(stages["arms"]["attention_influence"][0]["selection"]) / "selection.parquet"
+    ).filter(polars.col("repeats") > 0)
     assert sorted(found["doc_id"]) == sorted(kept["doc_id"])
     row = found[0]
-    assert row["year"] == 2000 + int(row["doc_id"].split("-")[1]) and json.loads(row["tags"]) == ["a"] and row["score"] > 0
+    assert (
+        row["year"] == 2000 + int(row["doc_id"].split("-")[1])
+        and json.loads(row["tags"]) == ["a"]
+        and row["score"] > 0
+    )
     assert {"text", "license", "source", "group", "domain", "loss_base"} <= set(found.column_names)
     assert len(polars.read_parquet(folder / "scores.parquet")) == 72
     assert "nothing is concluded" in sealed["verdict"]["sentence"]
@@ -317,7 +360,9 @@ def test_a_scoring_run_leaves_kept_documents_ready_for_datasets(tmp_path):
 
 
 def test_a_number_that_no_column_holds_is_kept_as_json(tmp_path):
-    part = polars.DataFrame({"doc_id": ["a", "b"], "extra": ['{"n": 1, "m": 1}', f'{{"n": {10**30}, "m": 2}}']})
+    part = polars.DataFrame(
+        {"doc_id": ["a", "b"], "extra": ['{"n": 1, "m": 1}', f'{{"n": {10**30}, "m": 2}}']}
+    )
     part.write_parquet(tmp_path / "x.parquet")
     types = documents._extra_types([tmp_path / "x.parquet"], part.select("doc_id"))
     spread = documents._spread(part, types)
@@ -326,9 +371,13 @@ def test_a_number_that_no_column_holds_is_kept_as_json(tmp_path):
 
 def test_a_kept_document_that_the_corpus_lacks_is_an_error(tmp_path):
     _, store, stages = fabricated.run(tmp_path / "work", kind="score", seeds=(0,))
-    polars.DataFrame({"doc_id": ["nowhere"], "domain": ["code"], "repeats": [1]}).write_parquet(tmp_path / "selection.parquet")
+    polars.DataFrame({"doc_id": ["nowhere"], "domain": ["code"], "repeats": [1]}).write_parquet(
+        tmp_path / "selection.parquet"
+    )
     with pytest.raises(ValueError, match="holds 0 of them"):
-        documents.export(tmp_path / "kept", store.path(stages["corpus"]), store.path(stages["score"]), tmp_path)
+        documents.export(
+            tmp_path / "kept", store.path(stages["corpus"]), store.path(stages["score"]), tmp_path
+        )
 
 
 def test_variance_from_texts_equals_the_jackknife_of_the_ratio(tmp_path):
@@ -356,7 +405,8 @@ def test_item_variance_of_an_accuracy(run):
     gaps = []
     for seed in (0, 1, 2):
         sides = [
-            store.path(stages["arms"][arm][seed]["evaluate"]) / "items.parquet" for arm in ("attention_influence", "random")
+            store.path(stages["arms"][arm][seed]["evaluate"]) / "items.parquet"
+            for arm in ("attention_influence", "random")
         ]
         right = [
             numpy.array(
@@ -387,8 +437,12 @@ def test_without_a_wandb_login_runs_are_offline_and_the_specification_is_a_file(
     files = list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
     assert len(files) == len(stages) + 1
     metadata: dict[str, dict] = {}
-    for _ in range(100):  # on a busy machine W&B's own process writes the files a moment after finish() is back
-        metadata = {a.name: json.loads(a.metadata) for file in files for a in logged_artifacts(file) if a.metadata}
+    for _ in range(
+        100
+    ):  # on a busy machine W&B's own process writes the files a moment after finish() is back
+        metadata = {
+            a.name: json.loads(a.metadata) for file in files for a in logged_artifacts(file) if a.metadata
+        }
         if len(metadata) >= len(stages):
             break
         time.sleep(0.2)
@@ -407,7 +461,9 @@ def test_the_wandb_report_tells_the_same_story(run):
     assert run[1]["question"] == written["description"]
     text = json.dumps(written["blocks"], ensure_ascii=False)
     assert (
-        run[1]["verdict"]["sentence"] in text and "attention_influence − random" in text and "This is a demonstration" in text
+        run[1]["verdict"]["sentence"] in text
+        and "attention_influence − random" in text
+        and "This is a demonstration" in text
     )
 
 
@@ -441,16 +497,28 @@ def test_a_sweep_sets_its_members_side_by_side(run, tmp_path):
     (tmp_path / "one").mkdir()
     settings, store, stages = fabricated.run(tmp_path / "work", seeds=(0,))
     summary.write(
-        tmp_path / "one" / "summary.json", build.judged(collect.collect(settings, store, stages), settings.exp.contrasts)
+        tmp_path / "one" / "summary.json",
+        build.judged(collect.collect(settings, store, stages), settings.exp.contrasts),
     )
     text = collate(tmp_path / "sweep", "shares", {"share=0.1": run[0], "share=0.2": tmp_path / "one"})
     row = next(r for r in run[1]["comparisons"] if r["primary"] and r["metric"] == "bits_per_byte")
-    assert f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]" in text and "no interval: one seed" in text
+    assert (
+        f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]" in text
+        and "no interval: one seed" in text
+    )
     ends = {"share=0.1": run[1], "share=0.2": summary.read(tmp_path / "one")}
-    means = {label: numpy.mean(run_tables.arm_values(one, "random", "bits_per_byte")) for label, one in ends.items()}
+    means = {
+        label: numpy.mean(run_tables.arm_values(one, "random", "bits_per_byte"))
+        for label, one in ends.items()
+    }
     best = min(means, key=means.get)
-    assert f"By random alone the best member is {best}; the order of the two arms is the same in every member" in text
-    assert (tmp_path / "sweep" / "tables" / "sweep.csv").is_file() and (tmp_path / "sweep" / "figures" / "sweep.svg").is_file()
+    assert (
+        f"By random alone the best member is {best}; the order of the two arms is the same in every member"
+        in text
+    )
+    assert (tmp_path / "sweep" / "tables" / "sweep.csv").is_file() and (
+        tmp_path / "sweep" / "figures" / "sweep.svg"
+    ).is_file()
 
 
 def test_curves_over_checkpoints_and_shares(run):
@@ -458,14 +526,19 @@ def test_curves_over_checkpoints_and_shares(run):
     assert curve.performance(found) is None and curve.by_share(found) is None
     for row in found["arms"].values():
         for seed in row["seeds"].values():
-            seed["checkpoints"] = {"9000": {"bits_per_byte": {"value": 3.0}}, "90000": {"bits_per_byte": {"value": 2.5}}}
+            seed["checkpoints"] = {
+                "9000": {"bits_per_byte": {"value": 3.0}},
+                "90000": {"bits_per_byte": {"value": 2.5}},
+            }
     other = json.loads(json.dumps(found["arms"]["random"])) | {"share": 0.1}
     found["arms"]["random_10"] = other
     [panel] = curve.performance(found).panels
     ends = found["arms"]["full"]["seeds"]["0"]["loss"][-1][0]
     assert panel.series[0].x == [9000, 90000, ends] and panel.series[0].y[:2] == [3.0, 2.5]
     line, *points = curve.by_share(found).panels[0].series
-    assert [p.x for p in points] == [[30]] and all(s.marks for s in (line, *points))  # a selector of one share is a point
+    assert [p.x for p in points] == [[30]] and all(
+        s.marks for s in (line, *points)
+    )  # a selector of one share is a point
     values = [s["metrics"]["bits_per_byte"]["value"] for s in found["arms"]["full"]["seeds"].values()]
     assert line.name == "random" and line.x == [10, 30, 100] and line.y[-1] == pytest.approx(sum(values) / 3)
     assert (line.low[-1], line.high[-1]) == pytest.approx([float(end) for end in limits(values)])
@@ -483,7 +556,8 @@ def test_net_compute_sets_scoring_against_training_saved(run):
     [row] = table.rows
     model = found["settings"]["model"]
     products = model["layers"] * (
-        2 * model["hidden"] ** 2 * (1 + model["kv_heads"] / model["heads"]) + 3 * model["hidden"] * model["ffn"]
+        2 * model["hidden"] ** 2 * (1 + model["kv_heads"] / model["heads"])
+        + 3 * model["hidden"] * model["ffn"]
     )
     a_token = (
         6 * (products + model["vocabulary"] * model["hidden"])
@@ -526,7 +600,11 @@ def records(path):
 
 def test_the_command_names_the_threads_and_no_place():
     given = ["run.py", "exp=pilot", "work=somewhere", "exp.seeds=[0, 1]"]
-    summary = {"experiment": "pilot", "scale": "smoke", "provenance": {"command": given, "omp_num_threads": "1"}}
+    summary = {
+        "experiment": "pilot",
+        "scale": "smoke",
+        "provenance": {"command": given, "omp_num_threads": "1"},
+    }
     assert page.command(summary) == "OMP_NUM_THREADS=1 python -m repro.run exp=pilot 'exp.seeds=[0, 1]'"
     summary["provenance"] |= {"command": ["pytest", "-q"], "omp_num_threads": None}
     assert page.command(summary) == "python -m repro.run exp=pilot scale=smoke"
@@ -538,7 +616,9 @@ def test_a_contrast_without_the_endpoint_is_a_row_that_says_so(tmp_path):
     for seed in collected["arms"]["full"]["seeds"].values():
         del seed["metrics"]["bits_per_byte"]
     table = run_tables.contrasts(build.judged(collected, settings.exp.contrasts))
-    assert [row[-2] for row in table.rows if "full" in str(row[0])] == ["no interval: full without bits_per_byte"]
+    assert [row[-2] for row in table.rows if "full" in str(row[0])] == [
+        "no interval: full without bits_per_byte"
+    ]
 
 
 def test_a_model_that_failed_is_a_row_and_the_pairs_that_exist_are_compared(tmp_path):
@@ -551,11 +631,17 @@ def test_a_model_that_failed_is_a_row_and_the_pairs_that_exist_are_compared(tmp_
     folder = tmp_path / "run"
     found = build.build(folder, settings, store, stages | {"arms": arms, "failed": failed})
     (row,) = [r for r in found["comparisons"] if r["metric"] == "bits_per_byte"]
-    ours, theirs = (outcomes.seed_values(whole["arms"][arm], "bits_per_byte") for arm in ("attention_influence", "random"))
-    assert row["seeds"] == 2 and row["difference"] == pytest.approx(numpy.mean([ours[s] - theirs[s] for s in (0, 2)]))
+    ours, theirs = (
+        outcomes.seed_values(whole["arms"][arm], "bits_per_byte") for arm in ("attention_influence", "random")
+    )
+    assert row["seeds"] == 2 and row["difference"] == pytest.approx(
+        numpy.mean([ours[s] - theirs[s] for s in (0, 2)])
+    )
     assert list(found["arms"]) == ["random", "attention_influence"]
     (table,) = [t for t in sections.tables(found) if t.name == "failed"]
-    assert ["random", 1, "failed: the loss is not <finite>", "pretrain"] in table.rows and len(table.rows) == 4
+    assert ["random", 1, "failed: the loss is not <finite>", "pretrain"] in table.rows and len(
+        table.rows
+    ) == 4
     shown = " ".join(terminal.render(found).split())
     assert "Failed: full, seed 0, 1, 2: out of memory" in shown and "over the pairs that exist" in shown
     assert "failed: the loss is not &lt;finite&gt;" in (folder / "report.html").read_text()

@@ -18,7 +18,14 @@ def estimate(value):
 
 def cell(value, **more):
     overlap = {share: estimate(value) | {"chance": float(share)} for share in ("0.1", "0.2")}
-    found = {"documents": 40, "dropped": 1, "spearman": estimate(value), "overlap": overlap, "drawn": "sources", "units": 7}
+    found = {
+        "documents": 40,
+        "dropped": 1,
+        "spearman": estimate(value),
+        "overlap": overlap,
+        "drawn": "sources",
+        "units": 7,
+    }
     return found | more
 
 
@@ -32,12 +39,20 @@ PAIRS = {
 
 def arm(heads, proxy="p", selector="attention_influence"):
     artifacts = {"heads": {"inputs": {"proxy": proxy}}}
-    return {"select": {"selector": selector}, "seeds": {"0": {"masked": {"selected": heads}, "artifacts": artifacts}}}
+    return {
+        "select": {"selector": selector},
+        "seeds": {"0": {"masked": {"selected": heads}, "artifacts": artifacts}},
+    }
 
 
 @pytest.fixture
 def found():
-    arms = {"ref": arm([[0, 1], [1, 1]]), "a": arm([[0, 1], [1, 2]]), "b": arm([[0, 1]], "other"), "c": arm([], "p", "column")}
+    arms = {
+        "ref": arm([[0, 1], [1, 1]]),
+        "a": arm([[0, 1], [1, 2]]),
+        "b": arm([[0, 1]], "other"),
+        "c": arm([], "p", "column"),
+    }
     return {"kind": "agree", "arms": arms, "agreement": PAIRS}
 
 
@@ -56,9 +71,14 @@ def test_table_of_agreement(found):
 
 def test_words_and_plot_of_agreement(found):
     lines = agreement.lines(found)
-    assert lines[0].startswith("agreement with ref") and "0.50 to 0.90" in lines[1] and "no estimate" in lines[3]
+    assert (
+        lines[0].startswith("agreement with ref") and "0.50 to 0.90" in lines[1] and "no estimate" in lines[3]
+    )
     sentence = agreement.sentence(found)
-    assert "b and ref agree least (Spearman 0.20 over domains); a and ref agree most (Spearman 0.50 to 0.90" in sentence
+    assert (
+        "b and ref agree least (Spearman 0.20 over domains); a and ref agree most (Spearman 0.50 to 0.90"
+        in sentence
+    )
     assert "No domain" in agreement.sentence({"agreement": {"c | ref": {"code": NONE}}})
     (plot,) = agreement.figures(found)
     assert [p.title for p in plot.panels] == ["code", "prose"] and plot.panels[1].series[0].y == ["a", "b"]
@@ -77,14 +97,30 @@ def checkpoint(name, scores, **more):
         "max": top,
         "above": int(top > 0.1),
     }
-    rest = {"zero_heads": 3, "shared_with_last": 1.0, "probe_accuracy": 0.5, "probe_loss": 1.0, "same_as": None}
+    rest = {
+        "zero_heads": 3,
+        "shared_with_last": 1.0,
+        "probe_accuracy": 0.5,
+        "probe_loss": 1.0,
+        "same_as": None,
+    }
     return found | rest | more
 
 
 def series(top):
-    rows = [checkpoint("early", [[0.0, 0.0], [0.0, 0.0]]), checkpoint("late", [[0.0, top], [0.0, 0.0]], same_as="early")]
+    rows = [
+        checkpoint("early", [[0.0, 0.0], [0.0, 0.0]]),
+        checkpoint("late", [[0.0, top], [0.0, 0.0]], same_as="early"),
+    ]
     probe = {"probes": 8, "probe_tokens": 256}
-    return {"num_layers": 2, "num_heads": 2, "probe": probe, "detector": "retrieval", "share": 0.05, "checkpoints": rows}
+    return {
+        "num_layers": 2,
+        "num_heads": 2,
+        "probe": probe,
+        "detector": "retrieval",
+        "share": 0.05,
+        "checkpoints": rows,
+    }
 
 
 def test_heads_over_checkpoints():
@@ -105,11 +141,20 @@ def test_heads_over_checkpoints():
 def test_figure_2_is_drawn_of_checkpoints_where_there_are_any(tmp_path):
     settings, store, stages = fabricated.run(tmp_path / "work", kind="score", seeds=(0,))
     plain = summary.seal(build.judged(collect(settings, store, stages), []))
-    traced = summary.seal({**plain, "kind": "evolve", "evolution": {"induction": series(0.3), "retrieval": series(0.6)}})
+    traced = summary.seal(
+        {**plain, "kind": "evolve", "evolution": {"induction": series(0.3), "retrieval": series(0.6)}}
+    )
     one, other = paper_tables.Result("plain", plain), paper_tables.Result("traced", traced)
     (only,) = [p for p in paper_figures.paper_figures([one]) if p.name == "figure2"]
-    assert len(only.panels) == 1 and only.panels[0].content.values == figures.heads(plain).panels[0].content.values
+    assert (
+        len(only.panels) == 1
+        and only.panels[0].content.values == figures.heads(plain).panels[0].content.values
+    )
     (drawn,) = [p for p in paper_figures.paper_figures([one, other]) if p.name == "figure2"]
-    assert [p.title for p in drawn.panels] == ["early", "late"] and "traced" in drawn.title and "retrieval" in drawn.title
+    assert (
+        [p.title for p in drawn.panels] == ["early", "late"]
+        and "traced" in drawn.title
+        and "retrieval" in drawn.title
+    )
     plots.write(drawn, tmp_path)
     assert (tmp_path / "figure2.svg").is_file()

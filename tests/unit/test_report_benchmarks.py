@@ -16,9 +16,23 @@ def seed(shift):
     for task in ("arc_easy", "sciq"):
         cells[f"gold_bits_per_byte/{task}"] = {"value": 1.9 + shift, "stderr": 0.05, "n": 500}
         cells[f"gold_probability/{task}"] = {"value": 0.3 + shift, "stderr": 0.01, "n": 500, "guess": 0.25}
-    cells["blimp/acc"] = {"value": 0.6 + shift, "stderr": 0.02, "n": 400, "chance": 0.5, "clusters": 40, "ties": 3}
+    cells["blimp/acc"] = {
+        "value": 0.6 + shift,
+        "stderr": 0.02,
+        "n": 400,
+        "chance": 0.5,
+        "clusters": 40,
+        "ties": 3,
+    }
     cells["gold_probability/blimp"] = {"value": 0.58 + shift, "stderr": 0.02, "n": 400, "guess": 0.5}
-    cells["blimp_acc/binding"] = {"value": 0.6 + shift, "stderr": 0.02, "n": 20, "chance": 0.5, "clusters": 2, "ties": 0}
+    cells["blimp_acc/binding"] = {
+        "value": 0.6 + shift,
+        "stderr": 0.02,
+        "n": 20,
+        "chance": 0.5,
+        "clusters": 2,
+        "ties": 0,
+    }
     cells["blimp_acc/ellipsis"] = {"value": 0.9 + shift, "n": 10, "chance": 0.5, "clusters": 1, "ties": 0}
     return {"metrics": cells, "loss": [[1000, 3.0], [4000, 2.5]], "checkpoints": {"2000": cells}}
 
@@ -78,13 +92,19 @@ def test_parts_of_a_benchmark_are_neither_tested_nor_worded(summary):
     assert len(parts) == 2
     assert {(row["p_holm"], row["verdict"]) for row in parts} <= {(None, "exploratory"), (None, "at chance")}
     assert rows["gold_probability/sciq"]["p_holm"] is not None
-    assert not any(row[0].startswith("blimp_acc") for row in next(t for t in tables(summary) if t.name == "outcome").rows)
+    assert not any(
+        row[0].startswith("blimp_acc") for row in next(t for t in tables(summary) if t.name == "outcome").rows
+    )
 
 
 def test_accuracies_and_curves_are_drawn_with_chance_and_baselines(summary, tmp_path):
     drawn = {plot.name: plot for plot in figures(summary)}
     by_name = {series.name: series for series in drawn["accuracies"].panels[0].series}
-    assert dict(zip(by_name["chance"].y, by_name["chance"].x, strict=True)) == {"arc_easy": 0.25, "sciq": 0.25, "blimp": 0.5}
+    assert dict(zip(by_name["chance"].y, by_name["chance"].x, strict=True)) == {
+        "arc_easy": 0.25,
+        "sciq": 0.25,
+        "blimp": 0.5,
+    }
     assert by_name["word frequency"].x == [0.55]
     for name in ("benchmarks_training", "benchmarks_share"):
         panels = {(panel.title, panel.ylabel): panel.series for panel in drawn[name].panels}
@@ -115,16 +135,21 @@ def test_an_endpoint_that_was_not_measured_is_not_explained(summary):
 
 
 @pytest.mark.parametrize(
-    "name", ["blimp/acc", "blimp_acc/binding", "gold_probability/blimp", "mmlu_anatomy/acc", "accuracy_average"]
+    "name",
+    ["blimp/acc", "blimp_acc/binding", "gold_probability/blimp", "mmlu_anatomy/acc", "accuracy_average"],
 )
 def test_endpoints_of_the_suite_are_taken(name):
-    settings = config.Settings(eval=config.Eval(tasks=["blimp", "mmlu"]), exp=config.Experiment(endpoint=name))
+    settings = config.Settings(
+        eval=config.Eval(tasks=["blimp", "mmlu"]), exp=config.Experiment(endpoint=name)
+    )
     checks.endpoint(settings)
 
 
 @pytest.mark.parametrize("name", ["blip/acc", "blimp", "gold_probability/sciq", "bits_per_bite"])
 def test_an_endpoint_the_suite_cannot_measure_is_refused_before_anything_runs(name):
-    settings = config.Settings(eval=config.Eval(tasks=["blimp", "mmlu"]), exp=config.Experiment(endpoint=name))
+    settings = config.Settings(
+        eval=config.Eval(tasks=["blimp", "mmlu"]), exp=config.Experiment(endpoint=name)
+    )
     with pytest.raises(config.SettingError, match=f"exp.endpoint={name}: .* name one of bits_per_byte"):
         checks.endpoint(settings)
 

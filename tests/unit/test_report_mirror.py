@@ -37,7 +37,11 @@ def row_of(sealed, control, metric="bits_per_byte"):
 
 
 def test_draws_are_counted_as_evaluations_not_as_seeds(sealed):
-    assert [row_of(sealed, control)["seeds"] for control in ("random_matched_damage", "random", "base")] == [3, 3, 1]
+    assert [row_of(sealed, control)["seeds"] for control in ("random_matched_damage", "random", "base")] == [
+        3,
+        3,
+        1,
+    ]
     assert len(run_tables.arm_values(sealed, "random", "bits_per_byte")) == 3
     assert len(run_tables.arm_values(sealed, "base", "bits_per_byte")) == 1
     seeds = next(t for t in sections.tables(sealed) if t.name == "seeds")
@@ -56,9 +60,14 @@ def test_the_interval_is_a_t_interval_over_draws_widened_by_items(sealed):
 def test_the_verdict_needs_draws_not_documents(sealed, tmp_path):
     assert sealed["verdict"]["reasons"] == [] and sealed["verdict"]["words"] == "hurts more"
     sentence = sealed["verdict"]["sentence"]
-    assert "retrieval masked hurts more than random_matched_damage masked" in sentence and "3 control draws" in sentence
+    assert (
+        "retrieval masked hurts more than random_matched_damage masked" in sentence
+        and "3 control draws" in sentence
+    )
     few = built(tmp_path, seeds=(0, 1))["verdict"]
-    assert few["reasons"] == ["2 control draws; a verdict needs 3"] and few["words"] == "no interval: two seeds"
+    assert (
+        few["reasons"] == ["2 control draws; a verdict needs 3"] and few["words"] == "no interval: two seeds"
+    )
 
 
 def test_heads_of_the_built_proxy_prove_nothing(sealed):
@@ -81,9 +90,17 @@ def test_draws_that_miss_the_damage_are_no_control(tmp_path):
     said = "Left out: 1 of 4 draws of random_matched_damage (seed 1)"
     assert verdict.left_out(found)[0].startswith(said) and said in terminal.render(found).replace("\n", " ")
     listed = [row for row in mirror.masked(found).rows if row[0] == "random_matched_damage"]
-    assert sorted((row[1], row[-1]) for row in listed) == [("0", "yes"), ("1", "no"), ("2", "yes"), ("3", "yes")]
+    assert sorted((row[1], row[-1]) for row in listed) == [
+        ("0", "yes"),
+        ("1", "no"),
+        ("2", "yes"),
+        ("3", "yes"),
+    ]
     none = built(tmp_path / "none", seeds=(0, 1), missed=(0, 1))
-    assert "was not measured in both arms" in none["verdict"]["sentence"] and "2 of 2 draws" in verdict.left_out(none)[0]
+    assert (
+        "was not measured in both arms" in none["verdict"]["sentence"]
+        and "2 of 2 draws" in verdict.left_out(none)[0]
+    )
 
 
 def test_an_arm_scored_by_heads_that_miss_the_damage_is_no_evidence(sealed):
@@ -97,10 +114,16 @@ def test_an_arm_scored_by_heads_that_miss_the_damage_is_no_evidence(sealed):
 
 def test_the_masked_heads_are_listed_with_what_they_do_to_ordinary_text(sealed):
     table = mirror.masked(sealed)
-    assert [(row[0], row[1]) for row in table.rows][:3] == [("base", "all"), ("retrieval", "all"), ("random", "0")]
+    assert [(row[0], row[1]) for row in table.rows][:3] == [
+        ("base", "all"),
+        ("retrieval", "all"),
+        ("random", "0"),
+    ]
     assert len(table.rows) == 2 + 3 * 3
     by_arm = {row[0]: row for row in table.rows}
-    assert by_arm["base"][2] == "none" and by_arm["base"][3].value == 0 and by_arm["retrieval"][2] == "3.1, 4.0"
+    assert (
+        by_arm["base"][2] == "none" and by_arm["base"][3].value == 0 and by_arm["retrieval"][2] == "3.1, 4.0"
+    )
     text = [mirror.heldout(sealed["arms"][arm]["seeds"]["0"]) for arm in ("retrieval", "base")]
     assert by_arm["retrieval"][3].value == pytest.approx(text[0] - text[1])
     assert [str(cell) for cell in by_arm["random_matched_damage"][4:]] == ["0.1100", "0.1200", "yes"]
@@ -119,7 +142,10 @@ def test_table_6_shows_the_run_beside_the_paper(sealed):
     table = paper_tables.table6([result])
     assert len({len(row) for row in table.rows} | {len(table.columns)}) == 1
     rows = {row[0]: row for row in table.rows}
-    assert list(rows)[-2:] == ["Banking77-en-ICL", "LAMBADA"] and rows["LAMBADA"][1:4] == ["not in the paper"] * 3
+    assert (
+        list(rows)[-2:] == ["Banking77-en-ICL", "LAMBADA"]
+        and rows["LAMBADA"][1:4] == ["not in the paper"] * 3
+    )
     base, random, retrieval, gap, _, draws = rows["HellaSwag"][4:]
     assert [str(cell) for cell in rows["HellaSwag"][1:4]] == ["57.15", "55.18", "54.93"]
     for cell, arm in ((base, "base"), (random, "random"), (retrieval, "retrieval")):
@@ -127,7 +153,9 @@ def test_table_6_shows_the_run_beside_the_paper(sealed):
         assert cell.value == pytest.approx(100 * sum(values) / len(values))
     own = row_of(sealed, "random", "hellaswag/acc_norm")
     assert isinstance(gap, Interval) and draws == 3
-    assert (gap.value, gap.low, gap.high) == pytest.approx(tuple(100 * own[k] for k in ("difference", "low", "high")))
+    assert (gap.value, gap.low, gap.high) == pytest.approx(
+        tuple(100 * own[k] for k in ("difference", "low", "high"))
+    )
     assert rows["GSM8K"][4:] == ["not run"] * 4 + [None, None]
     assert any("table6_controls" == t.name and len(t.rows) > 3 for t in paper_tables.tables([result]))
     assert "not run" in str(paper_tables.table6([]).rows[0][-1])
@@ -146,5 +174,7 @@ def test_the_plan_reckons_with_the_proxy_and_with_the_search_for_matched_heads()
     arms = experiments.build(settings).arms
     evaluated = estimate_stage(arms["retrieval"][0]["evaluate"], 1e5)
     assert evaluated.flops == 2 * settings.proxy.parameters * evaluated.tokens > 0
-    matched, drawn = (estimate_stage(arms[arm][0]["heads"], 1e5) for arm in ("random_matched_damage", "random"))
+    matched, drawn = (
+        estimate_stage(arms[arm][0]["heads"], 1e5) for arm in ("random_matched_damage", "random")
+    )
     assert matched.tokens - drawn.tokens == 66 * CALIBRATION_TOKENS

@@ -19,7 +19,10 @@ def found(tmp_path_factory):
     found = collect(settings, store, stages) | {"kind": "analyse", "experiment": "what_was_selected"}
     found["pairs"] = {"attention_influence | random": fabricated.pair()}
     for arm, yes in (("attention_influence", 30), ("random", 10)):
-        found["arms"][arm]["seeds"]["0"] |= {"profile": fabricated.profile(), "judged": fabricated.judged(yes, 40)}
+        found["arms"][arm]["seeds"]["0"] |= {
+            "profile": fabricated.profile(),
+            "judged": fabricated.judged(yes, 40),
+        }
     return summary.seal(build.judged(found, []))
 
 
@@ -30,20 +33,26 @@ def result(found):
 
 def test_tables_of_a_run(found):
     by_name = {table.name: table for table in sections.tables(found)}
-    assert [str(c) for c in by_name["overlap"].rows[0]] == ["attention_influence | random", "code", *["0.50", "None"] * 3]
+    assert [str(c) for c in by_name["overlap"].rows[0]] == [
+        "attention_influence | random",
+        "code",
+        *["0.50", "None"] * 3,
+    ]
     assert [str(c) for c in by_name["shared"].rows[0][2:]] == ["2", "2", "1", "4", "0.33", "None"]
     assert by_name["words"].rows[0][-1] == "theorem, <proof>" and by_name["words"].rows[1][-1] == "none"
     share = next(row for row in by_name["judged"].rows if row[0] == "attention_influence")[3]
-    assert (share.low, share.high) == pytest.approx(proportion_confint(30, 40, method="wilson")) and str(share).startswith(
-        "0.75 ["
-    )
+    assert (share.low, share.high) == pytest.approx(proportion_confint(30, 40, method="wilson")) and str(
+        share
+    ).startswith("0.75 [")
     assert "2 x timeout" in by_name["judged"].notes[0] and "random" in by_name["judged"].notes[0]
 
 
 def test_the_sentence_says_how_much_the_selections_share(found):
     said = found["verdict"]["sentence"]
     assert said.startswith("Of the documents of attention_influence") and said.count("random 50 to 50 %") == 1
-    assert "2 selections were described" in selected.sentence({**found, "pairs": {}, "arms": {"a": {}, "b": {}}})
+    assert "2 selections were described" in selected.sentence(
+        {**found, "pairs": {}, "arms": {"a": {}, "b": {}}}
+    )
 
 
 def test_no_answer_is_said_in_words():
@@ -51,14 +60,20 @@ def test_no_answer_is_said_in_words():
 
 
 def test_plots_are_drawn_and_the_same_again(found, tmp_path):
-    [drawn] = [[block for block in part.blocks if isinstance(block, plots.Plot)] for part in selected.sections(found)]
+    [drawn] = [
+        [block for block in part.blocks if isinstance(block, plots.Plot)] for part in selected.sections(found)
+    ]
     assert [plot.name for plot in drawn] == ["distributions", "clusters", "map", "clouds"]
     for plot in drawn:
         assert interactive.to_plotly(plot)["data"] and len(plot.alt) > 10
         for folder in ("one", "two"):
             plots.write(plot, tmp_path / folder)
-        assert (tmp_path / "one" / f"{plot.name}.svg").read_bytes() == (tmp_path / "two" / f"{plot.name}.svg").read_bytes()
-    assert "&lt;b&gt;" in str(interactive.to_plotly(drawn[3])) and "<b>'" not in str(interactive.to_plotly(drawn[3])["data"])
+        assert (tmp_path / "one" / f"{plot.name}.svg").read_bytes() == (
+            tmp_path / "two" / f"{plot.name}.svg"
+        ).read_bytes()
+    assert "&lt;b&gt;" in str(interactive.to_plotly(drawn[3])) and "<b>'" not in str(
+        interactive.to_plotly(drawn[3])["data"]
+    )
     assert [100 * v for v in (0.75, 1.0)] == drawn[0].panels[0].series[0].y
 
 
@@ -66,10 +81,14 @@ def test_the_papers_tables_take_ours_in(result):
     found = {table.name: table for table in paper_tables.tables([result])}
     ours = next(row for row in found["table3"].rows if row[1] == "attention_influence")
     assert ours[0] == "mine (scale smoke)"
-    assert (ours[-1].low, ours[-1].high) == pytest.approx(confint_proportions_2indep(30, 40, 10, 40, method="newcomb"))
+    assert (ours[-1].low, ours[-1].high) == pytest.approx(
+        confint_proportions_2indep(30, 40, 10, 40, method="newcomb")
+    )
     assert ours[-1].value == pytest.approx(0.5)
     assert next(row for row in found["table3"].rows if row[1] == "random")[-1] is None
-    assert found["table4"].rows[-1][0] == "mine (scale smoke)" and len(found["table4"].rows[-1]) == len(found["table4"].columns)
+    assert found["table4"].rows[-1][0] == "mine (scale smoke)" and len(found["table4"].rows[-1]) == len(
+        found["table4"].columns
+    )
     assert {row[1] for row in found["table11"].rows} == {"attention_influence", "random"}
     assert found["table5"].rows[-1][1] == "not run"
 

@@ -61,10 +61,18 @@ def chain(work, *labels):
     """A shared stage, and a first and a second stage on it for each label."""
     made = [Stage("shared", "shared", {}, functools.partial(behave, work, "shared"))]
     for label in labels:
-        first = Stage("first", label, {"of": label}, functools.partial(behave, work, label), {"shared": made[0]})
+        first = Stage(
+            "first", label, {"of": label}, functools.partial(behave, work, label), {"shared": made[0]}
+        )
         made += [
             first,
-            Stage("second", f"{label}+", {"of": label}, functools.partial(behave, work, f"{label}+"), {"first": first}),
+            Stage(
+                "second",
+                f"{label}+",
+                {"of": label},
+                functools.partial(behave, work, f"{label}+"),
+                {"first": first},
+            ),
         ]
     return made
 
@@ -85,15 +93,24 @@ def carried(work, labels, places, run_now=None):
 def test_what_fails_takes_what_reads_it_and_nothing_else(tmp_path):
     heard, failed = carried(tmp_path, ["a", "broken", "refused", "b"], [Here()])
     assert heard.labels("ended") == ["shared", "a", "a+", "b", "b+"]
-    assert heard.labels("failed") == ["broken", "refused"] and heard.labels("skipped") == ["broken+", "refused+"]
+    assert heard.labels("failed") == ["broken", "refused"] and heard.labels("skipped") == [
+        "broken+",
+        "refused+",
+    ]
     assert (failed["broken"].reason, failed["broken"].mistake) == ("ValueError: no such thing", False)
     assert (failed["refused+"].reason, failed["refused+"].mistake) == ("refused: set something else", True)
     assert failed["refused+"].stage.label == "refused" and isinstance(failed["broken"].error, ValueError)
-    assert "behave" in (tmp_path / "broken.log").read_text() and "and more of it" in (tmp_path / "broken.log").read_text()
+    assert (
+        "behave" in (tmp_path / "broken.log").read_text()
+        and "and more of it" in (tmp_path / "broken.log").read_text()
+    )
 
     store = Store(tmp_path)
     again, _ = carried(
-        tmp_path, ["a", "broken"], [Here()], {s.fingerprint for s in chain(tmp_path, "a", "broken") if not store.has(s)}
+        tmp_path,
+        ["a", "broken"],
+        [Here()],
+        {s.fingerprint for s in chain(tmp_path, "a", "broken") if not store.has(s)},
     )
     assert again.labels("cached") == ["shared", "a", "a+"] and again.labels("started") == ["broken"]
 
@@ -110,7 +127,9 @@ def test_stages_run_at_once_each_in_a_process_with_its_share_of_threads(tmp_path
         heard, failed = carried(tmp_path, labels, places)  # each of two waits for the other
     assert sorted(heard.labels("ended")) == ["meet-a", "meet-a+", "meet-b", "meet-b+", "shared"]
     assert set(failed) == {"broken", "broken+"}
-    assert failed["broken"].reason == "ValueError: no such thing" and failed["broken"].error is None  # not all can be sent
+    assert (
+        failed["broken"].reason == "ValueError: no such thing" and failed["broken"].error is None
+    )  # not all can be sent
     threads = [
         Store(tmp_path).path(s).joinpath("threads").read_text()
         for s in chain(tmp_path, *labels)
@@ -153,7 +172,9 @@ def test_no_process_outlives_its_run(tmp_path, how):
     script.write_text(SCRIPT)
     paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
     run = subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path)], env=os.environ | {"PYTHONPATH": paths}, stderr=subprocess.DEVNULL
+        [sys.executable, str(script), str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": paths},
+        stderr=subprocess.DEVNULL,
     )
     seen(tmp_path / "endless.pid")
     seen(Store(tmp_path).path(chain(tmp_path, "a")[2]) / "manifest.json")
@@ -164,4 +185,6 @@ def test_no_process_outlives_its_run(tmp_path, how):
     while any(map(alive, at_work)):
         assert time.monotonic() < until
         time.sleep(0.05)
-    assert read_json(Store(tmp_path).path(chain(tmp_path, "a")[1]) / "manifest.json")["label"] == "a"  # what was done is kept
+    assert (
+        read_json(Store(tmp_path).path(chain(tmp_path, "a")[1]) / "manifest.json")["label"] == "a"
+    )  # what was done is kept

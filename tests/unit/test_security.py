@@ -50,7 +50,8 @@ def test_a_report_of_hostile_documents_holds_text_and_nothing_else(tmp_path, mon
     def documents(count, groups, original=fabricated._documents):
         rows = original(count, groups)
         foreign = {
-            name: polars.lit(value) for name, value in (("source", "javascript:alert(1)//" + HOSTILE), ("license", HOSTILE))
+            name: polars.lit(value)
+            for name, value in (("source", "javascript:alert(1)//" + HOSTILE), ("license", HOSTILE))
         }
         return rows.with_columns(**foreign, text=polars.lit(HOSTILE) + polars.col("text"))
 
@@ -64,9 +65,15 @@ def test_a_report_of_hostile_documents_holds_text_and_nothing_else(tmp_path, mon
     text = (folder / "report.html").read_text()
     page = Page(text)
     assert HOSTILE not in text and "javascript:alert(1)//" in text  # it is shown, as text
-    assert page.tags.count("script") == 3 and set(page.tags).isdisjoint({"iframe", "object", "embed", "form", "base"})
+    assert page.tags.count("script") == 3 and set(page.tags).isdisjoint(
+        {"iframe", "object", "embed", "form", "base"}
+    )
     assert not [a for a in page.attributes if a[1].startswith("on")]
-    places = [value for _, name, value in page.attributes if name in ("href", "src", "action", "srcset", "xlink:href")]
+    places = [
+        value
+        for _, name, value in page.attributes
+        if name in ("href", "src", "action", "srcset", "xlink:href")
+    ]
     assert places and all(place.startswith(("#", "data:image/svg+xml;base64,", "data:,")) for place in places)
     plots = re.search(r'<script id="plots" type="application/json">(.*?)</script>', text, re.S)[1]
     assert "<script" not in plots and json.loads(plots)
@@ -76,7 +83,8 @@ def test_figures_escape_every_text():
     """plotly makes tags and links of what it is given."""
     bad = "<a href='javascript:alert(1)'>x</a>"
     series = [
-        Series(bad, [1.0, 2.0], [bad, "b"], mode, [0.5, 1.0], [2.0, 3.0]) for mode in ("interval", "bars", "line", "points")
+        Series(bad, [1.0, 2.0], [bad, "b"], mode, [0.5, 1.0], [2.0, 3.0])
+        for mode in ("interval", "bars", "line", "points")
     ]
     panels = [Panel(bad, bad, bad, [one]) for one in series] + [Panel(bad, content=Words([(bad, 1.0)]))]
     drawn = json.dumps(to_plotly(Plot("p", bad, bad, panels)))
@@ -104,7 +112,13 @@ def test_a_name_that_leads_out_of_its_folder_is_refused(name, tmp_path):
 def test_ids_of_documents_and_blobs_name_no_file(tmp_path, monkeypatch):
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "cache"))
     (tmp_path / "own.jsonl").write_text(json.dumps({"id": "../../escaped", "text": "words " * 40}) + "\n")
-    chosen = Corpus(kind="files", paths=[str(tmp_path / "own.jsonl")], id_field="id", domain_from="constant", domain="../d")
+    chosen = Corpus(
+        kind="files",
+        paths=[str(tmp_path / "own.jsonl")],
+        id_field="id",
+        domain_from="constant",
+        domain="../d",
+    )
     (document,) = files.stream(chosen)
     assert document.id == "../../escaped"
     with blobs.Blobs("http://127.0.0.1:1/{}") as bucket:
@@ -128,7 +142,12 @@ def test_ids_of_documents_and_blobs_name_no_file(tmp_path, monkeypatch):
     ],
 )
 def test_a_pack_brings_no_weights_and_no_checkpoints(folder, name, state, tmp_path):
-    entry = {"folder": folder, "state": state, "fingerprint": "00000000", "files": {name: "0", "manifest.json": "0"}}
+    entry = {
+        "folder": folder,
+        "state": state,
+        "fingerprint": "00000000",
+        "files": {name: "0", "manifest.json": "0"},
+    }
     if state == "unfinished":
         del entry["files"]["manifest.json"]
     with pytest.raises(SettingError, match="which no pack does"):
@@ -166,7 +185,9 @@ def test_an_endless_line_is_skipped_and_never_held(suffix, tmp_path, monkeypatch
     path.write_bytes(packed)
     lengths = []
     monkeypatch.setattr(
-        files, "_parse", lambda line, where, parse=files._parse: lengths.append(len(line)) or parse(line, where)
+        files,
+        "_parse",
+        lambda line, where, parse=files._parse: lengths.append(len(line)) or parse(line, where),
     )
     chosen = Corpus(kind="files", paths=[str(path)], domain_from="constant", domain="d", max_bytes=1000)
     drop, document = files.stream(chosen)
@@ -181,7 +202,9 @@ def test_a_value_that_stands_in_every_row_is_not_held_so_often(tmp_path, monkeyp
     held = []
     monkeypatch.setattr(files, "BATCH_BYTES", 8 << 20)
     monkeypatch.setattr(
-        files, "_rows", lambda batch, asked, rows=files._rows: held.append(batch.num_rows) or rows(batch, asked)
+        files,
+        "_rows",
+        lambda batch, asked, rows=files._rows: held.append(batch.num_rows) or rows(batch, asked),
     )
     found = files.stream(Corpus(kind="files", paths=[str(path)], domain_from="constant", domain="d"))
     assert len(next(found).text) == 1 << 20 and 0 < max(held) <= 8
@@ -271,7 +294,11 @@ def test_a_template_of_a_task_reaches_no_python():
 
 # Secrets
 
-PLANTED = {"HF_TOKEN": "hf_" + "Q" * 34, "WANDB_API_KEY": "c0ffee" * 6 + "abcd", "JUDGE_KEY": "planted-judge-key-000"}
+PLANTED = {
+    "HF_TOKEN": "hf_" + "Q" * 34,
+    "WANDB_API_KEY": "c0ffee" * 6 + "abcd",
+    "JUDGE_KEY": "planted-judge-key-000",
+}
 
 
 @pytest.mark.parametrize(

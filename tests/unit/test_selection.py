@@ -32,9 +32,14 @@ def test_files_and_their_order_do_not_matter(tmp_path, selector):
 
 def test_random_is_redrawn_per_seed_and_only_random(tmp_path):
     made = artifacts(documents())
-    first, again, other = (chosen(select(tmp_path / str(i), made, "random", seed=s)[0]) for i, s in enumerate((0, 0, 1)))
+    first, again, other = (
+        chosen(select(tmp_path / str(i), made, "random", seed=s)[0]) for i, s in enumerate((0, 0, 1))
+    )
     assert first == again != other
-    both = [stage(Select("attention_influence"), Mixture(), Budget(), s, made["corpus"], made["scores"]) for s in (0, 1)]
+    both = [
+        stage(Select("attention_influence"), Mixture(), Budget(), s, made["corpus"], made["scores"])
+        for s in (0, 1)
+    ]
     assert both[0].fingerprint == both[1].fingerprint
 
 
@@ -67,8 +72,13 @@ def test_mixtures_say_how_often_each_document_is_read(tmp_path):
     assert added == {k: v + 1 for k, v in alone.items()}
     assert twice == {k: 2 * v + 1 for k, v in alone.items()}
     web = record["domains"]["web"]
-    assert web["repeats"] == {"1": web["documents"] - web["selected_documents"], "2": web["selected_documents"]}
-    assert web["read_tokens"] == sum(added[r["doc_id"]] * r["n_tokens_doc"] for r in rows if r["domain"] == "web")
+    assert web["repeats"] == {
+        "1": web["documents"] - web["selected_documents"],
+        "2": web["selected_documents"],
+    }
+    assert web["read_tokens"] == sum(
+        added[r["doc_id"]] * r["n_tokens_doc"] for r in rows if r["domain"] == "web"
+    )
 
 
 def test_random_control_matches_the_tokens_of_a_selection_of_documents(tmp_path):
@@ -77,11 +87,24 @@ def test_random_control_matches_the_tokens_of_a_selection_of_documents(tmp_path)
         r["score"] += r["n_tokens_doc"] / 200  # selected documents are longer, as in the paper
     made = artifacts(rows)
     treatment = stage(
-        Select("attention_influence"), Mixture("add"), Budget(0.2, "documents"), 0, made["corpus"], made["scores"]
+        Select("attention_influence"),
+        Mixture("add"),
+        Budget(0.2, "documents"),
+        0,
+        made["corpus"],
+        made["scores"],
     )
     ours, _ = select(tmp_path, made, mixture=Mixture("add"), share=0.2, unit="documents")
     control, record = select(
-        tmp_path, made, "random", None, Mixture("add"), reference=treatment, match="x", share=0.2, unit="documents"
+        tmp_path,
+        made,
+        "random",
+        None,
+        Mixture("add"),
+        reference=treatment,
+        match="x",
+        share=0.2,
+        unit="documents",
     )
     wanted, got = tokens(rows, chosen(ours, 1)), tokens(rows, chosen(control, 1))
     plain = tokens(rows, chosen(select(tmp_path, made, "random", share=0.2, unit="documents")[0]))
@@ -138,7 +161,9 @@ def test_of_near_duplicates_the_best_one_may_be_selected(tmp_path):
         r["cluster"] = i // 2
     rows[0]["score"], rows[1]["score"] = None, 9.0
     repeats, record = select(tmp_path, artifacts(rows), share=0.4, unit="documents", one_per_cluster=True)
-    better = [max(pair, key=lambda r: r["score"]) for pair in zip(rows[2::2], rows[3::2], strict=True)] + [rows[1]]
+    better = [max(pair, key=lambda r: r["score"]) for pair in zip(rows[2::2], rows[3::2], strict=True)] + [
+        rows[1]
+    ]
     expected = sorted(better, key=lambda r: -r["score"])[:40]
     assert chosen(repeats) == {r["doc_id"] for r in expected}
     assert record["domains"]["web"]["near_duplicates"] == 49 and record["unranked"] == 1
@@ -230,14 +255,24 @@ def test_new_shards_are_cut_at_the_thresholds_of_an_earlier_run(tmp_path, capsys
     (tmp_path / "other.json").write_text("{}")
     refused("is no selection.json", frozen=str(tmp_path / "other.json"))
     refused("select as the earlier run did", "perplexity", frozen=str(frozen_at))
-    refused("no cut for domain news; .*corpus.domains", made=artifacts(documents(domains=("news",))), frozen=str(frozen_at))
+    refused(
+        "no cut for domain news; .*corpus.domains",
+        made=artifacts(documents(domains=("news",))),
+        frozen=str(frozen_at),
+    )
     refused("one cut per domain", length_bins=2, frozen=str(frozen_at))
 
 
 def test_heads_behind_a_selection_and_behind_scores_are_found_through_the_manifests(tmp_path):
-    for name, inputs in (("selection/a", {"scores": "score/a"}), ("score/a", {"heads": "heads/a"}), ("heads/a", {})):
+    for name, inputs in (
+        ("selection/a", {"scores": "score/a"}),
+        ("score/a", {"heads": "heads/a"}),
+        ("heads/a", {}),
+    ):
         (tmp_path / name).mkdir(parents=True)
-        write_json(tmp_path / name / "manifest.json", {"inputs": {key: {"folder": f} for key, f in inputs.items()}})
+        write_json(
+            tmp_path / name / "manifest.json", {"inputs": {key: {"folder": f} for key, f in inputs.items()}}
+        )
     write_json(tmp_path / "heads/a/heads.json", {"selected": [[1, 0]]})
     assert heads_behind(tmp_path / "selection/a") == heads_behind(tmp_path / "score/a") == [[1, 0]]
     assert heads_behind(tmp_path / "elsewhere") is None
@@ -252,7 +287,14 @@ def test_a_frozen_cut_counts_by_its_content_and_none_of_it_without(tmp_path):
     one = Store(tmp_path).path(plain) / "selection.json"
     (tmp_path / "copy.json").write_bytes(one.read_bytes())
     both = [
-        stage(Select("attention_influence"), Mixture(), Budget(frozen=str(path)), 0, made["corpus"], made["scores"])
+        stage(
+            Select("attention_influence"),
+            Mixture(),
+            Budget(frozen=str(path)),
+            0,
+            made["corpus"],
+            made["scores"],
+        )
         for path in (one, tmp_path / "copy.json")
     ]
     assert both[0].fingerprint == both[1].fingerprint != plain.fingerprint
@@ -264,7 +306,14 @@ def test_a_new_selector_is_one_file(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(selectors, "__path__", [*selectors.__path__, str(tmp_path)])
     rows = documents()
-    repeats, _ = select(tmp_path / "work", artifacts(rows), "shortest", {"column": "n_tokens_doc"}, share=0.1, unit="documents")
+    repeats, _ = select(
+        tmp_path / "work",
+        artifacts(rows),
+        "shortest",
+        {"column": "n_tokens_doc"},
+        share=0.1,
+        unit="documents",
+    )
     web = sorted((r for r in rows if r["domain"] == "web"), key=lambda r: r["n_tokens_doc"])
     assert all(repeats[r["doc_id"]] for r in web[:5]) and not any(repeats[r["doc_id"]] for r in web[7:])
     with pytest.raises(SettingError, match="did you mean 'shortest'"):

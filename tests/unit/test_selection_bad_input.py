@@ -26,9 +26,13 @@ def test_share_outside_its_range(share):
 def test_an_id_that_stands_twice_is_named(tmp_path):
     rows = documents()
     refused(
-        "'web-0003' stands twice in the scores", tmp_path / "1", artifacts(rows, [*rows, {**rows[3], "score": 9.0}], files=3)
+        "'web-0003' stands twice in the scores",
+        tmp_path / "1",
+        artifacts(rows, [*rows, {**rows[3], "score": 9.0}], files=3),
     )
-    refused("'web-0005' stands twice in the corpus", tmp_path / "2", artifacts([*rows, rows[5]], rows, files=3))
+    refused(
+        "'web-0005' stands twice in the corpus", tmp_path / "2", artifacts([*rows, rows[5]], rows, files=3)
+    )
 
 
 def test_scores_of_another_corpus(tmp_path):
@@ -55,12 +59,20 @@ def test_missing_scores_are_counted_or_refused(tmp_path, capsys):
 
 
 def test_a_domain_with_fewer_documents_than_bins(tmp_path):
-    refused("domain 'web' has 6 documents, fewer than budget.length_bins=7", tmp_path, artifacts(documents(n=6)), length_bins=7)
+    refused(
+        "domain 'web' has 6 documents, fewer than budget.length_bins=7",
+        tmp_path,
+        artifacts(documents(n=6)),
+        length_bins=7,
+    )
 
 
 def test_nothing_fits_the_budget(tmp_path):
     refused(
-        "takes no document of domain code, maths, web.*raise budget.share", tmp_path, artifacts(documents(n=8)), share=0.0001
+        "takes no document of domain code, maths, web.*raise budget.share",
+        tmp_path,
+        artifacts(documents(n=8)),
+        share=0.0001,
     )
 
 
@@ -76,7 +88,9 @@ def test_a_domain_without_any_score_is_left_empty_with_a_warning(tmp_path, capsy
 
 def test_a_domain_of_two_documents_does_not_cost_the_others_their_selection(tmp_path, capsys):
     rows = documents()
-    tiny = [r | {"doc_id": f"tiny-{i}", "domain": "tiny"} for i, r in enumerate(documents(n=2, domains=("web",)))]
+    tiny = [
+        r | {"doc_id": f"tiny-{i}", "domain": "tiny"} for i, r in enumerate(documents(n=2, domains=("web",)))
+    ]
     repeats, record = select(tmp_path, artifacts([*rows, *tiny]), unit="documents")
     assert record["empty_domains"] == ["tiny"] and len(chosen(repeats)) > 50
     assert "no document of domain tiny" in capsys.readouterr().err
@@ -86,7 +100,9 @@ def test_a_domain_of_two_documents_does_not_cost_the_others_their_selection(tmp_
 def test_unknown_names_are_answered_with_the_nearest(tmp_path):
     made = artifacts(documents())
     refused("did you mean 'perplexity'", tmp_path, made, "perplexty")
-    refused("no params.forms; did you mean 'form'", tmp_path, made, "attention_influence", {"forms": "relative"})
+    refused(
+        "no params.forms; did you mean 'form'", tmp_path, made, "attention_influence", {"forms": "relative"}
+    )
     refused(
         "params.form='realtive' is not known; did you mean 'relative'",
         tmp_path,
@@ -104,9 +120,19 @@ def test_matching_needs_the_other_selection_and_tokens_that_are_there(tmp_path):
     made = artifacts(rows)
     refused("match names the arm", tmp_path, made, "random", match="treatment")
     other = artifacts([{**r, "n_tokens_doc": 40 * r["n_tokens_doc"]} for r in rows])
-    treatment = stage(Select("attention_influence"), Mixture(), Budget(0.5), 0, other["corpus"], other["scores"])
+    treatment = stage(
+        Select("attention_influence"), Mixture(), Budget(0.5), 0, other["corpus"], other["scores"]
+    )
     refused("tokens, fewer than the", tmp_path, made, "random", match="treatment", reference=treatment)
-    refused("leave out budget.length_bins", tmp_path, made, "random", match="t", reference=treatment, length_bins=2)
+    refused(
+        "leave out budget.length_bins",
+        tmp_path,
+        made,
+        "random",
+        match="t",
+        reference=treatment,
+        length_bins=2,
+    )
 
 
 def test_imported_scores(tmp_path):
@@ -148,7 +174,13 @@ def test_selections_of_text_classifiers_need_their_domain(tmp_path):
 def test_combinations_of_selectors(tmp_path):
     made = artifacts(documents())
     refused("must list two selectors or more", tmp_path, made, "union", {"of": [{"selector": "random"}]})
-    refused("another one for every seed", tmp_path, made, "rank_sum", {"of": [{"selector": "random"}, {"selector": "all"}]})
+    refused(
+        "another one for every seed",
+        tmp_path,
+        made,
+        "rank_sum",
+        {"of": [{"selector": "random"}, {"selector": "all"}]},
+    )
 
 
 def test_the_other_score_artifact_of_a_gap(tmp_path):

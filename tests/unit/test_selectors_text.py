@@ -32,7 +32,9 @@ def counting(monkeypatch):
 
     module.priority = priority
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(selectors, "here", lambda: ["attention_influence", "long_words", "rank_sum", "random"])
+    monkeypatch.setattr(
+        selectors, "here", lambda: ["attention_influence", "long_words", "rank_sum", "random"]
+    )
     return module
 
 
@@ -99,7 +101,14 @@ def test_the_classifier_takes_safetensors_only_and_a_hub_that_is_away_is_said(tm
     (folder / "config.json").write_text("{}")
     (folder / "pytorch_model.bin").write_bytes(b"pickled")
     with pytest.raises(SettingError, match="no \\*.safetensors"):
-        stage(Select("educational", {"model": str(folder)}), Mixture(), Budget(), 0, made["corpus"], made["scores"])
+        stage(
+            Select("educational", {"model": str(folder)}),
+            Mixture(),
+            Budget(),
+            0,
+            made["corpus"],
+            made["scores"],
+        )
     monkeypatch.setattr(assets, "hub_revision", lambda repo, revision, kind: revision)
     with pytest.raises(SettingError, match="the hub cannot be reached"):
         select(tmp_path, made, "educational")

@@ -47,7 +47,9 @@ def _same(whole, other):
     """A flipped blank between JSON's words changes nothing that is read, nor does one in the word "seal" itself."""
     try:
         read = json.loads(other)
-        return all(read.get(key) == value for key, value in json.loads(whole).items() if key != "seal" or key in read)
+        return all(
+            read.get(key) == value for key, value in json.loads(whole).items() if key != "seal" or key in read
+        )
     except ValueError:
         return False
 
@@ -88,7 +90,9 @@ def test_large_files_are_read_again_when_anything_of_them_changed(tmp_path, monk
     monkeypatch.setattr(soundness, "REMEMBERED", 4)
     reads = []
     monkeypatch.setattr(
-        soundness, "sha256_file", lambda path, real=soundness.sha256_file: reads.append(path.name) or real(path)
+        soundness,
+        "sha256_file",
+        lambda path, real=soundness.sha256_file: reads.append(path.name) or real(path),
     )
     store = Store(tmp_path)
     stage = make(store)

@@ -10,7 +10,9 @@ import pytest
 from repro.config import Corpus, SettingError
 from repro.corpus import select
 
-spec = importlib.util.spec_from_file_location("speedrun", Path(__file__).parents[2] / "benchmarks" / "speedrun.py")
+spec = importlib.util.spec_from_file_location(
+    "speedrun", Path(__file__).parents[2] / "benchmarks" / "speedrun.py"
+)
 speedrun = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(speedrun)
 
@@ -25,7 +27,9 @@ def test_passages_are_behind_those_that_comparisons_draw(tmp_path, monkeypatch):
     ]
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
     (tmp_path / "a-0.jsonl.zst").write_bytes(pa.compress(lines, "zstd", asbytes=True))
-    taken = [json.loads(line) for line in speedrun.passages(tmp_path, tmp_path).read_text().split("\n") if line]
+    taken = [
+        json.loads(line) for line in speedrun.passages(tmp_path, tmp_path).read_text().split("\n") if line
+    ]
     assert all(row in rows for row in taken)
     settings = Corpus(kind="files", paths=[str(tmp_path / "a-0.jsonl.zst")], max_documents_per_domain=5)
     found = select.unique(select.spool(settings, tmp_path / "spool", tally := select.Tally()), tally)
@@ -38,7 +42,14 @@ def test_passages_are_behind_those_that_comparisons_draw(tmp_path, monkeypatch):
 
 
 def test_the_record_is_the_lowest_within_the_time():
-    row = {"rung": "1m", "settings": ["x"], "seed": 1000, "parameters": 1e6, "tokens": 10, "tokens_per_core_second": 5}
+    row = {
+        "rung": "1m",
+        "settings": ["x"],
+        "seed": 1000,
+        "parameters": 1e6,
+        "tokens": 10,
+        "tokens_per_core_second": 5,
+    }
     row |= {"cpu": "some", "train": {"validate_tokens": 8192}}
     times = [(3.0, 100.0), (2.5, 200.0), (2.0, speedrun.CORE_SECONDS + 1)]
     rows = [row | {"bits_per_byte": bits, "core_seconds": seconds} for bits, seconds in times]

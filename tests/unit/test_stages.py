@@ -47,7 +47,10 @@ def start(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("how", [[], ["run.parallel=2", "run.threads=1"]])
 def test_an_arm_that_fails_is_a_row_and_the_same_command_tries_it_again(start, tmp_path, how):
     code, seen, said = start({"random-1": "diverges", "full-0": "breaks"}, *how)
-    assert code == 1 and {arm: list(by_seed) for arm, by_seed in seen["arms"].items()} == {"full": [1], "random": [0]}
+    assert code == 1 and {arm: list(by_seed) for arm, by_seed in seen["arms"].items()} == {
+        "full": [1],
+        "random": [0],
+    }
     assert seen["failed"] == [
         {"arm": "full", "seed": 0, "stage": "training", "reason": "ZeroDivisionError: division by zero"},
         {"arm": "random", "seed": 1, "stage": "training", "reason": "the loss is not finite at step 3"},
@@ -81,7 +84,11 @@ def test_processes_have_the_threads_they_were_given_and_this_one_its_own_again(s
     ("trainings", "code", "says"),
     [
         ({"corpus": "none"}, 2, "error: there is no corpus"),  # the arms share it
-        ({f"{arm}-{seed}": "diverges" for arm in ("full", "random") for seed in (0, 1)}, 2, "error: the loss is not finite"),
+        (
+            {f"{arm}-{seed}": "diverges" for arm in ("full", "random") for seed in (0, 1)},
+            2,
+            "error: the loss is not finite",
+        ),
         ({"full-0": "full"}, 2, "error: no space left"),  # nothing else would fare better
     ],
 )
@@ -100,7 +107,9 @@ def test_the_first_failure_ends_a_run_that_was_told_so(start, tmp_path):
 
 def test_what_runs_at_once_is_no_part_of_a_result():
     plain = compose([*RUN, "run.parallel=3", "run.threads=2", "run.keep_going=false"])
-    assert [s.fingerprint for s in world(plain).order()] == [s.fingerprint for s in world(compose(RUN)).order()]
+    assert [s.fingerprint for s in world(plain).order()] == [
+        s.fingerprint for s in world(compose(RUN)).order()
+    ]
     assert plain.run.parallel == 3 and "run" not in _portable(plain)
 
 
@@ -113,7 +122,11 @@ def test_the_share_of_each(monkeypatch):
 
     def of(device, **how):
         found = share(replace(settings, run=Run(**how)), device)
-        return found.parallel, found.variables.get("OMP_NUM_THREADS"), [v.get("CUDA_VISIBLE_DEVICES") for v in found.own]
+        return (
+            found.parallel,
+            found.variables.get("OMP_NUM_THREADS"),
+            [v.get("CUDA_VISIBLE_DEVICES") for v in found.own],
+        )
 
     assert of("cpu") == (1, None, [None])
     assert of("cpu", parallel=3) == (3, "2", [None] * 3)

@@ -24,13 +24,22 @@ def test_a_run_leaves_how_it_ended_and_what_it_said(start, tmp_path, how):  # no
     code, _, said = start({"random-1": "diverges"}, *how)
     (found,) = status.read(tmp_path)["runs"]
     assert code == 1 and found["state"] == "failed" and found["current"] == []
-    assert (found["done"] + len(found["failed"]), found["stages"], found["cached"]) == (10, 11, 0)  # one is left out
-    assert found["failed"][0]["reason"] == "the loss is not finite at step 3" and found["run"] == said.out.split()[-1]
+    assert (found["done"] + len(found["failed"]), found["stages"], found["cached"]) == (
+        10,
+        11,
+        0,
+    )  # one is left out
+    assert (
+        found["failed"][0]["reason"] == "the loss is not finite at step 3"
+        and found["run"] == said.out.split()[-1]
+    )
     log = (tmp_path / "running").glob("*.log").__next__().read_text().split("\n")
     lines = [line[21:] for line in log if line]
     assert lines and set(lines) <= set((said.out + said.err).split("\n"))
     text = status.render(status.read(tmp_path))
-    assert "nothing runs" in text and "FAILED training random, seed 1: the loss is not finite at step 3" in text
+    assert (
+        "nothing runs" in text and "FAILED training random, seed 1: the loss is not finite at step 3" in text
+    )
     start({})
     again = status.read(tmp_path)["runs"][0]
     assert again["state"] == "done" and again["cached"] == 9 and again["done"] == 2
@@ -44,7 +53,9 @@ def test_a_run_at_work_is_told_from_one_that_was_killed(tmp_path):
         path.parent.mkdir(parents=True)
         path.write_text("a: 3 of 9 tokens, 00:05 left")
         (found,) = status.read(tmp_path)["runs"]
-        assert found["state"] == "running" and "a: 3 of 9 tokens, 00:05 left" in status.render({**status.read(tmp_path)})
+        assert found["state"] == "running" and "a: 3 of 9 tokens, 00:05 left" in status.render(
+            {**status.read(tmp_path)}
+        )
         copied = tmp_path / "killed"
         shutil.copytree(tmp_path / "running", copied / "running")  # nobody holds this lock
     (gone,) = status.read(copied)["runs"]
@@ -54,7 +65,11 @@ def test_a_run_at_work_is_told_from_one_that_was_killed(tmp_path):
 
 @pytest.mark.parametrize(
     ("error", "state"),
-    [(KeyboardInterrupt(), "stopped"), (SettingError("a mistake"), "failed"), (OSError(28, "full"), "failed")],
+    [
+        (KeyboardInterrupt(), "stopped"),
+        (SettingError("a mistake"), "failed"),
+        (OSError(28, "full"), "failed"),
+    ],
 )
 def test_what_ends_a_run_stands_in_its_record(error, state, tmp_path):
     with pytest.raises(type(error)), running.recorded(tmp_path, ABOUT) as record:
@@ -97,7 +112,8 @@ def test_progress_stands_beside_the_stage_while_it_runs(tmp_path, capsys):
         with tracking.progress(100, "tokens", "scoring") as bar:
             bar.update(40)
             assert (
-                path.read_text().startswith("scoring: 40 of 100 tokens, ") and "?" not in path.read_text().split("tokens/s")[-1]
+                path.read_text().startswith("scoring: 40 of 100 tokens, ")
+                and "?" not in path.read_text().split("tokens/s")[-1]
             )
         assert path.is_file()
     assert not path.exists()

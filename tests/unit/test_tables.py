@@ -93,11 +93,14 @@ def test_our_cells_of_table_1_against_a_paired_t_test(results):
     row = cells(paper_tables.table1(mixture))["HellaSwag"]
     arms = mixture[0].summary["arms"]
     ours, base = (
-        [s["metrics"]["hellaswag/acc_norm"]["value"] for s in arms[a]["seeds"].values()] for a in (paper_tables.TREATED, "full")
+        [s["metrics"]["hellaswag/acc_norm"]["value"] for s in arms[a]["seeds"].values()]
+        for a in (paper_tables.TREATED, "full")
     )
     oracle = stats.ttest_rel(ours, base).confidence_interval(0.95)
     base_cell, treated_cell, gap, sees, seeds = row[4:9]
-    assert base_cell.value == pytest.approx(100 * sum(base) / 3) and treated_cell.value == pytest.approx(100 * sum(ours) / 3)
+    assert base_cell.value == pytest.approx(100 * sum(base) / 3) and treated_cell.value == pytest.approx(
+        100 * sum(ours) / 3
+    )
     assert gap.value == pytest.approx(treated_cell.value - base_cell.value) and seeds == 3
     assert sees is None  # no pilot measured the noise
     assert gap.low <= 100 * oracle.low + 1e-9 and gap.high >= 100 * oracle.high - 1e-9  # items only widen it
@@ -107,7 +110,11 @@ def test_our_cells_of_table_1_against_a_paired_t_test(results):
 def test_the_interval_is_the_one_of_the_run_itself(results):
     result = paper_tables.read_results(results)[0]
     gap = paper_tables.difference(result, paper_tables.TREATED, "full", ["arc_easy/acc_norm"])
-    row = next(r for r in result.summary["comparisons"] if r["control"] == "full" and r["metric"] == "arc_easy/acc_norm")
+    row = next(
+        r
+        for r in result.summary["comparisons"]
+        if r["control"] == "full" and r["metric"] == "arc_easy/acc_norm"
+    )
     assert (gap.cell.low, gap.cell.high, gap.p) == pytest.approx((row["low"], row["high"], row["p"]))
 
 
@@ -157,7 +164,12 @@ def test_a_claim_that_its_run_calls_a_difference_must_pass_the_correction_over_c
         claims.Judged("", p=0.04),
         claims.Judged(""),
     ]
-    assert claims.settle(found) == ["replicated", "undecided (not established after correction)", "not run", "not run"]
+    assert claims.settle(found) == [
+        "replicated",
+        "undecided (not established after correction)",
+        "not run",
+        "not run",
+    ]
 
 
 def test_the_answer_follows_the_intervals_of_what_is_no_demonstration(tmp_path):
@@ -187,7 +199,9 @@ def test_another_selector_in_the_methods_place_is_not_shown_as_the_method(tmp_pa
     committed(tmp_path, "run", "paper_mixture", effect=0.05)
     [result] = paper_tables.read_results(tmp_path / "results")
     result.summary["arms"][paper_tables.TREATED]["select"]["selector"] = "length"
-    assert not any("run (" in column for column in {t.name: t for t in paper_tables.tables([result])}["table1"].columns)
+    assert not any(
+        "run (" in column for column in {t.name: t for t in paper_tables.tables([result])}["table1"].columns
+    )
     assert all(row[3] == "not run" for row in claims.verdict_table([result]).rows)
 
 
@@ -199,13 +213,21 @@ def test_figures_9_and_10_show_one_proxy_each(tmp_path):
     for arm in arms.values():
         for seed in arm["seeds"].values():
             seed["checkpoints"] = {"1000": {"hellaswag/acc_norm": {"value": 0.25}}}
-    drawn = {plot.name: [s.name for s in plot.panels[0].series] for plot in paper_figures.paper_figures([result])}
-    assert drawn["figure9"] == ["full", "full_plus_small"] and drawn["figure10"] == ["full", "full_plus_large"]
+    drawn = {
+        plot.name: [s.name for s in plot.panels[0].series] for plot in paper_figures.paper_figures([result])
+    }
+    assert drawn["figure9"] == ["full", "full_plus_small"] and drawn["figure10"] == [
+        "full",
+        "full_plus_large",
+    ]
 
 
 def test_csv_holds_full_precision_and_three_columns_for_an_interval():
     table = Table(
-        "t", "T", ["a", "b"], [["x & y_1", Interval(1 / 3, -0.1, 0.5)], ["z", "not run"], ["w", Number(2 / 3, 1, "*")]]
+        "t",
+        "T",
+        ["a", "b"],
+        [["x & y_1", Interval(1 / 3, -0.1, 0.5)], ["z", "not run"], ["w", Number(2 / 3, 1, "*")]],
     )
     rows = list(csv.reader(io.StringIO(table.csv())))
     assert rows[0] == ["a", "b", "b low", "b high"]
@@ -226,7 +248,9 @@ def test_every_result_is_read_once(results, tmp_path, monkeypatch):
     """However many tables and figures there are: of two hundred results, reading is what takes long."""
     for i in range(20):
         (tmp_path / "r" / f"{i:03}").mkdir(parents=True)
-        (tmp_path / "r" / f"{i:03}" / "summary.json").write_bytes((results / "b_alone" / "summary.json").read_bytes())
+        (tmp_path / "r" / f"{i:03}" / "summary.json").write_bytes(
+            (results / "b_alone" / "summary.json").read_bytes()
+        )
     read, original = [], summary.read
     monkeypatch.setattr(summary, "read", lambda path: read.append(path) or original(path))
     tables.write(tmp_path / "r", tmp_path / "out")

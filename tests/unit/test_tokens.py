@@ -30,7 +30,9 @@ def test_ids_are_the_documents_and_end_tokens(made):
         rows = pl.concat([pl.read_parquet(path) for path in files[split]])
         assert index["doc_id"].to_list() == rows["doc_id"].to_list()
         assert index["length"].sum() == len(ids)
-        for text, offset, length, n_bytes in zip(rows["text"], index["offset"], index["length"], index["n_bytes"], strict=True):
+        for text, offset, length, n_bytes in zip(
+            rows["text"], index["offset"], index["length"], index["n_bytes"], strict=True
+        ):
             document = ids[offset : offset + length].tolist()
             assert document[-1] == tokenizer.eos_token_id and tokenizer.eos_token_id not in document[:-1]
             assert tokenizer.decode(document[:-1]) == text
@@ -56,7 +58,9 @@ def test_the_tokenizer_has_seen_no_heldout_text(made, tmp_path):
     """The stage's: held-out text in place of other held-out text changes nothing, in place of training text it does."""
     files, folder = made
     stage = tokens_stage(TINY, Stage("corpus", "made", {}, lambda _: None))
-    told = pl.DataFrame({"doc_id": ["x"], "domain": ["code"], "n_bytes": [12000], "text": ["zyzzyva " * 1500]})
+    told = pl.DataFrame(
+        {"doc_id": ["x"], "domain": ["code"], "n_bytes": [12000], "text": ["zyzzyva " * 1500]}
+    )
     found = {}
     for split in tokens.SPLITS:
         corpus = shutil.copytree(folder.parent / "corpus", tmp_path / split)
@@ -94,7 +98,9 @@ def test_a_killed_run_goes_on_behind_its_last_whole_shard(made, tmp_path, finish
 
     monkeypatch.setattr(tokens, "encode_shard", counting)
     tokens.write_corpus(out, files, 320)
-    assert len(encoded) == len(set(encoded)) == sum(len(paths) for paths in files.values())  # nothing was done twice
+    assert (
+        len(encoded) == len(set(encoded)) == sum(len(paths) for paths in files.values())
+    )  # nothing was done twice
     for name in ("documents.bin", "heldout.bin", "index.parquet", "tokens.json"):
         assert sha256_file(folder / name) == sha256_file(out / name), name
     assert not (out / "parts").exists()
@@ -112,7 +118,9 @@ def test_a_tokenizer_that_does_not_fit_the_model_is_refused(made, tmp_path):
     with pytest.raises(SettingError, match=r"320 entries but the model only 300.*model\.vocabulary=320"):
         tokens.copy_tokenizer(folder / "tokenizer", tmp_path / "copy", 300)
     tokens.copy_tokenizer(folder / "tokenizer", tmp_path / "copy", 320)
-    assert sha256_file(tmp_path / "copy" / "tokenizer.json") == sha256_file(folder / "tokenizer" / "tokenizer.json")
+    assert sha256_file(tmp_path / "copy" / "tokenizer.json") == sha256_file(
+        folder / "tokenizer" / "tokenizer.json"
+    )
 
 
 def test_a_corpus_without_training_documents_is_refused(made, tmp_path):

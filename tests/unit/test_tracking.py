@@ -26,14 +26,18 @@ def test_rewind_drops_later_rows_and_a_line_cut_off_by_a_kill(tmp_path):
 
 def test_an_offline_wandb_run_holds_the_rows_of_the_local_log(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
-    tracker = Tracker(tmp_path / "metrics.jsonl", Tracking(wandb="offline"), "arm-0", "exp", config={"lr": 0.1})
+    tracker = Tracker(
+        tmp_path / "metrics.jsonl", Tracking(wandb="offline"), "arm-0", "exp", config={"lr": 0.1}
+    )
     tracker.log({"loss": 1.5}, 1)
     tracker.log({"loss": 1.25}, 2)
     tracker.finish({"final": 1.25})
 
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     losses: list[float] = []
-    for _ in range(100):  # on a busy machine W&B's own process writes the file a moment after finish() is back
+    for _ in range(
+        100
+    ):  # on a busy machine W&B's own process writes the file a moment after finish() is back
         losses = [float(value) for key, value in history(file) if key == "loss"]
         if len(losses) == 2:
             break
@@ -44,13 +48,20 @@ def test_an_offline_wandb_run_holds_the_rows_of_the_local_log(tmp_path, monkeypa
 def test_without_a_terminal_progress_is_whole_lines(capsys, monkeypatch):
     clock = [1e9]
     monkeypatch.setattr("tqdm.std.time", lambda: clock[0])
-    for total, left in ((2_000_000, " of 2.00M tokens, .*, 00:12 gone, 00:48 left"), (None, " tokens, .*, 00:12 gone")):
+    for total, left in (
+        (2_000_000, " of 2.00M tokens, .*, 00:12 gone, 00:48 left"),
+        (None, " tokens, .*, 00:12 gone"),
+    ):
         with tracking.progress(total, "tokens", "scoring") as bar:
             for _ in range(12):
                 bar.update(100_000)
                 clock[0] += 4.0
-        first, second, end = capsys.readouterr().err.split("\n")  # none before ten seconds, none within thirty of the first
-        assert "\r" not in first + second and end == "" and "?" not in first + second and "00:44 gone" in second
+        first, second, end = capsys.readouterr().err.split(
+            "\n"
+        )  # none before ten seconds, none within thirty of the first
+        assert (
+            "\r" not in first + second and end == "" and "?" not in first + second and "00:44 gone" in second
+        )
         assert re.fullmatch(rf"    scoring: [\d.]+[kM]{left}", first), first
     with tracking.progress(10, "tokens", "short") as bar:
         bar.update(10)

@@ -27,7 +27,11 @@ def tasks(folder: Path) -> Eval:
     (folder / "utils.py").write_text("import near\n")
     (folder / "near.py").write_text("x = 1\n")
     (folder / "base.yaml").write_text("doc_to_text: '{{a}}'\ntest_split: test\n")
-    data = {"test": str(folder / "test.jsonl"), "train": [str(folder / "train.jsonl")], "more": str(folder / "other_*.jsonl")}
+    data = {
+        "test": str(folder / "test.jsonl"),
+        "train": [str(folder / "train.jsonl")],
+        "more": str(folder / "other_*.jsonl"),
+    }
     (folder / "one.yaml").write_text(
         "include: base.yaml\ntask: one\ndoc_to_target: !function utils.target\ndataset_path: json\n"
         + yaml.safe_dump({"dataset_kwargs": {"data_files": data}})
@@ -61,7 +65,10 @@ def test_a_tasks_files(tmp_path, name):
 
 def test_items_of_an_override_and_the_version_of_lm_eval(tmp_path, monkeypatch):
     (tmp_path / "own.jsonl").write_text("{}\n")
-    s = Eval(tasks=["piqa"], overrides={"piqa": {"dataset_kwargs": {"data_files": {"test": str(tmp_path / "own.jsonl")}}}})
+    s = Eval(
+        tasks=["piqa"],
+        overrides={"piqa": {"dataset_kwargs": {"data_files": {"test": str(tmp_path / "own.jsonl")}}}},
+    )
     before = digest(evaluate.identity(s))
     (tmp_path / "own.jsonl").write_text("{} \n")
     after = digest(evaluate.identity(s))
@@ -86,7 +93,9 @@ def gap(folder: Path):
     (folder / "scores").mkdir()
     (folder / "manifest.json").write_text('{"fingerprint": "x"}')
     (folder / "scores" / "a.parquet").write_bytes(b"scores")
-    return [folder / "scores" / "a.parquet"], lambda: selectors.identity("perplexity_gap", {"other": str(folder)})
+    return [folder / "scores" / "a.parquet"], lambda: selectors.identity(
+        "perplexity_gap", {"other": str(folder)}
+    )
 
 
 def classifier(folder: Path):
@@ -105,7 +114,14 @@ def embedder(folder: Path):
 
 
 def tokenizer(folder: Path):
-    names = ["tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "spiece.model", "added_tokens.json"]
+    names = [
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.json",
+        "merges.txt",
+        "spiece.model",
+        "added_tokens.json",
+    ]
     for name in names:
         (folder / name).write_text("{}")
     return [folder / n for n in names], lambda: source.identity(str(folder), list(TOKENIZER_FILES))
@@ -115,16 +131,22 @@ def weights(folder: Path):
     (folder / "model.safetensors").write_bytes(bytes(18 * 2**20))
     (folder / "config.json").write_text("{}")
     patterns = ["config.json", "*.safetensors"]
-    return [folder / "model.safetensors", folder / "config.json"], lambda: source.identity(str(folder), patterns)
+    return [folder / "model.safetensors", folder / "config.json"], lambda: source.identity(
+        str(folder), patterns
+    )
 
 
 def items_folder(folder: Path):
     (folder / "piqa").mkdir()
     (folder / "piqa" / "test.jsonl").write_text("{}\n")
-    return [folder / "piqa" / "test.jsonl"], lambda: items.stage(Items(kind="folder", folder=str(folder))).settings
+    return [
+        folder / "piqa" / "test.jsonl"
+    ], lambda: items.stage(Items(kind="folder", folder=str(folder))).settings
 
 
-@pytest.mark.parametrize("made", [selector_of_scores, gap, classifier, embedder, tokenizer, weights, items_folder])
+@pytest.mark.parametrize(
+    "made", [selector_of_scores, gap, classifier, embedder, tokenizer, weights, items_folder]
+)
 def test_every_other_file(tmp_path, made):
     folder = tmp_path / "read"
     folder.mkdir()
@@ -148,4 +170,6 @@ def test_a_selector_of_ones_own_counts_by_its_code(tmp_path, monkeypatch):
     assert selectors.identity("mine", {}) != before
     assert selectors.identity("perplexity", {}) == {}
     shipped = {p.stem for p in Path(selectors.__file__).parent.glob("*.py")} - {"__init__"}
-    assert shipped == selectors.SHIPPED  # one added to the project stands in the list, and its stage's version speaks for it
+    assert (
+        shipped == selectors.SHIPPED
+    )  # one added to the project stands in the list, and its stage's version speaks for it

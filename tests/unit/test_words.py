@@ -30,20 +30,26 @@ def counted(texts, **columns):
 def test_counts_are_those_of_a_loop():
     found = {w: (tf, df) for w, tf, df in counted(TEXTS).iter_rows()}
     single = [by_hand(t) for t in TEXTS]
-    assert found == {w: (sum(c[w] for c in single), sum(w in c for c in single)) for w in set().union(*single)}
+    assert found == {
+        w: (sum(c[w] for c in single), sum(w in c for c in single)) for w in set().union(*single)
+    }
     assert found["self_attn"] == (2, 1) and found["the"] == (5, 3) and "123" not in found and "x" not in found
 
 
 def test_counts_of_parts_add_up_to_those_of_the_whole():
     parts = counted(TEXTS, domain=["a", "a", "b", "b", "b"])
     assert parts.filter(polars.col("domain") == "a").drop("domain").equals(counted(TEXTS[:2]))
-    assert words.total([parts.filter(polars.col("domain") == d).drop("domain") for d in "ab"], []).equals(counted(TEXTS))
+    assert words.total([parts.filter(polars.col("domain") == d).drop("domain") for d in "ab"], []).equals(
+        counted(TEXTS)
+    )
 
 
 def test_weights_are_those_of_scikit_learn():
     found = words.weigh(counted(TEXTS), counted(TEXTS), len(TEXTS))
     oracle = TfidfVectorizer(token_pattern=r"(?u)[^\W\d_]\w+", norm=None).fit(TEXTS)
-    expected = dict(zip(oracle.get_feature_names_out(), numpy.asarray(oracle.transform(TEXTS).sum(0))[0], strict=True))
+    expected = dict(
+        zip(oracle.get_feature_names_out(), numpy.asarray(oracle.transform(TEXTS).sum(0))[0], strict=True)
+    )
     assert dict(found.select("word", "tfidf").iter_rows()) == pytest.approx(expected)
 
 

@@ -14,7 +14,9 @@ from repro.outcomes.compare import between
 from repro.outcomes.verdict import gate, judge
 from repro.outcomes.words import AFTER_CORRECTION, direction, outwards, verdict
 
-spec = importlib.util.spec_from_file_location("coverage_of", Path(__file__).parents[2] / "benchmarks" / "coverage.py")
+spec = importlib.util.spec_from_file_location(
+    "coverage_of", Path(__file__).parents[2] / "benchmarks" / "coverage.py"
+)
 coverage = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(coverage)
 
@@ -49,7 +51,14 @@ def test_a_harm_that_is_the_treatment_is_called_one():
 
 
 def test_what_is_not_excluded_is_never_rounded_below_the_bound():
-    assert [outwards(x) for x in (0.1234, 0.13, 0.0999, 12.3, 1234.5, 0.0)] == ["0.13", "0.13", "0.1", "13", "1300", "0"]
+    assert [outwards(x) for x in (0.1234, 0.13, 0.0999, 12.3, 1234.5, 0.0)] == [
+        "0.13",
+        "0.13",
+        "0.1",
+        "13",
+        "1300",
+        "0",
+    ]
     for value in 10 ** np.random.default_rng(0).uniform(-9, 5, 2000):
         assert value <= float(outwards(value)) <= 1.1 * value
 
@@ -79,7 +88,8 @@ def summaries(number):
             elif g.random() < 0.05:
                 found["arms"][arm]["seeds"][str(seed)]["metrics"]["text_bits_per_byte/t1"]["value"] = math.inf
         variances = {
-            m: float(g.choice([0.0, 0.01, math.inf], p=[0.6, 0.3, 0.1])) for m in [coverage.ENDPOINT, *coverage.SECONDARY]
+            m: float(g.choice([0.0, 0.01, math.inf], p=[0.6, 0.3, 0.1]))
+            for m in [coverage.ENDPOINT, *coverage.SECONDARY]
         }
         yield judge(found, coverage.CONTRASTS, {("a", "b"): variances})
 
@@ -94,7 +104,9 @@ def test_no_word_contradicts_its_interval_in_random_runs():
             said, low, high = row["verdict"], row["low"], row["high"]
             seen.add(said.split(";")[0].split(" within")[0])
             if low is None:
-                assert said == f"no interval: {row['no_interval']}" and row["p"] is None and row["no_interval"]
+                assert (
+                    said == f"no interval: {row['no_interval']}" and row["p"] is None and row["no_interval"]
+                )
                 continue
             assert low <= row["difference"] <= high and (row["p"] < 0.05) == (low > 0 or high < 0)
             assert said not in ("better", "worse") or (high < 0 if said == "better" else low > 0)
@@ -117,7 +129,10 @@ def test_no_word_contradicts_its_interval_in_random_runs():
 
 def test_bad_inputs_are_answered_in_words():
     said = coverage.bad_inputs()
-    assert said["one seed"] == "no interval: one seed" and said["three seeds, one without its pair"] == "no interval: two seeds"
+    assert (
+        said["one seed"] == "no interval: one seed"
+        and said["three seeds, one without its pair"] == "no interval: two seeds"
+    )
     assert all(text.startswith("no interval: ") and len(text) > 16 for text in said.values())
 
 
@@ -151,12 +166,16 @@ def test_claims_and_equivalence_are_wrong_in_at_most_one_of_twenty():
 @pytest.mark.parametrize("family", [1, 10])
 def test_four_pilots_in_five_promise_what_is_kept(family):
     found = coverage.power_by_pilot(6, 5, family, 2000)
-    assert found["pilots"] > 0.77 and found["estimate"] < 0.6  # the estimate itself would be too low as often as not
+    assert (
+        found["pilots"] > 0.77 and found["estimate"] < 0.6
+    )  # the estimate itself would be too low as often as not
 
 
 def test_a_mean_over_metrics_has_the_p_of_its_interval():
     g = np.random.default_rng(1)
-    found = judge(coverage.run_of({arm: g.normal(size=(5, 5)) - 2 * (arm == "a") for arm in "abc"}), coverage.CONTRASTS)
+    found = judge(
+        coverage.run_of({arm: g.normal(size=(5, 5)) - 2 * (arm == "a") for arm in "abc"}), coverage.CONTRASTS
+    )
     gap = between(found, "a", "b", coverage.SECONDARY[:2])
     assert (gap["p"] < 0.05) == (gap["low"] > 0 or gap["high"] < 0)
     single = between(found, "a", "b", [coverage.ENDPOINT])

@@ -37,7 +37,9 @@ def world(settings):
         arms[arm] = {}
         for seed in settings.exp.seeds:
             of = {"arm": arm, "seed": seed}
-            model = Stage("training", f"{arm}-{seed}", of, functools.partial(learn, arm, seed), {"selection": chosen})
+            model = Stage(
+                "training", f"{arm}-{seed}", of, functools.partial(learn, arm, seed), {"selection": chosen}
+            )
             result = Stage("evaluate", f"{arm}-{seed}", of, lambda context: None, {"model": model})
             arms[arm][seed] = {"selection": chosen, "pretrain": model, "evaluate": result}
     return Experiment({"corpus": corpus}, arms, apart=True)

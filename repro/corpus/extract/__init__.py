@@ -1,7 +1,8 @@
-"""Formats of source files: each a function from the text of a file to its blocks (paragraphs, headings, rows, definitions).
+"""Formats of source files: each a function from the text of a file to its blocks (paragraphs, headings, rows,
+definitions).
 
-A new format is a function and one line in :data:`FORMATS`. A function raises :class:`Unreadable` for a file that is not of
-its format; the file is dropped and counted under that reason.
+A new format is a function and one line in :data:`FORMATS`. A function raises :class:`Unreadable` for a file
+that is not of its format; the file is dropped and counted under that reason.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ FORMATS: dict[str, tuple[Callable[[str], list[str]], str]] = {
     "factbook": (factbook.facts, "**/*.json"),
     "law_xml": (xml.law, "**/*.xml"),
     "markdown": (markdown.paragraphs, "**/*.md"),
-    "rst": (markdown.paragraphs, "**/*.rst"),  # its paragraphs are those of Markdown; directives stay as they are
+    # its paragraphs are those of Markdown; directives stay as they are
+    "rst": (markdown.paragraphs, "**/*.rst"),
     "story": (story.pages, "**/*.md"),
     "tex": (tex.paragraphs, "**/*.tex"),
     "text": (tex.plain, "**/*.txt"),

@@ -1,4 +1,6 @@
-"""Source code, for languages whose top-level definitions begin at the margin behind a blank line, such as Python."""
+"""Source code, for languages whose top-level definitions begin at the margin behind a blank line, such as
+Python.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ import re
 
 from repro.corpus.extract.unreadable import Unreadable
 
-MOST_BLANK = 10_000  # characters of white space in a row: no one writes them, and they take the square of the time
+# characters of white space in a row: no one writes them, and they take the square of the time
+MOST_BLANK = 10_000
 DEFINITION = re.compile(r"\n\s*\n(?=\S)")
 
 

@@ -1,4 +1,6 @@
-"""Markdown (and what is close to it): the prose, without front matter, comments, images, link targets and templates."""
+"""Markdown (and what is close to it): the prose, without front matter, comments, images, link targets and
+templates.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from repro.corpus.extract import spacing
 from repro.corpus.extract.unreadable import bounded
 
 SQUARE, ROUND = ("[", "]"), ("](", ")")
-# (pattern, what takes its place, where it may begin and end). In this order: what one takes away, another would misread.
+# (pattern, what takes its place, where it may begin and end). In this order: what one takes away, another
+# would misread.
 REMOVED: tuple[tuple[re.Pattern[str], str, tuple[tuple[str, str], ...]], ...] = (
     (re.compile(r"\A---\n.*?\n---\n", re.DOTALL), "", ()),  # front matter
     (re.compile(r"<!--.*?-->", re.DOTALL), "", (("<!--", "-->"),)),

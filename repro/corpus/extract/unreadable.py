@@ -8,10 +8,11 @@ class Unreadable(Exception):
 
 
 def bounded(text: str, *ends: tuple[str, str]) -> str:
-    """The text, unless looking for each ``(opening, closing)`` would take time that grows with the square of its length.
+    """The text, unless looking for each ``(opening, closing)`` would take time that grows with the square of
+    its length.
 
-    A search from every opening goes on to the next closing: a file of a hundred thousand brackets that nothing closes takes
-    minutes. Raises :class:`Unreadable` for such a one.
+    A search from every opening goes on to the next closing: a file of a hundred thousand brackets that
+    nothing closes takes minutes. Raises :class:`Unreadable` for such a one.
     """
     if len(text) ** 2 <= 2 * MOST:
         return text

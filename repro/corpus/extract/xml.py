@@ -1,4 +1,6 @@
-"""XML texts: books in XHTML, textbooks in CNXML, statutes. Blocks in document order, each on one line; rows of tables too."""
+"""XML texts: books in XHTML, textbooks in CNXML, statutes. Blocks in document order, each on one line; rows
+of tables too.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from repro.corpus.extract import mathml
 from repro.corpus.extract.spacing import squeeze
 from repro.corpus.extract.unreadable import Unreadable, bounded
 
-# Entities declared in a document are not expanded, whatever they say: what stands inside the brackets breaks the parse.
+# Entities declared in a document are not expanded, whatever they say: what stands inside the brackets breaks
+# the parse.
 DOCTYPE = re.compile(r"<!DOCTYPE[^>]*>")
 APART = {"metadata", "head", "figure", "nav"}  # no running text in them
 HIDDEN = {"note-ref", "media", "figure", "image", "style", "script"}  # inside a paragraph

@@ -1,7 +1,8 @@
 """How far two rankings of the same documents agree, in each domain. Scores are only comparable within one.
 
-Spearman's correlation looks at all documents; the overlap of the highest 10, 20, 30 and 50 % at those that a selection
-would keep. Two rankings that know nothing of each other share as much of their top as the top is of the domain.
+Spearman's correlation looks at all documents; the overlap of the highest 10, 20, 30 and 50 % at those that a
+selection would keep. Two rankings that know nothing of each other share as much of their top as the top is of
+the domain.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ FEWEST = 10  # documents of a domain, below which nothing is said
 
 
 def measure(documents: polars.DataFrame, s: Agreement) -> dict[str, Any]:
-    """Agreement within one domain; ``documents`` has group, priority and other, in the order that breaks ties.
+    """Agreement within one domain; ``documents`` has group, priority and other, in the order that breaks
+    ties.
 
-    ``dropped`` documents have no priority in one ranking or in both. ``drawn`` says what the bootstrap draws, and of how many
-    ``units``: of fewer than :data:`SOURCES` nothing, and estimates have no interval. ``reason`` says why there is no estimate.
+    ``dropped`` documents have no priority in one ranking or in both. ``drawn`` says what the bootstrap draws,
+    and of how many ``units``: of fewer than :data:`SOURCES` nothing, and estimates have no interval.
+    ``reason`` says why there is no estimate.
     """
     ranked = documents.filter(polars.col("priority").is_finite() & polars.col("other").is_finite())
     n = len(ranked)
@@ -50,7 +53,9 @@ def measure(documents: polars.DataFrame, s: Agreement) -> dict[str, Any]:
         return [spearman(x, y, weight), *(overlap(x, y, weight, share) for share in s.shares)]
 
     few = units < SOURCES
-    drawn = np.array([statistics(weight) for weight in resampled(unit, units, 0 if few else s.draws, s.seed)]).T
+    drawn = np.array(
+        [statistics(weight) for weight in resampled(unit, units, 0 if few else s.draws, s.seed)]
+    ).T
     values = statistics(np.ones(n))
     found |= {"drawn": "sources", "units": units}
     found["spearman"] = alone(values[0]) if few else correlation_interval(values[0], drawn[0], units)

@@ -17,18 +17,23 @@ from repro.store import Context, Stage, write_json
 class Agreement:
     """``exp.params`` of an experiment that compares scores."""
 
-    shares: list[float] = field(default_factory=lambda: [0.1, 0.2, 0.3, 0.5])  # of the ranked documents of a domain
+    # of the ranked documents of a domain
+    shares: list[float] = field(default_factory=lambda: [0.1, 0.2, 0.3, 0.5])
     draws: int = 1000  # of the bootstrap
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require(all(0 < share < 1 for share in self.shares), f"exp.params.shares={self.shares} must lie between 0 and 1")
+        require(
+            all(0 < share < 1 for share in self.shares),
+            f"exp.params.shares={self.shares} must lie between 0 and 1",
+        )
         require(self.draws >= 100, "exp.params.draws must be at least 100")
 
 
 def stages(settings: Settings) -> Experiment:
-    """``arms[name][seed]``: "heads", "score" and "ranking"; ``pairs`` compare rankings as ``exp.contrasts`` says, or each with
-    the first arm's."""
+    """``arms[name][seed]``: "heads", "score" and "ranking"; ``pairs`` compare rankings as ``exp.contrasts``
+    says, or each with the first arm's.
+    """
     shared = arms.with_scores(settings)
     seed = settings.exp.seeds[0]
     require(len(settings.exp.arms) >= 2, f"exp={settings.exp.name} compares scores: it needs two arms")
@@ -39,13 +44,19 @@ def stages(settings: Settings) -> Experiment:
         ranking = ranking_stage(arm.select, seed, shared["corpus"], scores)
         found[name] = {seed: {"heads": scores.inputs["heads"], "score": scores, "ranking": ranking}}
     first, *others = found
-    wanted = [(c.treatment, c.control) for c in settings.exp.contrasts] or [(other, first) for other in others]
+    wanted = [(c.treatment, c.control) for c in settings.exp.contrasts] or [
+        (other, first) for other in others
+    ]
     ranked = {name: by_seed[seed]["ranking"] for name, by_seed in found.items()}
-    return Experiment(shared, found, {f"{a} | {b}": agreement_stage(params, ranked[a], ranked[b]) for a, b in wanted})
+    return Experiment(
+        shared, found, {f"{a} | {b}": agreement_stage(params, ranked[a], ranked[b]) for a, b in wanted}
+    )
 
 
 def ranking_stage(select: Select, seed: int, corpus: Stage, scores: Stage) -> Stage:
-    """``ranking.parquet``: what a selector says of every training document (doc_id, domain, group, priority)."""
+    """``ranking.parquet``: what a selector says of every training document (doc_id, domain, group,
+    priority).
+    """
     seed, settings, inputs = priority.asking(select, seed, corpus, scores)
     return Stage(
         "ranking",
@@ -64,7 +75,9 @@ def _rank(context: Context, selector: str, given: dict[str, Any], seed: int) -> 
     query = f'SELECT doc_id, "group", {rank.TAIL} AS tie FROM documents'
     found, known = priority.of_documents(context, selector, given, seed, query)
     # In the order in which equal priorities are taken.
-    ranking = found.join(known, on="doc_id").sort("domain", "tie").select("doc_id", "domain", "group", "priority")
+    ranking = (
+        found.join(known, on="doc_id").sort("domain", "tie").select("doc_id", "domain", "group", "priority")
+    )
     ranking.write_parquet(context.out / "ranking.parquet")
     context.facts |= {"documents": len(ranking), "unranked": int(ranking["priority"].null_count())}
 
@@ -88,7 +101,9 @@ def _agree(context: Context, s: Agreement) -> None:
 
     left, right = (parquet.read(context.inputs[side] / "ranking.parquet") for side in ("left", "right"))
     both = left.join(right.select("doc_id", other="priority"), on="doc_id", maintain_order="left")
-    found = {str(domain): measure(part, s) for (domain,), part in both.group_by("domain", maintain_order=True)}
+    found = {
+        str(domain): measure(part, s) for (domain,), part in both.group_by("domain", maintain_order=True)
+    }
     write_json(context.out / "agreement.json", found)
     context.facts |= {
         "documents": sum(d["documents"] for d in found.values()),

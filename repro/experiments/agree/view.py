@@ -34,15 +34,26 @@ def tables(summary: Outcome) -> list[Table]:
         overlaps = [_interval(found["overlap"].get(share), found) for share in shares]
         drawn = f"{found['units']} {found['drawn']}" if not few(found) else None
         rows.append(
-            [pair, domain, _interval(found["spearman"], found), *overlaps, heads_in_common(summary, pair), found["documents"],
+            [pair, domain, _interval(found["spearman"], found), *overlaps, heads_in_common(summary, pair),
+             found["documents"],
              found["dropped"], drawn]
         )  # fmt: skip
-    columns = ["scores", "domain", "Spearman [95 %]", *(f"top {100 * float(s):.0f} % shared [95 %]" for s in shares)]
+    columns = [
+        "scores",
+        "domain",
+        "Spearman [95 %]",
+        *(f"top {100 * float(s):.0f} % shared [95 %]" for s in shares),
+    ]
     columns += ["heads shared", "documents", "without a score", "interval over"]
     notes = [
-        "Rankings of the same documents. By chance the top 10 % share 10 %, the top 50 % half, and Spearman is 0.",
-        "Intervals: bootstrap over sources, since documents of one source are alike; none where a domain has fewer than "
-        f"{SOURCES} of them.",
+        (
+            "Rankings of the same documents. By chance the top 10 % share 10 %, the top 50 % half, and"
+            " Spearman is 0."
+        ),
+        (
+            "Intervals: bootstrap over sources, since documents of one source are alike; none where a domain"
+            f" has fewer than {SOURCES} of them."
+        ),
         "Heads shared: of those whose masking makes the two scores, where one proxy makes both.",
     ]
     return [Table("agreement", "How far scores agree", columns, rows, notes)]
@@ -94,7 +105,10 @@ def figures(summary: Outcome) -> list[Plot]:
         arms = [name for name, _ in found]
         series = Series("", values["value"], arms, "interval", values["low"], values["high"], colour=0)
         panels[domain] = Panel(domain, "Spearman's correlation", "", [series], zero_line=True)
-        said.append(f"{domain}: " + ", ".join(f"{name} {value:.2f}" for name, value in zip(arms, values["value"], strict=True)))
+        said.append(
+            f"{domain}: "
+            + ", ".join(f"{name} {value:.2f}" for name, value in zip(arms, values["value"], strict=True))
+        )
     if not panels:
         return []
     title = "How far scores agree" + (f" with {reference}" if (reference := _reference(summary)) else "")
@@ -154,7 +168,9 @@ def sentence(summary: Outcome) -> str:
     compared = len(found)
     selectors = {arm: row.get("select", {}).get("selector") for arm, row in summary.get("arms", {}).items()}
     ours = {
-        pair: v for pair, v in found.items() if {selectors.get(arm) for arm in pair.split(" | ")} == {"attention_influence"}
+        pair: v
+        for pair, v in found.items()
+        if {selectors.get(arm) for arm in pair.split(" | ")} == {"attention_influence"}
     }
     which = "of these, "
     if len(ours) > 1:  # that a rival's ranking is another is no news

@@ -1,8 +1,8 @@
 """One selection and the ranking behind it: sizes, distributions, words and an embedded sample, per domain.
 
-What the 10, 20 and 50 % of table 4 and the bands of table 11 are shares of is open in the paper. Here they are shares of
-the ranked documents, because the printed overlaps rise towards 1 as they must then; the other reading of table 4, shares
-of each selection's vocabulary, is kept beside it.
+What the 10, 20 and 50 % of table 4 and the bands of table 11 are shares of is open in the paper. Here they
+are shares of the ranked documents, because the printed overlaps rise towards 1 as they must then; the other
+reading of table 4, shares of each selection's vocabulary, is kept beside it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from repro.experiments.analyse.sample import drawn, mean, sample, selected
 from repro.selection import priority, rank
 from repro.store import Context, finite, write_json
 
-BANDS = {"0-1 %": (0.0, 0.01), "1-10 %": (0.01, 0.1), "10-50 %": (0.1, 0.5), "50-100 %": (0.5, 1.0)}  # table 11
+# table 11
+BANDS = {"0-1 %": (0.0, 0.01), "1-10 %": (0.01, 0.1), "10-50 %": (0.1, 0.5), "50-100 %": (0.5, 1.0)}
 WORDS_OF_A_BAND, WORDS_OF_A_DOCUMENT = 20, 12
 QUANTITIES = {"length": "n_tokens_doc", "base_loss": "loss_base", "compressibility": "compressibility",
               "repetition": "repetition"}  # fmt: skip
@@ -39,7 +40,11 @@ def describe(context: Context, s: Analysis, selector: str, params: dict[str, Any
         of_domain = words.total([counts.filter(polars.col("domain") == domain)], [])
         vocabulary[str(domain)] = of_domain
         banded = _bands(counts.filter(polars.col("domain") == domain), of_domain, counted[str(domain)])
-        profile[str(domain)] = {**_distributions(part), "counted_documents": counted[str(domain)], "words": banded}
+        profile[str(domain)] = {
+            **_distributions(part),
+            "counted_documents": counted[str(domain)],
+            "words": banded,
+        }
     counts.write_parquet(context.out / "words.parquet")
     documents = sample(context, s.documents, s.seed, ranking)
     named = _named(documents, vocabulary, counted)
@@ -49,23 +54,34 @@ def describe(context: Context, s: Analysis, selector: str, params: dict[str, Any
         named = named.with_columns(vector=polars.Series(vectors.tolist(), dtype=polars.List(polars.Float32)))
     named.write_parquet(context.out / "sample.parquet")
     write_json(context.out / "profile.json", profile)
-    context.facts |= {"selected": int(ranking["selected"].sum()), "words": int(counts["tf"].sum()), "sampled": len(named)}
+    context.facts |= {
+        "selected": int(ranking["selected"].sum()),
+        "words": int(counts["tf"].sum()),
+        "sampled": len(named),
+    }
 
 
 def _ranking(context: Context, selector: str, params: dict[str, Any], seed: int) -> polars.DataFrame:
-    """Every training document: doc_id, domain, priority, place (1 = first, null where unranked), selected, the quantities."""
+    """Every training document: doc_id, domain, priority, place (1 = first, null where unranked), selected,
+    the quantities.
+    """
     query = f"SELECT doc_id, {', '.join(QUANTITIES.values())}, {rank.TAIL} AS tie FROM scores"
     found, measured = priority.of_documents(context, selector, params, seed, query)
     chosen = selected(context)
     ranking = found.join(measured, on="doc_id").join(chosen, on="doc_id", how="left")
     ranking = ranking.with_columns(polars.col("selected").fill_null(False))
     ranking = ranking.sort(["domain", "priority", "tie"], descending=[False, True, False], nulls_last=True)
-    place = polars.when(polars.col("priority").is_not_null()).then(polars.int_range(1, polars.len() + 1).over("domain"))
+    place = polars.when(polars.col("priority").is_not_null()).then(
+        polars.int_range(1, polars.len() + 1).over("domain")
+    )
     return ranking.with_columns(place=place).drop("tie")
 
 
-def _count_words(context: Context, s: Analysis, ranking: polars.DataFrame) -> tuple[polars.DataFrame, dict[str, int]]:
-    """Word counts by domain, band of the ranking (index of ``words.EDGES``; null = unranked) and selected; documents counted.
+def _count_words(
+    context: Context, s: Analysis, ranking: polars.DataFrame
+) -> tuple[polars.DataFrame, dict[str, int]]:
+    """Word counts by domain, band of the ranking (index of ``words.EDGES``; null = unranked) and selected;
+    documents counted.
 
     Bands are of the drawn documents, in the order of the ranking.
     """
@@ -99,11 +115,13 @@ def _bands(counts: polars.DataFrame, of_domain: polars.DataFrame, documents: int
 
 
 def _distributions(part: polars.DataFrame) -> dict[str, Any]:
-    """One domain: sizes, quantiles and histograms of the quantities among the selected and among all, and Spearman's
-    correlations of the priority with each."""
+    """One domain: sizes, quantiles and histograms of the quantities among the selected and among all, and
+    Spearman's correlations of the priority with each.
+    """
     chosen = part.filter("selected")
     found: dict[str, Any] = {
-        "documents": len(part), "selected": len(chosen), "ranked": part["priority"].len() - part["priority"].null_count(),
+        "documents": len(part), "selected": len(chosen),
+        "ranked": part["priority"].len() - part["priority"].null_count(),
         "tokens": int(part["n_tokens_doc"].sum()), "selected_tokens": int(chosen["n_tokens_doc"].sum()),
         "mean_tokens": mean(part["n_tokens_doc"]), "selected_mean_tokens": mean(chosen["n_tokens_doc"]),
         "quantities": {}, "spearman": {},
@@ -124,7 +142,9 @@ def _distributions(part: polars.DataFrame) -> dict[str, Any]:
             "edges": [float(f"{e:.6g}") for e in edges],
             **{
                 kind: {
-                    "quantiles": {str(q): float(numpy.quantile(values, q)) for q in (0.05, 0.25, 0.5, 0.75, 0.95)},
+                    "quantiles": {
+                        str(q): float(numpy.quantile(values, q)) for q in (0.05, 0.25, 0.5, 0.75, 0.95)
+                    },
                     "counts": numpy.histogram(numpy.clip(values, edges[0], edges[-1]), edges)[0].tolist(),
                 }
                 for kind, values in (("all", everything), ("selected", taken))
@@ -133,11 +153,15 @@ def _distributions(part: polars.DataFrame) -> dict[str, Any]:
     return found
 
 
-def _named(documents: polars.DataFrame, vocabulary: dict[str, polars.DataFrame], counted: dict[str, int]) -> polars.DataFrame:
+def _named(
+    documents: polars.DataFrame, vocabulary: dict[str, polars.DataFrame], counted: dict[str, int]
+) -> polars.DataFrame:
     """doc_id, domain, words: what each sampled document is named by."""
     rows = []
     for domain, text in documents.select("domain", "text").iter_rows():
         counts = words.count(polars.DataFrame({"text": [text]}), [])
         weights = words.weigh(counts, vocabulary[domain], counted[domain])
         rows.append(words.naming(weights, counted[domain], WORDS_OF_A_DOCUMENT))
-    return documents.select("doc_id", "domain").with_columns(words=polars.Series(rows, dtype=polars.List(polars.String)))
+    return documents.select("doc_id", "domain").with_columns(
+        words=polars.Series(rows, dtype=polars.List(polars.String))
+    )

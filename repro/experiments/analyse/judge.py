@@ -1,9 +1,9 @@
 """Education and reasoning by a judge model (tables 3 and 5) over any OpenAI-compatible endpoint.
 
-Two yes/no questions are asked about each document, at temperature 0. Answers are kept on disk by their content (endpoint,
-model, prompt), so that nothing is paid for twice. The key comes from an environment variable and is written nowhere. An
-endpoint that is away, slow, rate-limited or talks nonsense costs answers, never the run: what failed is counted under its
-reason.
+Two yes/no questions are asked about each document, at temperature 0. Answers are kept on disk by their
+content (endpoint, model, prompt), so that nothing is paid for twice. The key comes from an environment
+variable and is written nowhere. An endpoint that is away, slow, rate-limited or talks nonsense costs answers,
+never the run: what failed is counted under its reason.
 """
 
 from __future__ import annotations
@@ -27,10 +27,14 @@ from repro.store import atomic, digest
 from repro.tracking import progress
 
 QUESTIONS = {
-    "education": "Is this text of educational value: does it explain, teach or document something so that a reader learns "
-    "from it?",
-    "reasoning": "Is this text reasoning-intensive: does following it take several connected steps of thought, as in a "
-    "derivation, a proof, an algorithm, a worked solution or a careful argument?",
+    "education": (
+        "Is this text of educational value: does it explain, teach or document something so that a reader"
+        " learns from it?"
+    ),
+    "reasoning": (
+        "Is this text reasoning-intensive: does following it take several connected steps of thought, as in a"
+        " derivation, a proof, an algorithm, a worked solution or a careful argument?"
+    ),
 }
 SYSTEM = "You judge texts for a study of training data. Answer with exactly one word: yes or no."
 GIVE_UP = 5  # requests in a row that fail at every try: the endpoint is taken to be away
@@ -66,7 +70,9 @@ class Outcome:
 
 
 class Unanswered(Exception):
-    """No answer; the text is the reason. ``final``: asking anybody again is useless (wrong key, model, address)."""
+    """No answer; the text is the reason. ``final``: asking anybody again is useless (wrong key, model,
+    address).
+    """
 
     def __init__(self, reason: str, final: bool = False) -> None:
         super().__init__(reason)
@@ -81,7 +87,9 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def judge(texts: Sequence[str], s: Judge, cache: Path) -> Outcome:
-    """Ask both questions about every text. Never raises for what an endpoint does; see ``failures`` of the result."""
+    """Ask both questions about every text. Never raises for what an endpoint does; see ``failures`` of the
+    result.
+    """
     client = _Client(s, cache)
     jobs = [(text[: s.characters], question) for text in texts for question in QUESTIONS]
     distinct = list(dict.fromkeys(jobs))  # one text twice is asked once
@@ -94,13 +102,16 @@ def judge(texts: Sequence[str], s: Judge, cache: Path) -> Outcome:
     outcome.failures.update(reason for job in jobs if (reason := found[job][1]))
     answers = [found[job][0] for job in jobs]
     outcome.answers = [
-        dict(zip(QUESTIONS, answers[i : i + len(QUESTIONS)], strict=True)) for i in range(0, len(jobs), len(QUESTIONS))
+        dict(zip(QUESTIONS, answers[i : i + len(QUESTIONS)], strict=True))
+        for i in range(0, len(jobs), len(QUESTIONS))
     ]
     return outcome
 
 
 def parse(content: str) -> bool | None:
-    """yes or no at the start of an answer (after thinking aloud in <think> tags, and quotes); ``None`` for anything else."""
+    """yes or no at the start of an answer (after thinking aloud in <think> tags, and quotes); ``None`` for
+    anything else.
+    """
     said = re.sub(r"(?s)<think>.*?</think>", "", content).strip().strip("\"'*`.( ").lower()
     match = re.match(r"(yes|no)\b", said)
     return match[1] == "yes" if match else None
@@ -116,7 +127,9 @@ def messages(text: str, question: str) -> list[dict[str, str]]:
 
 
 class _Client:
-    """What the threads of one :func:`judge` share: the pace, the counts, and whether the endpoint is still asked."""
+    """What the threads of one :func:`judge` share: the pace, the counts, and whether the endpoint is still
+    asked.
+    """
 
     def __init__(self, s: Judge, cache: Path) -> None:
         self.s, self.cache, self.outcome = s, cache, Outcome()
@@ -167,7 +180,12 @@ class _Client:
                 received = self._send(body)
             except _Again as again:
                 if attempt + 1 < self.s.tries:
-                    time.sleep(min(LONGEST_WAIT, again.wait if again.wait is not None else self.s.backoff * 2**attempt))
+                    time.sleep(
+                        min(
+                            LONGEST_WAIT,
+                            again.wait if again.wait is not None else self.s.backoff * 2**attempt,
+                        )
+                    )
                     continue
                 self._count_failure(again.reason)
                 raise Unanswered(again.reason) from None
@@ -195,8 +213,12 @@ class _Client:
         time.sleep(max(0.0, slot - time.monotonic()))
 
     def _send(self, body: dict[str, Any]) -> dict[str, Any]:
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
-        request = urllib.request.Request(f"{self.s.url.rstrip('/')}/chat/completions", json.dumps(body).encode(), headers)
+        headers = {"Content-Type": "application/json"} | (
+            {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        )
+        request = urllib.request.Request(
+            f"{self.s.url.rstrip('/')}/chat/completions", json.dumps(body).encode(), headers
+        )
         try:
             with self.opener.open(request, timeout=self.s.timeout) as response:
                 received = json.loads(response.read())

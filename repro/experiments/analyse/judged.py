@@ -27,11 +27,15 @@ def judged(context: Context, s: Judge, seed: int) -> None:
     for (domain,), part in answers.group_by("domain", maintain_order=True):
         domains[str(domain)] = {
             "documents": len(part), "mean_tokens": mean(part["n_tokens_doc"]),
-            **{q: {"answered": len(part) - part[q].null_count(), "yes": int(part[q].sum())} for q in judge.QUESTIONS},
+            **{q: {"answered": len(part) - part[q].null_count(), "yes": int(part[q].sum())} for q
+               in judge.QUESTIONS},
         }  # fmt: skip
     report = outcome.report(s)
     write_json(context.out / "judged.json", {"domains": domains, **report})
-    context.facts |= {**{k: v for k, v in report.items() if k != "failures"}, "unanswered": outcome.failures.total()}
+    context.facts |= {
+        **{k: v for k, v in report.items() if k != "failures"},
+        "unanswered": outcome.failures.total(),
+    }
     if outcome.failures:
         _warn(outcome.failures, s)
 
@@ -39,5 +43,6 @@ def judged(context: Context, s: Judge, seed: int) -> None:
 def _warn(failures: dict[str, int], s: Judge) -> None:
     told = ", ".join(f"{n} x {reason}" for reason, n in sorted(failures.items()))
     print(
-        f"warning: the judge {s.model} left questions open: {told}; judge.attempt={s.attempt + 1} asks again", file=sys.stderr
+        f"warning: the judge {s.model} left questions open: {told}; judge.attempt={s.attempt + 1} asks again",
+        file=sys.stderr,
     )

@@ -1,4 +1,6 @@
-"""Two selections of one domain side by side: documents, words (table 4, figure 18), topics and a map (figures 4 to 6)."""
+"""Two selections of one domain side by side: documents, words (table 4, figure 18), topics and a map (figures
+4 to 6).
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,18 @@ POINTS = 150  # of each selection on a map
 def compare(context: Context, s: Analysis) -> None:
     """Run the stage "analyse"."""
     left, right = context.inputs["left"], context.inputs["right"]
-    ranks = [parquet.read(p / "ranking.parquet", columns=["doc_id", "domain", "priority", "selected", "n_tokens_doc"])
+    ranks = [parquet.read(p / "ranking.parquet", columns=["doc_id", "domain", "priority", "selected",
+    "n_tokens_doc"])
              for p in (left, right)]  # fmt: skip
     counts = [parquet.read(p / "words.parquet") for p in (left, right)]
     samples = [parquet.read(p / "sample.parquet") for p in (left, right)]
     profile = read_json(left / "profile.json")
     pair = {}
     for domain, row in profile.items():
-        here = [[frame.filter(polars.col("domain") == domain) for frame in frames] for frames in (ranks, counts, samples)]
+        here = [
+            [frame.filter(polars.col("domain") == domain) for frame in frames]
+            for frames in (ranks, counts, samples)
+        ]
         pair[domain] = {
             "documents": shared_documents(*here[0]),
             **shared_words(*here[1], s.top_words, row["counted_documents"]),
@@ -53,11 +59,15 @@ def shared_documents(left: polars.DataFrame, right: polars.DataFrame) -> dict[st
     union = found["left"] + found["right"] - found["both"]
     found["jaccard"] = found["both"] / union if union else None
     varied = len(ranked) > 2 and ranked["priority"].n_unique() > 1 and ranked["priority_right"].n_unique() > 1
-    found["spearman"] = finite(float(spearmanr(ranked["priority"], ranked["priority_right"]).statistic)) if varied else None
+    found["spearman"] = (
+        finite(float(spearmanr(ranked["priority"], ranked["priority_right"]).statistic)) if varied else None
+    )
     return found
 
 
-def shared_words(left: polars.DataFrame, right: polars.DataFrame, frequent: int, documents: int) -> dict[str, Any]:
+def shared_words(
+    left: polars.DataFrame, right: polars.DataFrame, frequent: int, documents: int
+) -> dict[str, Any]:
     """Table 4 in both readings, and the two clouds of figure 18."""
     of_domain = words.total([left], [])
 
@@ -69,8 +79,11 @@ def shared_words(left: polars.DataFrame, right: polars.DataFrame, frequent: int,
     for share in SHARES:
         inside = [i for i, edge in enumerate(words.EDGES) if edge <= share]
         ranked = [weighed(frame.filter(polars.col("band").is_in(inside))) for frame in (left, right)]
-        by_documents[str(share)] = {w: words.overlap(*(words.top(r, w, frequent) for r in ranked)) for w in ("tf", "tfidf")}
-        by_words[str(share)] = {w: words.overlap(*(words.top(c, w, max(1, round(share * len(c)))) for c in chosen))
+        by_documents[str(share)] = {
+            w: words.overlap(*(words.top(r, w, frequent) for r in ranked)) for w in ("tf", "tfidf")
+        }
+        by_words[str(share)] = {w: words.overlap(*(words.top(c, w, max(1, round(share * len(c)))) for c
+        in chosen))
                                 for w in ("tf", "tfidf")}  # fmt: skip
     clouds = words.clouds(*chosen, frequent, WORDS_OF_A_CLOUD)
     overlap = {"documents": by_documents, "words": by_words}
@@ -78,7 +91,9 @@ def shared_words(left: polars.DataFrame, right: polars.DataFrame, frequent: int,
 
 
 def shared_topics(left: polars.DataFrame, right: polars.DataFrame, s: Analysis) -> dict[str, Any]:
-    """Figures 4 to 6: clusters of both samples together, and where the documents lie on two principal components."""
+    """Figures 4 to 6: clusters of both samples together, and where the documents lie on two principal
+    components.
+    """
     if "vector" not in left.columns or not len(left) or not len(right):
         return {}
     union = polars.concat([left, right]).unique("doc_id", keep="first").sort("doc_id")
@@ -92,7 +107,9 @@ def shared_topics(left: polars.DataFrame, right: polars.DataFrame, s: Analysis) 
         ("right", members[1] & ~members[0]),
         ("both", members[0] & members[1]),
     ):
-        shown[name] = [[round(float(x), 3), round(float(y), 3)] for x, y in points[numpy.flatnonzero(mask)[:POINTS]]]
+        shown[name] = [
+            [round(float(x), 3), round(float(y), 3)] for x, y in points[numpy.flatnonzero(mask)[:POINTS]]
+        ]
     return {
         "topics": embeddings.balance(labels, *members, union["words"].to_list()),
         "map": {"points": shown, "explained": [round(e, 4) for e in explained]},

@@ -1,4 +1,6 @@
-"""Documents drawn of a selection: the same ones whoever draws, so that what is said of two selections can be compared."""
+"""Documents drawn of a selection: the same ones whoever draws, so that what is said of two selections can be
+compared.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from repro.store import Context
 
 
 def drawn(documents: polars.DataFrame, number: int, seed: int) -> polars.DataFrame:
-    """At most ``number`` documents a domain, those of smallest hash(seed, id): samples overlap as the selections do."""
+    """At most ``number`` documents a domain, those of smallest hash(seed, id): samples overlap as the
+    selections do.
+    """
     keys = [
         hashlib.blake2b(f"{seed}\0{ident}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
         for ident in documents["doc_id"]

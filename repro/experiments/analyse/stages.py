@@ -15,7 +15,9 @@ EMBEDDER = 22e6  # parameters of MiniLM, for plans
 
 
 def stages(settings: Settings) -> Experiment:
-    """``arms[name][seed]``: "selection", "describe" and, with a judge, "judge"; ``pairs``: the comparisons."""
+    """``arms[name][seed]``: "selection", "describe" and, with a judge, "judge"; ``pairs``: the
+    comparisons.
+    """
     shared = arms.with_scores(settings)
     seed = settings.exp.seeds[0]
     selections = {name: arms.selected(settings, shared, name, seed) for name in settings.exp.arms}
@@ -24,8 +26,12 @@ def stages(settings: Settings) -> Experiment:
     return Experiment(shared, found, pairs)
 
 
-def of_selections(settings: Settings, selections: dict[str, Stage]) -> tuple[dict[str, dict[str, Stage]], dict[str, Stage]]:
-    """Per arm "describe" and, with a judge, "judge"; and the comparisons by name, of ``exp.contrasts`` or of every two arms."""
+def of_selections(
+    settings: Settings, selections: dict[str, Stage]
+) -> tuple[dict[str, dict[str, Stage]], dict[str, Stage]]:
+    """Per arm "describe" and, with a judge, "judge"; and the comparisons by name, of ``exp.contrasts`` or of
+    every two arms.
+    """
     found: dict[str, dict[str, Stage]] = {}
     seed = settings.exp.seeds[0]
     for name, selection in selections.items():
@@ -41,19 +47,26 @@ def of_selections(settings: Settings, selections: dict[str, Stage]) -> tuple[dic
 
 
 def describe_stage(s: Analysis, select: Select, seed: int, selection: Stage) -> Stage:
-    """``profile.json``, ``ranking.parquet``, ``words.parquet`` and ``sample.parquet`` (embedded documents) of one selection."""
+    """``profile.json``, ``ranking.parquet``, ``words.parquet`` and ``sample.parquet`` (embedded documents) of
+    one selection.
+    """
     from repro.experiments.analyse import embeddings
 
     params = select.params
     seed = seed if getattr(selectors.load(select.selector), "SEEDED", False) else 0
-    settings = {key: value for key, value in asdict(s).items() if key not in ("clusters", "embedder", "revision")}
+    settings = {
+        key: value for key, value in asdict(s).items() if key not in ("clusters", "embedder", "revision")
+    }
     settings |= {
         "selector": select.selector,
         "params": selectors.identity(select.selector, params),
         "selector_seed": seed,
         "embedder": None if s.embedder == "none" else embeddings.identity(s.embedder, s.revision),
     }
-    inputs = {"selection": selection, **{name: stage for name, stage in selection.inputs.items() if name != "reference"}}
+    inputs = {
+        "selection": selection,
+        **{name: stage for name, stage in selection.inputs.items() if name != "reference"},
+    }
 
     def run(context: Context) -> None:
         from repro.experiments.analyse.describe import describe
@@ -73,7 +86,10 @@ def judge_stage(s: Judge, seed: int, selection: Stage) -> Stage:
     """``judged.json``: shares judged educational and reasoning-intensive by domain; ``answers.parquet``."""
     from repro.experiments.analyse import judge
 
-    settings = {key: getattr(s, key) for key in ("url", "model", "documents", "characters", "answer_tokens", "attempt")}
+    settings = {
+        key: getattr(s, key)
+        for key in ("url", "model", "documents", "characters", "answer_tokens", "attempt")
+    }
     settings |= {"questions": judge.QUESTIONS, "system": judge.SYSTEM, "seed": seed}
     inputs = {"selection": selection, **{name: selection.inputs[name] for name in ("corpus", "scores")}}
 

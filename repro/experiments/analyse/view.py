@@ -14,12 +14,17 @@ CLUSTERS = 12  # bars of a domain, largest first
 
 
 def sections(summary: Outcome) -> list[Section]:
-    """Shared documents, judged quality and shared words; distributions of each selection; clusters, map and word clouds of the
-    first pair, or of the primary contrast's; words by rank band."""
+    """Shared documents, judged quality and shared words; distributions of each selection; clusters, map and
+    word clouds of the first pair, or of the primary contrast's; words by rank band.
+    """
     counted = [table for table in (shared(summary), judged(summary), overlap(summary)) if table.rows]
     drawn = [distributions(summary), clusters(summary), plane(summary), clouds(summary)]
     banded = words(summary)
-    return [Section("compared", "Selections compared", [*counted, *drawn, folded(banded if banded.rows else None)])]
+    return [
+        Section(
+            "compared", "Selections compared", [*counted, *drawn, folded(banded if banded.rows else None)]
+        )
+    ]
 
 
 def _cells(summary: Outcome) -> Iterator[tuple[str, str, Json]]:
@@ -44,8 +49,20 @@ def shared(summary: Outcome) -> Table:
         d = found["documents"]
         sizes = [d["left"], d["right"], d["both"], d["both_tokens"]]
         rows.append([pair, domain, *sizes, _number(d["jaccard"]), _number(d["spearman"])])
-    columns = ["selections", "domain", "documents left", "right", "both", "tokens both", "Jaccard", "rank correlation"]
-    notes = ["Two given selections as they are: nothing is drawn, so there is no interval (exp=score_agreement has them)."]
+    columns = [
+        "selections",
+        "domain",
+        "documents left",
+        "right",
+        "both",
+        "tokens both",
+        "Jaccard",
+        "rank correlation",
+    ]
+    notes = [
+        "Two given selections as they are: nothing is drawn, so there is no interval (exp=score_agreement has"
+        " them)."
+    ]
     return Table("shared", "Documents two selections share", columns, rows, notes if rows else [])
 
 
@@ -55,15 +72,25 @@ def overlap(summary: Outcome) -> Table:
     columns: list[str] = []
     for pair, domain, found in _cells(summary):
         tops = found["overlap"]["documents"]
-        columns = [f"{100 * float(top):.0f} % {weight}" for top, weights in tops.items() for weight in weights]
-        rows.append([pair, domain, *(_number(value) for weights in tops.values() for value in weights.values())])
-    note = "Shared words over the smaller set, among the top 10, 20 and 50 % of the documents: counted, not estimated."
+        columns = [
+            f"{100 * float(top):.0f} % {weight}" for top, weights in tops.items() for weight in weights
+        ]
+        rows.append(
+            [pair, domain, *(_number(value) for weights in tops.values() for value in weights.values())]
+        )
+    note = (
+        "Shared words over the smaller set, among the top 10, 20 and 50 % of the documents: counted, not"
+        " estimated."
+    )
     notes = [note] if rows else []
-    return Table("overlap", "Overlap of high-frequency words", ["selections", "domain", *columns], rows, notes)
+    return Table(
+        "overlap", "Overlap of high-frequency words", ["selections", "domain", *columns], rows, notes
+    )
 
 
 def judged(summary: Outcome) -> Table:
-    """Tables 3 and 5 of the paper: shares judged educational and reasoning-intensive, with Wilson's 95 % intervals.
+    """Tables 3 and 5 of the paper: shares judged educational and reasoning-intensive, with Wilson's 95 %
+    intervals.
 
     Without a judge the mean length is that of the whole selection.
     """
@@ -78,10 +105,14 @@ def judged(summary: Outcome) -> Table:
             if verdicts:
                 lost = ", ".join(f"{n} x {reason}" for reason, n in verdicts["failures"].items())
                 paid = f", cost {verdicts['cost']:g}" if verdicts.get("cost") is not None else ""
-                notes.append(f"{arm}: judged by {verdicts['model']}{paid}{f'; left open: {lost}' if lost else ''}.")
+                notes.append(
+                    f"{arm}: judged by {verdicts['model']}{paid}{f'; left open: {lost}' if lost else ''}."
+                )
                 continue
             for domain, profile in seed.get("profile", {}).items():
-                rows.append([arm, domain, "no judge", "no judge", None, _number(profile["selected_mean_tokens"], 1)])
+                rows.append(
+                    [arm, domain, "no judge", "no judge", None, _number(profile["selected_mean_tokens"], 1)]
+                )
     columns = ["selection", "domain", "education [95 %]", "reasoning [95 %]", "documents", "mean tokens"]
     return Table("judged", "Judged quality of each selection", columns, rows, notes)
 
@@ -120,7 +151,9 @@ def distributions(summary: Outcome) -> Plot | None:
             kinds = (("all documents", "all"),) if not panel.series else ()
             for name, kind in (*kinds, (arm, "selected")):
                 counts = list(accumulate(found[kind]["counts"]))
-                panel.series.append(Series(name, found["edges"][1:], [100 * c / (counts[-1] or 1) for c in counts]))
+                panel.series.append(
+                    Series(name, found["edges"][1:], [100 * c / (counts[-1] or 1) for c in counts])
+                )
     if not panels:
         return None
     alt = f"Lengths and losses of {', '.join(summary['arms'])} against all documents, by domain."
@@ -128,7 +161,9 @@ def distributions(summary: Outcome) -> Plot | None:
 
 
 def shown_pair(summary: Outcome) -> tuple[str, Json] | None:
-    """The pair whose plots are drawn: against an educational classifier where there is one, else the first."""
+    """The pair whose plots are drawn: against an educational classifier where there is one, else the
+    first.
+    """
     pairs = summary.get("pairs", {})
     ranked = sorted(pairs, key=lambda name: "edu" not in name and "classifier" not in name)
     return (ranked[0], pairs[ranked[0]]) if ranked else None
@@ -145,12 +180,19 @@ def clusters(summary: Outcome) -> Plot | None:
             continue
         rows = sorted(topics["clusters"], key=lambda r: -(r["left"] + r["right"]))[:CLUSTERS]
         names = [f"{i}. {row['name']}" for i, row in enumerate(rows, 1)]
-        series = [Series(name, [row[key] for row in rows], names, "bars") for name, key in ((left, "left"), (right, "right"))]
+        series = [
+            Series(name, [row[key] for row in rows], names, "bars")
+            for name, key in ((left, "left"), (right, "right"))
+        ]
         panels.append(Panel(domain, "documents of the sample", "", series))
         even = [topics["evenness"][key] for key in ("left", "right")]
         if None not in even:
             said.append(f"{domain}: evenness {left} {even[0]:.2f}, {right} {even[1]:.2f}")
-    return Plot("clusters", f"Topics: {pair[0]}", "; ".join(said) or "Clusters by size.", panels) if panels else None
+    return (
+        Plot("clusters", f"Topics: {pair[0]}", "; ".join(said) or "Clusters by size.", panels)
+        if panels
+        else None
+    )
 
 
 def plane(summary: Outcome) -> Plot | None:
@@ -169,7 +211,10 @@ def plane(summary: Outcome) -> Plot | None:
                 series.append(Series(name, [x for x, _ in points], [y for _, y in points], "points"))
         first, second = (100 * e for e in mapped["explained"])
         panels.append(Panel(domain, f"component 1 ({first:.0f} %)", f"component 2 ({second:.0f} %)", series))
-    alt = f"Where the documents of {left} and {right} lie on the first two principal components of their embeddings."
+    alt = (
+        f"Where the documents of {left} and {right} lie on the first two principal components of their"
+        " embeddings."
+    )
     return Plot("map", f"Embeddings: {pair[0]}", alt, panels) if panels else None
 
 
@@ -185,7 +230,11 @@ def clouds(summary: Outcome) -> Plot | None:
             if cloud:
                 panels.append(Panel(f"{domain}: {name}", content=Words(cloud)))
                 said.append(f"{domain}, {name}: {', '.join(word for word, _ in cloud[:6])}")
-    return Plot("clouds", f"Words of one selection only: {pair[0]}", "; ".join(said) + ".", panels) if panels else None
+    return (
+        Plot("clouds", f"Words of one selection only: {pair[0]}", "; ".join(said) + ".", panels)
+        if panels
+        else None
+    )
 
 
 def sentence(summary: Outcome) -> str:
@@ -194,13 +243,17 @@ def sentence(summary: Outcome) -> str:
     for pair, _, found in _cells(summary):
         left, _, right = pair.partition(" | ")
         if documents := found["documents"]["left"]:
-            held.setdefault(left, {}).setdefault(right, []).append(100 * found["documents"]["both"] / documents)
+            held.setdefault(left, {}).setdefault(right, []).append(
+                100 * found["documents"]["both"] / documents
+            )
     end = "Nothing was trained, so nothing is concluded about training."
     if not held:
         return f"{len(summary['arms'])} selections were described. {end}"
     told = []
     for left, others in held.items():
-        parts = ", ".join(f"{right} {min(values):.0f} to {max(values):.0f} %" for right, values in others.items())
+        parts = ", ".join(
+            f"{right} {min(values):.0f} to {max(values):.0f} %" for right, values in others.items()
+        )
         told.append(f"of the documents of {left}, these hold as many, lowest to highest domain: {parts}")
     words = "; ".join(told)
     return f"{words[0].upper()}{words[1:]}. {end}"

@@ -13,12 +13,12 @@ SHAPE = ("name", "layers", "hidden", "heads", "kv_heads", "ffn", "tie_embeddings
 
 
 def expand(exp: dict[str, Any]) -> dict[str, Any]:
-    """``exp`` in plain values with arms ``<arm>_<size>`` for each size of ``params.models``, smallest first, in place of those
-    written (and of ``only``, which names those), each against random of its size. What was to be compared is compared at the
-    largest size.
+    """``exp`` in plain values with arms ``<arm>_<size>`` for each size of ``params.models``, smallest first,
+    in place of those written (and of ``only``, which names those), each against random of its size. What was
+    to be compared is compared at the largest size.
 
-    All sizes read the same token ids: tokenizer and vocabulary are those of ``model``. Raises :class:`SettingError` for an
-    unknown size and an arena without the arm it compares with.
+    All sizes read the same token ids: tokenizer and vocabulary are those of ``model``. Raises
+    :class:`SettingError` for an unknown size and an arena without the arm it compares with.
     """
     sizes = list(exp["params"].get("models", []))
     require(bool(sizes), "exp.params.models names no size of a model; exp.params.models=[mini,1m]")
@@ -31,15 +31,21 @@ def expand(exp: dict[str, Any]) -> dict[str, Any]:
             own = deepcopy(exp["arms"][name])
             found[f"{name}_{size}"] = own | {"model": shape | (own.get("model") or {})}
     stated = [
-        dict(c, treatment=f"{c['treatment']}_{sizes[-1]}", control=f"{c['control']}_{sizes[-1]}") for c in exp["contrasts"]
+        dict(c, treatment=f"{c['treatment']}_{sizes[-1]}", control=f"{c['control']}_{sizes[-1]}")
+        for c in exp["contrasts"]
     ]
     contrasts = [c for c in stated if c["treatment"] in found and c["control"] in found]
     pairs = [(c["treatment"], c["control"]) for c in contrasts]
-    against = [(f"{name}_{size}", f"{CONTROL}_{size}") for size in sizes[::-1] for name in written if name != CONTROL]
+    against = [
+        (f"{name}_{size}", f"{CONTROL}_{size}") for size in sizes[::-1] for name in written if name != CONTROL
+    ]
     contrasts += [{"treatment": one, "control": other} for one, other in against if (one, other) not in pairs]
     return {**exp, "arms": found, "contrasts": contrasts, "only": []}
 
 
 def _shape(size: str) -> dict[str, Any]:
-    require(size in options("model"), f"exp.params.models: no size {size!r}; did you mean {nearest(size, options('model'))}?")
+    require(
+        size in options("model"),
+        f"exp.params.models: no size {size!r}; did you mean {nearest(size, options('model'))}?",
+    )
     return {key: value for key, value in read_option("model", size).items() if key in SHAPE}

@@ -1,4 +1,6 @@
-"""Which selectors beat random, what they cost and share, and whether the small models foretell the large ones."""
+"""Which selectors beat random, what they cost and share, and whether the small models foretell the large
+ones.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,15 @@ def sections(summary: Outcome) -> list[Section]:
         return [arms(summary)]
     *smaller, largest = found
     return [
-        arms(summary, f"Every selector at {' and '.join(found)}: the same selection, other models. {_trained(summary)}"),
-        Section("arena", "Against random", [against_random(summary, size) for size in (largest, *reversed(smaller))]),
+        arms(
+            summary,
+            f"Every selector at {' and '.join(found)}: the same selection, other models. {_trained(summary)}",
+        ),
+        Section(
+            "arena",
+            "Against random",
+            [against_random(summary, size) for size in (largest, *reversed(smaller))],
+        ),
         Section("decision", "Does a small size decide as the largest does?", [decisions(summary)]),
         Section("overlap", "What selectors share", [folded(overlaps(summary))]),
     ]
@@ -41,7 +50,9 @@ def lines(summary: Outcome) -> list[str]:
     return (
         []
         if table is None
-        else [f"{row[0]}, {row[1]}: decides as the largest size in {row[2]} of pairs" for row in table.rows[:1]]
+        else [
+            f"{row[0]}, {row[1]}: decides as the largest size in {row[2]} of pairs" for row in table.rows[:1]
+        ]
     )
 
 
@@ -52,7 +63,11 @@ def sizes(summary: Outcome) -> list[str]:
 
 def of_size(summary: Outcome, size: str) -> dict[str, Arm]:
     """The arms of a size by selector; those that failed are absent."""
-    return {name.removesuffix(f"_{size}"): arm for name, arm in summary["arms"].items() if name.endswith(f"_{size}")}
+    return {
+        name.removesuffix(f"_{size}"): arm
+        for name, arm in summary["arms"].items()
+        if name.endswith(f"_{size}")
+    }
 
 
 def _trained(summary: Outcome) -> str:
@@ -78,26 +93,42 @@ def against_random(summary: Outcome, size: str) -> Table | None:
         overlap = shared.get(name)
         p = Number(tested[name][3], 3) if name in tested else None
         spent = [f"{flops:.3g}" if flops else None, Number(seconds, 0)]
-        rows.append([name, len(values[name]), gap, p, *spent, None if overlap is None else Number(overlap, 2)])
+        rows.append(
+            [name, len(values[name]), gap, p, *spent, None if overlap is None else Number(overlap, 2)]
+        )
     difference = f"selector − random, {summary['endpoint']} [95 %, all at once]"
     costs = ["FLOPs of selecting", "seconds of selecting"]
     columns = ["selector", "seeds", difference, "p (Dunnett)", *costs, f"shared with {OURS}"]
     notes = [
-        "Limits hold for all selectors of this table at once (Dunnett 1955: many against one, variance pooled over all arms, "
-        f"seeds not paired). {'Lower' if endpoint.lower_is_better else 'Higher'} is better. The run's own contrasts, paired by "
-        "seed, stand in the table of comparisons.",
-        "Cost: detection and scoring as two passes of the proxy where the selector reads losses, once for all of them, and the "
-        "seconds of the stages that made the selection, the last attempt's. "
-        f"Shared: of the documents the selector keeps, those that {OURS} keeps, too.",
+        (
+            "Limits hold for all selectors of this table at once (Dunnett 1955: many against one, variance"
+            f" pooled over all arms, seeds not paired). {'Lower' if endpoint.lower_is_better else 'Higher'}"
+            " is better. The run's own contrasts, paired by seed, stand in the table of comparisons."
+        ),
+        (
+            "Cost: detection and scoring as two passes of the proxy where the selector reads losses, once"
+            " for all of them, and the seconds of the stages that made the selection, the last attempt's."
+            f" Shared: of the documents the selector keeps, those that {OURS} keeps, too."
+        ),
     ]
     return Table(f"arena_{size}", f"Selectors against random, {size}", columns, rows, notes) if rows else None
 
 
 def cost(summary: Outcome, arm: Arm) -> tuple[float, float]:
-    """FLOPs and seconds of selecting, mean over seeds; scores are counted whole for each selector that reads them."""
-    chosen = [seed["artifacts"]["selection"] for seed in arm["seeds"].values() if "selection" in seed["artifacts"]]
-    read = [row for name, row in next(iter(arm["seeds"].values()))["artifacts"].items() if name.startswith("priority")]
-    seconds = mean(artifact["seconds_last_attempt"] for artifact in chosen) + sum(row["seconds_last_attempt"] for row in read)
+    """FLOPs and seconds of selecting, mean over seeds; scores are counted whole for each selector that reads
+    them.
+    """
+    chosen = [
+        seed["artifacts"]["selection"] for seed in arm["seeds"].values() if "selection" in seed["artifacts"]
+    ]
+    read = [
+        row
+        for name, row in next(iter(arm["seeds"].values()))["artifacts"].items()
+        if name.startswith("priority")
+    ]
+    seconds = mean(artifact["seconds_last_attempt"] for artifact in chosen) + sum(
+        row["seconds_last_attempt"] for row in read
+    )
     scores = summary["artifacts"].get("score")
     if scores is None or all(scores["fingerprint"] not in artifact["inputs"].values() for artifact in chosen):
         return 0.0, seconds
@@ -108,7 +139,12 @@ def cost(summary: Outcome, arm: Arm) -> tuple[float, float]:
 def _overlap_with(summary: Outcome, selector: str) -> dict[str, float]:
     named = {arm: rows for arm, rows in summary.get("overlap", {}).items()}
     plain = {arm: _plain(summary, arm) for arm in named}
-    return {plain[arm]: share for arm, rows in named.items() for other, share in rows.items() if plain.get(other) == selector}
+    return {
+        plain[arm]: share
+        for arm, rows in named.items()
+        for other, share in rows.items()
+        if plain.get(other) == selector
+    }
 
 
 def _plain(summary: Outcome, arm: str) -> str:
@@ -123,16 +159,26 @@ def overlaps(summary: Outcome) -> Table | None:
         return None
     names = list(found)
     rows: list[list[Cell]] = [
-        [_plain(summary, arm), *(None if arm == other else Number(found[arm][other], 2) for other in names)] for arm in names
+        [_plain(summary, arm), *(None if arm == other else Number(found[arm][other], 2) for other in names)]
+        for arm in names
     ]
-    note = "Of the documents that the selector of a row keeps, the share that the one of the column keeps, too; first seed."
+    note = (
+        "Of the documents that the selector of a row keeps, the share that the one of the column keeps, too;"
+        " first seed."
+    )
     return Table(
-        "overlap", "Documents shared by two selectors", ["kept by", *(_plain(summary, arm) for arm in names)], rows, [note]
+        "overlap",
+        "Documents shared by two selectors",
+        ["kept by", *(_plain(summary, arm) for arm in names)],
+        rows,
+        [note],
     )
 
 
 def decisions(summary: Outcome) -> Table | None:
-    """Smaller sizes and their endpoints against the order of the largest size, best first; beside it the ceiling."""
+    """Smaller sizes and their endpoints against the order of the largest size, best first; beside it the
+    ceiling.
+    """
     *smaller, largest = sizes(summary) or [""]
     seeds = _shared(summary)
     truth = _values(summary, largest, summary["endpoint"], seeds)
@@ -142,7 +188,11 @@ def decisions(summary: Outcome) -> Table | None:
     for size in smaller:
         arms_of = of_size(summary, size)
         for metric in metrics(next(iter(arms_of.values()))) if arms_of else []:
-            means = {name: mean(v.values()) for name, v in _values(summary, size, metric, seeds).items() if name in goal}
+            means = {
+                name: mean(v.values())
+                for name, v in _values(summary, size, metric, seeds).items()
+                if name in goal
+            }
             same = measure.of(metric).lower_is_better == measure.of(summary["endpoint"]).lower_is_better
             oriented = {name: value if same else -value for name, value in means.items()}
             share = decision.agreement(oriented, goal)
@@ -153,12 +203,22 @@ def decisions(summary: Outcome) -> Table | None:
     rows.sort(key=lambda row: (row[1] != summary["endpoint"], -row[2].value))  # type: ignore[union-attr]
     limit = "unknown, with one seed" if best is None else f"{best:.2f}"
     notes = [
-        f"Share of all pairs of selectors (random among them) that the small size puts in the order of {largest} on "
-        f"{summary['endpoint']}: decision accuracy (DataDecide). Guessing gives 0.5.",
-        f"Ceiling: two halves of the seeds of {largest} agree in {limit} of pairs. Pairs are no independent trials: no "
-        "interval.",
+        (
+            "Share of all pairs of selectors (random among them) that the small size puts in the order of"
+            f" {largest} on {summary['endpoint']}: decision accuracy (DataDecide). Guessing gives 0.5."
+        ),
+        (
+            f"Ceiling: two halves of the seeds of {largest} agree in {limit} of pairs. Pairs are no"
+            " independent trials: no interval."
+        ),
     ]
-    return Table("decision", f"Decision accuracy for {largest}", ["size", "measured by", "decides alike", "pairs"], rows, notes)
+    return Table(
+        "decision",
+        f"Decision accuracy for {largest}",
+        ["size", "measured by", "decides alike", "pairs"],
+        rows,
+        notes,
+    )
 
 
 def _shared(summary: Outcome) -> set[int]:
@@ -169,5 +229,8 @@ def _shared(summary: Outcome) -> set[int]:
 
 def _values(summary: Outcome, size: str, metric: str, seeds: set[int]) -> dict[str, dict[int, float]]:
     found = {name: seed_values(arm, metric) for name, arm in of_size(summary, size).items()}
-    kept = {name: {seed: value for seed, value in values.items() if seed in seeds} for name, values in found.items()}
+    kept = {
+        name: {seed: value for seed, value in values.items() if seed in seeds}
+        for name, values in found.items()
+    }
     return {name: values for name, values in kept.items() if values}

@@ -1,8 +1,9 @@
 """How important heads come to be: head scores of a model's checkpoints (figure 2 of the paper).
 
-Checkpoints are those of a training of our own, or published ones: an arm with a ``proxy`` override is one checkpoint, every
-other arm is trained and its kept checkpoints are taken. Each checkpoint becomes a proxy, and the ordinary stages "detection"
-and "heads" look at it. A series is one training (or all published checkpoints) seen by one measure.
+Checkpoints are those of a training of our own, or published ones: an arm with a ``proxy`` override is one
+checkpoint, every other arm is trained and its kept checkpoints are taken. Each checkpoint becomes a proxy,
+and the ordinary stages "detection" and "heads" look at it. A series is one training (or all published
+checkpoints) seen by one measure.
 """
 
 from __future__ import annotations
@@ -26,24 +27,37 @@ MEASURES: dict[str, Any] = {"retrieval": {"detector": "retrieval"}, "induction":
 class Evolution:
     """``exp.params`` of an experiment on checkpoints."""
 
-    measures: dict[str, Any] = field(default_factory=lambda: dict(MEASURES))  # name: settings of heads that differ
-    checkpoints: int = 6  # of our own training with the finished model, unless train.keep_at_tokens names them
+    # name: settings of heads that differ
+    measures: dict[str, Any] = field(default_factory=lambda: dict(MEASURES))
+    # of our own training with the finished model, unless train.keep_at_tokens names them
+    checkpoints: int = 6
     first: float = 1 / 32  # share of the token budget at the first one; geometric from there to the end
     context: int = 256  # our own models read at least so many tokens, or a probe has no room
     tokens: dict[str, int] = field(default_factory=dict)  # that a published checkpoint was trained on, by arm
 
     def __post_init__(self) -> None:
-        require(self.checkpoints >= 2 and 0 < self.first < 1, "exp.params: checkpoints must be >= 2 and first in (0, 1)")
-        require(bool(self.measures), "exp.params.measures is empty; name one, such as {retrieval: {detector: retrieval}}")
+        require(
+            self.checkpoints >= 2 and 0 < self.first < 1,
+            "exp.params: checkpoints must be >= 2 and first in (0, 1)",
+        )
+        require(
+            bool(self.measures),
+            "exp.params.measures is empty; name one, such as {retrieval: {detector: retrieval}}",
+        )
         known = [f.name for f in fields(Heads)]
         for name, given in self.measures.items():
             for key in given:
-                require(key in known, f"exp.params.measures.{name} has no setting {key!r}; did you mean {nearest(key, known)}?")
+                require(
+                    key in known,
+                    f"exp.params.measures.{name} has no setting {key!r}; did you mean {nearest(key, known)}?",
+                )
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One model of a series: its name, the tokens it has read where they are known, the stage that holds it, its dtype."""
+    """One model of a series: its name, the tokens it has read where they are known, the stage that holds it,
+    its dtype.
+    """
 
     name: str
     tokens: int | None
@@ -72,7 +86,9 @@ def trained(train: Train, pretrain: Stage, s: Proxy) -> list[Checkpoint]:
     ]
 
 
-def series(heads_settings: Heads, s: Evolution, checkpoints: list[Checkpoint], corpus: Stage) -> dict[str, Stage]:
+def series(
+    heads_settings: Heads, s: Evolution, checkpoints: list[Checkpoint], corpus: Stage
+) -> dict[str, Stage]:
     """{measure: its stage "evolution"} over checkpoints, the last one last."""
     found = {}
     for measure, given in s.measures.items():
@@ -87,7 +103,9 @@ def series(heads_settings: Heads, s: Evolution, checkpoints: list[Checkpoint], c
             room = min(how.probe_tokens, one.context or how.probe_tokens)
             stages[one.name] = heads.stage(replace(how, probe_tokens=room), one.settings, one.proxy, corpus)
         order = [[one.name, one.tokens] for one in checkpoints]
-        found[measure] = Stage("evolution", measure, {"checkpoints": order}, lambda ctx, o=order: _collect(ctx, o), stages)
+        found[measure] = Stage(
+            "evolution", measure, {"checkpoints": order}, lambda ctx, o=order: _collect(ctx, o), stages
+        )
     return found
 
 
@@ -96,7 +114,7 @@ def _collect(context: Context, checkpoints: list[list[Any]]) -> None:
     shapes = {name: (h["num_layers"], h["num_heads"]) for name, h in found.items()}
     require(
         len(set(shapes.values())) == 1,
-        f"checkpoints of one series must be of one model; layers and heads here: "
+        "checkpoints of one series must be of one model; layers and heads here: "
         f"{', '.join(f'{name} {l} x {h}' for name, (l, h) in shapes.items())}",
     )
     write_json(context.out / "evolution.json", evolve(found, dict(checkpoints)))
@@ -106,8 +124,9 @@ def _collect(context: Context, checkpoints: list[list[Any]]) -> None:
 def evolve(heads: Mapping[str, dict[str, Any]], tokens: Mapping[str, int | None]) -> dict[str, Any]:
     """What the checkpoints' ``heads.json`` say, in their order: scores [layers][heads] and what they come to.
 
-    ``shared_with_last``: share of the last checkpoint's selected heads that are selected here too. Heads that score zero are
-    selected by their place alone, so they count as selected nowhere; ``None`` where the last checkpoint has no others.
+    ``shared_with_last``: share of the last checkpoint's selected heads that are selected here too. Heads that
+    score zero are selected by their place alone, so they count as selected nowhere; ``None`` where the last
+    checkpoint has no others.
     """
     import numpy as np
 
@@ -130,11 +149,16 @@ def evolve(heads: Mapping[str, dict[str, Any]], tokens: Mapping[str, int | None]
                 "shared_with_last": len(set(_selected(found)) & set(final)) / len(final) if final else None,
                 "probe_accuracy": found["probe"]["accuracy"],
                 "probe_loss": found["probe"]["loss"],
-                "same_as": same if scores.any() else None,  # equal scores to the last digit: the same weights under two names
+                # equal scores to the last digit: the same weights under two names
+                "same_as": same if scores.any() else None,
             }
         )
     facts = {key: last[key] for key in ("model", "num_layers", "num_heads", "detector", "share")}
-    probes = {key: last["probe"][key] for key in ("probes", "probe_tokens", "shots", "key_characters") if key in last["probe"]}
+    probes = {
+        key: last["probe"][key]
+        for key in ("probes", "probe_tokens", "shots", "key_characters")
+        if key in last["probe"]
+    }
     return {**facts, "probe": probes, "checkpoints": rows}
 
 

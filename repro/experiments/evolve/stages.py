@@ -1,4 +1,6 @@
-"""Head scores of checkpoints: of each arm's training, or, for arms with a proxy of their own, of those proxies."""
+"""Head scores of checkpoints: of each arm's training, or, for arms with a proxy of their own, of those
+proxies.
+"""
 
 from __future__ import annotations
 

@@ -25,16 +25,22 @@ def tables(summary: Outcome) -> list[Table]:
         for row in found["checkpoints"]:
             shared = row["shared_with_last"]
             rows.append(
-                [name, row["name"], row["tokens"], Number(row["max"], 3), row["above"], heads - row["zero_heads"],
-                 Number(row["probe_accuracy"], 3), "no head scores" if shared is None else Number(100 * shared, 0)]
+                [name, row["name"], row["tokens"], Number(row["max"], 3), row["above"],
+                 heads - row["zero_heads"],
+                 Number(row["probe_accuracy"], 3),
+                 "no head scores" if shared is None else Number(100 * shared, 0)]
             )  # fmt: skip
             if row["same_as"]:
                 notes.append(
-                    f"{name}: {row['name']} scores as {row['same_as']} does to the last digit: the same weights twice?"
+                    f"{name}: {row['name']} scores as {row['same_as']} does to the last digit: the same"
+                    " weights twice?"
                 )
         probe = found["probe"]
-        notes.append(f"{name}: {heads} heads, {probe['probes']} probes of at most {probe['probe_tokens']} tokens.")
-    columns = ["series", "checkpoint", "tokens", "highest score", "heads above 0.1", "heads above 0", "probe accuracy",
+        notes.append(
+            f"{name}: {heads} heads, {probe['probes']} probes of at most {probe['probe_tokens']} tokens."
+        )
+    columns = ["series", "checkpoint", "tokens", "highest score", "heads above 0.1", "heads above 0",
+               "probe accuracy",
                "% of the last one's top heads"]  # fmt: skip
     notes.append("Probe accuracy: share of the answers' tokens that the checkpoint itself ranks first.")
     return [Table("evolution", "Head scores over checkpoints", columns, rows, notes)] if rows else []
@@ -57,7 +63,10 @@ def figures(summary: Outcome) -> list[Plot]:
             for row in rows
         ]
         told = ", ".join(f"{row['name']} {row['max']:.2f}" for row in rows)
-        alt = f"{found['num_layers']} layers by {found['num_heads']} heads, selected ones framed. Highest score: {told}."
+        alt = (
+            f"{found['num_layers']} layers by {found['num_heads']} heads, selected ones framed. Highest"
+            f" score: {told}."
+        )
         plots.append(Plot(f"evolution_{_file(name)}", f"Head scores over checkpoints: {name}", alt, panels))
     return plots
 
@@ -84,5 +93,12 @@ def sentence(summary: Outcome) -> str:
     told = []
     for name, found in summary.get("evolution", {}).items():
         first = next((row["name"] for row in found["checkpoints"] if row["above"]), None)
-        told.append(f"{name}: a head scores above 0.1 first at {first}" if first else f"{name}: no head ever scores above 0.1")
-    return f"{'; '.join(told)}. Checkpoints of one training were looked at, so nothing is concluded about others."
+        told.append(
+            f"{name}: a head scores above 0.1 first at {first}"
+            if first
+            else f"{name}: no head ever scores above 0.1"
+        )
+    return (
+        f"{'; '.join(told)}. Checkpoints of one training were looked at, so nothing is concluded about"
+        " others."
+    )

@@ -1,1 +1,3 @@
-"""The proxy itself evaluated with the heads of each arm masked (table 6); seeds are draws of the control heads."""
+"""The proxy itself evaluated with the heads of each arm masked (table 6); seeds are draws of the control
+heads.
+"""

@@ -29,8 +29,9 @@ def made_of(settings: Settings, arm: Arm) -> str:
 
 
 def stages(settings: Settings) -> Experiment:
-    """``arms[name][seed]``: "heads", if any are masked, and "evaluate". A seed is a draw of the control heads: arms that draw
-    nothing have one evaluation, whatever the seed."""
+    """``arms[name][seed]``: "heads", if any are masked, and "evaluate". A seed is a draw of the control
+    heads: arms that draw nothing have one evaluation, whatever the seed.
+    """
     shared = arms.with_heads(settings, evaluates=True)
     found: dict[str, dict[int, dict[str, Stage]]] = {}
     for name, arm in settings.exp.arms.items():
@@ -41,6 +42,8 @@ def stages(settings: Settings) -> Experiment:
             masked = {}
             if how.detector != "none":
                 masked["heads"] = heads.stage(replace(how, control_seed=seed), own, model, shared["corpus"])
-            result = evaluate.masked_stage(settings.eval, own, shared["items"], shared["corpus"], model, masked.get("heads"))
+            result = evaluate.masked_stage(
+                settings.eval, own, shared["items"], shared["corpus"], model, masked.get("heads")
+            )
             found[name][seed] = masked | {"evaluate": result}
     return Experiment(shared, found, apart=True)

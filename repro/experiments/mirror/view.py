@@ -1,4 +1,6 @@
-"""The proxy with heads masked (``exp.kind: mirror``, table 6): which heads, and how much that hurts ordinary text."""
+"""The proxy with heads masked (``exp.kind: mirror``, table 6): which heads, and how much that hurts ordinary
+text.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ from repro.report.sections import NOTHING_CONCLUDED, Section
 from repro.report.table import Cell, Number, Table
 
 NOTHING_TRAINED = (
-    "The model itself is evaluated, with the heads of each arm masked to equal attention over all visible positions; "
-    "nothing is trained."
+    "The model itself is evaluated, with the heads of each arm masked to equal attention over all visible"
+    " positions; nothing is trained."
 )
 
 
@@ -38,9 +40,13 @@ def _arms(summary: Outcome) -> Table:
 
 
 def masked(summary: Outcome) -> Table:
-    """One row an arm and draw: its heads, and the rise in loss on held-out text over the arm that masks nothing."""
+    """One row an arm and draw: its heads, and the rise in loss on held-out text over the arm that masks
+    nothing.
+    """
     found = {name: evaluated(arm) | arm.get("missed", {}) for name, arm in summary["arms"].items()}
-    base = next((heldout(row) for by_seed in found.values() for row in by_seed.values() if "masked" not in row), None)
+    base = next(
+        (heldout(row) for by_seed in found.values() for row in by_seed.values() if "masked" not in row), None
+    )
     rows: list[list[Cell]] = []
     for name, by_seed in found.items():
         for draw, row in by_seed.items():
@@ -51,18 +57,23 @@ def masked(summary: Outcome) -> Table:
             damage = [_number(control.get(key)) for key in ("loss_rise", "loss_rise_of_important")]
             within = {True: "yes", False: "no", None: None}[control.get("within_tolerance")]
             rows.append([name, draw if len(by_seed) > 1 else "all", named, rise, *damage, within])
-    columns = ["arm", "draw", "heads (layer.head)", "held-out text, bits per byte, rise", "matched: rise (nats a token)",
+    columns = ["arm", "draw", "heads (layer.head)", "held-out text, bits per byte, rise",
+               "matched: rise (nats a token)",
                "matched: rise by retrieval heads", "within tolerance"]  # fmt: skip
     text = (
-        "Held-out text of the corpus, mean over domains, minus the arm that masks nothing. The damage of matched draws was "
-        "measured, when they were drawn, on the beginnings of such documents."
+        "Held-out text of the corpus, mean over domains, minus the arm that masks nothing. The damage of"
+        " matched draws was measured, when they were drawn, on the beginnings of such documents."
     )
     return Table("masked", "Masked heads and what they do to ordinary text", columns, rows, [text])
 
 
 def heldout(row: Seed) -> float | None:
     """Bits per byte of held-out text, mean over domains."""
-    found = [cell["value"] for name, cell in row.get("metrics", {}).items() if measure.of(name).group == measure.HELD_OUT]
+    found = [
+        cell["value"]
+        for name, cell in row.get("metrics", {}).items()
+        if measure.of(name).group == measure.HELD_OUT
+    ]
     return mean(found) if found else None
 
 

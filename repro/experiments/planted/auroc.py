@@ -1,8 +1,9 @@
 """How well a ranking tells two kinds of documents apart: AUROC with intervals that allow for sources.
 
-The area under the ROC curve is the chance that a document of the one kind stands above one of the other, ties counting half.
-Documents of one source are alike, so the variance is that of sources, not of documents (Obuchowski, Biometrics 1997; with
-every document its own source it is DeLong's). Only documents of one domain are compared; domains are averaged.
+The area under the ROC curve is the chance that a document of the one kind stands above one of the other, ties
+counting half. Documents of one source are alike, so the variance is that of sources, not of documents
+(Obuchowski, Biometrics 1997; with every document its own source it is DeLong's). Only documents of one domain
+are compared; domains are averaged.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Estimate:
-    """An AUROC with its interval, and what it rests on: documents of both kinds, and sources of the kind that has fewer."""
+    """An AUROC with its interval, and what it rests on: documents of both kinds, and sources of the kind that
+    has fewer.
+    """
 
     auroc: float
     low: float
@@ -35,9 +38,11 @@ class Estimate:
 
 
 def auroc(wanted: polars.DataFrame, others: polars.DataFrame, level: float = 0.95) -> Estimate | None:
-    """Chance that one of ``wanted`` stands above one of ``others`` of its domain; frames of domain, group, priority.
+    """Chance that one of ``wanted`` stands above one of ``others`` of its domain; frames of domain, group,
+    priority.
 
-    The mean over domains is weighted by their number of wanted documents. ``None`` where no domain has two of either.
+    The mean over domains is weighted by their number of wanted documents. ``None`` where no domain has two of
+    either.
     """
     areas, seen, floors, sources, sizes = [], [], [], [], []
     for (domain,), x in wanted.group_by("domain", maintain_order=True):
@@ -58,7 +63,8 @@ def auroc(wanted: polars.DataFrame, others: polars.DataFrame, level: float = 0.9
     share = np.array(sizes)[:, 0] / m
     area = float(share @ areas)
     at_an_end = min(area, 1 - area) <= _edge(fewer, level) / 2
-    variances = seen if at_an_end else np.maximum(seen, floors)  # at the ends the interval has a floor of its own
+    # at the ends the interval has a floor of its own
+    variances = seen if at_an_end else np.maximum(seen, floors)
     low, high = _interval(area, math.sqrt(float(share**2 @ variances)), fewer, level)
     return Estimate(area, low, high, m, n, fewer)
 
@@ -94,12 +100,16 @@ def _quantile(sources: int, level: float) -> float:
 
 
 def _edge(sources: int, level: float) -> float:
-    """How far a share may be from 0 or 1 that was seen to be 0 or 1 in so many trials (Clopper and Pearson)."""
+    """How far a share may be from 0 or 1 that was seen to be 0 or 1 in so many trials (Clopper and
+    Pearson).
+    """
     return 1 - (0.5 - level / 2) ** (1 / max(1, sources))
 
 
 def _interval(area: float, error: float, sources: int, level: float) -> tuple[float, float]:
-    """On the logit scale, where it stays inside (0, 1); at the ends never tighter than so few sources can say of a share."""
+    """On the logit scale, where it stays inside (0, 1); at the ends never tighter than so few sources can say
+    of a share.
+    """
     if sources < 2:
         return 0.0, 1.0
     edge = _edge(sources, level)

@@ -1,4 +1,6 @@
-"""A corpus of real documents and planted ones; those that deduplication changes stand in it deduplicated, too."""
+"""A corpus of real documents and planted ones; those that deduplication changes stand in it deduplicated,
+too.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ def write(context: Context, settings: dict[str, Any]) -> None:
     for domain, real in drawn(source, settings).items():
         rows, groups = [], set()
         for made in plant(domain, real, settings):
-            cluster += made.extra["version"] == "as is"  # a document and its deduplicated version are one cluster
+            # a document and its deduplicated version are one cluster
+            cluster += made.extra["version"] == "as is"
             rows.append(docs.row(made, cluster))
             groups.add(made.group)
         batch = pa.RecordBatch.from_pylist(rows, schema=docs.SCHEMA)
@@ -40,12 +43,17 @@ def write(context: Context, settings: dict[str, Any]) -> None:
         (context.out / "heldout").mkdir(exist_ok=True)
         shutil.copyfile(path, context.out / "heldout" / path.name)
     total = sum(d["documents"] for d in domains.values())
-    write_json(context.out / "counts.json", {"in": total, "kept": total, "dropped": {}, "examples": {}, "domains": domains})
+    write_json(
+        context.out / "counts.json",
+        {"in": total, "kept": total, "dropped": {}, "examples": {}, "domains": domains},
+    )
     context.facts |= {"documents": total}
 
 
 def drawn(corpus: Path, settings: dict[str, Any]) -> dict[str, list[Document]]:
-    """The first documents of each domain that are long enough: a corpus lies in the order of a hash, so they are a sample."""
+    """The first documents of each domain that are long enough: a corpus lies in the order of a hash, so they
+    are a sample.
+    """
     wanted = settings["documents"] + settings["real"]
     found: dict[str, list[Document]] = {}
     full: set[str] = set()
@@ -61,7 +69,8 @@ def drawn(corpus: Path, settings: dict[str, Any]) -> dict[str, list[Document]]:
 
 
 def plant(domain: str, hosts: list[Document], settings: dict[str, Any]) -> Iterator[Document]:
-    """The documents of one domain. The same hosts serve every kind; real documents to compare with are others.
+    """The documents of one domain. The same hosts serve every kind; real documents to compare with are
+    others.
 
     Raises :class:`SettingError` where the domain has too few documents of that length.
     """
@@ -69,8 +78,9 @@ def plant(domain: str, hosts: list[Document], settings: dict[str, Any]) -> Itera
     number = min(settings["documents"], len(hosts) // 3)
     if number < 5:
         raise SettingError(
-            f"exp=planted_truth: domain {domain!r} has {len(hosts)} documents of {characters} characters, 15 are needed; "
-            "raise corpus.max_documents_per_domain, lower exp.params.characters, or leave it out with corpus.domains"
+            f"exp=planted_truth: domain {domain!r} has {len(hosts)} documents of {characters} characters, 15"
+            " are needed; raise corpus.max_documents_per_domain, lower exp.params.characters, or leave it"
+            " out with corpus.domains"
         )
     for host in hosts[number : number + settings["real"]]:
         yield from _versions(host.id, host, cut(host.text, characters), "real", settings)
@@ -81,9 +91,13 @@ def plant(domain: str, hosts: list[Document], settings: dict[str, Any]) -> Itera
             yield from _versions(f"planted/{domain}/{kind}/{i:04d}", host, text, kind, settings)
 
 
-def _versions(ident: str, host: Document, text: str, kind: str, settings: dict[str, Any]) -> Iterator[Document]:
+def _versions(
+    ident: str, host: Document, text: str, kind: str, settings: dict[str, Any]
+) -> Iterator[Document]:
     extra = {"kind": kind, "host": host.id}
     yield replace(host, id=ident, text=text, extra=extra | {"version": "as is"})
     without = deduplicated(text)
     if without != text and without:
-        yield replace(host, id=f"{ident}/deduplicated", text=without, extra=extra | {"version": "deduplicated"})
+        yield replace(
+            host, id=f"{ident}/deduplicated", text=without, extra=extra | {"version": "deduplicated"}
+        )

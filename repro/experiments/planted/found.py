@@ -11,18 +11,22 @@ from repro.experiments.planted.texts import KINDS
 
 
 def measure(table: polars.DataFrame) -> dict[str, Any]:
-    """{kind: {"before", "after"}}, each an AUROC over real text with its interval, or ``None``; ``table`` has doc_id, domain,
-    group, kind, version, priority.
+    """{kind: {"before", "after"}}, each an AUROC over real text with its interval, or ``None``; ``table`` has
+    doc_id, domain, group, kind, version, priority.
 
-    After: documents that have a deduplicated version are replaced by it, real ones too. ``facts_over_shuffled`` sets the two
-    kinds of facts against each other: the same sentences, with and without something to copy.
+    After: documents that have a deduplicated version are replaced by it, real ones too.
+    ``facts_over_shuffled`` sets the two kinds of facts against each other: the same sentences, with and
+    without something to copy.
     """
     whole = table.filter(polars.col("version") == "as is")
     changed = table.filter(polars.col("version") == "deduplicated")
     replaced = whole.filter(~(whole["doc_id"] + "/deduplicated").is_in(changed["doc_id"].implode()))
     versions = {"before": whole, "after": polars.concat([replaced, changed])}
     pairs = {kind: (kind, "real") for kind in KINDS} | {"facts_over_shuffled": ("facts", "facts_shuffled")}
-    return {name: {when: _over(rows, kind, other) for when, rows in versions.items()} for name, (kind, other) in pairs.items()}
+    return {
+        name: {when: _over(rows, kind, other) for when, rows in versions.items()}
+        for name, (kind, other) in pairs.items()
+    }
 
 
 def _over(rows: polars.DataFrame, kind: str, other: str) -> dict[str, Any] | None:

@@ -1,4 +1,6 @@
-"""A corpus with planted documents, scored with each arm's heads, and what each arm's selector finds of them."""
+"""A corpus with planted documents, scored with each arm's heads, and what each arm's selector finds of
+them.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +28,31 @@ class Planted:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require(self.documents >= 5 and self.real >= 5, "exp.params.documents and exp.params.real must be at least 5")
+        require(
+            self.documents >= 5 and self.real >= 5,
+            "exp.params.documents and exp.params.real must be at least 5",
+        )
 
 
 def stages(settings: Settings) -> Experiment:
-    """``arms[name][seed]``: "found". Heads come from the corpus as it is, so that they are those of other experiments; what
-    is scored is the planted one."""
+    """``arms[name][seed]``: "found". Heads come from the corpus as it is, so that they are those of other
+    experiments; what is scored is the planted one.
+    """
     shared = arms.with_heads(settings)
     seed, chosen = settings.exp.seeds[0], settings.exp.arms
-    corpus = planted_stage(settings.corpus, settings.exp.params, settings.score.max_tokens or 4096, shared["corpus"])
+    corpus = planted_stage(
+        settings.corpus, settings.exp.params, settings.score.max_tokens or 4096, shared["corpus"]
+    )
     scores = {name: arms.scores(settings, shared, name, corpus) for name in chosen}
     found = {name: found_stage(arm.select, seed, corpus, scores[name]) for name, arm in chosen.items()}
-    same = {"score": scores[next(iter(chosen))]} if len({stage.fingerprint for stage in scores.values()}) == 1 else {}
-    return Experiment(shared | {"corpus": corpus} | same, {name: {seed: {"found": stage}} for name, stage in found.items()})
+    same = (
+        {"score": scores[next(iter(chosen))]}
+        if len({stage.fingerprint for stage in scores.values()}) == 1
+        else {}
+    )
+    return Experiment(
+        shared | {"corpus": corpus} | same, {name: {seed: {"found": stage}} for name, stage in found.items()}
+    )
 
 
 def planted_stage(corpus_settings: Corpus, given: dict[str, Any], max_tokens: int, corpus: Stage) -> Stage:
@@ -62,7 +76,9 @@ def planted_stage(corpus_settings: Corpus, given: dict[str, Any], max_tokens: in
 
 
 def found_stage(select: Select, seed: int, corpus: Stage, scores: Stage) -> Stage:
-    """``found.json``: the AUROC of each kind over real text for one selector, in all domains together and in each."""
+    """``found.json``: the AUROC of each kind over real text for one selector, in all domains together and in
+    each.
+    """
     seed, settings, inputs = priority.asking(select, seed, corpus, scores)
     return Stage(
         "found",
@@ -86,6 +102,8 @@ def _found(context: Context, selector: str, given: dict[str, Any], seed: int) ->
     known = about.drop("extra").hstack(extra.select("kind", "version"))
     table = known.join(priorities.select("doc_id", "priority"), on="doc_id", how="left").sort("doc_id")
     result = {"selector": selector, "all": measure(table)}
-    result["domains"] = {str(d): measure(part) for (d,), part in table.group_by("domain", maintain_order=True)}
+    result["domains"] = {
+        str(d): measure(part) for (d,), part in table.group_by("domain", maintain_order=True)
+    }
     write_json(context.out / "found.json", result)
     context.facts |= {"documents": len(table), "unranked": int(table["priority"].null_count())}

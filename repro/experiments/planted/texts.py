@@ -1,11 +1,13 @@
 """Planted documents: text of known kinds, made from the text of a real one.
 
-All documents are made from real ones of the same domain and have about the same length, so that neither topic nor length
-gives a kind away; they stand against real documents cut to that length. A kind's number is the AUROC of its documents
-over those: 0.5 when the selector does not see the difference, 1 when it puts all of them above, 0 when below all.
+All documents are made from real ones of the same domain and have about the same length, so that neither topic
+nor length gives a kind away; they stand against real documents cut to that length. A kind's number is the
+AUROC of its documents over those: 0.5 when the selector does not see the difference, 1 when it puts all of
+them above, 0 when below all.
 
-Copying is what the influence score measures, and repeated text can be copied. So every document with repeated passages
-also stands in the corpus without them, and the numbers are given before and after that deduplication.
+Copying is what the influence score measures, and repeated text can be copied. So every document with repeated
+passages also stands in the corpus without them, and the numbers are given before and after that
+deduplication.
 """
 
 from __future__ import annotations
@@ -36,15 +38,21 @@ def words(draw: random.Random, number: int, capital: bool = False) -> str:
 
 
 def facts(text: str, draw: random.Random, kept: bool = True) -> str:
-    """Made-up facts stated in the first half and asked for in the second, in other words, between sentences of ``text``.
+    """Made-up facts stated in the first half and asked for in the second, in other words, between sentences
+    of ``text``.
 
-    What is answered can only be known from the statement. With ``kept`` false the answer is another made-up value: the same
-    sentences, and nothing to copy.
+    What is answered can only be known from the statement. With ``kept`` false the answer is another made-up
+    value: the same sentences, and nothing to copy.
     """
     number = max(2, len(text) // 300)
-    names = [(words(draw, 2, capital=True), draw.choice(THINGS), words(draw, 3), words(draw, 3)) for _ in range(number)]
+    names = [
+        (words(draw, 2, capital=True), draw.choice(THINGS), words(draw, 3), words(draw, 3))
+        for _ in range(number)
+    ]
     stated = [f"{name} wrote {value} on the {thing}." for name, thing, value, _ in names]
-    asked = [f"What stands on {name}'s {thing}? {value if kept else other}." for name, thing, value, other in names]
+    asked = [
+        f"What stands on {name}'s {thing}? {value if kept else other}." for name, thing, value, other in names
+    ]
     draw.shuffle(asked)
     sentences = [s for s in SENTENCE.split(cut(text, max(1, len(text) - sum(map(len, stated + asked))))) if s]
     half = len(sentences) // 2
@@ -55,7 +63,10 @@ def _spread(sentences: list[str], inserted: list[str]) -> list[str]:
     """``inserted`` at even distances among ``sentences``."""
     found = []
     for i, one in enumerate(inserted):
-        found += [*sentences[i * len(sentences) // len(inserted) : (i + 1) * len(sentences) // len(inserted)], one]
+        found += [
+            *sentences[i * len(sentences) // len(inserted) : (i + 1) * len(sentences) // len(inserted)],
+            one,
+        ]
     return found
 
 
@@ -105,7 +116,9 @@ def cut(text: str, characters: int) -> str:
 
 
 def deduplicated(text: str, shortest: int = 20) -> str:
-    """``text`` without the sentences and lines of ``shortest`` characters and more that stand earlier in it."""
+    """``text`` without the sentences and lines of ``shortest`` characters and more that stand earlier in
+    it.
+    """
     seen: set[str] = set()
     parts: list[str] = []
     for part in re.split(r"((?<=[.!?])\s+|\n+)", text):

@@ -32,7 +32,9 @@ def _interval(estimate: Json | None) -> Cell:
 
 
 def tables(summary: Outcome) -> list[Table]:
-    """AUROC of each kind by selector, before and after deduplication; and what deduplication does to repeated text."""
+    """AUROC of each kind by selector, before and after deduplication; and what deduplication does to repeated
+    text.
+    """
     found = dict(_found(summary))
     if not found:
         return []
@@ -44,10 +46,15 @@ def tables(summary: Outcome) -> list[Table]:
                 rows.append([scope, arm, when, *(_interval(by_kind[kind][when]) for kind in kinds)])
     some = next(iter(found.values()))["all"]["facts"]["before"] or {"wanted": 0, "others": 0, "sources": 0}
     notes = [
-        "AUROC of planted documents over real text of the same domain and length: 0.5 is blind, 1 is always above. "
-        "95 % intervals over sources.",
-        f"Per kind {some['wanted']} documents over {some['others']} real ones, from {some['sources']} sources. "
-        "Before and after: deduplication of sentences and lines within documents, real ones too.",
+        (
+            "AUROC of planted documents over real text of the same domain and length: 0.5 is blind, 1 is"
+            " always above. 95 % intervals over sources."
+        ),
+        (
+            f"Per kind {some['wanted']} documents over {some['others']} real ones, from {some['sources']}"
+            " sources. Before and after: deduplication of sentences and lines within documents, real ones"
+            " too."
+        ),
         "facts over facts_shuffled: the same sentences, with and without something to copy.",
     ]
     columns = ["domain", "selector", "deduplication", *(k.replace("_over_", " over facts_") for k in kinds)]
@@ -66,7 +73,13 @@ def _multiplied(found: Json) -> Table:
         before, after = (f["all"]["repeated"][when] for when in ("before", "after"))
         if before and after:
             rows.append(
-                [arm, *(_number(e[c]) for e, c in ((before, "median"), (after, "median"), (before, "median_of_others")))]
+                [
+                    arm,
+                    *(
+                        _number(e[c])
+                        for e, c in ((before, "median"), (after, "median"), (before, "median_of_others"))
+                    ),
+                ]
             )
     columns = ["selector", "repeated four times", "once", "real text"]
     notes = [
@@ -90,8 +103,9 @@ def sentence(summary: Outcome) -> str:
             for kind in ("facts", OVER_SHUFFLED, "list") if kind in of_all]  # fmt: skip
     repeated = [str(_interval(of_all["repeated"][when])) for when in ("before", "after")]
     return (
-        f"AUROC of planted documents over real text, {name}: {', '.join(said)}; text repeated four times {repeated[0]}, and "
-        f"{repeated[1]} once deduplicated. {len(found)} selectors ranked them; nothing was trained."
+        f"AUROC of planted documents over real text, {name}: {', '.join(said)}; text repeated four times"
+        f" {repeated[0]}, and {repeated[1]} once deduplicated. {len(found)} selectors ranked them; nothing"
+        " was trained."
     )
 
 
@@ -106,7 +120,9 @@ def figures(summary: Outcome) -> list[Plot]:
         for when in ("before", "after"):
             here = {arm: f["all"][kind][when] for arm, f in found.items() if f["all"][kind][when]}
             values = {key: [e[key] for e in here.values()] for key in ("auroc", "low", "high")}
-            series.append(Series(when, values["auroc"], list(here), "interval", values["low"], values["high"]))
+            series.append(
+                Series(when, values["auroc"], list(here), "interval", values["low"], values["high"])
+            )
             if when == "before" and here:
                 best = max(here, key=lambda arm: here[arm]["auroc"])
                 said.append(f"{kind}: highest for {best}, {here[best]['auroc']:.2f}")

@@ -23,7 +23,9 @@ def lines(summary: Outcome) -> list[str]:
     for arm, row in summary["arms"].items():
         for seed in list(row["seeds"].values())[:1]:
             for domain, made in seed.get("make_up", {}).items():
-                found.append(f"  {arm}: {domain}: {made['selected']:,} of {made['documents']:,} documents kept")
+                found.append(
+                    f"  {arm}: {domain}: {made['selected']:,} of {made['documents']:,} documents kept"
+                )
     return [*found, ""]
 
 
@@ -31,7 +33,9 @@ def sentence(summary: Outcome) -> str:
     """What stands where a training run has its verdict."""
     scored = [row["documents"] for row in summary.get("scores", {}).values()]
     domains = f"{len(scored)} domain{'' if len(scored) == 1 else 's'}"
-    return f"{sum(scored):,} documents in {domains} were scored; nothing was trained, so nothing is concluded."
+    return (
+        f"{sum(scored):,} documents in {domains} were scored; nothing was trained, so nothing is concluded."
+    )
 
 
 def leave(run_dir: Path, store: Store, stages: Mapping[str, Any]) -> None:

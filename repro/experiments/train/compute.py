@@ -1,4 +1,6 @@
-"""Net compute of an experiment that trains some arms on less: what scoring cost against what training saved."""
+"""Net compute of an experiment that trains some arms on less: what scoring cost against what training
+saved.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ WHOLE = "all"  # selector of the arm that is trained on everything
 
 
 def tables(summary: Outcome) -> list[Table]:
-    """One row an arm of equal passes, where the run also trained on everything; otherwise nothing was saved."""
+    """One row an arm of equal passes, where the run also trained on everything; otherwise nothing was
+    saved.
+    """
     arms = summary["arms"]
     whole = next((name for name, arm in arms.items() if arm["select"]["selector"] == WHOLE), None)
     shorter = [name for name, arm in arms.items() if arm["equal_passes"]]
@@ -22,9 +26,15 @@ def tables(summary: Outcome) -> list[Table]:
         return []
     rows = [row for name in shorter if (row := _row(summary, name, whole)) is not None]
     notes = [
-        f"Saved: model FLOPs of {whole} minus the arm's. Scoring: detection and two passes of the proxy over what was scored, "
-        "once for all arms; a random choice needs none. Net: saved minus scoring, for one training.",
-        f"Difference in {summary['endpoint']} to {whole}, 95 % interval of the run's own contrast: what the saving costs.",
+        (
+            f"Saved: model FLOPs of {whole} minus the arm's. Scoring: detection and two passes of the proxy"
+            " over what was scored, once for all arms; a random choice needs none. Net: saved minus scoring,"
+            " for one training."
+        ),
+        (
+            f"Difference in {summary['endpoint']} to {whole}, 95 % interval of the run's own contrast: what"
+            " the saving costs."
+        ),
     ]
     columns = ["arm", "training tokens", "training FLOPs", "saved", "scoring", "net", f"arm − {whole} [95 %]"]
     return [Table("net_compute", "Net compute", columns, rows, notes)] if rows else []
@@ -44,12 +54,21 @@ def _row(summary: Outcome, name: str, whole: str) -> list[Cell] | None:
     scoring = 0.0 if summary["arms"][name]["select"]["selector"] == "random" else scoring_flops(summary)
     saved = spent[whole] - spent[name]  # type: ignore[operator]
     tokens = mean(_tokens(summary, name))
-    return [name, Number(tokens, 0), *(f"{flops:.3g}" for flops in (spent[name], saved, scoring, saved - scoring)), gap]
+    return [
+        name,
+        Number(tokens, 0),
+        *(f"{flops:.3g}" for flops in (spent[name], saved, scoring, saved - scoring)),
+        gap,
+    ]
 
 
 def _tokens(summary: Outcome, arm: str) -> list[int]:
     seeds = summary["arms"][arm]["seeds"].values()
-    return [seed["artifacts"]["pretrain"]["facts"]["tokens"] for seed in seeds if "pretrain" in seed.get("artifacts", {})]
+    return [
+        seed["artifacts"]["pretrain"]["facts"]["tokens"]
+        for seed in seeds
+        if "pretrain" in seed.get("artifacts", {})
+    ]
 
 
 def _training_flops(summary: Outcome, arm: str) -> float | None:

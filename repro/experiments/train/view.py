@@ -1,4 +1,6 @@
-"""What a run of trained models shows beyond what every run does: how they were trained, the curve, what the saving costs."""
+"""What a run of trained models shows beyond what every run does: how they were trained, the curve, what the
+saving costs.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,11 @@ def _trained(summary: Outcome) -> str:
     model, tokens = summary["settings"]["model"], f"{summary['settings']['train']['tokens']:,}"
     each = f"Every arm is trained for {tokens} tokens"
     if any(arm["equal_passes"] for arm in summary["arms"].values()):
-        each = f"Arms of equal passes are trained for their share of {tokens} tokens, the others for all of them,"
+        each = (
+            f"Arms of equal passes are trained for their share of {tokens} tokens, the others for all of"
+            " them,"
+        )
     return (
-        f"{each} from the same initial weights for a seed ({model['layers']} layers, width {model['hidden']}), reading the "
-        "documents it shares with other arms in the same relative order."
+        f"{each} from the same initial weights for a seed ({model['layers']} layers, width"
+        f" {model['hidden']}), reading the documents it shares with other arms in the same relative order."
     )

@@ -1,13 +1,14 @@
-"""Detectors, one file each, found by the name in ``heads.detector``: a score per head from one sample at a time.
+"""Detectors, one file each, found by the name in ``heads.detector``: a score per head from one sample at a
+time.
 
 A detector is a module with
 
     def detect(proxy: ProxyModel, probe: Probe, s: Heads) -> Measurement
 
-Scores are [layers, heads] in [0, 1]; the heads of highest mean score are the important ones. Two optional names of a module:
-``READS``, the settings of ``heads`` that change what it says, beyond number, length and seed of the probes (default: those of
-the key-value probes); and ``samples(s, proxy, context)``, a function from the index of a probe to the probe (default: the
-key-value probes of :mod:`repro.heads.probes`).
+Scores are [layers, heads] in [0, 1]; the heads of highest mean score are the important ones. Two optional
+names of a module: ``READS``, the settings of ``heads`` that change what it says, beyond number, length and
+seed of the probes (default: those of the key-value probes); and ``samples(s, proxy, context)``, a function
+from the index of a probe to the probe (default: the key-value probes of :mod:`repro.heads.probes`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from repro.store import sha256_file
 if TYPE_CHECKING:
     import numpy as np
 
-# Detectors of this project; the stage's version speaks for their code. One that is added counts by the content of its file.
+# Detectors of this project; the stage's version speaks for their code. One that is added counts by the
+# content of its file.
 SHIPPED = ("retrieval", "induction")
 PROBES = ("shots", "key_characters", "value_tokens")
 
@@ -56,7 +58,8 @@ def load(name: str) -> ModuleType:
         if (own := plugins.load("detectors", name, "detect")) is not None:
             return own
         raise SettingError(
-            f"no detector {name!r} measures heads; did you mean {nearest(name, names())}? valid: {', '.join(names())}"
+            f"no detector {name!r} measures heads; did you mean {nearest(name, names())}? valid:"
+            f" {', '.join(names())}"
         )
     return importlib.import_module(f"{__name__}.{name}")
 

@@ -1,7 +1,7 @@
 """Induction heads (Olsson et al., arXiv 2209.11895), on a random sequence repeated once.
 
-Prefix matching, the attention that a token of the second half pays to the successor of its first occurrence, times copying,
-how reliably the head writes that successor.
+Prefix matching, the attention that a token of the second half pays to the successor of its first occurrence,
+times copying, how reliably the head writes that successor.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ READS: tuple[str, ...] = ()
 
 
 def detect(proxy: ProxyModel, probe: Probe, s: Heads) -> Measurement:
-    """Prefix matching times copying of every head on random tokens that are repeated once (``probe`` of :func:`repeated`).
+    """Prefix matching times copying of every head on random tokens that are repeated once (``probe`` of
+    :func:`repeated`).
 
-    Prefix matching is the attention from a repeated token to the successor of its first occurrence, 0 to 1. Copying is
-    how much more often than not the head's output raises the logit of that successor above the mean logit, 0 to 1.
+    Prefix matching is the attention from a repeated token to the successor of its first occurrence, 0 to 1.
+    Copying is how much more often than not the head's output raises the logit of that successor above the
+    mean logit, 0 to 1.
     """
     import numpy as np
     import torch
@@ -49,7 +51,9 @@ def detect(proxy: ProxyModel, probe: Probe, s: Heads) -> Measurement:
     with masking.observed(proxy.attentions, keep, outputs=True):
         matching, hidden = attention.attention_rows(proxy, probe.ids, rows, mass)
     accuracy, loss = attention.quality(proxy, hidden, probe.needle, probe.needle)
-    scores = matching * attention.copying(proxy, [outputs[module] for module in proxy.attentions], probe.needle)
+    scores = matching * attention.copying(
+        proxy, [outputs[module] for module in proxy.attentions], probe.needle
+    )
     return Measurement(scores.cpu().numpy().astype(np.float64), accuracy, loss)
 
 
@@ -60,7 +64,9 @@ def samples(s: Heads, proxy: ProxyModel, context: Context) -> Callable[[int], Pr
     return lambda index: repeated(index, vocabulary, s, proxy.prefix)
 
 
-def repeated(index: int, vocabulary: list[int], s: Heads, prefix: list[int], answer_tokens: int = 64) -> Probe:
+def repeated(
+    index: int, vocabulary: list[int], s: Heads, prefix: list[int], answer_tokens: int = 64
+) -> Probe:
     """Random tokens, then the same again; the answer is the end of the second half."""
     rng = random.Random(f"{s.seed}/induction/{index}")
     period = (s.probe_tokens - len(prefix)) // 2

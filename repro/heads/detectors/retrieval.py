@@ -1,6 +1,7 @@
 """The paper's detector, after Wu et al. (arXiv 2404.15574): share of the needle's tokens that a head copies.
 
-At the row that predicts answer token w, one BEFORE w, the head copies if the position it attends to most holds w.
+At the row that predicts answer token w, one BEFORE w, the head copies if the position it attends to most
+holds w.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ def detect(proxy: ProxyModel, probe: Probe, s: Heads) -> Measurement:
     answer = probe.needle if s.decoding == "teacher_forcing" else attention.greedy(proxy, probe)
     ids = [*probe.ids[: probe.answer_start], *answer]
     rows = list(range(probe.answer_start - 1, len(ids) - 1))
-    positions, hidden = attention.attention_rows(proxy, ids, rows, lambda scores: scores.argmax(-1))  # [L, H, R]
+    # [L, H, R]
+    positions, hidden = attention.attention_rows(proxy, ids, rows, lambda scores: scores.argmax(-1))
     tokens = torch.tensor(ids, device=positions.device)
     copied = tokens[positions] == torch.tensor(answer, device=positions.device)
     needle = set(probe.needle)

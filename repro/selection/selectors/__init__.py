@@ -4,16 +4,17 @@ A selector is a module with
 
     def priority(context: Context, **params) -> str | polars.DataFrame
 
-Documents with a higher priority are taken first, within their domain; ties fall to a hash of the id. It returns either an
-SQL expression (DuckDB) over the columns of the scores, which is enough for anything that is a formula, or a frame of
-``doc_id`` and ``priority`` when it has to read text or other files. A priority that is null, NaN or infinite is never taken.
+Documents with a higher priority are taken first, within their domain; ties fall to a hash of the id. It
+returns either an SQL expression (DuckDB) over the columns of the scores, which is enough for anything that is
+a formula, or a frame of ``doc_id`` and ``priority`` when it has to read text or other files. A priority that
+is null, NaN or infinite is never taken.
 
-Optional names of a module: ``SEEDED = True`` where the order depends on the seed; ``READS_LOSSES = False``, or a function of
-the parameters, where no loss of the proxy is read, so that nothing has to be scored for it; ``identity(**params)``, which says
-what of the parameters enters the fingerprint (the digest of a file instead of its path); and ``READS_TEXT = True`` where
-reading the corpus takes long: what it says is then a stage of its own that sees the corpus only, computed once for all
-budgets, mixtures and scores, and resumed shard by shard (see :meth:`Context.judged`);
-``PARAMETERS``, how large a model it reads the text with, for plans.
+Optional names of a module: ``SEEDED = True`` where the order depends on the seed; ``READS_LOSSES = False``,
+or a function of the parameters, where no loss of the proxy is read, so that nothing has to be scored for it;
+``identity(**params)``, which says what of the parameters enters the fingerprint (the digest of a file instead
+of its path); and ``READS_TEXT = True`` where reading the corpus takes long: what it says is then a stage of
+its own that sees the corpus only, computed once for all budgets, mixtures and scores, and resumed shard by
+shard (see :meth:`Context.judged`); ``PARAMETERS``, how large a model it reads the text with, for plans.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     import duckdb
     import polars
 
-# Selectors of this project; the stage's version speaks for their code. One that is added counts by the content of its file.
+# Selectors of this project; the stage's version speaks for their code. One that is added counts by the
+# content of its file.
 SHIPPED = frozenset(
     "all attention_influence column dsir educational imported ngram_classifier "
     "perplexity perplexity_gap random rank_sum union".split()
@@ -43,10 +45,12 @@ SHIPPED = frozenset(
 
 @dataclass(frozen=True)
 class Context:
-    """What a selector may look at. Folders are finished artifacts; ``seed`` is 0 unless the module is ``SEEDED``.
+    """What a selector may look at. Folders are finished artifacts; ``seed`` is 0 unless the module is
+    ``SEEDED``.
 
-    ``connection`` has the views ``scores`` (the columns of ``scores.parquet``) and ``documents`` (all but the text). A module
-    that ``READS_TEXT`` has no scores, and ``out`` is where finished shards are kept. ``made`` holds what such modules said.
+    ``connection`` has the views ``scores`` (the columns of ``scores.parquet``) and ``documents`` (all but the
+    text). A module that ``READS_TEXT`` has no scores, and ``out`` is where finished shards are kept. ``made``
+    holds what such modules said.
     """
 
     corpus: Path
@@ -61,7 +65,9 @@ class Context:
         """Rows of a query over ``scores`` and ``documents``."""
         return self.connection.execute(sql).fetchall()
 
-    def texts(self, columns: tuple[str, ...] = ("doc_id", "domain", "group", "text")) -> Iterator[polars.DataFrame]:
+    def texts(
+        self, columns: tuple[str, ...] = ("doc_id", "domain", "group", "text")
+    ) -> Iterator[polars.DataFrame]:
         """The training documents, one shard at a time."""
         from repro.corpus.documents import shards
 
@@ -69,7 +75,8 @@ class Context:
             yield parquet.read(path, columns=list(columns))
 
     def judged(self, judge: Callable[[polars.DataFrame], Sequence[float]]) -> polars.DataFrame:
-        """``doc_id`` and ``priority`` of every training document: ``judge`` gives one number for each row of a shard.
+        """``doc_id`` and ``priority`` of every training document: ``judge`` gives one number for each row of
+        a shard.
 
         Shards that a killed stage had finished are not judged again.
         """
@@ -84,7 +91,10 @@ class Context:
                 parts.append(parquet.read(done))
                 continue
             numbers = list(judge(shard))
-            require(len(numbers) == len(shard), f"a selector gave {len(numbers)} numbers for {len(shard)} documents")
+            require(
+                len(numbers) == len(shard),
+                f"a selector gave {len(numbers)} numbers for {len(shard)} documents",
+            )
             parts.append(shard.select("doc_id", priority=polars.Series(numbers, dtype=polars.Float64)))
             if done is not None:
                 with atomic(done) as temporary:
@@ -98,7 +108,7 @@ class Context:
         found = call(selector, self, params or {})
         if isinstance(found, str):
             return self.connection.sql(
-                f"SELECT doc_id, domain, CASE WHEN isfinite(p) THEN p END AS priority "
+                "SELECT doc_id, domain, CASE WHEN isfinite(p) THEN p END AS priority "
                 f"FROM (SELECT doc_id, domain, ({found})::DOUBLE AS p FROM scores)"
             ).pl()
         domains = self.connection.sql("SELECT doc_id, domain FROM scores").pl()
@@ -122,7 +132,8 @@ def load(name: str) -> ModuleType:
         if (own := plugins.load("selectors", name, "priority")) is not None:
             return own
         raise SettingError(
-            f"selector {name!r} is not known; did you mean {nearest(name, names())}? valid: {', '.join(names())}"
+            f"selector {name!r} is not known; did you mean {nearest(name, names())}? valid:"
+            f" {', '.join(names())}"
         )
     return importlib.import_module(f"{__name__}.{name}")
 
@@ -136,10 +147,14 @@ def check(name: str, params: dict[str, Any]) -> None:
     for key in params:
         require(
             key in allowed,
-            f"selector {name!r} has no params.{key}; did you mean {nearest(key, allowed)}? valid: {', '.join(allowed)}",
+            f"selector {name!r} has no params.{key}; did you mean {nearest(key, allowed)}? valid:"
+            f" {', '.join(allowed)}",
         )
     lacking = [p.name for p in known if p.default is p.empty and p.name not in params]
-    require(not lacking, f"selector {name!r} needs params.{', params.'.join(lacking)}; set it in its YAML in configs/select")
+    require(
+        not lacking,
+        f"selector {name!r} needs params.{', params.'.join(lacking)}; set it in its YAML in configs/select",
+    )
 
 
 def call(name: str, context: Context, params: dict[str, Any]) -> str | polars.DataFrame:
@@ -150,13 +165,17 @@ def call(name: str, context: Context, params: dict[str, Any]) -> str | polars.Da
     found = plugins.called("selectors", name, load(name).priority, context, **params)
     if not isinstance(found, str) and not hasattr(found, "columns"):
         raise SettingError(
-            f"selector {name!r} gave {type(found).__name__}; it must give an SQL expression or a frame of doc_id and priority"
+            f"selector {name!r} gave {type(found).__name__}; it must give an SQL expression or a frame of"
+            " doc_id and priority"
         )
     if not isinstance(found, str):
         lacking = {"doc_id", "priority"} - set(found.columns)
         require(not lacking, f"selector {name!r} gave no column {', '.join(sorted(lacking))}")
         twice = found.filter(found["doc_id"].is_duplicated())["doc_id"].sort()
-        require(not len(twice), f"selector {name!r} gave {twice[0] if len(twice) else ''!r} more than one priority")
+        require(
+            not len(twice),
+            f"selector {name!r} gave {twice[0] if len(twice) else ''!r} more than one priority",
+        )
     return found
 
 
@@ -174,7 +193,9 @@ def key(name: str, params: dict[str, Any]) -> str:
 
 
 def reads_losses(name: str, params: dict[str, Any]) -> bool:
-    """Whether a selector, or one that it is made of (``params.of``), needs scores; the others make do with the measures."""
+    """Whether a selector, or one that it is made of (``params.of``), needs scores; the others make do with
+    the measures.
+    """
     module = load(name)
     if getattr(module, "READS_TEXT", False):
         return False
@@ -185,7 +206,9 @@ def reads_losses(name: str, params: dict[str, Any]) -> bool:
 
 
 def readers(name: str, params: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The selectors that read text: this one, or those it is made of (``params.of``), with their parameters."""
+    """The selectors that read text: this one, or those it is made of (``params.of``), with their
+    parameters.
+    """
     if getattr(load(name), "READS_TEXT", False):
         yield name, params
     for part in params.get("of") or []:

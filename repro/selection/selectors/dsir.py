@@ -1,8 +1,8 @@
 """DSIR (Xie et al., arXiv 2302.03169): importance weights of hashed n-grams, the corpus against a target.
 
-As in the authors' package ``data-selection``: lower-cased words and marks, unigrams and bigrams in 10,000 buckets, log
-p_target - log p_raw summed over a document's n-grams. Here the best are taken (their ``top_k``) instead of drawn with noise,
-and the hash is scikit-learn's, which needs no Python loop.
+As in the authors' package ``data-selection``: lower-cased words and marks, unigrams and bigrams in 10,000
+buckets, log p_target - log p_raw summed over a document's n-grams. Here the best are taken (their ``top_k``)
+instead of drawn with noise, and the hash is scikit-learn's, which needs no Python loop.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ def priority(
     per_token: bool = False,
     buckets: int = 10_000,
 ) -> polars.DataFrame:
-    """Log importance weight. The target is the corpus's domain ``target`` (of a list, the first it has), or the lines
-    of the text file ``target_file``.
+    """Log importance weight. The target is the corpus's domain ``target`` (of a list, the first it has), or
+    the lines of the text file ``target_file``.
 
-    The sum grows with a document's length, as in the paper; ``per_token`` divides it by the number of n-grams.
+    The sum grows with a document's length, as in the paper; ``per_token`` divides it by the number of
+    n-grams.
     """
     from sklearn.feature_extraction.text import HashingVectorizer
 
@@ -48,13 +49,17 @@ def priority(
             aimed += numpy.asarray(counts[(shard["domain"] == target).to_numpy()].sum(axis=0)).ravel()
     if target_file is not None:
         lines = [line for line in _checked(target_file).read_text().split("\n") if line.strip()]
-        require(bool(lines), f"params.target_file={target_file} is empty; give text of the kind that is wanted")
+        require(
+            bool(lines), f"params.target_file={target_file} is empty; give text of the kind that is wanted"
+        )
         aimed += numpy.asarray(vectorizer.transform(lines).sum(axis=0)).ravel()
     gain = numpy.log(aimed / aimed.sum() + SMOOTHING) - numpy.log(raw / raw.sum() + SMOOTHING)
 
     def weight(shard: polars.DataFrame) -> numpy.ndarray:
         counts = vectorizer.transform(shard["text"])
-        return counts @ gain / (numpy.maximum(1, numpy.asarray(counts.sum(axis=1)).ravel()) if per_token else 1)
+        return (
+            counts @ gain / (numpy.maximum(1, numpy.asarray(counts.sum(axis=1)).ravel()) if per_token else 1)
+        )
 
     return context.judged(weight)
 

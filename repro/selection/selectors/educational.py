@@ -1,4 +1,6 @@
-"""The FineWeb-Edu classifier: a regression head on text embeddings, trained on judgements of educational value (0 to 5)."""
+"""The FineWeb-Edu classifier: a regression head on text embeddings, trained on judgements of educational
+value (0 to 5).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def priority(
     tokens: int = 512,
     batch: int = 32,
 ) -> polars.DataFrame:
-    """The score of the first ``tokens`` tokens. ``model``: a local folder, or owner/name on the hub at ``revision``."""
+    """The score of the first ``tokens`` tokens. ``model``: a local folder, or owner/name on the hub at
+    ``revision``.
+    """
     import torch
 
     from repro.pretrained import load_model, load_tokenizer
@@ -32,13 +36,18 @@ def priority(
         revision = assets.hub_commit(model, revision, "model")
     try:
         tokenizer = load_tokenizer(model, revision=revision)
-        classifier = load_model(model, "AutoModelForSequenceClassification", revision=revision).to(context.device)
+        classifier = load_model(model, "AutoModelForSequenceClassification", revision=revision).to(
+            context.device
+        )
     except (OSError, ValueError, SettingError) as error:
         raise SettingError(
-            f"params.model={model} cannot be loaded ({str(error).splitlines()[0]}); copy it to this machine and give its folder"
+            f"params.model={model} cannot be loaded ({str(error).splitlines()[0]}); copy it to this machine"
+            " and give its folder"
         ) from None
     if classifier.config.num_labels != 1:
-        raise SettingError(f"params.model={model} has {classifier.config.num_labels} labels; one score is needed")
+        raise SettingError(
+            f"params.model={model} has {classifier.config.num_labels} labels; one score is needed"
+        )
     total = context.query("SELECT count(*) FROM documents")[0][0]
     with progress(total, "documents", "classifying") as bar, torch.inference_mode():
 
@@ -62,13 +71,20 @@ def priority(
 
 
 def identity(
-    model: str = "HuggingFaceFW/fineweb-edu-classifier", revision: str = "main", batch: int = 32, **params: Any
+    model: str = "HuggingFaceFW/fineweb-edu-classifier",
+    revision: str = "main",
+    batch: int = 32,
+    **params: Any,
 ) -> dict[str, Any]:
-    """A local folder by its contents, a model of the hub by its commit. Padding is masked, so the batch does not count."""
+    """A local folder by its contents, a model of the hub by its commit. Padding is masked, so the batch does
+    not count.
+    """
     folder = Path(model)
     if not folder.is_dir():
         return {"model": model, "revision": assets.hub_revision(model, revision, "model"), **params}
-    require(any(folder.glob("*.safetensors")), f"params.model={model} holds no *.safetensors; convert its weights")
+    require(
+        any(folder.glob("*.safetensors")), f"params.model={model} holds no *.safetensors; convert its weights"
+    )
     files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json", ".txt", ".model"))
     digests = assets.content_digests(files)
     return {"model": {p.name: sha256 for p, sha256 in zip(files, digests, strict=True)}, **params}

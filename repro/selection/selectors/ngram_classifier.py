@@ -1,4 +1,6 @@
-"""A bag-of-n-grams classifier that tells one domain from the others: an educational filter that needs no download."""
+"""A bag-of-n-grams classifier that tells one domain from the others: an educational filter that needs no
+download.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,18 @@ BUCKETS = 1 << 18
 
 
 def priority(
-    context: Context, positive: str | list[str] = "textbook", folds: int = 5, ngrams: int = 2, train_documents: int = 20_000
+    context: Context,
+    positive: str | list[str] = "textbook",
+    folds: int = 5,
+    ngrams: int = 2,
+    train_documents: int = 20_000,
 ) -> polars.DataFrame:
-    """Log odds that the document is of the domain ``positive``, by logistic regression on hashed word n-grams.
+    """Log odds that the document is of the domain ``positive``, by logistic regression on hashed word
+    n-grams.
 
-    Every document is judged by a classifier that saw neither it nor anything of its source group (groups are dealt to
-    ``folds``). ``positive`` may be a list: the first that the corpus has.
-    At most ``train_documents`` of ``positive``, and of all others together, are learned from (smallest hash of the id
+    Every document is judged by a classifier that saw neither it nor anything of its source group (groups are
+    dealt to ``folds``). ``positive`` may be a list: the first that the corpus has. At most
+    ``train_documents`` of ``positive``, and of all others together, are learned from (smallest hash of the id
     first); classes weigh the same and documents have unit length, so that no size counts.
     """
     from sklearn.feature_extraction.text import HashingVectorizer
@@ -27,24 +34,31 @@ def priority(
 
     positive = domain(context, positive)
     require(folds >= 2, f"params.folds={folds} must be at least 2")
-    vectorizer = HashingVectorizer(n_features=BUCKETS, ngram_range=(1, ngrams), alternate_sign=False, norm="l2")
+    vectorizer = HashingVectorizer(
+        n_features=BUCKETS, ngram_range=(1, ngrams), alternate_sign=False, norm="l2"
+    )
     learned_from = {
         ident
         for (ident,) in context.query(
-            f"""SELECT doc_id FROM (SELECT doc_id, row_number() OVER (PARTITION BY domain = '{positive.replace("'", "''")}'
+            f"""SELECT doc_id FROM (SELECT doc_id,
+                                    row_number() OVER (PARTITION BY domain = '{positive.replace("'", "''")}'
                 ORDER BY md5(doc_id)) AS place FROM documents) WHERE place <= {train_documents}"""
         )
     }
     wanted = polars.col("doc_id").is_in(list(learned_from))
     train = polars.concat([shard.filter(wanted) for shard in context.texts()]).sort("doc_id")
-    features, label, fold = vectorizer.transform(train["text"]), (train["domain"] == positive).to_numpy(), _fold(train, folds)
+    features, label, fold = (
+        vectorizer.transform(train["text"]),
+        (train["domain"] == positive).to_numpy(),
+        _fold(train, folds),
+    )
     classifiers = []
     for held_out in range(folds):
         rest = fold != held_out
         require(
             len(set(label[rest])) == 2,
-            f"selector 'ngram_classifier': without fold {held_out} there is no source group left of {positive!r} or of the "
-            "others; lower params.folds or give more source groups",
+            f"selector 'ngram_classifier': without fold {held_out} there is no source group left of"
+            f" {positive!r} or of the others; lower params.folds or give more source groups",
         )
         classifier = SGDClassifier(loss="log_loss", alpha=1e-5, class_weight="balanced", random_state=0)
         classifiers.append(classifier.fit(features[rest], label[rest]))
@@ -67,8 +81,8 @@ def domain(context: Context, wanted: str | list[str]) -> str:
     found = [name for name in names if name in domains]
     require(
         bool(found) and len(domains) > 1,
-        f"params: {', '.join(names)} must be one of several domains; did you mean {nearest(names[0], domains)}? "
-        f"this corpus has {', '.join(domains)}",
+        f"params: {', '.join(names)} must be one of several domains; did you mean"
+        f" {nearest(names[0], domains)}? this corpus has {', '.join(domains)}",
     )
     return found[0]
 
@@ -78,4 +92,6 @@ def _fold(documents: polars.DataFrame, folds: int) -> numpy.ndarray:
     import hashlib
 
     names = (documents["domain"] + "\x00" + documents["group"]).to_list()
-    return numpy.array([int.from_bytes(hashlib.blake2b(n.encode(), digest_size=8).digest()) % folds for n in names])
+    return numpy.array(
+        [int.from_bytes(hashlib.blake2b(n.encode(), digest_size=8).digest()) % folds for n in names]
+    )

@@ -9,7 +9,11 @@ def priority(context: Context, keep: str = "low") -> str:
     one_of("params.keep", keep, ("low", "high", "middle"))
     if keep != "middle":
         return "-loss_base" if keep == "low" else "loss_base"
-    medians = context.query("SELECT domain, median(loss_base) FROM scores WHERE isfinite(loss_base) GROUP BY ALL ORDER BY 1")
+    medians = context.query(
+        "SELECT domain, median(loss_base) FROM scores WHERE isfinite(loss_base) GROUP BY ALL ORDER BY 1"
+    )
     # Numbers, not a window over all rows: streams, and stays the same for shards that are added later.
-    cases = " ".join("WHEN '{}' THEN {!r}".format(domain.replace("'", "''"), median) for domain, median in medians)
+    cases = " ".join(
+        "WHEN '{}' THEN {!r}".format(domain.replace("'", "''"), median) for domain, median in medians
+    )
     return f"-abs(loss_base - CASE domain {cases} END)" if cases else "NULL"

@@ -1,4 +1,6 @@
-"""The gap between two models' losses: what a larger model, or a later checkpoint, reads better than a smaller or earlier."""
+"""The gap between two models' losses: what a larger model, or a later checkpoint, reads better than a smaller
+or earlier.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -10,29 +12,37 @@ from repro.selection.selectors import Context
 
 
 def priority(context: Context, other: str, keep: str = "high", relative: bool = False) -> str:
-    """(other model's base loss) - (this proxy's base loss), in nats a token; ``relative``: divided by the other's.
+    """(other model's base loss) - (this proxy's base loss), in nats a token; ``relative``: divided by the
+    other's.
 
-    ``other`` is the folder of a finished score artifact of the same corpus with another proxy. With the larger model as the
-    proxy and the smaller as the other, ``keep: high`` takes what gains most from size. Losses per token compare between
-    models of one tokenizer only; another tokenizer shows in ``n_tokens_doc`` and is refused.
+    ``other`` is the folder of a finished score artifact of the same corpus with another proxy. With the
+    larger model as the proxy and the smaller as the other, ``keep: high`` takes what gains most from size.
+    Losses per token compare between models of one tokenizer only; another tokenizer shows in ``n_tokens_doc``
+    and is refused.
     """
     one_of("params.keep", keep, ("high", "low"))
     folder = _checked(other)
     scored = parquet.sql(sorted((folder / "scores").glob("*.parquet")))
-    context.query(f"CREATE OR REPLACE VIEW other_scores AS SELECT doc_id, n_tokens_doc, loss_base FROM {scored}")
+    context.query(
+        f"CREATE OR REPLACE VIEW other_scores AS SELECT doc_id, n_tokens_doc, loss_base FROM {scored}"
+    )
     different = context.query(
-        "SELECT count(*) FROM scores AS s JOIN other_scores AS o USING (doc_id) WHERE s.n_tokens_doc <> o.n_tokens_doc"
+        "SELECT count(*) FROM scores AS s JOIN other_scores AS o USING (doc_id) WHERE s.n_tokens_doc <>"
+        " o.n_tokens_doc"
     )[0][0]
     require(
         not different,
-        f"params.other={other}: {different} documents have another number of tokens there; the two models need one tokenizer",
+        f"params.other={other}: {different} documents have another number of tokens there; the two models"
+        " need one tokenizer",
     )
     found = context.connection.sql(
-        f"""SELECT doc_id, {"-1" if keep == "low" else "1"} * (o.loss_base - s.loss_base){" / o.loss_base" if relative else ""}
-                   AS priority FROM scores AS s JOIN other_scores AS o USING (doc_id)"""
+        f"""SELECT doc_id, {"-1" if keep == "low" else "1"} * (o.loss_base - s.loss_base)
+                   {"/ o.loss_base" if relative else ""} AS priority
+                   FROM scores AS s JOIN other_scores AS o USING (doc_id)"""
     ).pl()
     require(
-        found.height > 0, f"params.other={other} scored none of these documents; score the same corpus with the other proxy"
+        found.height > 0,
+        f"params.other={other} scored none of these documents; score the same corpus with the other proxy",
     )
     return found
 
@@ -41,8 +51,8 @@ def _checked(other: str) -> Path:
     folder = Path(other)
     require(
         (folder / "manifest.json").is_file() and any((folder / "scores").glob("*.parquet")),
-        f"params.other={other} is not a finished score artifact; give the folder <work>/artifacts/score/... of a run with "
-        "another proxy",
+        f"params.other={other} is not a finished score artifact; give the folder <work>/artifacts/score/..."
+        " of a run with another proxy",
     )
     return folder
 

@@ -10,17 +10,25 @@ from repro.selection.selectors import identity as one
 
 
 def priority(context: Context, of: list[dict[str, Any]]) -> polars.DataFrame:
-    """``of`` lists selectors as ``{selector: name, params: {...}}``. Ranks are shares of the domain, so all count the same."""
+    """``of`` lists selectors as ``{selector: name, params: {...}}``. Ranks are shares of the domain, so all
+    count the same.
+    """
     return combined(context, of, polars.sum_horizontal)
 
 
 def combined(context: Context, of: list[dict[str, Any]], join: Any) -> polars.DataFrame:
-    """``join`` of the ranks (1 = highest, equal priorities share the mean rank); null where one selector has no priority."""
+    """``join`` of the ranks (1 = highest, equal priorities share the mean rank); null where one selector has
+    no priority.
+    """
     check(of)
     ranked = None
     for number, one_of in enumerate(of):
         found = context.priorities(one_of["selector"], one_of.get("params"))
-        rank = (polars.col("priority").rank("average") / polars.col("priority").count()).over("domain").alias(f"rank{number}")
+        rank = (
+            (polars.col("priority").rank("average") / polars.col("priority").count())
+            .over("domain")
+            .alias(f"rank{number}")
+        )
         found = found.select("doc_id", rank)
         ranked = found if ranked is None else ranked.join(found, on="doc_id")
     ranks = [name for name in ranked.columns if name != "doc_id"]
@@ -41,4 +49,6 @@ def check(of: list[dict[str, Any]]) -> None:
 def identity(of: list[dict[str, Any]]) -> dict[str, Any]:
     """The selectors with what identifies them."""
     check(of)
-    return {"of": [{"selector": o["selector"], "params": one(o["selector"], o.get("params") or {})} for o in of]}
+    return {
+        "of": [{"selector": o["selector"], "params": one(o["selector"], o.get("params") or {})} for o in of]
+    }

@@ -1,4 +1,6 @@
-"""The union of what two or more selectors would take, each to the same depth, as deep as the budget allows."""
+"""The union of what two or more selectors would take, each to the same depth, as deep as the budget
+allows.
+"""
 
 from typing import Any
 
@@ -11,5 +13,7 @@ __all__ = ["identity", "priority"]
 
 
 def priority(context: Context, of: list[dict[str, Any]]) -> polars.DataFrame:
-    """A document's best rank within its domain. ``of`` lists selectors as ``{selector: name, params: {...}}``."""
+    """A document's best rank within its domain. ``of`` lists selectors as ``{selector: name, params:
+    {...}}``.
+    """
     return combined(context, of, polars.max_horizontal)
