@@ -21,6 +21,7 @@ from typing import Any
 
 from repro import environment, places
 from repro.config import (
+    GROUPS,
     SettingError,
     Settings,
     compose,
@@ -81,13 +82,14 @@ def _apart(name: str, sweep: Sweep, overrides: list[str]) -> None:
     """Refuse an override of what the grid sets, of a part of it or of what it is a part of: the labels would
     be wrong.
 
-    ``exp=`` and ``scale=`` name whole files, and the grid's values stand above theirs.
+    ``exp=``, ``scale=`` and ``group=`` name whole files, and the grid's dotted values stand above theirs.
     """
     for override in overrides:
         key = override.partition("=")[0].strip()
-        for own in sweep.grid if key not in ("exp", "scale") else ():
+        for own in sweep.grid:
             require(
-                not f"{key}.".startswith(f"{own}.") and not f"{own}.".startswith(f"{key}."),
+                not f"{key}.".startswith(f"{own}.")
+                and (key in (*GROUPS, "exp", "scale") or not f"{own}.".startswith(f"{key}.")),
                 f"{override} touches {own}, which sweep={name} sets to {len(sweep.grid[own])} values of its"
                 " own; leave it out, or write a sweep of your own values into configs/sweep",
             )

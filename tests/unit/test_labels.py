@@ -14,13 +14,11 @@ from repro.config import SettingError, compose, options
         ("seeds", "exp.seeds=[0,1]"),
         ("select_share", "budget.share=0.2"),
         ("select_share", "budget={share: 0.2}"),
-        ("head_share", "heads=random"),
         ("proxy", "proxy=built"),
         ("proxy", "proxy.kind=built"),
         ("mixture", "exp.arms.attention_influence.mixture.weight=3"),
         ("mixture", "exp.arms.attention_influence={select: random}"),
         ("score_form", "exp.arms.new.select.selector=random"),
-        ("learning_rate", "train=float32"),
     ],
 )
 def test_an_override_of_what_the_grid_sets_is_refused(name, override):
@@ -35,6 +33,19 @@ def test_neighbours_of_a_grid_key_are_free():
     for label, arguments in points.items():
         settings = compose(arguments)
         assert label == f"budget.share={settings.budget.share}" and settings.budget.unit == "documents"
+
+
+@pytest.mark.parametrize(
+    "name, key, option, more",
+    [
+        ("corpus_draw", "corpus.seed", "corpus=files", ["corpus.paths=[README.md]"]),
+        ("head_share", "heads.share", "heads=random", []),
+    ],
+)
+def test_an_option_may_be_chosen_beside_a_grid_that_sets_a_part_of_its_group(name, key, option, more):
+    group, part = key.split(".")
+    for label, arguments in sweep.members(name, [option, *more, "scale=smoke"]).items():
+        assert label == f"{key}={getattr(getattr(compose(arguments), group), part)}"
 
 
 def test_members_that_are_one_run_or_run_with_something_else_are_refused(monkeypatch, tmp_path):
