@@ -342,6 +342,7 @@ class Score:
     mask: str = "uniform"  # uniform | zero | mean
     window: int = 1024  # tokens of a window; long documents become non-overlapping windows
     max_tokens: int | None = None  # tokens of a document that are scored at most; null = every document whole
+    sample: float = 1.0  # of the documents that are scored, drawn by hash; select=distilled ranks the others
     tokens_per_batch: int = 4096  # tokens computed at once; lower it where memory is short
     processes: int = 0  # local scoring processes, 0 = one per GPU or CPU core; never part of the fingerprint
     threads: int = 1  # CPU threads of each; several processes of one thread are faster than one of several
@@ -351,6 +352,9 @@ class Score:
 
     def __post_init__(self) -> None:
         one_of("score.mask", self.mask, ("uniform", "zero", "mean"))
+        require(
+            0 < self.sample <= 1, f"score.sample={self.sample} must be in (0, 1]: a share of the documents"
+        )
         at_least(0, "score", self, "processes", "token_losses")
         at_least(1, "score", self, "tokens_per_batch", "threads")
         at_least(2, "score", self, "window")

@@ -86,6 +86,13 @@ def _parser() -> argparse.ArgumentParser:
         "--keep", type=float, default=0.3, metavar="SHARE", help="of each domain's documents (default 0.3)"
     )
     parser.add_argument(
+        "--sample",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="score this share of the documents only, and rank all by what is learned from them (default 1)",
+    )
+    parser.add_argument(
         "--format", choices=("parquet", "jsonl"), default="parquet", help="of the kept documents"
     )
     parser.add_argument(
@@ -182,6 +189,8 @@ def settings_of(parsed: argparse.Namespace, model: str) -> list[str]:
     ]
     if parsed.domain_field:
         found.append(f"corpus.domain_field={_quoted(parsed.domain_field)}")
+    if parsed.sample != 1:
+        found += [f"score.sample={parsed.sample:g}", f"exp.arms.{ARM}.select=distilled"]
     if parsed.heads:
         found.append(f"heads.given={json.dumps(heads(parsed.heads))}")
     keys = {own.partition("=")[0] for own in parsed.set}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,23 +38,35 @@ SCHEMA = pa.schema(
 )
 
 
-def score_shard(scorer: Scorer, source: Path, advance: Callable[[int], None] | None = None) -> pa.Table:
-    """The scores of the documents of ``source``: same rows, same order.
+def score_shard(
+    scorer: Scorer, source: Path, advance: Callable[[int], None] | None = None, sample: float = 1.0
+) -> pa.Table:
+    """The scores of the documents of ``source``: same rows, same order. Of a ``sample`` below 1 only that
+    share of them is scored.
 
     The sha256 of the shard stands in the metadata of the result, so that a changed shard is noticed.
     """
     shard_sha256 = sha256_file(source)
     documents, texts = _documents(source)
     encoded = scorer.proxy.encode(texts)
-    losses = scorer.losses(encoded, advance)
-    rows = [
-        row
-        | _measured(text, ids)
-        | {"n_tokens": sum(len(base) + 1 for base, _ in found)}
-        | statistics.score(found)
-        for row, text, ids, found in zip(documents, texts, encoded, losses, strict=True)
-    ]
+    drawn = [in_sample(row["doc_id"], sample) for row in documents]
+    losses = iter(scorer.losses([ids for ids, here in zip(encoded, drawn, strict=True) if here], advance))
+    rows = []
+    for row, text, ids, here in zip(documents, texts, encoded, drawn, strict=True):
+        found = next(losses) if here else []
+        scored = statistics.score(found) | ({} if here else {"reason": "not in the sample"})
+        rows.append(
+            row | _measured(text, ids) | {"n_tokens": sum(len(base) + 1 for base, _ in found)} | scored
+        )
     return _table(rows, shard_sha256)
+
+
+def in_sample(doc_id: str, share: float) -> bool:
+    """Whether a document belongs to a sample of ``share`` of all: by a hash of its id, so that every machine
+    draws alike and a larger sample holds the smaller one.
+    """
+    digest = hashlib.blake2b(doc_id.encode("utf-8", "surrogatepass"), digest_size=8, person=b"score.sample")
+    return int.from_bytes(digest.digest()) < share * 2**64
 
 
 def measure_shard(encoder: Encoder, source: Path, target: Path) -> tuple[int, int]:

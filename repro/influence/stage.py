@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 VERSION = 2  # of what the same settings give
 # what all workers of a scoring agree in
-SHARED = ("mask", "window", "max_tokens", "tokens_per_batch", "threads", "dtype")
+SHARED = ("mask", "window", "max_tokens", "tokens_per_batch", "threads", "dtype", "sample")
 BYTES_PER_TOKEN = 4  # of English text and code; for the progress bar
 
 
@@ -39,10 +39,13 @@ def stage(
     }
     if s.mask == "mean":
         settings["means"] = CALIBRATION
+    if s.sample < 1:
+        settings["sample"] = s.sample
 
     def cost(known: Known) -> Cost:  # at most two full passes
         corpus, model = known.inputs["corpus"], known.inputs["proxy"]
         read = min(corpus.tokens, corpus.documents * s.max_tokens) if s.max_tokens else corpus.tokens
+        read = round(s.sample * read)
         return Cost(read, 4 * model.parameters * read, read / 10, STARTED)
 
     return Stage(
@@ -143,7 +146,8 @@ def _score(s: Score, job: Job, digests: dict[str, str], corpus: Path, out: Path)
     tokens = {}
     for name in digests:
         sizes = parquet.scan(corpus / "documents" / name).select(polars.col("n_bytes")).collect()["n_bytes"]
-        tokens[name] = sum(min(size // BYTES_PER_TOKEN, s.max_tokens or size) for size in sizes)
+        read = sum(min(size // BYTES_PER_TOKEN, s.max_tokens or size) for size in sizes)
+        tokens[name] = round(s.sample * read)
     plain = asdict(job)
     board = claims.open_job(
         out,

@@ -42,6 +42,7 @@ class Job:
     device: str
     threads: int
     means: str | None = None
+    sample: float = 1.0  # of the documents that are scored
 
     @staticmethod
     def of(s: Score, dtype: str, context: Context) -> Job:
@@ -51,7 +52,16 @@ class Job:
         heads = tuple(read(context.inputs["heads"])["selected"])
         model = str(context.inputs["proxy"] / "model")
         return Job(
-            model, heads, dtype, s.mask, s.window, s.max_tokens, s.tokens_per_batch, context.device, s.threads
+            model,
+            heads,
+            dtype,
+            s.mask,
+            s.window,
+            s.max_tokens,
+            s.tokens_per_batch,
+            context.device,
+            s.threads,
+            sample=s.sample,
         )
 
 
@@ -101,7 +111,7 @@ def work(
                     try:
                         digest, expected = sha256_file(source), worker.board.job["digests"][claim.shard]
                         require(digest == expected, f"{claim.shard} changed since the scoring began")
-                        table = score_shard(model, source, fed)
+                        table = score_shard(model, source, fed, job.sample)
                         scored += worker.publish(claim, lambda path, table=table: shards.write(table, path))
                     except Closed:
                         raise

@@ -84,6 +84,34 @@ def test_scores_against_a_plain_computation(scored):
     assert checked >= 24
 
 
+def test_a_sample_is_scored_as_it_is_in_the_whole_and_the_rest_says_why_not(scored, tmp_path):
+    store, found = scored
+    whole = polars.concat(
+        [polars.read_parquet(p) for p in sorted((store.path(found["score"]) / "scores").glob("*.parquet"))]
+    )
+    drawn = {}
+    for share in (0.3, 0.6):
+        stages = given.stages(
+            replace(SCORE, sample=share, token_losses=0),
+            documents=given.corpus(extra=["", "x", "word " * 400, "\u2028 line \U0001f600 \x00"]),
+        )
+        assert stages["score"].fingerprint != found["score"].fingerprint
+        own = Store(tmp_path / str(share))
+        given.ensure_all(own, stages["score"])
+        files = sorted((own.path(stages["score"]) / "scores").glob("*.parquet"))
+        part = polars.concat([polars.read_parquet(p) for p in files])
+        assert part["doc_id"].equals(whole["doc_id"])
+        here = part["reason"].ne_missing("not in the sample")
+        drawn[share] = set(part.filter(here)["doc_id"])
+        both = part.filter(here).join(whole, on="doc_id", suffix="_whole")
+        np.testing.assert_allclose(
+            both["loss_ref"].to_numpy(), both["loss_ref_whole"].to_numpy(), rtol=1e-5
+        )  # batches are cut elsewhere
+        assert part.filter(~here)["score"].null_count() == (~here).sum() > 0
+        assert part["n_tokens_doc"].equals(whole["n_tokens_doc"])
+    assert drawn[0.3] < drawn[0.6] and 0.4 < len(drawn[0.6]) / len(whole) < 0.8
+
+
 def test_repeated_text_scores_highest_and_is_reported(scored):
     store, found = scored
     scores = polars.read_parquet(store.path(found["score"]) / "scores" / "a-00000.parquet").sort(

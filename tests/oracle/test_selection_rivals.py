@@ -12,7 +12,9 @@ from scipy.stats import spearmanr
 from selecting import artifacts, brute_force, chosen, documents, select
 from sklearn.metrics import roc_auc_score
 
+from repro.config import SettingError
 from repro.selection import inputs, rank, selectors
+from repro.selection.selectors import ngram_classifier
 from repro.store import Store
 
 POSITIVE = "proof lemma theorem integral".split()
@@ -179,3 +181,72 @@ def test_the_educational_classifier_from_a_local_folder(tmp_path, rows):
             assert found[r["doc_id"]] == pytest.approx(model(**encoded).logits.item(), abs=1e-5)
     assert json.dumps(selectors.identity("educational", params)).count("sha") == 0
     assert "model.safetensors" in selectors.identity("educational", params)["model"]
+
+
+def test_features_of_a_text_are_what_counting_by_hand_gives():
+    from repro.selection.selectors.distilled import features
+
+    texts = ["a b a b a b", "One two, two. One!\nOne two, two. One!", "", "word", "12 (x)\t\n\ny " * 9]
+
+    def by_hand(text):
+        size, words = max(1, len(text)), [w for w in re.split("[ \n\t]", text) if w]
+        lines = text.split("\n")
+
+        def share(pattern):
+            return len(re.findall(pattern, text)) / size
+
+        def own(n):
+            return len({tuple(words[i : i + n]) for i in range(len(words) - n + 1)}) / len(words)
+
+        counts = np.array(list(Counter(words).values()), float) / max(1, len(words))
+        return [
+            math.log(size),
+            len(text.encode()) / size,
+            *map(share, ("[0-9]", "[A-Z]", "[.,;:!?]", r"[(){}\[\]<>=_/\\*#|$]", "\n", "[ \t\n]{2,}")),
+            len(set(lines)) / len(lines),
+            *(
+                [len(words), np.mean([len(w) for w in words]), own(1), own(2), own(3), own(5)]
+                if words
+                else 6 * [np.nan]
+            ),
+            *([counts.max(), -(counts * np.log2(counts)).sum()] if words else [np.nan, np.nan]),
+        ]
+
+    found = features(pl.Series(texts))
+    np.testing.assert_allclose(found, [by_hand(text) for text in texts], rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(features(pl.Series(texts), 5), features(pl.Series([t[:5] for t in texts])))
+
+
+def test_a_distilled_score_ranks_documents_that_nobody_scored(tmp_path):
+    """Scores that follow from repetition, known for a third of the documents: the others rank alike."""
+    rows, g = documents(n=400), np.random.default_rng(1)
+    for row in rows:
+        words, unlike = [f"w{g.integers(10**6)}" for _ in range(40)], g.uniform()
+        row["text"] = " ".join(words[int(g.integers(4))] if g.uniform() > unlike else w for w in words)
+        row["group"], row["truth"] = f"g{g.integers(40)}", 1 - unlike
+        row["score"] = row["truth"] if g.uniform() < 1 / 3 else None
+    found = priorities(selectors.call("distilled", context(tmp_path, artifacts(rows)), {}))
+    for domain in ("web", "maths", "code"):
+        unseen = [r for r in rows if r["domain"] == domain and r["score"] is None]
+        assert spearmanr([found[r["doc_id"]] for r in unseen], [r["truth"] for r in unseen])[0] > 0.85
+    few = [r | {"score": None} if i > 50 else r for i, r in enumerate(rows)]
+    with pytest.raises(SettingError, match="documents have one; it needs 100"):
+        selectors.call("distilled", context(tmp_path / "few", artifacts(few)), {})
+
+
+def test_a_distilled_score_of_a_document_owes_nothing_to_its_own_source(tmp_path):
+    """One source has a mark and the highest scores: a marked document elsewhere gains by it, its own do not."""
+    rows, g = documents(n=200), np.random.default_rng(2)
+    for row in rows:
+        row["group"], row["score"] = f"g{g.integers(30)}", float(g.uniform())
+        if row["group"] in ("g1", "g2"):
+            row["text"] = "77777 " * 20 + row["text"]
+            row["score"] = 10 + row["score"] if row["group"] == "g1" else None
+    frame = pl.DataFrame({"domain": ["web"] * 2, "group": ["g1", "g2"]})
+    assert len(set(ngram_classifier.fold(frame, 5))) == 2  # one is learned from where the other is predicted
+    found = priorities(selectors.call("distilled", context(tmp_path, artifacts(rows)), {}))
+    mean = {
+        group: np.mean([found[r["doc_id"]] for r in rows if (r["domain"], r["group"]) == ("web", group)])
+        for group in ("g1", "g2")
+    }
+    assert mean["g2"] > 0.8 and mean["g1"] < 0.75

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # Selectors of this project; the stage's version speaks for their code. One that is added counts by the
 # content of its file.
 SHIPPED = frozenset(
-    "all attention_influence column dsir educational imported ngram_classifier "
+    "all attention_influence column distilled dsir educational imported ngram_classifier "
     "perplexity perplexity_gap random rank_sum union".split()
 )
 

@@ -47,14 +47,14 @@ def priority(
     }
     wanted = polars.col("doc_id").is_in(list(learned_from))
     train = polars.concat([shard.filter(wanted) for shard in context.texts()]).sort("doc_id")
-    features, label, fold = (
+    features, label, dealt = (
         vectorizer.transform(train["text"]),
         (train["domain"] == positive).to_numpy(),
-        _fold(train, folds),
+        fold(train, folds),
     )
     classifiers = []
     for held_out in range(folds):
-        rest = fold != held_out
+        rest = dealt != held_out
         require(
             len(set(label[rest])) == 2,
             f"selector 'ngram_classifier': without fold {held_out} there is no source group left of"
@@ -64,10 +64,10 @@ def priority(
         classifiers.append(classifier.fit(features[rest], label[rest]))
 
     def odds(shard: polars.DataFrame) -> numpy.ndarray:
-        features, fold = vectorizer.transform(shard["text"]), _fold(shard, folds)
+        features, dealt = vectorizer.transform(shard["text"]), fold(shard, folds)
         found = numpy.empty(len(shard))
         for held_out, classifier in enumerate(classifiers):
-            if (mine := fold == held_out).any():
+            if (mine := dealt == held_out).any():
                 found[mine] = classifier.decision_function(features[mine])
         return found
 
@@ -87,7 +87,7 @@ def domain(context: Context, wanted: str | list[str]) -> str:
     return found[0]
 
 
-def _fold(documents: polars.DataFrame, folds: int) -> numpy.ndarray:
+def fold(documents: polars.DataFrame, folds: int) -> numpy.ndarray:
     """The fold of each document's (domain, group): a stable hash, so that no order of files matters."""
     import hashlib
 
