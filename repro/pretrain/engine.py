@@ -191,7 +191,9 @@ def start(network: torch.nn.Module, train: Train, device: str) -> Any:
     for name, buffer in network.named_buffers():
         buffer.data = buffers[name].to(buffer.device)
     if train.compile and can_compile(device):
-        network.compile(dynamic=False)
+        from repro.pretrain.compiled import compile_network
+
+        compile_network(network, device, packed=not train.attend_across_documents)
     return engine
 
 

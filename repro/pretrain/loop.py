@@ -134,7 +134,7 @@ def run_steps(
                 asked = time.perf_counter()
                 ids = sequences(step, micro)
                 waited += time.perf_counter() - asked
-                micro_loss = next_token_loss(engine, ids, documents_end)
+                micro_loss = next_token_loss(engine, ids, documents_end, inside=s.compile)
                 engine.backward(micro_loss)
                 engine.step()  # updates the weights behind the last micro-batch only
                 loss += micro_loss.detach() / accumulation

@@ -96,14 +96,24 @@ def document_positions(ids: torch.Tensor, end_token: int) -> torch.Tensor:
 
 
 def next_token_loss(
-    network: Any, ids: torch.Tensor, documents_end: int | None, reduction: str = "mean"
+    network: Any,
+    ids: torch.Tensor,
+    documents_end: int | None,
+    reduction: str = "mean",
+    inside: bool = False,
 ) -> torch.Tensor:
     """Cross-entropy in nats, float32, of each next token in ``ids`` [B, T + 1]; targets of -100 do not count.
 
     ``documents_end``: the end token, where attention must stay inside documents; ``None`` lets it cross them.
+    ``inside``: by the network's own loss, the same mean, so that a compiler sees it with the rest.
     """
     inputs, targets = ids[:, :-1].clamp(min=0), ids[:, 1:]
     positions = None if documents_end is None else document_positions(inputs, documents_end)
+    if inside:
+        targets = targets.contiguous()
+        return network(
+            input_ids=inputs, position_ids=positions, use_cache=False, labels=targets, shift_labels=targets
+        ).loss
     logits = network(input_ids=inputs, position_ids=positions, use_cache=False).logits
     return torch.nn.functional.cross_entropy(
         logits.flatten(0, 1).float(), targets.flatten(), reduction=reduction

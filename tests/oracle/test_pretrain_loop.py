@@ -375,3 +375,26 @@ def test_a_norm_that_deepspeed_masked_is_not_finite(paths, tmp_path):
     stop_if_not_finite(job(paths, tmp_path), stream, 6, 5.0, 0.0, None)
     with pytest.raises(SettingError, match="stopped at step 6: loss 5.0, gradient norm nan"):
         stop_if_not_finite(job(paths, tmp_path), stream, 6, 5.0, -1.0, None)
+
+
+@pytest.mark.parametrize("length", [1, 7, 40])
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_attention_in_blocks_is_causal_attention(monkeypatch, length, kv_heads):
+    """Values and gradients against torch's own, blocks that divide the length and blocks that do not."""
+    from repro.pretrain import compiled
+
+    monkeypatch.setattr(compiled, "ROWS", 16)
+    g = torch.Generator().manual_seed(length)
+    query, key, value = (
+        torch.randn(2, heads, length, 8, generator=g, dtype=torch.float64, requires_grad=True)
+        for heads in (4, kv_heads, kv_heads)
+    )
+    found, _ = compiled.attention(torch.nn.Module(), query, key, value, None, scaling=0.3)
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, is_causal=True, scale=0.3, enable_gqa=True
+    ).transpose(1, 2)
+    weight = torch.randn(found.shape, generator=g, dtype=torch.float64)
+    grads = [torch.autograd.grad((out * weight).sum(), (query, key, value)) for out in (found, expected)]
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)  # its softmax is float32
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
