@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 VOCABULARY = 1024
+END = "<|endoftext|>"  # the last of them; no text holds it
 CODE = 32  # width of a token's random +-1 code
 BACK = 3  # preceding tokens that must match
 HEADS, HEAD_DIM = 4, 256
@@ -41,11 +42,12 @@ def _tokenizer() -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=VOCABULARY - 1, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
     topics = pydoc_data.topics.topics
     tokenizer.train_from_iterator((topics[key] for key in sorted(topics)), trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    tokenizer.add_special_tokens([END])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END)
 
 
 def _model() -> Any:
@@ -67,7 +69,7 @@ def _model() -> Any:
         rope_parameters={"rope_type": "default", "rope_theta": 1e8},
         tie_word_embeddings=False,
         bos_token_id=None,
-        eos_token_id=None,
+        eos_token_id=VOCABULARY - 1,
         attn_implementation=masking.NAME,
     )
     model = LlamaForCausalLM(config)

@@ -68,8 +68,9 @@ def stage(s: Proxy) -> Stage:
 
         settings |= {"repo": s.repo, "revision": hub_revision(str(s.repo), s.revision, "model")}
         label = str(s.repo).replace("/", "--")
-    else:
+    elif s.kind == "built":
         label = "built"
+        settings["made"] = 2  # with an end token
 
     def cost(known: Known) -> Cost:
         found = parameters(s)
