@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.models.llama.modeling_llama import repeat_kv
 
 NAME = "causal_blocks"
@@ -23,16 +24,22 @@ def attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float,
-    dropout: float = 0.0,
-    **_: Any,
+    mask: None,
+    **named: Any,
 ) -> tuple[torch.Tensor, None]:
+    """Attention as transformers calls it: in blocks where it is compiled. What is computed without
+    (validation, the check of an exported model) is torch's own, as in the model that is loaded again.
+    """
+    if not torch.compiler.is_compiling():
+        return sdpa_attention_forward(module, query, key, value, mask, **named)
+    return blocks(query, key, value, named["scaling"]), None
+
+
+def blocks(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float) -> torch.Tensor:
     """Causal softmax attention of query [B, H, T, D], key and value [B, KV, T, D]; returns [B, T, H, D].
 
     For whole sequences without a mask or dropout; the softmax is float32.
     """
-    assert attention_mask is None and not dropout
     groups, length = query.shape[1] // key.shape[1], query.shape[2]
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     mixed = []
@@ -42,7 +49,7 @@ def attention(
         seen = torch.ones(last - first, last, dtype=torch.bool, device=query.device).tril(first)
         weights = logits.float().masked_fill(~seen, -torch.inf).softmax(-1).to(query.dtype)
         mixed.append(weights @ value[:, :, :last])
-    return torch.cat(mixed, 2).transpose(1, 2).contiguous(), None
+    return torch.cat(mixed, 2).transpose(1, 2).contiguous()
 
 
 AttentionInterface.register(NAME, attention)

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, get_wsd_schedule
 
 from repro.config import SettingError, Train
+from repro.pretrain import compiled as in_blocks
 from repro.pretrain import loop
 from repro.pretrain.engine import can_compile
 from repro.pretrain.health import Spikes, stop_if_not_finite
@@ -262,6 +263,8 @@ def test_compiling_changes_nothing_but_rounding_and_is_done_without_where_there_
 ):
     loop.train(job(paths, tmp_path / "eager"))
     compiled, original = [], torch.nn.Module.compile
+    calls, blocks = [], in_blocks.blocks
+    monkeypatch.setattr(in_blocks, "blocks", lambda *given: calls.append(1) or blocks(*given))
     monkeypatch.setattr(
         torch.nn.Module,
         "compile",
@@ -272,6 +275,7 @@ def test_compiling_changes_nothing_but_rounding_and_is_done_without_where_there_
         np.testing.assert_allclose(
             losses(tmp_path / "compiled"), losses(tmp_path / "eager"), atol=SAME, rtol=0
         )
+        assert calls  # attention was seen by the compiler in blocks
         assert compiled == [{"dynamic": False}]
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
     loop.train(job(paths, tmp_path / "without", compile=True))
@@ -381,15 +385,13 @@ def test_a_norm_that_deepspeed_masked_is_not_finite(paths, tmp_path):
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 def test_attention_in_blocks_is_causal_attention(monkeypatch, length, kv_heads):
     """Values and gradients against torch's own, blocks that divide the length and blocks that do not."""
-    from repro.pretrain import compiled
-
-    monkeypatch.setattr(compiled, "ROWS", 16)
+    monkeypatch.setattr(in_blocks, "ROWS", 16)
     g = torch.Generator().manual_seed(length)
     query, key, value = (
         torch.randn(2, heads, length, 8, generator=g, dtype=torch.float64, requires_grad=True)
         for heads in (4, kv_heads, kv_heads)
     )
-    found, _ = compiled.attention(torch.nn.Module(), query, key, value, None, scaling=0.3)
+    found = in_blocks.blocks(query, key, value, 0.3)
     expected = torch.nn.functional.scaled_dot_product_attention(
         query, key, value, is_causal=True, scale=0.3, enable_gqa=True
     ).transpose(1, 2)
