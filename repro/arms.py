@@ -18,7 +18,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from repro.config import Experiment, SettingError, nearest, options, require
+from repro.errors import SettingError, nearest, require
+from repro.settings.experiment import Experiment
+from repro.settings.files import options
 
 BUDGETS = {"tokens": "", "passes": "_passes"}  # end of an arm's name
 FULL = "full"

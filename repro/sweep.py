@@ -20,19 +20,11 @@ from queue import Queue
 from typing import Any
 
 from repro import environment, places
-from repro.config import (
-    GROUPS,
-    SettingError,
-    Settings,
-    compose,
-    option_file,
-    option_name,
-    options,
-    read_option,
-    require,
-    to_yaml,
-)
 from repro.device import gpus
+from repro.errors import SettingError, require
+from repro.settings.compose import compose
+from repro.settings.files import option_file, option_name, options, read_option
+from repro.settings.root import GROUPS, Settings, to_yaml
 from repro.store import digest, write_json
 
 

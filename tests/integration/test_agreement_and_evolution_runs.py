@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from repro.config import SettingError, compose
+from repro.errors import SettingError
 from repro.experiments import build
 from repro.plan import describe, estimate_stage
 from repro.run import run
+from repro.settings.compose import compose
 
 AGREEMENT = ["exp=score_agreement", "scale=smoke"]
 EVOLUTION = ["exp=head_evolution", "scale=smoke"]

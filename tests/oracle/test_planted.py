@@ -11,10 +11,13 @@ import pytest
 from scipy import stats as scipy_stats
 from selecting import artifacts, documents
 
-from repro.config import Corpus, Select, SettingError, typed_params
 from repro.corpus import documents as docs
+from repro.corpus.settings import Corpus
+from repro.errors import SettingError
 from repro.experiments.planted import stages, texts
 from repro.experiments.planted.auroc import auroc
+from repro.selection.settings import Select
+from repro.settings.typed import typed_params
 from repro.store import Stage, Store, read_json, write_json
 
 TEXT = " ".join(

@@ -3,7 +3,10 @@
 import pytest
 
 from repro import assets, device, plan
-from repro.config import CONFIGS, SettingError, Settings, as_dict, compose, options, to_yaml
+from repro.errors import SettingError
+from repro.settings.compose import compose
+from repro.settings.files import CONFIGS, options
+from repro.settings.root import Settings, as_dict, to_yaml
 
 
 def test_precedence_is_option_then_scale_then_experiment_then_command_line():

@@ -6,10 +6,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from repro import parquet
-from repro.config import Select, Settings, require, typed_params
 from repro.cost import of_rows
+from repro.errors import require
 from repro.experiments import Experiment, arms
 from repro.selection import priority
+from repro.selection.settings import Select
+from repro.settings.root import Settings
+from repro.settings.typed import typed_params
 from repro.store import Context, Stage, write_json
 
 

@@ -12,10 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from repro.config import Heads, Proxy, Train, nearest, require
+from repro.errors import nearest, require
 from repro.heads import detectors
 from repro.heads import stage as heads
+from repro.heads.settings import Heads
+from repro.pretrain.settings import Train
 from repro.proxy import stage as proxy
+from repro.proxy.settings import Proxy
 from repro.store import Context, Stage, write_json
 
 ABOVE = 0.1  # score from which Wu et al. (arXiv 2404.15574) call a head a retrieval head

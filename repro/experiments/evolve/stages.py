@@ -6,11 +6,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from repro.config import Mixture, Settings, require, typed_params
+from repro.errors import require
 from repro.experiments import Experiment, arms
 from repro.experiments.evolve import series
 from repro.proxy import stage as proxy
+from repro.selection.settings import Mixture
 from repro.selection.stage import everything
+from repro.settings.root import Settings
+from repro.settings.typed import typed_params
 from repro.store import Stage
 
 

@@ -8,11 +8,15 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from repro.config import Corpus, Select, Settings, require, typed_params
+from repro.corpus.settings import Corpus
 from repro.cost import BYTES_PER_TOKEN, STORED_BYTES, WORDS_COUNTED, Cost, Known, Made, of_rows
+from repro.errors import require
 from repro.experiments import Experiment, arms
 from repro.experiments.planted.texts import KINDS
 from repro.selection import priority
+from repro.selection.settings import Select
+from repro.settings.root import Settings
+from repro.settings.typed import typed_params
 from repro.store import Context, Stage, write_json
 
 CHARACTERS_PER_TOKEN = 2.8  # of prose and code, on the low side: planted text has to fit into what is scored
