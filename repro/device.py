@@ -37,9 +37,7 @@ class Hardware:
 
     name: str = how("this machine", "for plans")
     devices: int = how(1, "how many of them")
-    tflops: float | None = how(
-        None, "peak of one device in bf16; measured by a matrix product where absent", unit="TFLOP/s"
-    )
+    tflops: float | None = how(None, "peak of a device in bf16; absent = measured", unit="TFLOP/s")
     memory_gb: float | None = how(None, "of one device: a training that cannot fit is refused", unit="GB")
     utilisation: float = how(0.4, "share of the peak rate that is expected")
 

@@ -16,6 +16,7 @@ from repro.errors import one_of, require
 
 # Enters where it is not its default: a setting that came later, and makes nobody's results again.
 IF_SET = "if set"
+COUNT, ANY, POSITIVE = "[1, inf)", "[0, inf)", "(0, inf)"
 
 
 def setting(

@@ -35,14 +35,14 @@ class Sweep:
     """
 
     exp: str
-    grid: dict[str, list[Any]]
+    grid: dict[str, list[Any]] = field(metadata={"schema": Settings})
     overrides: list[str] = field(default_factory=list)
 
 
 def read(name: str) -> Sweep:
     """A sweep by its name, or of a YAML file of one's own."""
     try:
-        return Sweep(**read_option("sweep", name))
+        return Sweep(**read_option("sweep", name, Sweep))
     except TypeError as error:
         raise SettingError(
             f"{option_file('sweep', name)}: {error}; it holds exp, grid and overrides"

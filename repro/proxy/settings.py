@@ -23,20 +23,15 @@ class Proxy:
     repo: str | None = setting(None, "hub: owner/name", identity="content")
     revision: str = setting("main", "hub: resolved to a commit at first use and recorded", identity="content")
     dtype: str = setting(
-        "float32",
-        "of detection and scoring; what auto becomes is in the fingerprint",
-        identity="computing",
-        choices=" | ".join((*DTYPES, "float16")),
+        "float32", "of detection and scoring", identity="computing", choices=" | ".join((*DTYPES, "float16"))
     )
     parameters: float = how(135e6, "for --plan only; of a folder or file they are counted")
     accept_terms: bool = how(False, "of a model that has terms of use, before its download")
 
     def __post_init__(self) -> None:
         check("proxy", self)
-        require(
-            self.kind != "folder" or bool(self.path),
-            "proxy=folder needs proxy.path=DIR of a Hugging Face model",
-        )
+        folder = self.kind != "folder" or bool(self.path)
+        require(folder, "proxy=folder needs proxy.path=DIR of a Hugging Face model")
         require(self.kind != "hub" or bool(self.repo), "proxy=hub needs proxy.repo=owner/name")
         require(
             self.kind != "gguf" or bool(self.path) or self.name != "gguf",

@@ -15,7 +15,7 @@ exp.arms.treatment.select=imported``.
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from repro.device import choose
 from repro.errors import SettingError, nearest, one_of, require
 from repro.settings import overrides, typed
 from repro.settings.files import option_file, option_name, options, read_option
-from repro.settings.root import GROUPS, Settings
+from repro.settings.root import GROUPS, Settings, as_dict
 
 
 def compose(arguments: list[str], planning: bool = False) -> Settings:
@@ -61,10 +61,9 @@ def compose(arguments: list[str], planning: bool = False) -> Settings:
         f"exp={chosen['exp']} has no arms; name one with exp.arms.<name>.select=OPTION",
     )
     overrides.check(settings.exp)
-    typed.check_finite(asdict(settings))
+    secrecy.check(as_dict(settings))
     arms.pick(settings.exp, written, dotted)
     settings.exp.registered = registered
-    secrecy.check(asdict(settings))
     effect.check(settings, dotted)
     settings.exp.question = question.filled(settings)
     _resolve_dtypes(settings, planning)

@@ -11,7 +11,7 @@ from repro.heads.settings import Heads
 from repro.influence.settings import Score
 from repro.pretrain.settings import Model, Train
 from repro.proxy.settings import Proxy
-from repro.schema import check, how, setting
+from repro.schema import POSITIVE, check, how, setting
 from repro.selection.settings import Budget, Mixture, Select
 
 # Of the primary contrast; "described" is for experiments that compare nothing.
@@ -55,14 +55,11 @@ class Contrast:
     treatment: str = how("")
     control: str = how("")
     primary: bool = how(False)
-    noise: bool = how(
-        False, "both arms are drawn alike: the spread of their difference is the noise power is computed from"
-    )
+    noise: bool = how(False, "both arms are drawn alike: its spread is the noise of power")
 
     def __post_init__(self) -> None:
-        require(
-            not (self.primary and self.noise), "a contrast of exp.contrasts is primary or noise, not both"
-        )
+        both = self.primary and self.noise
+        require(not both, "a contrast of exp.contrasts is primary or noise, not both")
 
 
 @dataclass
@@ -80,35 +77,24 @@ class Experiment:
     seeds: list[int] = setting([0, 1, 2], "of the trainings; arms are paired by them")
     params: dict[str, Any] = setting({}, "of the kind of experiment")
     only: list[str] = setting([], "names or patterns (random_*) of the arms to run; empty = all")
-    empty_domains: str = setting(
-        "refuse", "a domain that a share is nothing of", choices="refuse | leave_out (of all arms alike)"
+    empty_domains: str = setting("refuse", "of a share", choices="refuse | leave_out (of all arms alike)")
+    smallest_effect: float | None = how(
+        None, "of interest, in the endpoint's unit, of either sign", within=POSITIVE
     )
-    smallest_effect: float | None = how(None, "of interest, in the endpoint's unit")
     conclusions: dict[str, str] = how({}, "what follows from each outcome of the primary contrast")
-    pilot: str | None = how(
-        None, "run folder of a pilot of this setting; without one it is looked for (repro.registration)"
-    )
+    pilot: str | None = how(None, "run folder of a pilot; null = looked for (repro.registration)")
     registered: dict[str, Any] = how({}, "what the YAML files say, filled in by compose()")
 
     def __post_init__(self) -> None:
         one_of("exp.kind", self.kind, kinds.NAMES)
         check("exp", self)
-        require(
-            self.smallest_effect is None or self.smallest_effect > 0,
-            f"exp.smallest_effect={self.smallest_effect} must be above 0: a difference in {self.endpoint},"
-            " whatever its sign",
-        )
         for outcome in self.conclusions:
             one_of("exp.conclusions", outcome, OUTCOMES)
         require(bool(self.seeds), "exp.seeds=[] names no seed; one is enough: exp.seeds=[0]")
         require(len(set(self.seeds)) == len(self.seeds), f"exp.seeds={self.seeds} names a seed twice")
-        for contrast in self.contrasts:
-            for arm in (contrast.treatment, contrast.control):
-                # of a hundred contrasts the nearest names are not looked up for nothing
-                if arm not in self.arms:
-                    raise SettingError(
-                        f"exp.contrasts names the arm {arm!r}; did you mean {nearest(arm, self.arms)}?"
-                    )
-        require(
-            sum(c.primary for c in self.contrasts) <= 1, "exp.contrasts may hold one primary contrast only"
-        )
+        for arm in {side for c in self.contrasts for side in (c.treatment, c.control)} - set(self.arms):
+            raise SettingError(
+                f"exp.contrasts names the arm {arm!r}; did you mean {nearest(arm, self.arms)}?"
+            )
+        primary = sum(c.primary for c in self.contrasts)
+        require(primary <= 1, "exp.contrasts may hold one primary contrast only")

@@ -17,7 +17,7 @@ from repro.influence.settings import Score
 from repro.items.settings import Items
 from repro.pretrain.settings import Model, Train
 from repro.proxy.settings import Proxy
-from repro.schema import check, how, setting
+from repro.schema import ANY, check, how, setting
 from repro.selection.settings import Budget
 from repro.settings.analysis import Analysis, Judge
 from repro.settings.experiment import Experiment
@@ -31,17 +31,9 @@ GROUPS = ("corpus", "items", "proxy", "heads", "score", "model", "train", "eval"
 class Run:
     """How the stages of a run are carried out (docs/parallel.md); nothing of it enters a summary."""
 
-    parallel: int = how(
-        1,
-        "stages that run at once on this machine, each in a process of its own; 0 = one a CPU core, or a GPU",
-        within="[0, inf)",
-    )
-    threads: int | None = how(
-        None, "CPU threads of a stage; null = OMP_NUM_THREADS, else a share of the cores if several run"
-    )
-    notice: str | None = how(
-        None, "at the end", choices="desktop | webhook (a POST to the URL in $REPRO_WEBHOOK)"
-    )
+    parallel: int = how(1, "stages at once, a process each; 0 = one a CPU core, or a GPU", within=ANY)
+    threads: int | None = how(None, "CPU threads of a stage; null = OMP_NUM_THREADS, else a share")
+    notice: str | None = how(None, "at the end", choices="desktop | webhook (to $REPRO_WEBHOOK)")
     keep_going: bool = how(True, "an arm that fails is a row of the report, and the other arms go on")
 
     def __post_init__(self) -> None:
@@ -87,8 +79,19 @@ def to_yaml(settings: Settings) -> str:
 
 
 def as_dict(settings: Any) -> dict[str, Any]:
-    """A dataclass as plain JSON-able values."""
+    """A dataclass as plain JSON-able values; refuses infinity and NaN."""
     values = asdict(settings)
-    for key, value in values.items():
-        require(not isinstance(value, float) or math.isfinite(value), f"setting {key}={value} is not finite")
+    _check_finite(values)
     return values
+
+
+def _check_finite(values: Any, path: str = "") -> None:
+    """Refuse infinity and NaN by name, wherever they stand: no result of them could be told apart by its
+    settings.
+    """
+    inner = (
+        values.items() if isinstance(values, dict) else enumerate(values if isinstance(values, list) else ())
+    )
+    for key, value in inner:
+        _check_finite(value, f"{path}.{key}" if path else str(key))
+    require(not isinstance(values, float) or math.isfinite(values), f"{path}={values} is not a finite number")

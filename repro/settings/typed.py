@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_origin
@@ -114,15 +113,3 @@ def typed_params(schema: type, given: dict[str, Any]) -> Any:
             f"exp.params.{key} is not known; did you mean {nearest(key, known)}? valid: {', '.join(known)}",
         )
     return schema(**given)
-
-
-def check_finite(values: Any, path: str = "") -> None:
-    """Refuse infinity and NaN by name, wherever they stand: no result of them could be told apart by its
-    settings.
-    """
-    inner = (
-        values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
-    )
-    for key, value in inner:
-        check_finite(value, f"{path}.{key}" if path else str(key))
-    require(not isinstance(values, float) or math.isfinite(values), f"{path}={values} is not a finite number")
