@@ -88,9 +88,11 @@ def check(path: str, settings: Any) -> None:
 
 def _inside(name: str, value: float, interval: str) -> None:
     low, high = (float(end) for end in interval[1:-1].split(","))
-    above = low <= value if interval[0] == "[" else low < value
-    below = value <= high if interval[-1] == "]" else value < high
-    least = f"{'at least' if interval[0] == '[' else 'above'} {low:g}"
-    percent = f"; {value:g} % is {name}={value / 100:g}" if high == 1 < value <= 100 else ""
-    wanted = least if high == float("inf") else f"in {interval}{percent}"
+    above = value > low or value == low and interval[0] == "["
+    below = value < high or value == high and interval[-1] == "]"
+    wanted = f"in {interval}" + (
+        f"; {value:g} % is {name}={value / 100:g}" if high == 1 < value <= 100 else ""
+    )
+    if high == float("inf"):  # what is not finite is refused everywhere
+        below, wanted = True, f"{'at least' if interval[0] == '[' else 'above'} {low:g}"
     require(above and below, f"{name}={value} must be {wanted}")

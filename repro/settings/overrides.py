@@ -100,7 +100,7 @@ def check(exp: Experiment) -> None:
     for name, arm in exp.arms.items():
         as_file_name("an arm", name)
         for group, schema in OPTIONS.items():
-            setattr(arm, group, typed.whole(schema, getattr(arm, group), f"exp.arms.{name}.{group}"))
+            setattr(arm, group, typed.as_object(schema, getattr(arm, group), f"exp.arms.{name}.{group}"))
         arm.select.budget = typed.override(Budget, arm.select.budget, f"exp.arms.{name}.select.budget")
         for group, schema in OVERRIDES.items():
             setattr(arm, group, typed.override(schema, getattr(arm, group), f"exp.arms.{name}.{group}"))

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin
 
 from repro.errors import SettingError, nearest, require
 from repro.settings.root import Settings
-from repro.settings.words import kind_at
+from repro.settings.words import kind_at, required
 
 EXPECTED = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
 
@@ -66,11 +66,10 @@ def _wrong_type(where: str, error: Exception, values: Any, schema: type, path: s
     key = re.sub(r"\[\d+\]", "", str(getattr(error, "full_key", None) or ""))
     for name in key.split("."):
         values = values.get(name) if isinstance(values, dict) else None
-    kind = kind_at(schema, key)
-    kind = next((k for k in get_args(kind) if k in EXPECTED), kind) if get_origin(kind) is not list else kind
+    kind = required(kind_at(schema, key))
     setting = where if where.startswith(f"{path}{key}=") else f"{path}{key}={values}"
     setting = setting if setting.startswith(where) else f"{where}: {setting}"
-    expected = EXPECTED.get(kind, "")
+    expected = EXPECTED.get(kind)
     if get_origin(kind) is list and get_args(kind)[0] in EXPECTED:
         if not isinstance(values, list):
             return SettingError(f"{setting} must be a list: write {path}{key}=[{values}]")
@@ -96,20 +95,9 @@ def override(schema: type, given: dict[str, Any], path: str) -> dict[str, Any]:
     return {key: value if value == typed[key] else typed[key] for key, value in given.items()}
 
 
-def whole(schema: type, value: Any, path: str) -> Any:
+def as_object(schema: type, value: Any, path: str) -> Any:
     """``value`` as an object of ``schema``, its types checked; mistakes are named below ``path``."""
     from omegaconf import OmegaConf
 
     require(isinstance(value, dict), f"{path}={value} must name an option, or hold its settings")
     return OmegaConf.to_object(overlay(OmegaConf.structured(schema), path, value, schema, f"{path}."))
-
-
-def typed_params(schema: type, given: dict[str, Any]) -> Any:
-    """``exp.params`` as the dataclass ``schema``; an unknown one is refused by name."""
-    known = [f.name for f in fields(schema)]
-    for key in given:
-        require(
-            key in known,
-            f"exp.params.{key} is not known; did you mean {nearest(key, known)}? valid: {', '.join(known)}",
-        )
-    return schema(**given)

@@ -33,13 +33,13 @@ def held(schema: type) -> dict[str, Any]:
 def kind_at(kind: Any, path: str) -> Any:
     """The type of what stands at a dotted path below ``kind``; ``Any`` where nothing is said of it."""
     for key in path.split(".") if path else ():
-        kind = _required(kind)
+        kind = required(kind)
         of = get_args(kind)
         kind = held(kind).get(key, Any) if is_dataclass(kind) else of[-1] if of else Any
     return kind
 
 
-def _required(kind: Any) -> Any:
+def required(kind: Any) -> Any:
     """``X`` of ``X | None``."""
     return next(k for k in get_args(kind) if k is not NoneType) if isinstance(kind, UnionType) else kind
 
@@ -48,7 +48,7 @@ def as_written(kind: Any, read: Any, words: Any) -> Any:
     """What YAML ``read``, with the ``words`` of the same YAML where ``kind`` wants text. A list for a kind
     that is none holds several of it.
     """
-    wanted = _required(kind)
+    wanted = required(kind)
     if words is None:
         return read
     if isinstance(read, list):
@@ -78,7 +78,7 @@ def value(kind: Any, text: str) -> Any:
     """
     from omegaconf import OmegaConf
 
-    wanted, text = _required(kind), text.strip()
+    wanted, text = required(kind), text.strip()
     if wanted is str and text and text[0] not in "\"'":
         return None if text == "null" and kind is not str else text
     if wanted == list[str] and text[:1] + text[-1:] == "[]":

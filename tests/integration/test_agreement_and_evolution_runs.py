@@ -107,7 +107,7 @@ def test_contrasts_name_the_pairs():
     settings.exp.contrasts = []
     with pytest.raises(SettingError, match="needs two arms"):
         build(settings)
-    with pytest.raises(SettingError, match="did you mean 'draws'"):
+    with pytest.raises(SettingError, match="did you mean exp.params.draws"):
         build(compose([*AGREEMENT, "exp.params.drawss=5"]))
 
 
