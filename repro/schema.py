@@ -90,9 +90,8 @@ def _inside(name: str, value: float, interval: str) -> None:
     low, high = (float(end) for end in interval[1:-1].split(","))
     above = value > low or value == low and interval[0] == "["
     below = value < high or value == high and interval[-1] == "]"
-    wanted = f"in {interval}" + (
-        f"; {value:g} % is {name}={value / 100:g}" if high == 1 < value <= 100 else ""
-    )
+    percent = f"; {value:g} % is {name}={value / 100:g}" if high == 1 < value <= 100 else ""
+    wanted = f"in {interval}{percent}"
     if high == float("inf"):  # what is not finite is refused everywhere
         below, wanted = True, f"{'at least' if interval[0] == '[' else 'above'} {low:g}"
     require(above and below, f"{name}={value} must be {wanted}")

@@ -78,7 +78,7 @@ def test_a_new_arm_begins_with_what_it_selects():
         ("exp.arms.random.select.budget.shar=1", "did you mean exp.arms.random.select.budget.share?"),
         ("exp.arms.random.mixture.weight=many", "exp.arms.random.mixture.weight"),
         ("exp.arms.random.mixture=3", "mixture=3 is not known; did you mean"),
-        ("exp.arms.random.mixture=[3]", "must name an option"),
+        ("exp.arms.random.mixture=null", "must name an option"),
         ("corpus=files", "corpus.paths"),
         ("corpus=wide", "need corpus.folder=DIR: a folder of books-00000.jsonl.zst and 21 more"),
         (
