@@ -12,7 +12,7 @@ from dataclasses import MISSING, Field, asdict, field, fields
 from functools import partial
 from typing import Any
 
-from repro.errors import one_of, require
+from repro.errors import nearest, one_of, require
 
 # Enters where it is not its default: a setting that came later, and makes nobody's results again.
 IF_SET = "if set"
@@ -84,6 +84,9 @@ def check(path: str, settings: Any) -> None:
             one_of(name, value, choices)
         if interval := f.metadata["within"]:
             _inside(name, value, interval)
+        known = [inner.name for inner in fields(schema)] if (schema := f.metadata["schema"]) else []
+        for key in value if known else ():
+            require(key in known, f"{name} has no setting {key!r}; did you mean {nearest(key, known)}?")
 
 
 def _inside(name: str, value: float, interval: str) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro import parquet, plugins
 from repro.cost import STARTED, Cost, Known
-from repro.errors import SettingError, nearest, require
+from repro.errors import SettingError, one_of, require
 from repro.heads import detectors
 from repro.heads.settings import Heads
 from repro.proxy.settings import Proxy
@@ -136,11 +136,7 @@ def is_drawn(s: Heads) -> bool:
 def measured_by(s: Heads) -> str:
     """The detector whose scores decide: its own, or of a control the one that it is a control of."""
     known = (*detectors.names(), *CONTROLS)
-    require(
-        s.detector in known,
-        f"heads.detector={s.detector!r} is not known; did you mean {nearest(s.detector, known)}? valid:"
-        f" {', '.join(known)}",
-    )
+    one_of("heads.detector", s.detector, known)
     return "retrieval" if is_drawn(s) else s.detector
 
 

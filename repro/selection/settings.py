@@ -42,6 +42,9 @@ class Select:
     budget: dict[str, Any] = setting({}, "overrides of the experiment's budget", schema=Budget)
     match: str | None = setting(None, "another arm, whose tokens of each domain are matched")
 
+    def __post_init__(self) -> None:
+        check("select", self)
+
 
 @dataclass
 class Mixture:
