@@ -102,7 +102,8 @@ def _choices() -> str:
             "choices:",
             *lines,
             "",
-            "example: python -m repro.run exp=selection_30pct scale=laptop budget.share=0.2\n",
+            "example: python -m repro.run exp=selection_30pct scale=laptop budget.share=0.2",
+            "every setting, with its default, unit and meaning: repro settings [PREFIX]\n",
         ]
     )
 
