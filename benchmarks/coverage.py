@@ -25,9 +25,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from repro.config import Contrast  # noqa: E402
 from repro.outcomes import statistics, words  # noqa: E402
 from repro.outcomes.verdict import judge  # noqa: E402
+from repro.settings.experiment import Contrast  # noqa: E402
 
 DOCUMENT, QUOTED = ROOT / "docs" / "statistics.md", ROOT / "repro" / "outcomes" / "coverage.json"
 BEGIN, END = "<!-- coverage:begin -->", "<!-- coverage:end -->"

@@ -57,9 +57,9 @@ def main() -> None:
     import lm_eval
     from lm_eval.tasks import TaskManager
 
-    from repro.config import Eval
     from repro.evaluate import harness
     from repro.evaluate.evaluate import evaluate
+    from repro.evaluate.settings import Eval
 
     settings = Eval(tasks=arguments.tasks, limit=arguments.limit, text_tasks=[])
     with tempfile.TemporaryDirectory() as name:

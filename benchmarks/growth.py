@@ -25,9 +25,9 @@ from pathlib import Path
 
 import numpy as np
 
-from repro.config import compose
 from repro.experiments import build
 from repro.plan import estimates
+from repro.settings.compose import compose
 from repro.store import Store
 
 DEFAULTS = [

@@ -19,9 +19,11 @@ from concurrent.futures import wait
 from dataclasses import replace
 from pathlib import Path
 
-from repro.config import Model, Tracking, Train, read_option
 from repro.device import cores
+from repro.pretrain.settings import Model, Train
 from repro.schedule import workers
+from repro.settings.files import read_option
+from repro.tracking import Tracking
 
 
 def train(job, seed: str):

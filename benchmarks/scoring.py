@@ -30,14 +30,15 @@ import torch
 from scipy.stats import spearmanr
 from torch.utils.flop_counter import FlopCounterMode
 
-from repro.config import DTYPES, Heads, Proxy
-from repro.device import matrix_rate, resolved
+from repro.device import DTYPES, matrix_rate, resolved
 from repro.heads import importance, probes
 from repro.heads.detectors import retrieval
+from repro.heads.settings import Heads
 from repro.influence import reference, statistics
 from repro.influence.scorer import Scorer, batches, right_padded
 from repro.proxy import masking
 from repro.proxy.load import ProxyModel, load
+from repro.proxy.settings import Proxy
 
 
 def main() -> None:

@@ -55,8 +55,8 @@ def write(folder: Path, documents: int, threads: int) -> None:
 
 def select(folder: Path, threads: int, memory: str) -> None:
     """The stage's work in this process; prints a row."""
-    from repro.config import Budget, Mixture, Select
     from repro.selection import rank, stage
+    from repro.selection.settings import Budget, Mixture, Select
     from repro.store import Context, Stage
 
     plain = rank.connect

@@ -24,15 +24,18 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from repro.config import Corpus, Settings, Tracking, compose, require
 from repro.corpus.documents import sampling_key
+from repro.corpus.settings import Corpus
 from repro.corpus.stage import stage as corpus_stage
+from repro.errors import require
 from repro.pretrain import loop
 from repro.pretrain.job import Job
 from repro.pretrain.stage import tokens_stage
 from repro.selection.stage import everything
+from repro.settings.compose import compose
+from repro.settings.root import Settings
 from repro.store import Store, atomic, digest, provenance, read_json, sha256_file, write_json
-from repro.tracking import read_rows
+from repro.tracking import Tracking, read_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPARED, TAKEN = 2000, 1150  # passages a domain: those of comparisons, and those taken behind them

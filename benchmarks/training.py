@@ -24,13 +24,14 @@ import polars as pl
 import torch
 import torch.nn.functional as F
 
-from repro.config import Model, Tracking, Train, read_option
 from repro.pretrain import loop, tokens
 from repro.pretrain.job import Job
 from repro.pretrain.model import build
 from repro.pretrain.order import open_stream
 from repro.pretrain.schedule import learning_rate
-from repro.tracking import read_rows
+from repro.pretrain.settings import Model, Train
+from repro.settings.files import read_option
+from repro.tracking import Tracking, read_rows
 
 
 class NanoLlama(torch.nn.Module):

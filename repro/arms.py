@@ -18,7 +18,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from repro.config import Experiment, SettingError, nearest, options, require
+from repro.errors import SettingError, nearest, one_of, require
+from repro.settings.experiment import Experiment
+from repro.settings.files import options
 
 BUDGETS = {"tokens": "", "passes": "_passes"}  # end of an arm's name
 FULL = "full"
@@ -36,9 +38,7 @@ class Block:
     def __post_init__(self) -> None:
         for name, known in (("select", options("select")), ("budgets", list(BUDGETS))):
             for given in getattr(self, name):
-                require(
-                    given in known, f"{name} {given!r} is not known; did you mean {nearest(given, known)}?"
-                )
+                one_of(name, given, known)
         for share in self.share:
             percent = 100 * share
             require(0 < share < 1, f"share {share} must lie between 0 and 1; everything is the arm {FULL}")

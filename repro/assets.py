@@ -22,7 +22,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from repro.config import SettingError, nearest
+from repro.errors import SettingError, nearest
 from repro.store import atomic, sha256_file
 from repro.tracking import progress
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro import plugins
-from repro.config import SettingError, Settings, one_of, require
+from repro.errors import SettingError, one_of, require
 from repro.heads import detectors
 from repro.selection import selectors
+from repro.settings.root import Settings
 
 if TYPE_CHECKING:
     from repro.experiments import Experiment

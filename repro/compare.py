@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from repro import environment
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.outcomes.outcome import Outcome, Seed
 
 

@@ -20,13 +20,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repro.config import Hardware, Settings
+from repro.schema import how
 
+# auto: what the device is fast in, resolved before any fingerprint (repro.settings.compose)
+DTYPES = ("auto", "bfloat16", "float32")
 SECONDS = 0.2  # that a matrix product is measured for
 SIZES = {"cpu": (128, 256, 512, 1024), "cuda": (1024, 2048, 4096, 8192)}
 # Environment variables that change what a product runs with.
 INSTRUCTIONS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")
 VARIABLES = (*INSTRUCTIONS, "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass
+class Hardware:
+    """What the scale is meant for: used by ``--plan`` only."""
+
+    name: str = how("this machine", "for plans")
+    devices: int = how(1, "how many of them")
+    tflops: float | None = how(None, "peak of a device in bf16; absent = measured", unit="TFLOP/s")
+    memory_gb: float | None = how(None, "of one device: a training that cannot fit is refused", unit="GB")
+    utilisation: float = how(0.4, "share of the peak rate that is expected")
 
 
 @dataclass(frozen=True)
@@ -101,20 +114,6 @@ def bfloat16_factor() -> float:
     # avx512_bf16, amx_bf16; bf16 and svebf16 of Arm
     without = flags is not None and not any("bf16" in flag for flag in flags)
     return max(factor, 2.0) if without else factor
-
-
-def resolve(settings: Settings, planning: bool = False) -> Settings:
-    """``settings``, changed in place: no dtype is ``auto`` any more, those that arms override included."""
-    arms = [own for arm in settings.exp.arms.values() for own in (arm.proxy, arm.train)]
-    groups = [group for group in (settings.proxy, settings.train) if group.dtype == "auto"]
-    overrides = [own for own in arms if own.get("dtype") == "auto"]
-    if groups or overrides:  # nothing is measured for what says its dtype
-        dtype = choose(settings.device, settings.hardware if planning else None).dtype
-        for group in groups:
-            group.dtype = dtype
-        for own in overrides:
-            own["dtype"] = dtype
-    return settings
 
 
 def resolved(dtype: str, device: str, setting: str = "dtype") -> str:

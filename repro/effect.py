@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from repro.config import SettingError, Settings
+from repro.errors import SettingError
+from repro.settings.root import Settings
 
 Condition = tuple[str, Callable[[Any], bool], str]  # setting of the same group, what it must be, and in words
 

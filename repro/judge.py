@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from repro import environment
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.outcomes.outcome import Outcome
 
 

@@ -1,27 +1,21 @@
-"""``repro settings [PREFIX]``: every setting with its type, default and meaning, as the code says them.
-
-The meaning is the comment beside a field of the dataclasses of ``repro/config.py``, or the lines of comment
-above it.
-"""
+"""``repro settings [PREFIX]``: every setting with its type, default, unit and meaning, as its schema says."""
 
 from __future__ import annotations
 
 import argparse
-import ast
-import inspect
-import io
 import json
 import shutil
 import sys
 import textwrap
-import tokenize
 from collections.abc import Iterator
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from functools import cache
-from typing import Any
+from dataclasses import dataclass, fields, is_dataclass
 
 from repro import environment
-from repro.config import GROUPS, OVERRIDES, Settings, nearest, options
+from repro.errors import nearest
+from repro.schema import default_of
+from repro.settings.experiment import OVERRIDES
+from repro.settings.files import options
+from repro.settings.root import GROUPS, Settings
 
 
 @dataclass(frozen=True)
@@ -38,42 +32,15 @@ class Setting:
 
 def settings(schema: type = Settings, path: str = "") -> Iterator[Setting]:
     """Every setting below ``schema``, in the order of the code."""
-    said = comments(schema)
     for f in fields(schema):
-        default = _default(f)
+        default, said = default_of(f), f.metadata
         if is_dataclass(default):
             yield from settings(type(default), f"{path}{f.name}.")
-        else:
-            shown = json.dumps(default, ensure_ascii=False)
-            yield Setting(f"{path}{f.name}", str(f.type), shown, said.get(f.name, ""))
-
-
-def _default(f: Field[Any]) -> Any:
-    if f.default is not MISSING:
-        return f.default
-    return f.default_factory() if f.default_factory is not MISSING else None
-
-
-@cache
-def comments(schema: type) -> dict[str, str]:
-    """What stands beside each field of a dataclass, or right above it."""
-    source = textwrap.dedent(inspect.getsource(schema))
-    lines = source.split("\n")
-    beside = {
-        token.start[0]: token.string.lstrip("# ").strip()
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT
-    }
-    found = {}
-    for node in ast.parse(source).body[0].body:  # type: ignore[attr-defined]
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            above, number = [], node.lineno - 1
-            while number in beside and lines[number - 1].lstrip().startswith("#"):
-                above.insert(0, beside[number])
-                number -= 1
-            own = beside.get(node.end_lineno or node.lineno, "")
-            found[node.target.id] = " ".join([*above, own]).strip()
-    return found
+            continue
+        shown = json.dumps(default, ensure_ascii=False)
+        meaning = " ".join(filter(None, [said["unit"], said["meaning"]]))
+        meaning += "" if said["identity"] else "; enters no fingerprint"
+        yield Setting(f"{path}{f.name}", str(f.type), shown, meaning)
 
 
 def described(prefix: str = "") -> str:

@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro import environment, parquet
-from repro.config import SettingError, Settings, compose, require
+from repro.errors import SettingError, require
+from repro.settings.compose import compose
+from repro.settings.root import Settings
 from repro.store import Stage, Store, atomic, canonical, provenance, read_json, sealed, sha256_file
 
 if TYPE_CHECKING:

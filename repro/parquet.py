@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from repro.config import require
+from repro.errors import require
 
 if TYPE_CHECKING:
     import polars

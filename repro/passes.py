@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from repro.config import Settings
 from repro.experiments import Experiment
 from repro.experiments.arms import budget_of, train_of
+from repro.settings.root import Settings
 from repro.store import Store, read_json
 
 SMALL_VOCABULARY = 16_384  # entries, below which a token of our own is shorter than one of 50,000 entries

@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from repro import checks, device, passes
-from repro.config import Settings
 from repro.cost import Cost, Known
 from repro.experiments import Experiment, build
 from repro.outcomes import registration
 from repro.plan_cuts import unread
 from repro.pretrain import cost
+from repro.settings.root import Settings
 from repro.store import Stage, Store
 
 MACHINE_GPUS = 8

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from repro import parquet
-from repro.config import Settings
+from repro.settings.root import Settings
 from repro.store import Stage, Store
 
 BYTES_PER_TOKEN = 4

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from repro import places
+from repro.errors import SettingError, require
 
 
 def found(kind: str) -> dict[str, str]:
@@ -56,8 +57,6 @@ def load(kind: str, name: str, wanted: str) -> ModuleType | None:
     Raises :class:`SettingError` for one that cannot be imported, has no such function, or whose name two
     have.
     """
-    from repro.config import SettingError, require
-
     having = [entry for entry in _all(kind) if entry[0] == name]
     if not having:
         return None
@@ -79,8 +78,6 @@ def load(kind: str, name: str, wanted: str) -> ModuleType | None:
 
 def refuse_taken(kind: str, own: Iterable[str]) -> None:
     """Raise :class:`SettingError` for a plug-in with a name that this project has: it would never be used."""
-    from repro.config import require
-
     others = found(kind)
     for name in sorted(others.keys() & set(own)):
         require(
@@ -103,8 +100,6 @@ def said(error: BaseException) -> str:
 
 def called(kind: str, name: str, function: Callable[..., Any], *words: Any, **named: Any) -> Any:
     """What foreign code answers; what it raises in one line that names it."""
-    from repro.config import SettingError
-
     try:
         return function(*words, **named)
     except (SettingError, KeyboardInterrupt, MemoryError, OSError):

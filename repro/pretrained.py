@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from repro.config import SettingError, require
+from repro.errors import SettingError, require
 
 SHOWN = 3  # tensors named in a message
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from repro import kinds
 
 if TYPE_CHECKING:
-    from repro.config import Arm, Settings
+    from repro.settings.experiment import Arm
+    from repro.settings.root import Settings
 
 RANKED = {"attention_influence": "AttentionInfluence ranks highest"}
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from repro.arms import picked
-from repro.config import Settings, as_dict
+from repro.settings.root import Settings, as_dict
 
 SHOWN = {
     "endpoint": "endpoint",

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro import environment, processes
-from repro.config import GROUPS, SettingError, Settings, compose, options, to_yaml
+from repro.errors import SettingError
+from repro.settings.compose import compose
+from repro.settings.files import options
+from repro.settings.root import GROUPS, Settings, to_yaml
 
 DEMONSTRATIONS = ("smoke", "laptop")  # scales too small for evidence
 
@@ -99,7 +102,8 @@ def _choices() -> str:
             "choices:",
             *lines,
             "",
-            "example: python -m repro.run exp=selection_30pct scale=laptop budget.share=0.2\n",
+            "example: python -m repro.run exp=selection_30pct scale=laptop budget.share=0.2",
+            "every setting, with its default, unit and meaning: repro settings [PREFIX]\n",
         ]
     )
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from repro import environment, processes
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.store import NoRoom, Stage
 
 LOOK_SECONDS = 1.0  # between two looks at what the processes are at

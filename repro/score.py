@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro import environment, processes
-from repro.config import SettingError, compose, options, require
+from repro.errors import SettingError, require
+from repro.settings.compose import compose
+from repro.settings.files import options
 
 if TYPE_CHECKING:
     import polars

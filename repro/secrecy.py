@@ -34,8 +34,8 @@ def hidden(text: str) -> str:
 
 
 def check(settings: dict[str, Any]) -> None:
-    """Raise :class:`repro.config.SettingError` for a setting that holds a secret, without telling it."""
-    from repro.config import SettingError
+    """Raise :class:`repro.errors.SettingError` for a setting that holds a secret, without telling it."""
+    from repro.errors import SettingError
 
     for path, text in _strings(settings, ""):
         if hidden(text) != text:

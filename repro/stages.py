@@ -18,11 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro.config import SettingError, Settings, require
+from repro.errors import SettingError, require
 from repro.experiments import Experiment
 from repro.lines import Lines
 from repro.processes import StageFailed
 from repro.schedule import Call, Failure, Here, attempt, finish, workers
+from repro.settings.root import Settings
 from repro.soundness import make_sound
 from repro.store import Stage, Store, digest
 from repro.tracking import progress_beside, progress_in
@@ -244,8 +245,8 @@ def in_process(settings: Settings, device: str, fingerprint: str) -> Failure | N
     """Run a stage of these settings in a process for stages: found again by its fingerprint, its output in
     its log.
     """
-    from repro.config import as_dict
     from repro.experiments import build
+    from repro.settings.root import as_dict
 
     global _known
     if _known[0] != (key := digest(as_dict(settings))):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from repro import environment
-from repro.config import SettingError, require
+from repro.errors import SettingError, require
 from repro.lines import duration
 from repro.running import FOLDER, alive
 

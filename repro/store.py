@@ -24,8 +24,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from repro.config import SettingError, as_file_name
 from repro.cost import Cost, Known, nothing
+from repro.errors import SettingError, as_file_name
 from repro.provenance import provenance
 from repro.secrecy import hidden
 

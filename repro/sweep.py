@@ -20,19 +20,11 @@ from queue import Queue
 from typing import Any
 
 from repro import environment, places
-from repro.config import (
-    GROUPS,
-    SettingError,
-    Settings,
-    compose,
-    option_file,
-    option_name,
-    options,
-    read_option,
-    require,
-    to_yaml,
-)
 from repro.device import gpus
+from repro.errors import SettingError, require
+from repro.settings.compose import compose
+from repro.settings.files import option_file, option_name, options, read_option
+from repro.settings.root import GROUPS, Settings, to_yaml
 from repro.store import digest, write_json
 
 
@@ -43,14 +35,14 @@ class Sweep:
     """
 
     exp: str
-    grid: dict[str, list[Any]]
+    grid: dict[str, list[Any]] = field(metadata={"schema": Settings})
     overrides: list[str] = field(default_factory=list)
 
 
 def read(name: str) -> Sweep:
     """A sweep by its name, or of a YAML file of one's own."""
     try:
-        return Sweep(**read_option("sweep", name))
+        return Sweep(**read_option("sweep", name, Sweep))
     except TypeError as error:
         raise SettingError(
             f"{option_file('sweep', name)}: {error}; it holds exp, grid and overrides"

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from repro import environment, places
-from repro.config import SettingError, require
+from repro.errors import SettingError, require
 
 
 def main(arguments: list[str] | None = None) -> int:

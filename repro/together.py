@@ -14,7 +14,8 @@ import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
-from repro.config import SettingError, compose, require
+from repro.errors import SettingError, require
+from repro.settings.compose import compose
 from repro.store import Context, Stage, Store
 
 

@@ -9,16 +9,29 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from repro import environment
-from repro.config import Tracking
+from repro.schema import check, how
 
 LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
 FIRST_SECONDS = 10.0  # before the first of them
 _told: Path | None = None
 _beside: Path | None = None
+
+
+@dataclass
+class Tracking:
+    """W&B; the local JSONL is the truth."""
+
+    wandb: str = how("offline", choices="offline | online | disabled")
+    project: str = how("attention-influence", "of W&B")
+    entity: str | None = how(None, "of W&B: a user or a team; null = your default")
+
+    def __post_init__(self) -> None:
+        check("tracking", self)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from repro.config import SettingError, require
+from repro.errors import SettingError, require
 from repro.pack import CONTENT, FORMAT, LEFT_OUT, NOT_PACKED, WEIGHTS, WINDOW_LOG, matches
 from repro.store import digest, read_json, sha256_file
 

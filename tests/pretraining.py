@@ -10,9 +10,10 @@ import numpy as np
 import polars as pl
 import torch
 
-from repro.config import Model, Tracking, Train
 from repro.pretrain import checkpoint, loop, tokens
 from repro.pretrain.job import Job
+from repro.pretrain.settings import Model, Train
+from repro.tracking import Tracking
 
 TINY = Model(name="tiny", layers=2, hidden=32, heads=2, kv_heads=1, ffn=64, vocabulary=320)
 QUICK = dict(

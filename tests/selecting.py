@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from repro import parquet
-from repro.config import Budget, Mixture, Select
+from repro.selection.settings import Budget, Mixture, Select
 from repro.selection.stage import stage
 from repro.store import Stage, Store, read_json
 

@@ -22,11 +22,11 @@ from scipy.stats import spearmanr
 
 from benchmarks.gpu import training
 from benchmarks.gpu.rows import Card, arguments
-from repro.config import Heads
 from repro.evaluate import bits_per_byte
 from repro.evaluate.likelihood import loglikelihoods
 from repro.heads import importance, probes
 from repro.heads.detectors import retrieval
+from repro.heads.settings import Heads
 from repro.influence import reference, statistics
 from repro.influence.scorer import Scorer
 from repro.proxy import built, masking

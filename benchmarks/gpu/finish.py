@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 
 from repro import environment, stages
-from repro.config import SettingError, compose
 from repro.device import device_of
+from repro.errors import SettingError
 from repro.experiments import build
 from repro.pack import pack
 from repro.pretrain import cost
+from repro.settings.compose import compose
 from repro.store import Store
 
 

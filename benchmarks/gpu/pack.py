@@ -43,8 +43,8 @@ def download(to: Path) -> None:
 
 def finished(settings: list[str]) -> Path:
     """The work folder, once the stages of text of the curve's setting are finished in it."""
-    from repro.config import compose
     from repro.experiments import build
+    from repro.settings.compose import compose
 
     composed = compose(settings)
     store = Store(Path(composed.work))

@@ -22,13 +22,14 @@ from transformers import LlamaForCausalLM
 
 from benchmarks.gpu import steps
 from benchmarks.gpu.rows import Card, alternate, arguments
-from repro.config import Model, read_option
 from repro.device import SIZES, matrix_rate
 from repro.influence.scorer import Scorer, batches, right_padded
 from repro.pretrain.cost import layer_parameters, parameters
 from repro.pretrain.model import llama_config
+from repro.pretrain.settings import Model
 from repro.proxy import losses, masking
 from repro.proxy.load import ProxyModel, prepare
+from repro.settings.files import read_option
 
 # lowest masked layer: the one found for 135M, about as deep for the others
 FORK = {"135m": 17, "360m": 18, "1.7b": 14}

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.rows import alternate, first_line
-from repro.config import Model, Train, read_option
 from repro.pretrain import engine as ds
 from repro.pretrain.cost import flops_per_token, parameters
 from repro.pretrain.model import initialise, llama_config, next_token_loss
+from repro.pretrain.settings import Model, Train
+from repro.settings.files import read_option
 
 TINY = Model(
     name="tiny", layers=2, hidden=32, heads=2, kv_heads=1, ffn=64, vocabulary=320, tie_embeddings=True

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.training import made_up_tokens, plain
-from repro.config import Model, Tracking, Train
 from repro.pretrain import checkpoint, loop
 from repro.pretrain.job import Job
+from repro.pretrain.settings import Model, Train
 from repro.store import sha256_file
-from repro.tracking import read_rows
+from repro.tracking import Tracking, read_rows
 
 NOISE = {"float32": 1e-4, "bfloat16": 0.03}  # of a loss near 8 nats
 KILLED = """

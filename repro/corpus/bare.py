@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from repro import assets
-from repro.config import SettingError
+from repro.errors import SettingError
 
 PIECE = 1 << 20
 FETCH = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-maintenance")

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from repro import assets
-from repro.config import SettingError
 from repro.corpus.documents import Drop
+from repro.errors import SettingError
 from repro.store import atomic
 
 THREADS = 32

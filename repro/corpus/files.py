@@ -17,9 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from repro import assets, parquet
-from repro.config import Corpus, SettingError, require
+from repro import assets, parquet, schema
 from repro.corpus.documents import Document, Drop, id_of
+from repro.corpus.settings import Corpus
+from repro.errors import SettingError, require
 from repro.store import RepeatedKey, is_full, unique
 
 LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst", ".json.gz", ".json.zst")
@@ -57,8 +58,7 @@ def identity(settings: Corpus) -> dict[str, Any]:
         (name if _kind(path) == "text" or settings.domain_from == "folder" else "", digest)
         for (path, name), digest in zip(found, digests, strict=True)
     ]
-    fields = {key: getattr(settings, key) for key in _FIELDS}
-    return {"files": sorted(named), **fields}
+    return {"files": sorted(named), **schema.identity(settings, "files")}
 
 
 def _check(settings: Corpus, found: dict[str, str]) -> None:
@@ -89,18 +89,6 @@ def expected_tokens(settings: Corpus) -> tuple[float, int]:
     n_bytes = sum(path.stat().st_size * (4 if path.name.endswith(packed) else 1) for path, _ in found)
     named = {shard[1] for _, name in found if (shard := SHARD.fullmatch(name))}
     return n_bytes / 4, len(settings.domains or named) or 4
-
-
-_FIELDS = (
-    "text_field",
-    "id_field",
-    "group_field",
-    "source_field",
-    "license_field",
-    "domain_from",
-    "domain_field",
-    "domain",
-)
 
 
 def files(settings: Corpus) -> list[tuple[Path, str]]:

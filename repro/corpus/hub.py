@@ -5,15 +5,15 @@ blob.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from repro import assets
-from repro.config import Corpus, HubData, SettingError, one_of
+from repro import assets, schema
 from repro.corpus.documents import Document, Drop, id_of
+from repro.corpus.settings import Corpus, HubData
+from repro.errors import SettingError, one_of
 from repro.store import is_full
 
 SHUFFLE_ROWS = 10_000  # of the buffer; the order of the data set's files is shuffled as well
@@ -28,9 +28,10 @@ def identity(settings: Corpus) -> dict[str, Any]:
     for data in _wanted(settings):
         if Path(data.repo).is_dir():
             files = sorted(p for p in Path(data.repo).rglob("*") if p.is_file())
-            found.append(asdict(data) | {"repo": "local", "revision": assets.content_digests(files)})
+            own = {"repo": "local", "revision": assets.content_digests(files)}
         else:
-            found.append(asdict(data) | {"revision": assets.hub_revision(data.repo, data.revision)})
+            own = {"repo": data.repo, "revision": assets.hub_revision(data.repo, data.revision)}
+        found.append(schema.identity(data) | own)
     return {"hub": found}
 
 

@@ -22,8 +22,9 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
-from repro.config import Corpus, one_of
 from repro.corpus.documents import Document, Drop, sampling_key
+from repro.corpus.settings import Corpus
+from repro.errors import one_of
 
 # module: distribution. What is not installed is left out; the versions of what is make the identity.
 CODE = {

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from repro.config import SettingError
 from repro.corpus.ngrams import distinct, ngrams, shingle_words, words
+from repro.errors import SettingError
 from repro.tracking import progress
 
 SHINGLE = 5  # words

@@ -9,15 +9,16 @@ import heapq
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from repro.config import Corpus, GitTexts, one_of, require
+from repro import schema
 from repro.corpus import bare
 from repro.corpus.documents import Document, Drop
 from repro.corpus.extract import FORMATS, VERSION, Unreadable
 from repro.corpus.passages import passage_id, passages
+from repro.corpus.settings import Corpus, GitTexts
+from repro.errors import one_of, require
 
 FILE_BYTES = 4_000_000  # larger files are data, not text
 TOKENS_A_REPOSITORY = 5e5  # for plans: what those of corpus=open_texts hold on average
@@ -25,7 +26,7 @@ TOKENS_A_REPOSITORY = 5e5  # for plans: what those of corpus=open_texts hold on 
 
 def identity(settings: Corpus) -> dict[str, Any]:
     """Repositories, commits and how they are read; not where the clones are."""
-    return {"git": [asdict(texts) for texts in _wanted(settings)], "extract": VERSION}
+    return {"git": [schema.identity(texts) for texts in _wanted(settings)], "extract": VERSION}
 
 
 def expected_tokens(settings: Corpus) -> tuple[float, int]:

@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from repro import parquet
-from repro.config import Corpus, SettingError, nearest
 from repro.corpus import sources
 from repro.corpus.clean import text_digest
 from repro.corpus.documents import SCHEMA, Document, Drop, row, sampling_key, write, write_shards
+from repro.corpus.settings import Corpus
+from repro.errors import SettingError, nearest
 from repro.store import atomic, read_json, write_json
 from repro.tracking import progress
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from repro.config import Corpus
 from repro.corpus.documents import Document, Drop
+from repro.corpus.settings import Corpus
 
 TOKENS_OF_DOCUMENT = 1000  # of a document or passage, for plans
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from repro.config import Corpus
+from repro import schema
+from repro.corpus.settings import Corpus
 from repro.cost import BYTES_PER_TOKEN, CLEANED, STORED_BYTES, Cost, Known, Made
 from repro.store import Context, Stage, read_json
 
@@ -13,14 +14,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from repro.corpus.select import Candidate, Tally
-
-# Settings that decide the result for every kind of source; what only one source reads is in its own identity.
-SETTINGS = (
-    "kind", "domains", "max_tokens_per_domain", "max_documents_per_domain", "min_characters", "max_bytes",
-    "near_duplicates",
-    "minhash", "minhash_threshold", "minhash_permutations", "decontaminate", "heldout_share",
-    "shard_documents", "seed",
-)  # fmt: skip
 
 
 def stage(settings: Corpus, items: Stage | None) -> Stage:
@@ -31,11 +24,8 @@ def stage(settings: Corpus, items: Stage | None) -> Stage:
     """
     from repro.corpus import sources
 
-    identity: dict[str, Any] = {key: getattr(settings, key) for key in SETTINGS}
-    identity["domains"] = sorted(settings.domains)
-    identity["source"] = sources.identity(settings)
-    if settings.sample != "first":
-        identity["sample"] = settings.sample
+    own = schema.identity(settings) | {"domains": sorted(settings.domains)}
+    own["source"] = sources.identity(settings)
     inputs = {"items": items} if items is not None and settings.decontaminate else {}
 
     def cost(known: Known) -> Cost:
@@ -54,7 +44,7 @@ def stage(settings: Corpus, items: Stage | None) -> Stage:
     return Stage(
         "corpus",
         settings.kind,
-        identity,
+        own,
         lambda context: run(context, settings),
         inputs,
         2,
@@ -116,9 +106,9 @@ def run(context: Context, settings: Corpus) -> None:
     """
     import shutil
 
-    from repro.config import SettingError
     from repro.corpus import documents, select, sources
     from repro.corpus.split import Member, hold_out
+    from repro.errors import SettingError
     from repro.store import write_json
 
     for leftover in documents.SPLITS:  # of a killed attempt

@@ -5,7 +5,7 @@
 
 ``--items`` is ``wheel`` (downloaded once), ``hub``, ``builtin``, or a folder of
 ``<task>[/<subtask>]/<split>.jsonl`` in the hub's columns; ``--tasks`` takes any task, group or tag of lm-eval
-and paths of YAML files; ``--set key=value`` a field of ``repro.config.Eval`` (limit=100 shots.piqa=5).
+and paths of YAML files; ``--set key=value`` what ``repro settings eval`` lists (limit=100 shots.piqa=5).
 ``--definitions DIR`` keeps the generated task definitions, so that a cell can be checked with lm-eval alone:
 ``lm_eval --model hf --model_args pretrained=MODEL --include_path DIR/NAME --tasks NAME --batch_size 16``.
 """
@@ -18,7 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from repro import environment, items
-from repro.config import Eval, Items, SettingError, options, read_option
+from repro.errors import SettingError
+from repro.evaluate.settings import Eval
+from repro.items.settings import Items
+from repro.settings import words
+from repro.settings.files import options, read_option
 from repro.store import Store
 
 
@@ -41,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--definitions", type=Path)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument(
-        "--set", nargs="+", default=[], metavar="key=value", help="fields of repro.config.Eval"
+        "--set", nargs="+", default=[], metavar="key=value", help="fields of eval: repro settings eval"
     )
     given = parser.parse_args(arguments)
     try:
@@ -80,8 +84,9 @@ def _settings(suite: str, tasks: list[str] | None, dotted: list[str]) -> Eval:
     from omegaconf.errors import OmegaConfBaseException
 
     values = read_option("eval", suite) | ({"tasks": tasks} if tasks else {})
+    given = [words.nested(Eval, argument) for argument in dotted]
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Eval), values, OmegaConf.from_dotlist(dotted))
+        merged = OmegaConf.merge(OmegaConf.structured(Eval), values, *given)
         return OmegaConf.to_object(merged)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         raise SettingError(str(error).splitlines()[0]) from None

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from repro import parquet
-from repro.config import Eval
 from repro.cost import BYTES_PER_TOKEN, STARTED, WORDS_COUNTED, Cost, Known
+from repro.evaluate.settings import Eval
 from repro.store import Context, Stage, atomic, write_json
 
 ORDER = 5  # words of the n-gram model

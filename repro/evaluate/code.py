@@ -23,7 +23,7 @@ from unittest import mock
 import evaluate
 import numpy as np
 
-from repro.config import SettingError
+from repro.errors import SettingError
 
 SECONDS = 5.0  # wall time and CPU time of one candidate
 MEMORY = 2**30  # bytes of address space

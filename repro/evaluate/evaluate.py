@@ -15,9 +15,10 @@ import polars as pl
 import torch
 
 from repro import parquet
-from repro.config import Eval, SettingError, require
+from repro.errors import SettingError, require
 from repro.evaluate import baselines, harness, minimal_pairs, per_item, tasks, texts
 from repro.evaluate import summary as summaries
+from repro.evaluate.settings import Eval
 from repro.store import atomic, is_full, read_json, sha256_file, write_json
 
 

@@ -28,7 +28,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable
 from safetensors import SafetensorError
 
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.evaluate import likelihood, per_item, reading, targets
 from repro.evaluate import shots as worked
 from repro.evaluate.code import sandbox

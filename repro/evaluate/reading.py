@@ -15,7 +15,7 @@ from unittest import mock
 
 import datasets
 
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.evaluate.targets import Refused
 from repro.items.stage import read_rows
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.assets import content_digests
-from repro.config import SettingError
+from repro.errors import SettingError
 
 
 def identity(entry: str, overrides: dict[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
+from repro import schema
 from repro.assets import content_digests
-from repro.config import Eval, Proxy
 from repro.evaluate import sources
 from repro.evaluate.cost import suite
+from repro.evaluate.settings import Eval
+from repro.proxy.settings import Proxy
 from repro.store import Context, Stage, read_json, write_json
 
 
@@ -97,20 +99,4 @@ def identity(s: Eval) -> dict[str, Any]:
     tasks = [sources.identity(e, s.overrides) if e.endswith((".yaml", ".yml")) else e for e in s.tasks]
     data = sources.data_files(s.overrides)
     read = {"lm_eval": version("lm-eval")} | ({"data": sorted(content_digests(data))} if data else {})
-    kept = (
-        "shots",
-        "overrides",
-        "limit",
-        "limits",
-        "batch_size",
-        "dtype",
-        "max_length",
-        "text_tasks",
-        "text_bytes",
-    )
-    return {
-        "tasks": tasks,
-        **{name: getattr(s, name) for name in kept},
-        "allow_code_execution": s.allow_code_execution,
-        **read,
-    }
+    return schema.identity(s) | {"tasks": tasks, **read}

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from repro.config import SettingError, as_file_name, nearest
+from repro.errors import SettingError, as_file_name, nearest
 from repro.items.hub import TASKS
 
 OFFICIAL = Path(str(find_spec("lm_eval").origin)).parent / "tasks"  # type: ignore[union-attr]  # importing it takes seconds

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from repro import kinds
-from repro.config import Settings
+from repro.settings.root import Settings
 from repro.store import Stage
 
 

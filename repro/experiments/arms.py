@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from repro import items
-from repro.config import Budget, Settings, Train, nearest, require
 from repro.corpus import stage as corpus
+from repro.errors import nearest, require
 from repro.evaluate import baselines
 from repro.evaluate import stage as evaluate
 from repro.experiments import Experiment
@@ -20,9 +20,12 @@ from repro.heads import stage as heads
 from repro.influence import measures
 from repro.influence import stage as influence
 from repro.pretrain import stage as pretrain
+from repro.pretrain.settings import Train
 from repro.proxy import stage as proxy
 from repro.selection import selectors
 from repro.selection import stage as selection
+from repro.selection.settings import Budget
+from repro.settings.root import Settings
 from repro.store import Stage
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.heads.probes import Probe
 from repro.proxy import masking
 from repro.proxy.load import ProxyModel

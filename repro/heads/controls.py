@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from repro.config import Heads, SettingError, require
+from repro.errors import SettingError, require
+from repro.heads.settings import Heads
 from repro.heads.stage import CALIBRATION_TOKENS
 from repro.proxy import masking
 from repro.proxy.load import ProxyModel

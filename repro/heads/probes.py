@@ -12,7 +12,8 @@ import string
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from repro.config import Heads, SettingError, require
+from repro.errors import SettingError, require
+from repro.heads.settings import Heads
 
 INSTRUCTION = (
     "Please extract the value corresponding to the specified key from the following JSON object. "

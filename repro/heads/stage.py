@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro import parquet, plugins
-from repro.config import Heads, Proxy, SettingError, nearest, require
 from repro.cost import STARTED, Cost, Known
+from repro.errors import SettingError, one_of, require
 from repro.heads import detectors
+from repro.heads.settings import Heads
+from repro.proxy.settings import Proxy
+from repro.schema import identity
 from repro.store import Context, Stage, atomic, read_json, write_json
 
 if TYPE_CHECKING:
@@ -35,11 +38,9 @@ EXAMPLES = 8  # probes kept whole, to show what masking does to them
 def detection(s: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage) -> Stage:
     """Scores of every head on every probe."""
     s = replace(s, detector=measured_by(s))
-    settings: dict[str, Any] = {
+    settings = {
         "detector": s.detector,
-        "probes": s.probes,
-        "probe_tokens": s.probe_tokens,
-        "seed": s.seed,
+        **identity(s, "detection"),
         "dtype": proxy_settings.dtype,
         "stop_at_share": s.share if s.stop_when_stable else None,
         **detectors.identity(s),
@@ -68,16 +69,11 @@ def stage(s: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage) -> Stage
     )
     if s.given:
         return given(s, proxy_settings, proxy)
-    settings: dict[str, Any] = {"detector": s.detector, "share": s.share, "dtype": proxy_settings.dtype}
+    settings = identity(s, "heads") | {"dtype": proxy_settings.dtype}
     if is_drawn(s):
         settings["seed"] = s.control_seed
     if s.detector == "random_matched_damage":
-        settings |= {
-            "damage_tolerance": s.damage_tolerance,
-            "draws": s.draws,
-            "search": "bisection",
-            "text": CALIBRATION,
-        }
+        settings |= identity(s, s.detector) | {"search": "bisection", "text": CALIBRATION}
 
     def cost(known: Known) -> Cost:
         read = 2 * EXAMPLES * s.probe_tokens
@@ -102,7 +98,7 @@ def given(s: Heads, proxy_settings: Proxy, proxy: Stage) -> Stage:
         f"heads.given names the heads, and heads.detector={s.detector} is a control of detected ones: leave"
         " out one of them",
     )
-    settings = {"given": [list(pair) for pair in s.given], "dtype": proxy_settings.dtype}
+    settings = identity(s, "given") | {"dtype": proxy_settings.dtype}
     return Stage(
         "heads", "given", settings, lambda context: _given(s, proxy_settings, context), {"proxy": proxy}
     )
@@ -140,11 +136,7 @@ def is_drawn(s: Heads) -> bool:
 def measured_by(s: Heads) -> str:
     """The detector whose scores decide: its own, or of a control the one that it is a control of."""
     known = (*detectors.names(), *CONTROLS)
-    require(
-        s.detector in known,
-        f"heads.detector={s.detector!r} is not known; did you mean {nearest(s.detector, known)}? valid:"
-        f" {', '.join(known)}",
-    )
+    one_of("heads.detector", s.detector, known)
     return "retrieval" if is_drawn(s) else s.detector
 
 
@@ -311,11 +303,6 @@ def _select(s: Heads, proxy_settings: Proxy, context: Context) -> None:
         selected, control = controls.draw(s, scores, important, proxy, texts)
     lowest = float(min(scores[layer, head] for layer, head in selected))
     tied = int((scores == lowest).sum())
-    probe_settings = {
-        key: value
-        for key, value in context_settings(s).items()
-        if key not in ("detector", "share", "damage_tolerance", "draws", "control_seed", "given")
-    }
     enough = len(per_probe) > 1
     write_json(
         context.out / "heads.json",
@@ -328,7 +315,9 @@ def _select(s: Heads, proxy_settings: Proxy, context: Context) -> None:
             "detector": s.detector,
             "share": s.share,
             "probe": {
-                **probe_settings,
+                **identity(s, "detection"),
+                **identity(s, "detector"),
+                "stop_when_stable": s.stop_when_stable,
                 "probes": len(per_probe),
                 "accuracy": detected["accuracy"],
                 "loss": detected["loss"],
@@ -347,13 +336,6 @@ def _select(s: Heads, proxy_settings: Proxy, context: Context) -> None:
         },
     )
     context.facts |= {"selected": len(selected), "tie_among_zeros": lowest == 0.0}
-
-
-def context_settings(s: Heads) -> dict[str, Any]:
-    """All settings of detection, for the record in ``heads.json``."""
-    from dataclasses import asdict
-
-    return asdict(s)
 
 
 def read(folder: Path) -> dict[str, Any]:

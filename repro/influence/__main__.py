@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from repro import environment
-from repro.config import SettingError, require
+from repro.errors import SettingError, require
 from repro.influence import claims
 
 LOOK_SECONDS = 2.0  # between two looks for a scoring

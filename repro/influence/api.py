@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from repro.config import DTYPES, Heads, SettingError, one_of, require
-from repro.device import resolved
+from repro.device import DTYPES, resolved
+from repro.errors import SettingError, one_of, require
 from repro.heads import importance, probes
 from repro.heads.detectors import retrieval
+from repro.heads.settings import Heads
 from repro.influence import statistics
 from repro.influence.examples import token_losses
 from repro.influence.scorer import Scorer

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from repro.config import require
+from repro.errors import require
 from repro.heads.controls import text_windows
 from repro.heads.stage import heldout_texts
 from repro.proxy import masking

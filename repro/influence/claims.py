@@ -36,7 +36,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.store import is_full, read_json, write_json
 
 TRIES = 3  # that raise

@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro import parquet
-from repro.config import Heads, Proxy, Score, SettingError, require
 from repro.cost import STARTED, Cost, Known
+from repro.errors import SettingError, require
+from repro.heads.settings import Heads
 from repro.heads.stage import CALIBRATION
+from repro.influence.settings import Score
+from repro.proxy.settings import Proxy
+from repro.schema import identity
 from repro.store import Context, Stage, read_json, sha256_file, write_json
 
 if TYPE_CHECKING:
     from repro.influence.workers import Job
 
 VERSION = 2  # of what the same settings give
-# what all workers of a scoring agree in
-SHARED = ("mask", "window", "max_tokens", "tokens_per_batch", "threads", "dtype", "sample")
 BYTES_PER_TOKEN = 4  # of English text and code; for the progress bar
 
 
@@ -28,19 +30,9 @@ def stage(
     s: Score, heads_settings: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage, heads: Stage
 ) -> Stage:
     """Influence scores of the training split. How many processes work on it is not part of the result."""
-    settings = {
-        "mask": s.mask,
-        "window": s.window,
-        "max_tokens": s.max_tokens,
-        "tokens_per_batch": s.tokens_per_batch,
-        "token_losses": s.token_losses,
-        "dtype": proxy_settings.dtype,
-        "threads": s.threads,  # the last bits of a product can depend on it
-    }
+    settings = identity(s) | {"token_losses": s.token_losses, "dtype": proxy_settings.dtype}
     if s.mask == "mean":
         settings["means"] = CALIBRATION
-    if s.sample < 1:
-        settings["sample"] = s.sample
 
     def cost(known: Known) -> Cost:  # at most two full passes
         corpus, model = known.inputs["corpus"], known.inputs["proxy"]
@@ -136,8 +128,6 @@ def _score(s: Score, job: Job, digests: dict[str, str], corpus: Path, out: Path)
     """Score the shards, with whoever joins; a bar in tokens over all of them, whose total is estimated from
     the documents' sizes. Raises :class:`SettingError` for shards that were given up.
     """
-    from dataclasses import asdict
-
     import polars
 
     from repro.influence import claims, workers
@@ -148,7 +138,6 @@ def _score(s: Score, job: Job, digests: dict[str, str], corpus: Path, out: Path)
         sizes = parquet.scan(corpus / "documents" / name).select(polars.col("n_bytes")).collect()["n_bytes"]
         read = sum(min(size // BYTES_PER_TOKEN, s.max_tokens or size) for size in sizes)
         tokens[name] = round(s.sample * read)
-    plain = asdict(job)
     board = claims.open_job(
         out,
         {
@@ -157,7 +146,7 @@ def _score(s: Score, job: Job, digests: dict[str, str], corpus: Path, out: Path)
             "corpus": os.path.relpath(corpus, out),
             "model": os.path.relpath(job.model, out),
             "means": os.path.relpath(job.means, out) if job.means else None,
-            "settings": {key: plain[key] for key in SHARED},
+            "settings": identity(s) | {"sample": s.sample, "dtype": job.dtype},
             "heads": job.heads,
             "version": VERSION,
             "lease_seconds": s.lease_seconds,

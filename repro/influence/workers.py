@@ -15,11 +15,12 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from repro.config import Score, SettingError, require
 from repro.device import cores
+from repro.errors import SettingError, require
 from repro.influence import shards
 from repro.influence.claims import Board, Claim, Closed, Worker
 from repro.influence.scorer import Scorer
+from repro.influence.settings import Score
 from repro.influence.shards import score_shard
 from repro.processes import interrupts_held, leave_with_parent
 from repro.store import Context, sha256_file

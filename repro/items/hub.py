@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from repro import assets
-from repro.config import Items, SettingError, nearest
+from repro.errors import SettingError, nearest
+from repro.items.settings import Items
 
 # task: (data set, configuration). The configuration "*" makes every one of them a subtask; "a|b" names the
 # subtasks.

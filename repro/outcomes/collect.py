@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro import parquet
-from repro.config import Budget, Settings, as_dict
 from repro.outcomes import measure
 from repro.outcomes.outcome import Artifact, Json, MakeUp, Metric, Outcome, Seed
+from repro.selection.settings import Budget
+from repro.settings.root import Settings, as_dict
 from repro.store import Stage, Store, digest, finite, provenance, read_json
 
 if TYPE_CHECKING:

@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import mean
 
-from repro.config import Contrast, require
+from repro.errors import require
 from repro.outcomes import measure
 from repro.outcomes.outcome import Arm, Difference, Gap, Outcome, Seed
+from repro.settings.experiment import Contrast
 from repro.store import finite
 
 # (treatment, control) -> metric -> variance from the items

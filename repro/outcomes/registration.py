@@ -9,23 +9,25 @@ it changes no result, only what may be said of it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from repro import places
-from repro.config import SettingError, Settings, as_dict
+from repro.errors import SettingError
 from repro.outcomes import summary as summaries
 from repro.outcomes.outcome import Json, Outcome, Registration
 from repro.registration import deviations, stated
+from repro.settings.root import Settings, as_dict
 
 RESULTS = places.home() / "results"
-# Where things are and which draw of them is taken: another pilot of the same setting may differ in these.
-# With them whatever of a training ``repro.pretrain.stage.HOW`` names.
-WHERE = {
-    "corpus": ("kind", "paths", "folder", "mirror", "seed", "hub", "blob_url", "shard_documents"),
-    "model": ("name",),
+# Where things are and which draw of them is taken: another pilot of the same setting may differ in these, and
+# in what enters no fingerprint.
+WHERE: dict[str, tuple[str, ...]] = {
+    "corpus": ("kind", "paths", "folder", "seed", "hub", "shard_documents"),
+    "model": (),
     "train": ("keep_at", "keep_at_tokens", "branch_at_decay", "branch_from"),
-    "eval": ("columns", "batch_size"),
+    "eval": ("batch_size",),
     "items": ("folder", "revisions"),
 }
 
@@ -136,17 +138,15 @@ def differences(pilot: Mapping[str, Any], settings: Settings) -> list[str]:
     """Settings that noise depends on and that a pilot does not share, by name; the share is that of the
     primary contrast.
     """
-    from repro.pretrain.stage import HOW
-
     ours = as_dict(settings)
     found = []
     for group, where in WHERE.items():
         left, right = pilot.get(group, {}), ours[group]
-        without = {*where, *(HOW if group == "train" else ())}
+        how = {f.name for f in fields(getattr(settings, group)) if f.metadata["identity"] is False}
         found += [
             f"{group}.{key}"
             for key in right
-            if key not in without and key in left and left[key] != right[key]
+            if key not in how.union(where) and key in left and left[key] != right[key]
         ]
     shares = [
         {side["share"] for side in stated(values)["selects"].values()}

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.outcomes.outcome import Outcome
 from repro.store import digest, write_json
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from repro.config import Contrast, as_dict
 from repro.outcomes import simulated, words
 from repro.outcomes.collect import misses
 from repro.outcomes.compare import (
@@ -23,6 +22,8 @@ from repro.outcomes.compare import (
     secondary,
 )
 from repro.outcomes.outcome import Arm, Difference, Outcome, Verdict
+from repro.settings.experiment import Contrast
+from repro.settings.root import as_dict
 
 # a verdict needs as many seeds, selected documents and source groups a domain
 SEEDS, DOCUMENTS, SOURCES = 3, 200, 3

@@ -23,7 +23,7 @@ def metric_names() -> dict[str, list[str]]:
     """{column of table 1: the lm-eval metrics that stand for it}, as the evaluation suite ``paper`` defines
     them.
     """
-    from repro.config import read_option
+    from repro.settings.files import read_option
 
     columns = read_option("eval", "paper")["columns"]
     return {

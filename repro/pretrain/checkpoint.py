@@ -13,7 +13,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from repro.config import SettingError, require
+from repro.errors import SettingError, require
 from repro.store import read_json, sha256_file, write_json
 
 TAG = "state"

@@ -8,13 +8,15 @@ answers agree.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from repro import pretrained
-from repro.config import Model, Settings, Train, require
 from repro.cost import STARTED, Cost, Made
+from repro.errors import require
 from repro.pretrain import source
+from repro.pretrain.settings import Model, Train
 
+S = TypeVar("S")  # all settings of a run, whose schema stands above
 CHECKPOINT_BYTES = 2 + 12  # a parameter: bfloat16 weight; float32 master and two moments
 
 
@@ -28,13 +30,14 @@ def shape(model: Model) -> Model:
     return _with_sizes(model, pretrained.config(str(model.init_from)))
 
 
-def sized(settings: Settings) -> Settings:
+def sized(settings: S) -> S:
     """The settings with the proxy's sizes as those of a model that continues it, for plans and checks."""
-    if settings.model.init_from != source.PROXY:
+    own: Any = settings
+    if own.model.init_from != source.PROXY:
         return settings
     from repro.proxy.stage import config
 
-    return replace(settings, model=_with_sizes(settings.model, config(settings.proxy)))
+    return replace(own, model=_with_sizes(own.model, config(own.proxy)))
 
 
 def _with_sizes(model: Model, config: dict[str, Any]) -> Model:

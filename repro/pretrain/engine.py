@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from repro.config import Train, require
+from repro.errors import require
+from repro.pretrain.settings import Train
 
 
 def join(device: str, ranks: int) -> tuple[int, int]:

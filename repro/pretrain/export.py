@@ -13,7 +13,7 @@ import torch.distributed as dist
 from transformers import GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.pretrained import load_model, load_tokenizer
 
 

@@ -7,7 +7,7 @@ import statistics
 from collections import deque
 from pathlib import Path
 
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.pretrain.job import Job
 from repro.pretrain.order import TokenStream
 from repro.pretrain.tokens import read_index

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from repro.config import Model, Tracking, Train
+from repro.pretrain.settings import Model, Train
+from repro.tracking import Tracking
 
 
 @dataclass(frozen=True)

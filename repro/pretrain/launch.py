@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from repro import environment
-from repro.config import SettingError, Train, require
+from repro.errors import SettingError, require
 from repro.pretrain.cost import must_fit
 from repro.pretrain.job import Job
 from repro.pretrain.loop import finished, train
+from repro.pretrain.settings import Train
 from repro.pretrain.worker import ANSWER
 from repro.store import read_json
 

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 import torch
 
-from repro.config import require
 from repro.device import matrix_rate
+from repro.errors import require
 from repro.pretrain.cost import flops_per_token
 from repro.pretrain.health import Spikes
 from repro.pretrain.job import Job

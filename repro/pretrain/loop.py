@@ -6,14 +6,13 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from repro.config import SettingError, require
+from repro.errors import SettingError, require
 from repro.pretrain import checkpoint
 from repro.pretrain import engine as ds
 from repro.pretrain.export import export, model_card
@@ -26,6 +25,7 @@ from repro.pretrain.schedule import decay_start, learning_rate, warmup_steps
 from repro.pretrain.source import branch_point
 from repro.pretrain.validate import heldout_windows, validate
 from repro.processes import Terminated, termination_noted
+from repro.schema import identity
 from repro.store import digest, provenance, read_json, write_json
 from repro.tracking import progress
 
@@ -173,7 +173,6 @@ def run_steps(
 def setup(job: Job, stream: TokenStream, ranks: int) -> dict[str, Any]:
     """What a run that goes on from a checkpoint must share with the one that wrote it."""
     s = job.train
-    model = {key: value for key, value in asdict(job.model).items() if key not in ("name", "init_from")}
     return {
         "train.processes": ranks,
         "train.zero_stage": ds.zero_stage(s),
@@ -183,7 +182,7 @@ def setup(job: Job, stream: TokenStream, ranks: int) -> dict[str, Any]:
         "train.optimizer": s.optimizer,
         "train.learning_rate": s.learning_rate,
         "warm-up steps": warmup_steps(s),
-        "model": digest(model)[:12],
+        "model": digest(identity(job.model))[:12],
         "order of the documents": stream.identity(),
     }
 

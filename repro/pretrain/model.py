@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from repro.config import Model, SettingError, require
+from repro.errors import SettingError, require
+from repro.pretrain.settings import Model
 from repro.pretrained import fuse_float32, load_model
 
 INIT_STD = 0.02

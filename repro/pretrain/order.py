@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from repro import parquet
-from repro.config import require
+from repro.errors import require
 from repro.pretrain.tokens import open_ids, read_index
 from repro.store import read_json
 

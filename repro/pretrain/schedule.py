@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from repro.config import Train
+from repro.pretrain.settings import Train
 
 
 def decay_start(train: Train) -> int:

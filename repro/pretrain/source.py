@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from repro.config import SettingError, require
+from repro.errors import SettingError, require
 from repro.pretrained import config, on_hub
 
 PROXY = "proxy"  # model.init_from: the model that this run scores with

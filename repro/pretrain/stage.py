@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from repro.config import Model, Tracking, Train
 from repro.cost import TOKENISED, Cost, Known
 from repro.pretrain import cost, source
 from repro.pretrain.cost import shape
 from repro.pretrain.job import Job
+from repro.pretrain.settings import MUON, Model, Train
 from repro.proxy.stage import TOKENIZER_FILES
+from repro.schema import identity
 from repro.store import Context, Stage
-
-# How a training is run, not what comes out of it: these do not enter the fingerprint.
-HOW = (
-    "checkpoint_every_steps",
-    "keep_checkpoints",
-    "validate_every_steps",
-    "validate_tokens",
-    "log_every_steps",
-    "launcher",
-    "processes",
-    "ranks_per_node",
-    "hostfile",
-    "micro_batch",
-    "zero_stage",
-    "activation_checkpointing",
-    "compile",
-    "keep_at",  # as keep_at_tokens
-)
-# change nothing with AdamW, and do not enter then
-OF_MUON = ("optimizer", "muon_learning_rate", "muon_momentum")
+from repro.tracking import Tracking
 
 
 def tokens_stage(model: Model, corpus: Stage, proxy: Stage | None = None) -> Stage:
@@ -127,12 +109,8 @@ def stage(
     name the run in the logs and change nothing else.
     """
     model, train = shape(model), train.resolved()
-    left_out = HOW if train.optimizer == "muon" else HOW + OF_MUON
-    settings = {
-        "model": {key: value for key, value in asdict(model).items() if key not in ("name", "init_from")},
-        "train": {key: value for key, value in asdict(train).items() if key not in left_out},
-        "seed": seed,
-    }
+    of_muon = identity(train, MUON) if train.optimizer == "muon" else {}
+    settings = {"model": identity(model), "train": identity(train) | of_muon, "seed": seed}
     if train.branch_from is not None:
         manifests = source.branch_point(Path(train.branch_from)) / "manifest.json"
         settings["train"]["branch_from"] = hashlib.sha256(manifests.read_bytes()).hexdigest()

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from repro.config import SettingError, require
+from repro.errors import SettingError, require
 from repro.pretrain import engine
 from repro.pretrain.export import export, model_card
 from repro.pretrain.health import stop_if_not_finite

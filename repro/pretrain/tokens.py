@@ -23,7 +23,7 @@ import polars as pl
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from repro import parquet
-from repro.config import require
+from repro.errors import require
 from repro.pretrained import Encoder, load_tokenizer
 from repro.store import atomic, read_json, write_json
 

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.pretrain.job import Job
 from repro.pretrain.loop import train
 from repro.store import write_json

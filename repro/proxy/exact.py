@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from repro.config import SettingError, require
+from repro.errors import SettingError, require
 from repro.proxy import masking
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from repro.config import SettingError, require
+from repro.errors import SettingError, require
 
 # whose conversion the tests compare with the model that the file was made of
 ARCHITECTURES = ("llama", "qwen2", "gemma3")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from repro.config import SettingError, require
+from repro.errors import SettingError, require
 from repro.pretrained import Encoder, load_model, load_tokenizer
 from repro.proxy import exact, masking, rope
 from repro.proxy.losses import token_losses

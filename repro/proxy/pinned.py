@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.assets import Wheel, archive, cache, hub_revision
-from repro.config import SettingError, nearest, require
+from repro.errors import SettingError, nearest, require
 from repro.store import sha256_file
 
 

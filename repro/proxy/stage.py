@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from repro import pretrained
-from repro.config import Proxy, SettingError, require
 from repro.cost import Cost, Known, Made
+from repro.errors import SettingError, require
+from repro.proxy.settings import Proxy
+from repro.schema import identity
 from repro.store import Context, Stage
 
 TOKENIZER_FILES = (
@@ -39,7 +41,7 @@ def stage(s: Proxy) -> Stage:
     """The proxy model. The compute dtype is not part of it: weights are kept in the precision they come
     in.
     """
-    settings: dict[str, Any] = {"kind": s.kind}
+    settings = identity(s)
     label = s.name
     if s.kind == "wheel":
         from repro.assets import WHEELS

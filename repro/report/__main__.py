@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from repro import environment
-from repro.config import SettingError
+from repro.errors import SettingError
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro import kinds
-from repro.config import Contrast, Settings
 from repro.outcomes.outcome import Outcome
+from repro.settings.experiment import Contrast
+from repro.settings.root import Settings
 from repro.store import Store, read_json, write_json
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from repro import parquet
-from repro.config import SettingError, require
+from repro.errors import SettingError, require
 
 
 def open_inputs(connection: duckdb.DuckDBPyConnection, corpus: Path, scores: Path) -> int:

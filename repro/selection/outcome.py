@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from repro import parquet
-from repro.config import Mixture
 from repro.selection.inputs import quoted
 from repro.selection.rank import Cut, taken
+from repro.selection.settings import Mixture
 from repro.store import atomic
 
 if TYPE_CHECKING:

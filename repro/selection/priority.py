@@ -7,9 +7,9 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from repro.config import Select
 from repro.cost import READ, Cost, Known
 from repro.selection import selectors
+from repro.selection.settings import Select
 from repro.store import Context, Stage
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from pathlib import Path
 import duckdb
 
 from repro import parquet
-from repro.config import Budget, SettingError, require
+from repro.errors import SettingError, require
+from repro.selection.settings import Budget
 
 SORTED_WHOLE = 200_000  # documents up to which a scope is sorted without a bracket
 SAMPLE = 300_000  # documents of the sample that brackets the cuts of larger scopes

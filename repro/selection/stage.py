@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro.config import Budget, Mixture, Select, SettingError, require
+from repro import schema
 from repro.cost import of_rows
+from repro.errors import SettingError, require
 from repro.selection import priority, selectors
+from repro.selection.settings import Budget, Mixture, Select
 from repro.store import Context, Stage, digest, read_json
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ def stage(
         "selector": select.selector,
         "params": selectors.identity(select.selector, params),
         "budget": identity(budget),
-        "mixture": asdict(mixture),
+        "mixture": schema.identity(mixture),
         "seed": seed,
     }
     inputs = {"corpus": corpus, "scores": scores} | priority.stages(select.selector, params, corpus)
@@ -106,11 +108,10 @@ def identity(budget: Budget) -> dict[str, Any]:
     """The budget as it enters the fingerprint: of frozen cuts their content; no word of what is not asked
     for.
     """
-    values = asdict(budget)
-    values["leave_out"] = sorted(values["leave_out"])
-    if not values["leave_out"]:
-        del values["leave_out"]
-    if values.pop("frozen") is not None:
+    values = schema.identity(budget)
+    if budget.leave_out:
+        values["leave_out"] = sorted(budget.leave_out)
+    if budget.frozen is not None:
         record = frozen_record(budget)
         cuts = {domain: found["cut"] for domain, found in record["domains"].items()}
         values["frozen"] = digest({"formula": record["formula"], "cuts": cuts})
@@ -225,7 +226,7 @@ def _run(
         "selector": selector,
         "params": params,
         "budget": identity(budget),
-        "mixture": asdict(mixture),
+        "mixture": schema.identity(mixture),
         "seed": seed,
     }
     # the budget's share counts without a match

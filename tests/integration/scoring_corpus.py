@@ -7,10 +7,12 @@ from pathlib import Path
 
 import polars
 
-from repro.config import Heads, Proxy, Score
 from repro.heads import stage as heads_stage
+from repro.heads.settings import Heads
 from repro.influence import stage as influence_stage
+from repro.influence.settings import Score
 from repro.proxy import stage as proxy_stage
+from repro.proxy.settings import Proxy
 from repro.store import Context, Stage
 
 HEADS = Heads(probes=2, probe_tokens=512, shots=1)

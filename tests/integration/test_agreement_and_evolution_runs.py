@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from repro.config import SettingError, compose
+from repro.errors import SettingError
 from repro.experiments import build
 from repro.plan import describe, estimate_stage
 from repro.run import run
+from repro.settings.compose import compose
 
 AGREEMENT = ["exp=score_agreement", "scale=smoke"]
 EVOLUTION = ["exp=head_evolution", "scale=smoke"]
@@ -106,7 +107,7 @@ def test_contrasts_name_the_pairs():
     settings.exp.contrasts = []
     with pytest.raises(SettingError, match="needs two arms"):
         build(settings)
-    with pytest.raises(SettingError, match="did you mean 'draws'"):
+    with pytest.raises(SettingError, match="did you mean exp.params.draws"):
         build(compose([*AGREEMENT, "exp.params.drawss=5"]))
 
 

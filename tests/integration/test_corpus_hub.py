@@ -13,10 +13,11 @@ import pytest
 import yaml
 
 from repro import assets
-from repro.config import Corpus, HubData, SettingError
 from repro.corpus import blobs, hub
 from repro.corpus.documents import Document, Drop, read
+from repro.corpus.settings import Corpus, HubData
 from repro.corpus.stage import stage
+from repro.errors import SettingError
 from repro.store import Store, read_json
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs/corpus/hub.yaml"

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from repro import items
-from repro.config import Corpus, Items
 from repro.corpus import installed
 from repro.corpus.documents import Document, read, sampling_key, shards
+from repro.corpus.settings import Corpus
 from repro.corpus.stage import stage
+from repro.items.settings import Items
 from repro.store import Store, read_json
 
 MINI = Path(__file__).resolve().parents[2].parent / "shared/data/corpus/mini"

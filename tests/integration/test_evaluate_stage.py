@@ -13,13 +13,15 @@ import yaml
 from evaluating import items, tiny, words
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from repro.config import CONFIGS, Eval, SettingError
+from repro.errors import SettingError
 from repro.evaluate import harness, tasks
 from repro.evaluate import stage as stage_module
 from repro.evaluate.__main__ import main
 from repro.evaluate.evaluate import evaluate
+from repro.evaluate.settings import Eval
 from repro.evaluate.summary import column
 from repro.evaluate.texts import heldout
+from repro.settings.files import CONFIGS
 from repro.soundness import damage
 from repro.store import Stage, Store, read_json
 

@@ -5,12 +5,15 @@ import pytest
 import scoring_corpus as given
 import torch
 
-from repro.config import Heads, Proxy, SettingError, Train
+from repro.errors import SettingError
 from repro.experiments.evolve import series as evolution
 from repro.experiments.evolve import view as report
 from repro.experiments.evolve.series import Checkpoint, Evolution, evolve
+from repro.heads.settings import Heads
+from repro.pretrain.settings import Train
 from repro.proxy import stage as proxy_stage
 from repro.proxy.built import INDUCTION, build
+from repro.proxy.settings import Proxy
 from repro.store import Context, Stage, Store, read_json
 
 HEADS = Heads(probes=4, probe_tokens=512, shots=1)

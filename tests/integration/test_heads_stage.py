@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import scoring_corpus as given
 
-from repro.config import Heads, Score, SettingError
+from repro.errors import SettingError
 from repro.heads import detectors
 from repro.heads.detectors import retrieval
+from repro.heads.settings import Heads
 from repro.heads.stage import CONTROLS
 from repro.influence.api import AttentionInfluence
+from repro.influence.settings import Score
 from repro.store import Store, read_json
 
 HEADS = Heads(probes=6, probe_tokens=512, shots=1)

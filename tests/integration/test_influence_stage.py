@@ -15,8 +15,9 @@ import pytest
 import scoring_corpus as given
 import torch
 
-from repro.config import Score, SettingError
+from repro.errors import SettingError
 from repro.influence import shards, workers
+from repro.influence.settings import Score
 from repro.store import Context, Store, read_json, sha256_file, write_json
 
 SCORE = Score(window=64, max_tokens=160, tokens_per_batch=512, token_losses=1, processes=1)
@@ -141,7 +142,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import scoring_corpus as given
-from repro.config import Score
+from repro.influence.settings import Score
 from repro.store import Store
 if __name__ == "__main__":
     score = Score(window=64, max_tokens=160, tokens_per_batch=512, token_losses=1, processes=2)
@@ -350,9 +351,9 @@ def test_a_changed_shard_between_kill_and_resume_loses_nothing(tmp_path):
 
 def test_measures_are_the_columns_of_scores_that_need_no_model(scored):
     """Selectors that read no loss choose the same documents from either."""
-    from repro.config import Budget, Mixture, Select
     from repro.influence import measures
     from repro.selection import selectors
+    from repro.selection.settings import Budget, Mixture, Select
     from repro.selection.stage import stage as selection
 
     store, score = scored[0], scored[1]["score"]

@@ -5,8 +5,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from repro import assets, items
-from repro.config import Items, SettingError
+from repro.errors import SettingError
 from repro.items import hub
+from repro.items.settings import Items
 from repro.store import Store
 
 

@@ -8,8 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from repro.config import Judge, SettingError
+from repro.errors import SettingError
 from repro.experiments.analyse import judge
+from repro.settings.analysis import Judge
 
 KEY = "sk-a-key-that-nobody-may-see"
 

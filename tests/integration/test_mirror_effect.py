@@ -11,15 +11,18 @@ from evaluating import items, tiny, words
 from lm_eval.api.instance import Instance
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from repro.config import Eval, Proxy, SettingError, compose
+from repro.errors import SettingError
 from repro.evaluate import harness
 from repro.evaluate.evaluate import evaluate
+from repro.evaluate.settings import Eval
 from repro.evaluate.stage import masked_stage
 from repro.experiments import build
 from repro.proxy import masking
 from repro.proxy import stage as proxy_stage
 from repro.proxy.built import INDUCTION
 from repro.proxy.load import load
+from repro.proxy.settings import Proxy
+from repro.settings.compose import compose
 from repro.store import Stage, Store, read_json, write_json
 
 COPYING = Eval(tasks=["lambada_openai"], text_tasks=[], text_bytes=500, batch_size=8)

@@ -14,10 +14,11 @@ import pytest
 from pretraining import DOMAINS, QUICK, TINY, job, workspace, write_documents, write_selection
 from safetensors.torch import load_file
 
-from repro.config import SettingError, Tracking, Train
+from repro.errors import SettingError
 from repro.pretrain import launch, loop, source, stage
+from repro.pretrain.settings import Train
 from repro.store import Stage, Store, sha256_file
-from repro.tracking import read_rows
+from repro.tracking import Tracking, read_rows
 
 
 @pytest.fixture(scope="module")

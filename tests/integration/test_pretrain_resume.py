@@ -15,7 +15,7 @@ import pytest
 import torch
 from pretraining import job, train_with, workspace
 
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.pretrain import checkpoint, log, loop
 from repro.processes import Terminated, termination_noted
 from repro.store import sha256_file

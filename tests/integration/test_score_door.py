@@ -9,9 +9,11 @@ import polars as pl
 import pytest
 
 from repro import parquet, score
-from repro.config import Proxy, SettingError, compose
+from repro.errors import SettingError
 from repro.influence.api import AttentionInfluence
 from repro.proxy import stage as proxy_stage
+from repro.proxy.settings import Proxy
+from repro.settings.compose import compose
 from repro.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]

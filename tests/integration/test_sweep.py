@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from repro import sweep
-from repro.config import compose, options
+from repro.settings.compose import compose
+from repro.settings.files import options
 
 
 @pytest.fixture

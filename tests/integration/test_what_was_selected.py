@@ -9,10 +9,14 @@ import polars
 import pytest
 from scipy.stats import spearmanr
 
-from repro.config import Analysis, Judge, Mixture, Select, SettingError, Settings, compose
+from repro.errors import SettingError
 from repro.experiments.analyse import describe, judge, stages
 from repro.experiments.analyse.pairs import SHARES
 from repro.selection import stage as selection_stage
+from repro.selection.settings import Mixture, Select
+from repro.settings.analysis import Analysis, Judge
+from repro.settings.compose import compose
+from repro.settings.root import Settings
 from repro.store import Stage, Store, read_json
 
 TOPICS = ["graph node edge path", "proof lemma theorem axiom", "river bank water flood"]

@@ -12,7 +12,7 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.proxy import masking
 from repro.proxy.load import ProxyModel, loadable, prepare
 

@@ -8,13 +8,15 @@ import pytest
 from evaluating import tiny, words
 from transformers import AutoTokenizer
 
-from repro.config import Eval, Settings, compose
 from repro.evaluate import stage as evaluate_stage
 from repro.evaluate.evaluate import evaluate
+from repro.evaluate.settings import Eval
 from repro.influence import stage as influence
 from repro.influence.scorer import Scorer
 from repro.plan_cuts import unread
 from repro.report import cuts
+from repro.settings.compose import compose
+from repro.settings.root import Settings
 from repro.store import Store
 
 

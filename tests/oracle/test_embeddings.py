@@ -8,7 +8,7 @@ import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from repro import assets
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.experiments.analyse import embeddings
 
 TEXTS = ["a cat sat", "the dog ran over the hill to the cat", "dog", "a " * 40]

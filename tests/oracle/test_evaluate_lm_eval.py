@@ -14,8 +14,8 @@ from lm_eval.tasks import TaskManager
 from statsmodels.stats.proportion import proportion_confint
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from repro.config import Eval
 from repro.evaluate.evaluate import evaluate
+from repro.evaluate.settings import Eval
 
 OFFICIAL = os.path.join(os.path.dirname(lm_eval.__file__), "tasks")
 # task: official definition, and what a person would write to point it at the files

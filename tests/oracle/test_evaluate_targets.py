@@ -9,9 +9,9 @@ import pytest
 import yaml
 from evaluating import tiny
 
-from repro.config import Eval
 from repro.evaluate import harness, reading, targets
 from repro.evaluate.evaluate import evaluate
+from repro.evaluate.settings import Eval
 
 MODULE = """
 import numpy

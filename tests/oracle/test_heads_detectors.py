@@ -7,10 +7,10 @@ import proxy_families as families
 import pytest
 import torch
 
-from repro.config import Heads
 from repro.heads import attention, importance, probes
 from repro.heads.detectors import induction, retrieval
 from repro.heads.probes import Probe
+from repro.heads.settings import Heads
 from repro.proxy import masking
 from repro.proxy.built import INDUCTION, build
 from repro.proxy.load import prepare

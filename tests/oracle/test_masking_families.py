@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AttentionInterface
 from transformers.models.llama.modeling_llama import LlamaAttention
 
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.proxy import masking
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,9 +12,9 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from repro.config import Eval
 from repro.evaluate import harness, minimal_pairs, per_item, tasks
 from repro.evaluate.evaluate import evaluate
+from repro.evaluate.settings import Eval
 from repro.items import builtin
 
 SETTINGS = Eval(tasks=["blimp"], limits={"blimp": 9}, limit=3, text_tasks=[], batch_size=4)

@@ -11,14 +11,15 @@ from pretraining import QUICK, TINY, job, naive_stream, workspace
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from repro.config import SettingError, Tracking, Train
+from repro.errors import SettingError
 from repro.pretrain import loop, stage
 from repro.pretrain.engine import parameter_groups
 from repro.pretrain.model import build
 from repro.pretrain.muon import Muon, orthogonalise
 from repro.pretrain.schedule import learning_rate
+from repro.pretrain.settings import Train
 from repro.store import Stage
-from repro.tracking import read_rows
+from repro.tracking import Tracking, read_rows
 
 SHAPES = [(6, 6), (4, 9), (9, 4)]
 

@@ -11,10 +11,13 @@ import pytest
 from scipy import stats as scipy_stats
 from selecting import artifacts, documents
 
-from repro.config import Corpus, Select, SettingError, typed_params
 from repro.corpus import documents as docs
+from repro.corpus.settings import Corpus
+from repro.errors import SettingError
 from repro.experiments.planted import stages, texts
 from repro.experiments.planted.auroc import auroc
+from repro.selection.settings import Select
+from repro.settings.typed import as_object
 from repro.store import Stage, Store, read_json, write_json
 
 TEXT = " ".join(
@@ -219,5 +222,5 @@ def test_real_documents_are_no_hosts_and_the_same_settings_give_the_same_corpus(
 def test_a_domain_without_long_documents_and_an_unknown_parameter_are_refused(tmp_path):
     with pytest.raises(SettingError, match="15 are needed"):
         scored(tmp_path, lambda *_: 0.0, hosts=4)
-    with pytest.raises(SettingError, match="'documents'"):
-        typed_params(stages.Planted, {"document": 3})
+    with pytest.raises(SettingError, match="exp.params.documents"):
+        as_object(stages.Planted, {"document": 3}, "exp.params")

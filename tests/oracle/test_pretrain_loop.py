@@ -18,7 +18,7 @@ from pretraining import TINY, job, naive_stream, workspace
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, get_wsd_schedule
 
-from repro.config import SettingError, Train
+from repro.errors import SettingError
 from repro.pretrain import compiled as in_blocks
 from repro.pretrain import loop
 from repro.pretrain.engine import can_compile
@@ -26,6 +26,7 @@ from repro.pretrain.health import Spikes, stop_if_not_finite
 from repro.pretrain.model import build, next_token_loss
 from repro.pretrain.order import open_stream
 from repro.pretrain.schedule import decay_start, learning_rate
+from repro.pretrain.settings import Train
 from repro.tracking import read_rows
 
 SAME = 2e-6  # of losses near 5.8 in float32: the order of sums differs, nothing else

@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from selecting import artifacts, brute_force, chosen, documents, select
 from sklearn.metrics import roc_auc_score
 
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.selection import inputs, rank, selectors
 from repro.selection.selectors import ngram_classifier
 from repro.store import Store

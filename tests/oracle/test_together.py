@@ -10,7 +10,7 @@ import pytest
 from pretraining import job, workspace
 from safetensors.torch import load_file
 
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.pretrain import loop, together
 from repro.store import read_json
 from repro.tracking import read_rows

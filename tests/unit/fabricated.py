@@ -11,7 +11,9 @@ import numpy
 import polars
 
 import repro.store as store_module
-from repro.config import Arm, Contrast, Experiment, Mixture, Select, Settings
+from repro.selection.settings import Mixture, Select
+from repro.settings.experiment import Arm, Contrast, Experiment
+from repro.settings.root import Settings
 from repro.store import Context, Stage, Store, write_json
 
 original = store_module.provenance

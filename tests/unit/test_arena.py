@@ -6,10 +6,11 @@ from statistics import mean, variance
 import numpy as np
 import pytest
 
-from repro.config import SettingError, compose
+from repro.errors import SettingError
 from repro.experiments import build
 from repro.outcomes import decision
 from repro.outcomes.collect import overlap
+from repro.settings.compose import compose
 from repro.store import Store, read_json, write_json
 
 SMOKE = ["exp=arena", "scale=smoke"]

@@ -2,9 +2,13 @@
 
 import pytest
 
-from repro import arms, config
-from repro.config import Budget, SettingError, Train, compose
+from repro import arms
+from repro.errors import SettingError
 from repro.experiments import build
+from repro.pretrain.settings import Train
+from repro.selection.settings import Budget
+from repro.settings import files
+from repro.settings.compose import compose
 from repro.sweep import members
 
 GRID = {
@@ -101,15 +105,15 @@ def test_mistakes_with_arms_are_refused_in_one_line(arguments, says):
 
 
 def test_values_for_one_scale_reach_that_scale_only_and_yield_to_the_command_line(tmp_path, monkeypatch):
-    for group in config.CONFIGS.iterdir():
+    for group in files.CONFIGS.iterdir():
         (tmp_path / group.name).symlink_to(group) if group.name != "exp" else (tmp_path / "exp").mkdir()
-    text = (config.CONFIGS / "exp" / "selection_30pct.yaml").read_text()
+    text = (files.CONFIGS / "exp" / "selection_30pct.yaml").read_text()
     file = tmp_path / "exp" / "mine.yaml"
     file.write_text(
         text
         + "scales: {smoke: {exp: {seeds: [7, 8], arms: {random: {seeds: [9]}}}, train: {tokens: 20480}}}\n"
     )
-    monkeypatch.setattr(config, "CONFIGS", tmp_path)
+    monkeypatch.setattr(files, "CONFIGS", tmp_path)
     smoke, laptop = (compose(["exp=mine", f"scale={scale}"]) for scale in ("smoke", "laptop"))
     assert (smoke.exp.seeds, smoke.exp.arms["random"].seeds, smoke.train.tokens) == ([7, 8], [9], 20480)
     assert (laptop.exp.seeds, laptop.exp.arms["random"].seeds) == ([0, 1, 2], [])

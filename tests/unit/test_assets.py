@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from repro import assets
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.store import sha256_file
 
 

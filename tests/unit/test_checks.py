@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import pytest
 
 from repro import assets, checks
-from repro.config import SettingError, compose
+from repro.errors import SettingError
 from repro.evaluate import tasks
 from repro.experiments import build
 from repro.pretrain import cost
+from repro.settings.compose import compose
 from repro.store import Store
 
 
@@ -156,8 +157,8 @@ def test_a_hub_that_cannot_name_a_models_commit_is_found_out_first(tmp_path, mon
 @pytest.fixture
 def checkpoint(tmp_path):
     """A model folder as somebody would continue it."""
-    from repro.config import Proxy
     from repro.proxy import stage as proxy_stage
+    from repro.proxy.settings import Proxy
 
     built = Store(tmp_path / "made").ensure(proxy_stage.stage(Proxy(kind="built"))) / "model"
     return shutil.copytree(built, tmp_path / "checkpoint")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.influence import claims
 
 ROOT = Path(claims.__file__).parents[2]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from repro import cli, environment, listing, places
-from repro.config import CONFIGS
+from repro.settings.files import CONFIGS
 
 ROOT = Path(__file__).resolve().parents[2]
 

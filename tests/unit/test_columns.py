@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import selecting
 
-from repro.config import Corpus, SettingError
 from repro.corpus import files
 from repro.corpus.documents import Document, Drop
+from repro.corpus.settings import Corpus
+from repro.errors import SettingError
 from repro.items.stage import read_rows
 
 TEXT = [f"words of document {i} and some more" for i in range(3)]

@@ -3,7 +3,10 @@
 import pytest
 
 from repro import assets, device, plan
-from repro.config import CONFIGS, SettingError, Settings, as_dict, compose, options, to_yaml
+from repro.errors import SettingError
+from repro.settings.compose import compose
+from repro.settings.files import CONFIGS, options
+from repro.settings.root import Settings, as_dict, to_yaml
 
 
 def test_precedence_is_option_then_scale_then_experiment_then_command_line():
@@ -72,9 +75,10 @@ def test_a_new_arm_begins_with_what_it_selects():
         ("exp.arms.atention_influence.budget.share=0.1", "did you mean 'attention_influence'"),
         ("exp.arms.zzz.mixture=add", "has no arm 'zzz'"),
         ("exp.arms.random.select.prams.path=x", "exp.arms.random.select.params"),
-        ("exp.arms.random.select.budget.shar=1", "'share'"),
+        ("exp.arms.random.select.budget.shar=1", "did you mean exp.arms.random.select.budget.share?"),
         ("exp.arms.random.mixture.weight=many", "exp.arms.random.mixture.weight"),
-        ("exp.arms.random.mixture=3", "must name an option"),
+        ("exp.arms.random.mixture=3", "mixture=3 is not known; did you mean"),
+        ("exp.arms.random.mixture=null", "must name an option"),
         ("corpus=files", "corpus.paths"),
         ("corpus=wide", "need corpus.folder=DIR: a folder of books-00000.jsonl.zst and 21 more"),
         (

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from repro.config import compose
 from repro.corpus.extract import FORMATS, Unreadable
 from repro.corpus.passages import GAP, passage_id, passages
+from repro.settings.compose import compose
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared/data/corpus"
 NAMES = {"law xml": "law_xml", "factbook json": "factbook", "tables cnxml": "cnxml"}

@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from repro.config import Corpus, SettingError
 from repro.corpus import files
 from repro.corpus.documents import Document, Drop, read
+from repro.corpus.settings import Corpus
 from repro.corpus.stage import stage
+from repro.errors import SettingError
 from repro.store import Store, read_json
 
 WORDS = "the quick brown fox jumps over the lazy dog while seven wise owls look on from an old oak tree in the yard".split()

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from repro.config import Corpus, GitTexts, SettingError, compose
 from repro.corpus import bare, repositories
 from repro.corpus.documents import Document, Drop, read
 from repro.corpus.passages import passage_id
+from repro.corpus.settings import Corpus, GitTexts
 from repro.corpus.stage import stage
+from repro.errors import SettingError
+from repro.settings.compose import compose
 from repro.store import Store, read_json
 
 NAME = "owner/book"

@@ -6,12 +6,16 @@ import pytest
 import torch
 
 from repro import checks, device, pack, run
-from repro.config import CONFIGS, Proxy, SettingError, compose, read_option, to_yaml
+from repro.errors import SettingError
 from repro.experiments import build
 from repro.influence.api import AttentionInfluence
 from repro.outcomes import summary
 from repro.plan import describe
 from repro.proxy import stage as proxy_stage
+from repro.proxy.settings import Proxy
+from repro.settings.compose import compose
+from repro.settings.files import CONFIGS, read_option
+from repro.settings.root import to_yaml
 from repro.store import Stage, Store, read_json
 
 EMULATED = {"float32": 9e10, "bfloat16": 2e9, "measured": "2026-01-01"}

@@ -4,8 +4,10 @@ from dataclasses import fields
 
 import pytest
 
-from repro.config import SettingError, Settings, compose
 from repro.effect import NEEDS
+from repro.errors import SettingError
+from repro.settings.compose import compose
+from repro.settings.root import Settings
 
 BASE = ["exp=selection_30pct", "scale=smoke"]
 
@@ -60,7 +62,8 @@ BESIDE = {
 def test_an_option_chosen_by_hand_wins_over_scale_and_experiment():
     import yaml
 
-    from repro.config import CONFIGS, GROUPS, options
+    from repro.settings.files import CONFIGS, options
+    from repro.settings.root import GROUPS
 
     for scale in ("laptop",):
         for group in GROUPS:

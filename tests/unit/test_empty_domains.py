@@ -5,11 +5,13 @@ import pytest
 from selecting import artifacts, documents, select
 
 from repro import checks, experiments, run
-from repro.config import Mixture, SettingError, compose
+from repro.errors import SettingError
 from repro.experiments import Experiment
 from repro.plan import _empty_domains
 from repro.pretrain.order import repeats_of
 from repro.report import build, terminal
+from repro.selection.settings import Mixture
+from repro.settings.compose import compose
 from repro.store import Stage, Store, write_json
 
 RUN = ["exp=selection_30pct", "scale=smoke"]

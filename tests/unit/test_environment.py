@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from repro import environment
-from repro.config import Tracking
-from repro.tracking import Tracker
+from repro.tracking import Tracker, Tracking
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,8 +6,10 @@ import pytest
 import yaml
 from evaluating import items
 
-from repro.config import CONFIGS, Eval, SettingError
+from repro.errors import SettingError
 from repro.evaluate import tasks
+from repro.evaluate.settings import Eval
+from repro.settings.files import CONFIGS
 
 SUITES = sorted((CONFIGS / "eval").glob("*.yaml"))
 

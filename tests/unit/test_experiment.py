@@ -2,8 +2,10 @@
 
 import pytest
 
-from repro.config import SettingError, Train, compose
+from repro.errors import SettingError
 from repro.experiments import build
+from repro.pretrain.settings import Train
+from repro.settings.compose import compose
 
 
 def test_a_shorter_arm_keeps_the_models_up_to_its_end():

@@ -10,13 +10,15 @@ from pathlib import Path
 import fabricated
 import pytest
 
-from repro.config import Items, SettingError, compose
+from repro.errors import SettingError
 from repro.evaluate.reading import _rows
 from repro.influence import api
+from repro.items.settings import Items
 from repro.items.stage import stage as items
 from repro.report import build, plots
 from repro.report.plots import MOST_PANELS, MOST_ROWS, Panel, Plot, Series
 from repro.report.table import Interval, Number, Table
+from repro.settings.compose import compose
 from repro.store import Store, room_on
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,7 +122,7 @@ SHARED = """
 import os, sys
 from pathlib import Path
 os.umask(int(sys.argv[2], 8))
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.store import Stage, Store, room_on, provenance
 import filelock, repro.store
 provenance()

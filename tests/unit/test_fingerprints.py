@@ -11,8 +11,9 @@ from unittest import mock
 
 import pytest
 
-from repro.config import compose, options
 from repro.experiments import build
+from repro.settings.compose import compose
+from repro.settings.files import options
 
 PINS = Path(__file__).parent.parent / "fingerprints.json"
 SCALES = ("smoke", "laptop")

@@ -7,11 +7,13 @@ import pytest
 import torch
 from gguf_files import ARCHITECTURES, model_of, write
 
-from repro.config import Proxy, SettingError, compose
+from repro.errors import SettingError
 from repro.proxy import gguf
 from repro.proxy import stage as proxy_stage
 from repro.proxy.load import load
+from repro.proxy.settings import Proxy
 from repro.proxy.stage import parameters as proxy_parameters
+from repro.settings.compose import compose
 from repro.store import Store, read_json
 
 

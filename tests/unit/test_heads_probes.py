@@ -4,8 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from repro.config import Heads, SettingError
+from repro.errors import SettingError
 from repro.heads import controls, importance, probes
+from repro.heads.settings import Heads
 from repro.heads.stage import heldout_texts
 
 TOPICS = [pydoc_data.topics.topics[key] for key in sorted(pydoc_data.topics.topics)]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from repro import assets, items
-from repro.config import Items, SettingError
+from repro.errors import SettingError
+from repro.items.settings import Items
 from repro.store import Store, sha256_file
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared/data/benchmarks"

@@ -6,8 +6,11 @@ from dataclasses import replace
 import pytest
 
 from repro import experiments, kinds
-from repro.config import Experiment, SettingError, compose, options
 from repro.cost import Cost
+from repro.errors import SettingError
+from repro.settings.compose import compose
+from repro.settings.experiment import Experiment
+from repro.settings.files import options
 from repro.store import Stage
 
 MINE = """

@@ -5,7 +5,9 @@ import re
 import pytest
 
 from repro import sweep
-from repro.config import SettingError, compose, options
+from repro.errors import SettingError
+from repro.settings.compose import compose
+from repro.settings.files import options
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def test_members_that_are_one_run_or_run_with_something_else_are_refused(monkeyp
 def test_no_question_holds_a_number_or_a_name_that_its_settings_do_not(name):
     settings = compose([f"exp={name}", "scale=smoke"])
     assert not re.search(r"[{}]", settings.exp.question)
-    from repro.config import read_option
+    from repro.settings.files import read_option
 
     written = read_option("exp", name)["exp"]["question"]
     assert not re.search(r"\d+ ?%|random|attention|perplexity|pythia|larger|smaller", written.lower()), (

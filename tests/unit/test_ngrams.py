@@ -6,10 +6,10 @@ import unicodedata
 import numpy as np
 import pytest
 
-from repro.config import Corpus
 from repro.corpus.clean import benchmark_index, examine
 from repro.corpus.minhash import jaccard, shingles
 from repro.corpus.ngrams import shingle_words, split, weight, words
+from repro.corpus.settings import Corpus
 from repro.corpus.stage import stage
 
 # A benchmark item, and ordinary text of the same script that has nothing to do with it.

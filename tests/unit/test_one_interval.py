@@ -6,7 +6,6 @@ import pytest
 from scipy import stats
 
 from repro import compare
-from repro.config import Contrast
 from repro.outcomes import compare as outcomes
 from repro.outcomes import summary
 from repro.paper import claims, readme
@@ -14,6 +13,7 @@ from repro.paper import tables as paper_tables
 from repro.report import build, figures, sections, terminal, wandb_report
 from repro.report.sweep import collate
 from repro.report.table import Interval
+from repro.settings.experiment import Contrast
 
 ARM, WHOLE, METRIC = "attention_influence", "full", "bits_per_byte"
 

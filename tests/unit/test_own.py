@@ -7,10 +7,13 @@ import pytest
 import selecting
 
 from repro import checks, plugins, sweep
-from repro.config import CONFIGS, Heads, SettingError, compose, options
+from repro.errors import SettingError
 from repro.experiments import build
 from repro.heads import detectors
+from repro.heads.settings import Heads
 from repro.selection import selectors
+from repro.settings.compose import compose
+from repro.settings.files import CONFIGS, options
 
 SHORT = """
 def priority(context, power: float = 1.0):

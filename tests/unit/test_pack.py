@@ -12,7 +12,7 @@ import zstandard
 
 import repro.pack as packs
 import repro.store as store_module
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.pack import CONTENT, pack
 from repro.soundness import damage as damaged
 from repro.store import Stage, Store, read_json

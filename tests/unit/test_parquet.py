@@ -9,9 +9,9 @@ import pytest
 import selecting
 
 from repro import parquet
-from repro.config import Corpus
 from repro.corpus import files
 from repro.corpus.documents import Document
+from repro.corpus.settings import Corpus
 from repro.corpus.stage import stage as corpus_stage
 from repro.heads import stage as heads
 from repro.selection import outcome

@@ -3,9 +3,9 @@
 import pytest
 
 from repro import passes
-from repro.config import compose
 from repro.corpus.sources import expected_tokens
 from repro.experiments import build
+from repro.settings.compose import compose
 from repro.store import Store, write_json
 
 

@@ -8,9 +8,11 @@ from gguf_files import write
 
 from repro import assets
 from repro.checks import terms
-from repro.config import Proxy, SettingError, compose
+from repro.errors import SettingError
 from repro.proxy import pinned
 from repro.proxy import stage as proxy_stage
+from repro.proxy.settings import Proxy
+from repro.settings.compose import compose
 from repro.store import Store, read_json, sha256_file
 
 PARTS = 3

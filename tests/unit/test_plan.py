@@ -6,12 +6,13 @@ import sys
 import pytest
 
 from repro import assets, device, run, sweep
-from repro.config import Eval, compose
 from repro.cost import Cost
 from repro.evaluate.cost import work
+from repro.evaluate.settings import Eval
 from repro.experiments import build
 from repro.plan import describe, estimate_stage
 from repro.proxy.stage import parameters as proxy_parameters
+from repro.settings.compose import compose
 
 
 @pytest.mark.parametrize("scale", ["smoke", "laptop", "gpu"])

@@ -6,8 +6,10 @@ import sys
 import pytest
 import torch
 
-from repro.config import Model, SettingError, Train, options, read_option
+from repro.errors import SettingError
 from repro.pretrain import cost
+from repro.pretrain.settings import Model, Train
+from repro.settings.files import options, read_option
 
 SHIPPED = options("model")
 

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from pretraining import naive_stream, workspace
 
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.pretrain.order import TokenStream, open_stream, repeats_of
 from repro.pretrain.tokens import read_index
 

@@ -17,12 +17,14 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from repro.config import Eval, Model, SettingError
+from repro.errors import SettingError
 from repro.evaluate import harness, texts
 from repro.evaluate.evaluate import evaluate
+from repro.evaluate.settings import Eval
 from repro.influence.api import AttentionInfluence
 from repro.pretrain import tokens
 from repro.pretrain.model import build
+from repro.pretrain.settings import Model
 from repro.pretrained import Encoder, load_model
 from repro.proxy.load import load
 

@@ -10,11 +10,12 @@ import fabricated
 import pytest
 
 import repro.store as store_module
-from repro.config import SettingError, compose
+from repro.errors import SettingError
 from repro.outcomes.collect import checksums, collect
 from repro.provenance import code, faults, unnamed
 from repro.report import page
 from repro.run import _say_where_from
+from repro.settings.compose import compose
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = {path.parent.name: path for path in sorted((ROOT / "results").glob("*/summary.json"))}

@@ -3,11 +3,12 @@ import shutil
 
 import pytest
 
-from repro.config import Proxy, SettingError
+from repro.errors import SettingError
 from repro.heads.stage import _check_vocabulary
 from repro.influence.stage import _check_losses
 from repro.proxy import stage as proxy_stage
 from repro.proxy.load import load
+from repro.proxy.settings import Proxy
 from repro.store import Context, Store, read_json
 
 

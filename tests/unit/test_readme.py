@@ -4,9 +4,9 @@ import re
 import shlex
 from pathlib import Path
 
-from repro.config import compose
 from repro.paper import readme
 from repro.paper.tables import read_results
+from repro.settings.compose import compose
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,11 +6,16 @@ import fabricated
 import pytest
 
 from repro import plan
-from repro.config import Arm, Contrast, Mixture, Select, SettingError, as_dict, compose, options, read_option
+from repro.errors import SettingError
 from repro.outcomes import noise, registration, summary
 from repro.outcomes.statistics import detectable, power, upper_limit
 from repro.registration import deviations, stated
 from repro.report import build, page, sections, terminal
+from repro.selection.settings import Mixture, Select
+from repro.settings.compose import compose
+from repro.settings.experiment import Arm, Contrast
+from repro.settings.files import options, read_option
+from repro.settings.root import as_dict
 
 RUN = ["exp=selection_30pct", "scale=smoke"]
 

@@ -13,7 +13,7 @@ import polars
 import pytest
 from scipy import stats
 
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.experiments.train import compute
 from repro.outcomes import collect, documents, items, simulated, summary
 from repro.outcomes import compare as outcomes

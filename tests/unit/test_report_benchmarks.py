@@ -2,10 +2,14 @@
 
 import pytest
 
-from repro import checks, config
+from repro import checks
+from repro.errors import SettingError
+from repro.evaluate.settings import Eval
 from repro.report import benchmarks, build, endpoint, interactive, plots
 from repro.report.sections import plots as figures
 from repro.report.sections import tables
+from repro.settings.experiment import Contrast, Experiment
+from repro.settings.root import Settings
 
 
 def seed(shift):
@@ -53,7 +57,7 @@ def summary():
     for arm in arms.values():
         for row in arm["seeds"].values():
             row["artifacts"] = {}
-    contrast = config.Contrast(treatment="r20", control="full", primary=True)
+    contrast = Contrast(treatment="r20", control="full", primary=True)
     return build.judged(made, [contrast], {("r20", "full"): {"blimp/acc": 0.0001}})
 
 
@@ -139,24 +143,20 @@ def test_an_endpoint_that_was_not_measured_is_not_explained(summary):
     ["blimp/acc", "blimp_acc/binding", "gold_probability/blimp", "mmlu_anatomy/acc", "accuracy_average"],
 )
 def test_endpoints_of_the_suite_are_taken(name):
-    settings = config.Settings(
-        eval=config.Eval(tasks=["blimp", "mmlu"]), exp=config.Experiment(endpoint=name)
-    )
+    settings = Settings(eval=Eval(tasks=["blimp", "mmlu"]), exp=Experiment(endpoint=name))
     checks.endpoint(settings)
 
 
 @pytest.mark.parametrize("name", ["blip/acc", "blimp", "gold_probability/sciq", "bits_per_bite"])
 def test_an_endpoint_the_suite_cannot_measure_is_refused_before_anything_runs(name):
-    settings = config.Settings(
-        eval=config.Eval(tasks=["blimp", "mmlu"]), exp=config.Experiment(endpoint=name)
-    )
-    with pytest.raises(config.SettingError, match=f"exp.endpoint={name}: .* name one of bits_per_byte"):
+    settings = Settings(eval=Eval(tasks=["blimp", "mmlu"]), exp=Experiment(endpoint=name))
+    with pytest.raises(SettingError, match=f"exp.endpoint={name}: .* name one of bits_per_byte"):
         checks.endpoint(settings)
 
 
 @pytest.mark.parametrize("limit", [0, True, "many", 1.5])
 def test_a_limit_of_a_task_is_a_number_of_items(limit):
-    with pytest.raises(config.SettingError, match="eval.limits.blimp="):
-        config.Eval(limits={"blimp": limit})
-    config.Eval(limits={"blimp": None})
+    with pytest.raises(SettingError, match="eval.limits.blimp="):
+        Eval(limits={"blimp": limit})
+    Eval(limits={"blimp": None})
     assert benchmarks.tasks({"arms": {}}) == {}

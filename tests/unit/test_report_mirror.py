@@ -7,7 +7,6 @@ import pytest
 from scipy import stats
 
 from repro import experiments
-from repro.config import compose
 from repro.experiments.mirror import view as mirror
 from repro.heads.stage import CALIBRATION_TOKENS
 from repro.outcomes import summary, verdict
@@ -16,6 +15,7 @@ from repro.paper import tables as paper_tables
 from repro.plan import estimate_stage
 from repro.report import build, run_tables, sections, terminal
 from repro.report.table import Interval
+from repro.settings.compose import compose
 
 
 @pytest.fixture(scope="module")

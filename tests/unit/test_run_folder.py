@@ -4,8 +4,8 @@ from filelock import FileLock, Timeout
 
 import repro.report.build
 from repro import run, stages
-from repro.config import compose
 from repro.experiments import build
+from repro.settings.compose import compose
 from repro.store import Store
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from repro import environment
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.schedule import KILLED, Here, attempt, finish, workers
 from repro.store import Stage, Store, read_json
 

@@ -16,13 +16,15 @@ import yaml
 import zstandard
 
 from repro import secrecy
-from repro.config import Corpus, SettingError, as_file_name, compose
 from repro.corpus import blobs, files
+from repro.corpus.settings import Corpus
+from repro.errors import SettingError, as_file_name
 from repro.evaluate import code, tasks
 from repro.proxy import gguf
 from repro.report import build
 from repro.report.interactive import to_plotly
 from repro.report.plots import Panel, Plot, Series, Words
+from repro.settings.compose import compose
 from repro.store import Stage
 from repro.unpack import Bounded, _check
 

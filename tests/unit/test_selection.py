@@ -7,10 +7,12 @@ import polars as pl
 import pytest
 from selecting import artifacts, chosen, documents, select
 
-from repro.config import Budget, Mixture, Select, SettingError, options, read_option
+from repro.errors import SettingError
 from repro.selection import selectors
 from repro.selection.outcome import frozen
+from repro.selection.settings import Budget, Mixture, Select
 from repro.selection.stage import heads_behind, stage
+from repro.settings.files import options, read_option
 from repro.store import Store, write_json
 
 

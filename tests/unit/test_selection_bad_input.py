@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 from selecting import artifacts, chosen, documents, select
 
-from repro.config import Budget, Mixture, Select, SettingError
+from repro.errors import SettingError
+from repro.selection.settings import Budget, Mixture, Select
 from repro.selection.stage import stage
 from repro.store import Store
 

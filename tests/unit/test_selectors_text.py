@@ -7,8 +7,9 @@ import polars as pl
 import pytest
 from selecting import artifacts, documents, select
 
-from repro.config import Budget, Mixture, Select, SettingError
+from repro.errors import SettingError
 from repro.selection import selectors
+from repro.selection.settings import Budget, Mixture, Select
 from repro.selection.stage import stage
 from repro.store import Store
 

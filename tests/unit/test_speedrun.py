@@ -7,8 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from repro.config import Corpus, SettingError
 from repro.corpus import select
+from repro.corpus.settings import Corpus
+from repro.errors import SettingError
 
 spec = importlib.util.spec_from_file_location(
     "speedrun", Path(__file__).parents[2] / "benchmarks" / "speedrun.py"

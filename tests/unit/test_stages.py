@@ -8,9 +8,11 @@ import pytest
 from trivial import in_world, world
 
 from repro import checks, experiments, processes, run, stages, store
-from repro.config import Run, SettingError, compose
+from repro.errors import SettingError
 from repro.outcomes.collect import _portable
 from repro.report import build, terminal
+from repro.settings.compose import compose
+from repro.settings.root import Run
 from repro.stages import share
 from repro.store import NoRoom, write_json
 

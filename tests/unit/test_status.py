@@ -12,7 +12,8 @@ import pytest
 from test_stages import start  # noqa: F401
 
 from repro import notice, running, status, tracking
-from repro.config import SettingError, compose
+from repro.errors import SettingError
+from repro.settings.compose import compose
 from repro.store import Stage, read_json
 
 ABOUT = {"experiment": "mine", "scale": "smoke", "command": ["run.py", "exp=mine"]}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.soundness import damage
 from repro.store import Stage, Store, atomic, digest, read_json, room_on
 

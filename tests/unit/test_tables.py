@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from repro import tables
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.outcomes import summary
 from repro.outcomes.collect import collect
 from repro.paper import claims, readme

@@ -8,7 +8,7 @@ import pytest
 from pretraining import TINY, write_documents, write_tokens
 from transformers import AutoTokenizer
 
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.pretrain import tokens
 from repro.pretrain.stage import tokens_stage
 from repro.store import Context, Stage, read_json, sha256_file

@@ -5,8 +5,7 @@ import struct
 import time
 
 from repro import tracking
-from repro.config import Tracking
-from repro.tracking import Tracker, read_rows
+from repro.tracking import Tracker, Tracking, read_rows
 
 
 def test_rewind_drops_later_rows_and_a_line_cut_off_by_a_kill(tmp_path):

@@ -8,10 +8,11 @@ import pytest
 import yaml
 
 from repro import items
-from repro.config import Eval, Items
 from repro.evaluate import sources
 from repro.evaluate import stage as evaluate
+from repro.evaluate.settings import Eval
 from repro.experiments.analyse import embeddings
+from repro.items.settings import Items
 from repro.pretrain import source
 from repro.proxy.stage import TOKENIZER_FILES
 from repro.selection import selectors

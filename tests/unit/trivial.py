@@ -5,7 +5,7 @@ import json
 import os
 
 from repro import experiments, stages, store
-from repro.config import SettingError
+from repro.errors import SettingError
 from repro.experiments import Experiment
 from repro.store import Stage, write_json
 

@@ -6,10 +6,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from repro import parquet
-from repro.config import Select, Settings, require, typed_params
 from repro.cost import of_rows
+from repro.errors import require
 from repro.experiments import Experiment, arms
 from repro.selection import priority
+from repro.selection.settings import Select
+from repro.settings.root import Settings
+from repro.settings.typed import as_object
 from repro.store import Context, Stage, write_json
 
 
@@ -37,7 +40,7 @@ def stages(settings: Settings) -> Experiment:
     shared = arms.with_scores(settings)
     seed = settings.exp.seeds[0]
     require(len(settings.exp.arms) >= 2, f"exp={settings.exp.name} compares scores: it needs two arms")
-    params = typed_params(Agreement, settings.exp.params)
+    params = as_object(Agreement, settings.exp.params, "exp.params")
     found: dict[str, dict[int, dict[str, Stage]]] = {}
     for name, arm in settings.exp.arms.items():
         scores = arms.scores(settings, shared, name)

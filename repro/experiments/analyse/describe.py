@@ -14,11 +14,11 @@ import polars
 from scipy.stats import spearmanr
 
 from repro import parquet
-from repro.config import Analysis
 from repro.corpus.documents import shards
 from repro.experiments.analyse import embeddings, words
 from repro.experiments.analyse.sample import drawn, mean, sample, selected
 from repro.selection import priority, rank
+from repro.settings.analysis import Analysis
 from repro.store import Context, finite, write_json
 
 # table 11

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from repro.config import SettingError, require
+from repro.errors import SettingError, require
 
 if TYPE_CHECKING:
     import torch

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from repro.config import Judge
+from repro.settings.analysis import Judge
 from repro.store import atomic, digest
 from repro.tracking import progress
 

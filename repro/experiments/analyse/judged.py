@@ -7,9 +7,9 @@ import sys
 import polars
 
 from repro import assets, parquet
-from repro.config import Judge
 from repro.experiments.analyse import judge
 from repro.experiments.analyse.sample import mean, sample, selected
+from repro.settings.analysis import Judge
 from repro.store import Context, write_json
 
 

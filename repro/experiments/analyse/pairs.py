@@ -11,8 +11,8 @@ import polars
 from scipy.stats import spearmanr
 
 from repro import parquet
-from repro.config import Analysis
 from repro.experiments.analyse import embeddings, words
+from repro.settings.analysis import Analysis
 from repro.store import Context, finite, read_json, write_json
 
 SHARES = (0.1, 0.2, 0.5)  # table 4

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from itertools import combinations
 
-from repro.config import Analysis, Judge, Select, Settings, require
 from repro.cost import BYTES_PER_TOKEN, TOKENS_OF_DOCUMENT, WORDS_COUNTED, Cost, Known, of_rows
+from repro.errors import require
 from repro.experiments import Experiment, arms
+from repro.schema import identity
 from repro.selection import selectors
+from repro.selection.settings import Select
+from repro.settings.analysis import Analysis, Judge
+from repro.settings.root import Settings
 from repro.store import Context, Stage
 
 EMBEDDER = 22e6  # parameters of MiniLM, for plans
@@ -54,15 +57,16 @@ def describe_stage(s: Analysis, select: Select, seed: int, selection: Stage) -> 
 
     params = select.params
     seed = seed if getattr(selectors.load(select.selector), "SEEDED", False) else 0
-    settings = {
-        key: value for key, value in asdict(s).items() if key not in ("clusters", "embedder", "revision")
-    }
-    settings |= {
-        "selector": select.selector,
-        "params": selectors.identity(select.selector, params),
-        "selector_seed": seed,
-        "embedder": None if s.embedder == "none" else embeddings.identity(s.embedder, s.revision),
-    }
+    settings = (
+        identity(s)
+        | identity(s, "describe")
+        | {
+            "selector": select.selector,
+            "params": selectors.identity(select.selector, params),
+            "selector_seed": seed,
+            "embedder": None if s.embedder == "none" else embeddings.identity(s.embedder, s.revision),
+        }
+    )
     inputs = {
         "selection": selection,
         **{name: stage for name, stage in selection.inputs.items() if name != "reference"},
@@ -86,11 +90,7 @@ def judge_stage(s: Judge, seed: int, selection: Stage) -> Stage:
     """``judged.json``: shares judged educational and reasoning-intensive by domain; ``answers.parquet``."""
     from repro.experiments.analyse import judge
 
-    settings = {
-        key: getattr(s, key)
-        for key in ("url", "model", "documents", "characters", "answer_tokens", "attempt")
-    }
-    settings |= {"questions": judge.QUESTIONS, "system": judge.SYSTEM, "seed": seed}
+    settings = identity(s) | {"questions": judge.QUESTIONS, "system": judge.SYSTEM, "seed": seed}
     inputs = {"selection": selection, **{name: selection.inputs[name] for name in ("corpus", "scores")}}
 
     def run(context: Context) -> None:
@@ -108,7 +108,7 @@ def judge_stage(s: Judge, seed: int, selection: Stage) -> Stage:
 
 def compare_stage(s: Analysis, left: Stage, right: Stage) -> Stage:
     """``pair.json``: shared documents and words, clusters and a map of the two selections, per domain."""
-    settings = {"clusters": s.clusters, "top_words": s.top_words, "seed": s.seed}
+    settings = identity(s) | identity(s, "compare")
     label = f"{left.label}-{right.label}"
 
     def run(context: Context) -> None:

@@ -6,7 +6,8 @@ from copy import deepcopy
 from typing import Any
 
 from repro.arms import picked
-from repro.config import nearest, options, read_option, require
+from repro.errors import nearest, require
+from repro.settings.files import options, read_option
 
 CONTROL = "random"
 SHAPE = ("name", "layers", "hidden", "heads", "kv_heads", "ffn", "tie_embeddings")

@@ -9,13 +9,17 @@ checkpoints) seen by one measure.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from repro.config import Heads, Proxy, Train, nearest, require
+from repro.errors import require
 from repro.heads import detectors
 from repro.heads import stage as heads
+from repro.heads.settings import Heads
+from repro.pretrain.settings import Train
 from repro.proxy import stage as proxy
+from repro.proxy.settings import Proxy
+from repro.settings.typed import check_keys
 from repro.store import Context, Stage, write_json
 
 ABOVE = 0.1  # score from which Wu et al. (arXiv 2404.15574) call a head a retrieval head
@@ -44,13 +48,8 @@ class Evolution:
             bool(self.measures),
             "exp.params.measures is empty; name one, such as {retrieval: {detector: retrieval}}",
         )
-        known = [f.name for f in fields(Heads)]
         for name, given in self.measures.items():
-            for key in given:
-                require(
-                    key in known,
-                    f"exp.params.measures.{name} has no setting {key!r}; did you mean {nearest(key, known)}?",
-                )
+            check_keys("exp.params.measures", given, Heads, f"{name}.")
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from repro.config import Mixture, Settings, require, typed_params
+from repro.errors import require
 from repro.experiments import Experiment, arms
 from repro.experiments.evolve import series
 from repro.proxy import stage as proxy
+from repro.selection.settings import Mixture
 from repro.selection.stage import everything
+from repro.settings.root import Settings
+from repro.settings.typed import as_object
 from repro.store import Stage
 
 
@@ -18,7 +21,7 @@ def stages(settings: Settings) -> Experiment:
     """``arms[name][seed]``: "pretrain" or "proxy"; ``pairs``: the series by measure."""
     shared = arms.with_corpus(settings)
     seed, corpus = settings.exp.seeds[0], shared["corpus"]
-    params = typed_params(series.Evolution, settings.exp.params)
+    params = as_object(series.Evolution, settings.exp.params, "exp.params")
     require(bool(settings.exp.arms), f"exp={settings.exp.name} has no arms: name a training or checkpoints")
     found: dict[str, dict[int, dict[str, Stage]]] = {}
     sources: dict[str, list[series.Checkpoint]] = {}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from repro.config import Arm, Settings
 from repro.evaluate import stage as evaluate
 from repro.experiments import Experiment, arms
 from repro.heads import stage as heads
 from repro.proxy import stage as proxy
+from repro.settings.experiment import Arm
+from repro.settings.root import Settings
 from repro.store import Stage
 
 MASKED = {

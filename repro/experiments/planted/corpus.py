@@ -15,9 +15,9 @@ import polars
 import pyarrow as pa
 
 from repro import parquet
-from repro.config import SettingError
 from repro.corpus import documents as docs
 from repro.corpus.documents import Document
+from repro.errors import SettingError
 from repro.experiments.planted.texts import KINDS, cut, deduplicated
 from repro.store import Context, read_json, write_json
 

@@ -8,11 +8,15 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from repro.config import Corpus, Select, Settings, require, typed_params
+from repro.corpus.settings import Corpus
 from repro.cost import BYTES_PER_TOKEN, STORED_BYTES, WORDS_COUNTED, Cost, Known, Made, of_rows
+from repro.errors import require
 from repro.experiments import Experiment, arms
 from repro.experiments.planted.texts import KINDS
 from repro.selection import priority
+from repro.selection.settings import Select
+from repro.settings.root import Settings
+from repro.settings.typed import as_object
 from repro.store import Context, Stage, write_json
 
 CHARACTERS_PER_TOKEN = 2.8  # of prose and code, on the low side: planted text has to fit into what is scored
@@ -57,7 +61,7 @@ def stages(settings: Settings) -> Experiment:
 
 def planted_stage(corpus_settings: Corpus, given: dict[str, Any], max_tokens: int, corpus: Stage) -> Stage:
     """A corpus artifact of planted and real documents. ``extra`` says ``kind``, ``version`` and ``host``."""
-    s = typed_params(Planted, given)
+    s = as_object(Planted, given, "exp.params")
     settings = asdict(s) | {"shard_documents": corpus_settings.shard_documents}
     settings["characters"] = s.characters or int(CHARACTERS_PER_TOKEN * max_tokens)
 

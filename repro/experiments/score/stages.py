@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from repro.config import Settings, require
+from repro.errors import require
 from repro.experiments import Experiment, arms
+from repro.settings.root import Settings
 
 
 def stages(settings: Settings) -> Experiment:

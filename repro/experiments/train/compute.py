@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from statistics import mean
 
-from repro.config import Model, Train
 from repro.outcomes.outcome import Outcome
 from repro.outcomes.spent import scoring_flops
 from repro.pretrain import cost
+from repro.pretrain.settings import Model, Train
 from repro.report.table import Cell, Interval, Number, Table
 
 WHOLE = "all"  # selector of the arm that is trained on everything

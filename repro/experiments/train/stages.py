@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from repro.config import Settings
 from repro.experiments import Experiment, arms
+from repro.settings.root import Settings
 
 
 def stages(settings: Settings) -> Experiment:

@@ -21,7 +21,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from repro import plugins
-from repro.config import Heads, SettingError, nearest
+from repro.errors import SettingError, nearest
+from repro.heads.settings import Heads
 from repro.store import sha256_file
 
 if TYPE_CHECKING:

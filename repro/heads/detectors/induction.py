@@ -10,9 +10,9 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from repro.config import Heads
 from repro.heads.detectors import Measurement
 from repro.heads.probes import Probe
+from repro.heads.settings import Heads
 from repro.store import Context
 
 if TYPE_CHECKING:

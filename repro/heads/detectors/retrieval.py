@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from repro.config import Heads
 from repro.heads.detectors import PROBES, Measurement
+from repro.heads.settings import Heads
 
 if TYPE_CHECKING:
     from repro.heads.probes import Probe

@@ -28,7 +28,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from repro import parquet, plugins
-from repro.config import SettingError, nearest, require
+from repro.errors import SettingError, nearest, require
 from repro.store import atomic, digest, sha256_file
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """AttentionInfluence: how much the loss rises when the important heads are masked (section 4.2, eq. 5)."""
 
-from repro.config import one_of
+from repro.errors import one_of
 from repro.selection.selectors import Context
 
 

@@ -1,6 +1,6 @@
 """Any number that scoring keeps per document: length, compressibility, repetition."""
 
-from repro.config import one_of
+from repro.errors import one_of
 from repro.selection.selectors import Context
 
 COLUMNS = ("n_tokens_doc", "n_bytes", "compressibility", "repetition", "score_error")

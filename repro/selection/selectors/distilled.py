@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy
 import polars
 
-from repro.config import require
+from repro.errors import require
 from repro.selection.selectors import Context
 from repro.selection.selectors.ngram_classifier import fold
 

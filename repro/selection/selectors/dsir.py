@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy
 import polars
 
-from repro.config import require
+from repro.errors import require
 from repro.selection.selectors import Context
 from repro.selection.selectors.ngram_classifier import domain
 from repro.store import sha256_file

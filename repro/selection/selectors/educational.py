@@ -10,7 +10,7 @@ from typing import Any
 import polars
 
 from repro import assets
-from repro.config import SettingError, require
+from repro.errors import SettingError, require
 from repro.selection.selectors import Context
 
 READS_TEXT = True

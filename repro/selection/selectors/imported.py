@@ -6,7 +6,7 @@ from typing import Any
 import polars
 
 from repro import parquet
-from repro.config import SettingError, nearest, one_of, require
+from repro.errors import SettingError, nearest, one_of, require
 from repro.selection.selectors import Context
 from repro.store import sha256_file
 

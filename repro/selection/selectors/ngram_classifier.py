@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy
 import polars
 
-from repro.config import nearest, require
+from repro.errors import nearest, require
 from repro.selection.selectors import Context
 
 READS_TEXT = True

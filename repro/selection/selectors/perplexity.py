@@ -1,6 +1,6 @@
 """Base loss of the proxy: what a perplexity filter would keep."""
 
-from repro.config import one_of
+from repro.errors import one_of
 from repro.selection.selectors import Context
 
 

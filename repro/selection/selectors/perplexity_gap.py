@@ -7,7 +7,7 @@ from typing import Any
 
 from repro import parquet
 from repro.assets import content_digests
-from repro.config import one_of, require
+from repro.errors import one_of, require
 from repro.selection.selectors import Context
 
 

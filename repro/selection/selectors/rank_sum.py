@@ -4,7 +4,7 @@ from typing import Any
 
 import polars
 
-from repro.config import require
+from repro.errors import require
 from repro.selection.selectors import Context, load
 from repro.selection.selectors import identity as one
 

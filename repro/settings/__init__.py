@@ -1,0 +1,1 @@
+"""What a run needs, composed of YAML and the command line (``compose.py``)."""
