@@ -187,7 +187,7 @@ def _run(work: Path) -> dict[str, str]:
     """{file: digest} of the run's folder; the summary without its provenance, times and the seal over
     them.
     """
-    (folder,) = work.glob("runs/*")
+    (folder,) = (path for path in work.glob("runs/*") if path.is_dir())  # beside it lies its lock
     found = {str(p.relative_to(folder)): sha256_file(p) for p in folder.rglob("*") if p.is_file()}
     for name in [n for n in found if n == "report.html" or n == "config.yaml" or "cost." in n]:
         del found[name]  # they show the work folder and clock times
