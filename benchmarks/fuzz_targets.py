@@ -74,7 +74,9 @@ scalars = (
     | st.sampled_from(["off", "yes", "1e3", "30%", "???", "${x}", "0x10", "1_000", "2020-01-01", "nan", "", " "])
 )  # fmt: skip
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3), max_leaves=6
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=6,
 )
 
 
@@ -83,7 +85,10 @@ def damage(draw: Any, raw: bytes) -> bytes:
     """``raw`` with bytes changed, left out, put in or cut off at the end."""
     out = bytearray(raw)
     for _ in range(draw(st.integers(1, 3))):
-        at, kind = draw(st.integers(0, max(len(out) - 1, 0))), draw(st.sampled_from("change drop insert cut".split()))
+        at, kind = (
+            draw(st.integers(0, max(len(out) - 1, 0))),
+            draw(st.sampled_from("change drop insert cut".split())),
+        )
         if kind == "change" and out:
             out[at] = draw(st.integers(0, 255))
         elif kind == "drop":
@@ -116,9 +121,13 @@ def group_settings(draw: Any) -> tuple[str, dict[str, Any]]:
     """A group of settings and values for some of them, or for what it has not."""
     name = draw(st.sampled_from(sorted(SCHEMAS)))
     given = {}
-    for field in draw(st.lists(st.sampled_from(fields(SCHEMAS[name])), max_size=4, unique_by=lambda f: f.name)):
+    for field in draw(
+        st.lists(st.sampled_from(fields(SCHEMAS[name])), max_size=4, unique_by=lambda f: f.name)
+    ):
         given[field.name] = draw(plausible(str(field.type)))
-    return name, given | draw(st.dictionaries(words, scalars, max_size=1) if draw(st.integers(0, 9)) == 0 else st.just({}))
+    return name, given | draw(
+        st.dictionaries(words, scalars, max_size=1) if draw(st.integers(0, 9)) == 0 else st.just({})
+    )
 
 
 def check_group(folder: Path, drawn: tuple[str, dict[str, Any]]) -> str:
@@ -192,7 +201,9 @@ def experiment_files(draw: Any) -> str:
         name, inner = draw(group_settings())
         given[name] = inner
     if draw(st.booleans()):
-        given["exp"] |= draw(st.dictionaries(st.sampled_from([f.name for f in fields(config.Experiment)]), values, max_size=2))
+        given["exp"] |= draw(
+            st.dictionaries(st.sampled_from([f.name for f in fields(config.Experiment)]), values, max_size=2)
+        )
     text = yaml.safe_dump(given, allow_unicode=True)
     return text if draw(st.integers(0, 3)) else draw(damage(text.encode())).decode(errors="replace")
 
@@ -207,7 +218,14 @@ def check_experiment_file(folder: Path, text: str) -> str:
 # Documents
 
 rows = st.fixed_dictionaries(
-    {}, optional={"text": words | scalars, "id": words | scalars, "domain": words | scalars, "group": values, "extra": values}
+    {},
+    optional={
+        "text": words | scalars,
+        "id": words | scalars,
+        "domain": words | scalars,
+        "group": values,
+        "extra": values,
+    },
 )
 good = words.filter(str.strip)
 good_rows = st.fixed_dictionaries({"text": words, "id": good, "domain": good})
@@ -257,7 +275,11 @@ def check_lines(folder: Path, drawn: tuple[str, bytes, list[dict[str, Any]]]) ->
         same(kind, "refused", f"what {type(error).__name__} keeps another reader from")
         return kind
     if kind == "read":
-        same(len(found), sum(bool(line.strip()) for line in plain.removeprefix(b"\xef\xbb\xbf").split(b"\n")), "rows")
+        same(
+            len(found),
+            sum(bool(line.strip()) for line in plain.removeprefix(b"\xef\xbb\xbf").split(b"\n")),
+            "rows",
+        )
         made = [(d.id, d.domain, d.text) for d in found if isinstance(d, Document)]
         wanted = [(row["id"], row["domain"], row["text"]) for row in whole]
         left = iter(made)
@@ -277,11 +299,17 @@ def parquet_files(draw: Any) -> tuple[bytes, list[tuple[str, str, str]] | None]:
     """(bytes, whole rows): a table whose columns may be of any type, perhaps damaged afterwards."""
     n = draw(st.integers(0, 5))
     texts, ids, domains = ([draw(good) for _ in range(n)] for _ in range(3))
-    table = {"text": pa.array(texts, pa.string()), "id": pa.array(ids, pa.string()), "domain": pa.array(domains, pa.string())}
+    table = {
+        "text": pa.array(texts, pa.string()),
+        "id": pa.array(ids, pa.string()),
+        "domain": pa.array(domains, pa.string()),
+    }
     odd = draw(st.booleans())
     if odd:
         kind = draw(st.sampled_from(COLUMNS))
-        table[draw(st.sampled_from(["text", "id", "domain", "group", "extra", "text.body"]))] = pa.nulls(n, kind)
+        table[draw(st.sampled_from(["text", "id", "domain", "group", "extra", "text.body"]))] = pa.nulls(
+            n, kind
+        )
     sink = io.BytesIO()
     pq.write_table(pa.table(table), sink, compression=draw(st.sampled_from(["none", "snappy", "zstd"])), write_page_checksum=True)  # fmt: skip
     raw = sink.getvalue()
@@ -321,6 +349,7 @@ def check_items(folder: Path, raw: bytes) -> str:
 
 
 # Models
+
 
 def whole_gguf(path: Path) -> bytes:
     """The smallest file that the header reader takes for a model."""
@@ -417,7 +446,9 @@ TASK_KEYS = (
 def task_files(draw: Any) -> bytes:
     """A task's YAML: keys of lm-eval with values of any kind, perhaps damaged."""
     usual = {"task": "mine", "dataset_path": "mine", "test_split": "test", "output_type": "multiple_choice"}
-    given = (usual if draw(st.booleans()) else {}) | draw(st.dictionaries(st.sampled_from(TASK_KEYS), values, max_size=4))
+    given = (usual if draw(st.booleans()) else {}) | draw(
+        st.dictionaries(st.sampled_from(TASK_KEYS), values, max_size=4)
+    )
     raw = yaml.safe_dump(given, allow_unicode=True).encode()
     return raw if draw(st.booleans()) else draw(damage(raw))
 
@@ -452,7 +483,10 @@ def score_files(draw: Any) -> tuple[str, bytes, list[tuple[str, Any]] | None]:
     """(suffix, bytes, rows) of imported scores, CSV or parquet, of good numbers or of anything."""
     n = draw(st.integers(1, 5))
     plain = draw(st.booleans())
-    ids = [draw(st.sampled_from([*IDS, "elsewhere"]) if plain or draw(st.booleans()) else words) for _ in range(n)]
+    ids = [
+        draw(st.sampled_from([*IDS, "elsewhere"]) if plain or draw(st.booleans()) else words)
+        for _ in range(n)
+    ]
     scores = [draw(numbers if plain else scalars) for _ in range(n)]
     suffix, sink = draw(st.sampled_from([".csv", ".parquet"])), io.BytesIO()
     if suffix == ".csv":
@@ -492,9 +526,9 @@ def targets(folder: Path) -> dict[str, tuple[Any, Callable[[Path, Any], str], fl
     """{kind of input: (strategy, check, share of all inputs)}."""
     gguf_raw = whole_gguf(folder / "whole.gguf")
     return {
-        "settings of a group": (group_settings(), check_group, 0.2),
-        "command line": (arguments(), check_arguments, 0.02),
-        "experiment YAML": (experiment_files(), check_experiment_file, 0.02),
+        "settings of a group": (group_settings(), check_group, 0.22),
+        "command line": (arguments(), check_arguments, 0.01),
+        "experiment YAML": (experiment_files(), check_experiment_file, 0.01),
         "JSON lines, plain, gz, zst": (line_files(), check_lines, 0.2),
         "parquet": (parquet_files(), check_parquet, 0.14),
         "benchmark items": (item_files(), check_items, 0.08),

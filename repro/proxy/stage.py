@@ -12,7 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from repro import pretrained
+from repro import pretrained, retry
 from repro.config import Proxy, SettingError, require
 from repro.cost import Cost, Known, Made
 from repro.store import Context, Stage
@@ -265,10 +265,15 @@ def download(repo: str, revision: str) -> Path:
 
     commit = hub_commit(repo, revision, "model")
     try:
-        folder = Path(snapshot_download(repo, revision=commit, allow_patterns=list(FOLDER_FILES)))
+        folder = Path(
+            retry.patiently(
+                lambda: snapshot_download(repo, revision=commit, allow_patterns=list(FOLDER_FILES)),
+                f"hub, {repo}",
+            )
+        )
     except Exception as error:
         raise SettingError(
-            f"cannot download {repo} at {commit[:12]} ({type(error).__name__}); connect to the hub, or give a"
+            f"cannot download {repo} at {commit[:12]} ({type(error).__name__}: {retry.said(error)}); connect to the hub, or give a"
             " local folder"
         ) from error
     return checked_folder(folder)

@@ -54,7 +54,7 @@ def test_options_may_stand_between_settings(tmp_path, capsys):
 
 def test_an_arms_own_proxy_is_planned_at_its_size(tmp_path, monkeypatch):
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path))
-    monkeypatch.setattr(assets, "_hub_away", True)
+    monkeypatch.setattr(assets, "_hub_away", "no network")
     own = "exp.arms.full_plus_large.proxy={kind: hub, repo: HuggingFaceTB/SmolLM2-1.7B, parameters: 1.7e9}"
     settings = compose(["exp=proxy_size", "scale=gpu", own])
     scores = {
