@@ -1,12 +1,13 @@
 """A disk, or a quota, that runs full at every stage of a whole job: one clear line, nothing half in the
 store, and with more room the same command goes on to the outcome of a job that had room from the start.
 
-    python -m benchmarks.full_disk [--seed 0] [--minutes M] [--folder DIR] [--out results/benchmarks/full_disk.md]
+    python -m benchmarks.full_disk [--seed 0] [--minutes M] [--folder DIR]
+        [--out results/benchmarks/full_disk.md]
 
 Two ways. *quota*: no file may grow beyond so many bytes (RLIMIT_FSIZE), whichever library writes it. *disk*:
 the store is a small file system of its own in memory (root only). The room begins at nothing and is raised by
-a random step after each failure, so that failures fall into every stage. The store lies on a path with spaces,
-an apostrophe and letters of other scripts. Compared is as in benchmarks/kills.py.
+a random step after each failure, so that failures fall into every stage. The store lies on a path with
+spaces, an apostrophe and letters of other scripts. Compared is as in benchmarks/kills.py.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from repro.store import atomic, read_json, sha256_file
 NAME = "a store's work – Ünï 日本 [x] 100%"
 JOB = (*JOB, "exp.only=[attention_influence,random]")
 GROWTH = {"quota": (1.15, 1.6), "disk": (1.02, 1.12)}  # of the room after a failure
+PLENTY = 8 << 30  # bytes
 FIRST = {"quota": 512, "disk": 256 << 10}  # bytes
 
 
@@ -43,7 +45,9 @@ def attempt(work: Path, way: str, room: int, job: tuple[str, ...] = JOB) -> subp
         if way == "quota":
             resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 
-    return subprocess.run(command(work, job), cwd=ROOT, capture_output=True, text=True, timeout=900, preexec_fn=narrow)  # fmt: skip
+    return subprocess.run(
+        command(work, job), cwd=ROOT, capture_output=True, text=True, timeout=900, preexec_fn=narrow
+    )
 
 
 def half_made(work: Path) -> list[str]:
@@ -69,7 +73,14 @@ def faults_of(done: subprocess.CompletedProcess[str], work: Path) -> list[str]:
     return found + [f"half made: {name}" for name in half_made(work)]
 
 
-def trial(way: str, seed: int, place: Path, undisturbed: Path, job: tuple[str, ...] = JOB, minutes: float = 60) -> list[dict[str, Any]]:  # fmt: skip
+def trial(
+    way: str,
+    seed: int,
+    place: Path,
+    undisturbed: Path,
+    minutes: float = 60,
+    growth: tuple[float, float] | None = None,
+) -> list[dict[str, Any]]:
     """Attempts with more and more room as rows: the stage that was running, and the faults; the last one
     ends.
     """
@@ -81,7 +92,7 @@ def trial(way: str, seed: int, place: Path, undisturbed: Path, job: tuple[str, .
     try:
         while True:
             enough = time.monotonic() - started > 60 * minutes
-            done = attempt(work, way, 8 << 30 if enough else int(room), job)
+            done = attempt(work, way, PLENTY if enough else int(room))
             if done.returncode == 0:
                 faults = differences(work, undisturbed)
                 return [*rows, {"way": way, "stage": "ended", "room": int(room), "faults": faults}]
@@ -89,7 +100,7 @@ def trial(way: str, seed: int, place: Path, undisturbed: Path, job: tuple[str, .
             rows.append({"way": way, "stage": stage, "room": int(room), "faults": faults_of(done, work)})
             if enough:
                 return rows
-            room *= generator.uniform(*GROWTH[way])
+            room *= generator.uniform(*(growth or GROWTH[way]))
     finally:
         if way == "disk":
             subprocess.run(["umount", str(place)], check=True)
@@ -100,18 +111,19 @@ def report(rows: list[dict[str, Any]]) -> str:
     full = [row for row in rows if row["stage"] != "ended"]
     ended = [row for row in rows if row["stage"] == "ended"]
     wrong = [row for row in rows if row["faults"]]
+    good, equal = (sum(not row["faults"] for row in kind) for kind in (full, ended))
     lines = [
         "**A full disk** (`python -m benchmarks.full_disk`)",
         "",
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}.",
         "",
-        f"{len(full)} attempts of `{' '.join(JOB)}` with too little room, {len(full) - sum(bool(r['faults']) for r in full)}"
-        " of them ended in one line with nothing half made in the store;"
-        f" {sum(not row['faults'] for row in ended)} of {len(ended)} jobs ended, in the same store with room at last, equal to the one that had room.",
+        f"{len(full)} attempts of `{' '.join(JOB)}` with too little room, {good} of them ended in one line"
+        f" with nothing half made in the store; {equal} of {len(ended)} jobs ended, in the same store with"
+        " room at last, equal to the one that had room.",
         "",
         "| running when the room ended | quota | disk |",
         "|---|---:|---:|",
-    ]  # fmt: skip
+    ]
     counts = Counter((row["stage"], row["way"]) for row in full)
     for stage in dict.fromkeys(row["stage"] for row in full):
         lines.append(f"| {stage} | {counts[stage, 'quota']} | {counts[stage, 'disk']} |")

@@ -206,6 +206,7 @@ def _timeless(value: Any) -> Any:
             "seconds",
             "resources",
             "shards_resumed",
+            "probes_resumed",  # how much a killed attempt had done
             *CLOCK,
         }
         return {key: _timeless(inner) for key, inner in value.items() if key not in left}
