@@ -148,7 +148,9 @@ def obeyed(given: Any, held: Any, what: str) -> None:
     """
     if isinstance(given, str) and "${" in given or what.endswith("near_duplicates"):
         return
-    if isinstance(held, bool):
+    if isinstance(held, bool) and isinstance(given, int | float):
+        same(held, bool(given), what)  # any number but 0 is true
+    elif isinstance(held, bool):
         same(str(given).lower() in TRUE, held, what)
         same(str(given).lower() in FALSE, not held, what)
     elif isinstance(given, dict):
