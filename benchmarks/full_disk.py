@@ -31,9 +31,9 @@ from repro.store import atomic, read_json, sha256_file
 
 NAME = "a store's work – Ünï 日本 [x] 100%"
 JOB = (*JOB, "exp.only=[attention_influence,random]")
-GROWTH = {"quota": (1.15, 1.6), "disk": (1.02, 1.12)}  # of the room after a failure
+GROWTH = {"quota": (1.8, 4), "disk": (1.2, 1.8)}  # of the room after a failure
 PLENTY = 8 << 30  # bytes
-FIRST = {"quota": 512, "disk": 256 << 10}  # bytes
+FIRST = {"quota": 2 << 10, "disk": 256 << 10}  # bytes
 
 
 def attempt(work: Path, way: str, room: int, job: tuple[str, ...] = JOB) -> subprocess.CompletedProcess[str]:
@@ -86,6 +86,7 @@ def trial(
     """
     generator, room, rows = random.Random(f"{way}-{seed}"), float(FIRST[way]), []
     work, started = place / NAME, time.monotonic()
+    shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     if way == "disk":
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={int(room)}", "tmpfs", str(place)], check=True)
@@ -98,6 +99,7 @@ def trial(
                 return [*rows, {"way": way, "stage": "ended", "room": int(room), "faults": faults}]
             stage = at_work(done.stdout.splitlines(True))
             rows.append({"way": way, "stage": stage, "room": int(room), "faults": faults_of(done, work)})
+            print(rows[-1], flush=True)
             if enough:
                 return rows
             room *= generator.uniform(*(growth or GROWTH[way]))
@@ -146,8 +148,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks" / "full_disk.md")
     asked = parser.parse_args()
     undisturbed, rows = asked.folder / "undisturbed", []
-    shutil.rmtree(asked.folder, ignore_errors=True)
-    subprocess.run(command(undisturbed), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    if not list(undisturbed.glob("runs/*/report.html")):
+        shutil.rmtree(undisturbed, ignore_errors=True)
+        subprocess.run(command(undisturbed, JOB), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     for way in asked.ways:
         rows += trial(way, asked.seed, asked.folder / way, undisturbed, minutes=asked.minutes)
         print(f"{way}: {[(row['stage'], row['faults']) for row in rows if row['way'] == way]}", flush=True)

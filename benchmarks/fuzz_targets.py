@@ -71,7 +71,7 @@ words = st.text(
 )
 scalars = (
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.integers(-3, 300) | st.floats() | words
-    | st.sampled_from(["off", "yes", "1e3", "30%", "???", "${x}", "0x10", "1_000", "2020-01-01", "nan", "", " "])
+    | st.sampled_from(["off", "yes", "1e3", "30%", "???", "${x}", "0x10", "1_000", "2020-01-01", "nan", " "])
 )  # fmt: skip
 values = st.recursive(
     scalars,
@@ -102,7 +102,11 @@ def damage(draw: Any, raw: bytes) -> bytes:
 
 # Settings
 
-SCHEMAS = {f.name: f.default_factory for f in fields(config.Settings) if f.name not in ("exp", "scale", "work", "device")}  # type: ignore[misc]  # fmt: skip
+SCHEMAS: dict[str, Any] = {
+    f.name: f.default_factory
+    for f in fields(config.Settings)
+    if f.name not in ("exp", "scale", "work", "device")
+}
 
 
 def plausible(annotation: str) -> st.SearchStrategy[Any]:
@@ -235,7 +239,8 @@ lines = (
     st.tuples(st.just(True), good_rows)
     | st.tuples(st.just(False), rows.map(lambda row: json.dumps(row).encode()))
     | st.tuples(st.just(False), st.binary(max_size=20) | st.sampled_from([
-        b"", b" ", b"{", b"[1]", b"1", b'{"text": "a", "text": "b", "domain": "c"}', b'{"text": "\\ud800", "domain": "d"}',
+        b"", b" ", b"{", b"[1]", b"1", b'{"text": "a", "text": "b", "domain": "c"}',
+        b'{"text": "\\ud800", "domain": "d"}',
         b'{"a":' * 5000, b"[" * 3000, b'{"text": "x\xff"}', b'{"text": 1' + b"0" * 5000 + b"}",
     ]))
 )  # fmt: skip
@@ -290,9 +295,9 @@ def check_lines(folder: Path, drawn: tuple[str, bytes, list[dict[str, Any]]]) ->
 
 
 COLUMNS = (
-    pa.string(), pa.large_string(), pa.binary(), pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("ns", "UTC"),
-    pa.date32(), pa.list_(pa.string()), pa.struct([("body", pa.string())]), pa.dictionary(pa.int32(), pa.string()),
-    pa.null(), pa.decimal128(30, 2), pa.duration("us"),
+    pa.string(), pa.large_string(), pa.binary(), pa.int64(), pa.float64(), pa.bool_(), pa.date32(),
+    pa.timestamp("ns", "UTC"), pa.list_(pa.string()), pa.struct([("body", pa.string())]),
+    pa.dictionary(pa.int32(), pa.string()), pa.null(), pa.decimal128(30, 2), pa.duration("us"),
 )  # fmt: skip
 
 
@@ -313,7 +318,8 @@ def parquet_files(draw: Any) -> tuple[bytes, list[tuple[str, str, str]] | None]:
             n, kind
         )
     sink = io.BytesIO()
-    pq.write_table(pa.table(table), sink, compression=draw(st.sampled_from(["none", "snappy", "zstd"])), write_page_checksum=True)  # fmt: skip
+    packed = draw(st.sampled_from(["none", "snappy", "zstd"]))
+    pq.write_table(pa.table(table), sink, compression=packed, write_page_checksum=True)
     raw = sink.getvalue()
     if draw(st.booleans()):
         return draw(damage(raw)), None
@@ -359,9 +365,11 @@ def whole_gguf(path: Path) -> bytes:
     import numpy
 
     writer = gguf.GGUFWriter(path, "llama")
-    for add, value in ((writer.add_block_count, 2), (writer.add_embedding_length, 8), (writer.add_head_count, 2),
-                       (writer.add_context_length, 64), (writer.add_feed_forward_length, 8)):  # fmt: skip
-        add(value)
+    writer.add_block_count(2)
+    writer.add_embedding_length(8)
+    writer.add_head_count(2)
+    writer.add_context_length(64)
+    writer.add_feed_forward_length(8)
     writer.add_token_list(["a", "b", "c"])
     writer.add_tensor("token_embd.weight", numpy.ones((3, 8), numpy.float32))
     writer.add_tensor("blk.0.attn_q.weight", numpy.ones((8, 8), numpy.float32))
@@ -374,8 +382,9 @@ def whole_gguf(path: Path) -> bytes:
 
 def whole_safetensors() -> bytes:
     """Two tensors and a note."""
-    header = json.dumps({"__metadata__": {"format": "pt"}, "a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
-                         "b": {"dtype": "I64", "shape": [1], "data_offsets": [24, 32]}}).encode()  # fmt: skip
+    a = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
+    b = {"dtype": "I64", "shape": [1], "data_offsets": [24, 32]}
+    header = json.dumps({"__metadata__": {"format": "pt"}, "a": a, "b": b}).encode()
     return len(header).to_bytes(8, "little") + header + bytes(32)
 
 
@@ -404,9 +413,20 @@ def safetensors_files(draw: Any) -> bytes:
     if (way := draw(st.integers(0, 2))) == 0:
         return draw(damage(raw))
     if way == 1:  # shapes that hold the same number of values, another type of the same size, another name
-        say = draw(st.sampled_from([(b"[2, 3]", b"[3, 2]"), (b"[2, 3]", b"[1,6] "), (b"F32", b"I32"), (b'"a"', b'"c"'),
-                                    (b"[2, 3]", b"[2, 4]"), (b"F32", b"F64"), (b'"b"', b'"a"'), (b"I64", b"U64")]))  # fmt: skip
-        return raw.replace(*say)
+        said = [
+            b"[2, 3]",
+            b"[3, 2]",
+            b"[2, 4]",
+            b"F32",
+            b"I32",
+            b"F64",
+            b'"a"',
+            b'"b"',
+            b'"c"',
+            b"I64",
+            b"U64",
+        ]
+        return raw.replace(draw(st.sampled_from(said)), draw(st.sampled_from(said)))
     entry = st.fixed_dictionaries(
         {"dtype": st.sampled_from(["F32", "I64", "F33"]) | values, "shape": st.just([2, 3]) | values,
          "data_offsets": st.sampled_from([[0, 24], [24, 32], [32, 24], [-24, 0]]) | values})  # fmt: skip
@@ -416,7 +436,7 @@ def safetensors_files(draw: Any) -> bytes:
 
 
 def check_safetensors(folder: Path, raw: bytes) -> str:
-    """Accepted is what the library accepts, with the same shapes; a folder that is accepted can be counted."""
+    """Accepted is what the library accepts, with the same shapes; what is accepted can be counted."""
     place = folder / f"model{next(_number)}"
     place.mkdir()
     for name in ("config.json", "tokenizer.json"):
@@ -438,9 +458,9 @@ def check_safetensors(folder: Path, raw: bytes) -> str:
 # Tasks and scores
 
 TASK_KEYS = (
-    "task", "group", "include", "dataset_path", "dataset_name", "test_split", "validation_split", "training_split",
-    "fewshot_split", "num_fewshot", "doc_to_text", "doc_to_target", "doc_to_choice", "output_type", "metric_list",
-    "fewshot_config", "unsafe_code", "tag", "custom_dataset", "class", "dataset_kwargs",
+    "task", "group", "include", "dataset_path", "dataset_name", "test_split", "validation_split",
+    "training_split", "fewshot_split", "num_fewshot", "doc_to_text", "doc_to_target", "doc_to_choice",
+    "output_type", "metric_list", "fewshot_config", "unsafe_code", "tag", "custom_dataset", "class", "dataset_kwargs",
 )  # fmt: skip
 
 

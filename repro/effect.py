@@ -43,9 +43,9 @@ NEEDS: dict[str, list[tuple[Condition, tuple[str, ...]]]] = {
     "proxy": [(_is("kind", "folder", "gguf"), ("path",)), (_is("kind", "hub"), ("repo", "revision")),
               (_is("kind", "gguf"), ("accept_terms",))],
     "heads": [
-        (("given", lambda heads: not heads, "no given"), ("share", "probes", "probe_tokens", "shots", "key_characters",
-                                                          "value_tokens", "match", "decoding",
-                                                          "stop_when_stable", "seed")),
+        (("given", lambda heads: not heads, "no given"),
+         ("share", "probes", "probe_tokens", "shots", "key_characters", "value_tokens", "match", "decoding",
+          "stop_when_stable", "seed")),
         (_is("detector", "random_matched_damage"), ("damage_tolerance", "draws")),
         (_is("detector", "random", "random_same_layers", "random_matched_damage", "bottom"),
          ("control_seed",)),
@@ -101,8 +101,8 @@ def check(settings: Settings, typed: Iterable[str]) -> None:
         overridden = len(path) > 1 and path[0] in OWN and all(path[1] in getattr(a, path[0]) for a in arms)
         require(
             not overridden,
-            f"{argument} has no effect: every arm of exp={settings.exp.name} sets {path[0]}.{path[-1]} itself;"
-            f" set exp.arms.<name>.{argument}",
+            f"{argument} has no effect: every arm of exp={settings.exp.name} sets {path[0]}.{path[-1]}"
+            f" itself; set exp.arms.<name>.{argument}",
         )
         if path[0] == "eval" and len(path) > 1:
             _tasks(settings, argument, path)
@@ -123,7 +123,7 @@ def check(settings: Settings, typed: Iterable[str]) -> None:
 
 
 def _tasks(settings: Settings, argument: str, path: list[str]) -> None:
-    """Refuse what is said of a task that ``eval.tasks`` does not name, where it names no file of one's own."""
+    """Refuse what is said of a task that ``eval.tasks`` does not name, unless it names files of one's own."""
     if path[1] not in ("shots", "limits", "overrides") or any(
         entry.endswith((".yaml", ".yml")) for entry in settings.eval.tasks
     ):

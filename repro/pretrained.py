@@ -165,6 +165,6 @@ def _fetched_config(repo: str, revision: str) -> Path:
         raise
     except Exception as error:
         raise SettingError(
-            f"model.init_from={repo}: its config.json cannot be fetched ({type(error).__name__}: {retry.said(error)}); connect to"
-            " the hub once, or give a local folder"
+            f"model.init_from={repo}: its config.json cannot be fetched ({type(error).__name__}:"
+            f" {retry.said(error)}); connect to the hub once, or give a local folder"
         ) from None

@@ -1,5 +1,5 @@
-"""What a server refuses for a moment, or cuts off, is asked again, after a while that doubles; what it refuses
-for good, and a network that is not there, is said at once.
+"""What a server refuses for a moment, or cuts off, is asked again, after a while that doubles; what it
+refuses for good, and a network that is not there, is said at once.
 """
 
 from __future__ import annotations
