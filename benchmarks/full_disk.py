@@ -37,17 +37,37 @@ FIRST = {"quota": 2 << 10, "disk": 256 << 10}  # bytes
 
 
 def attempt(work: Path, way: str, room: int, job: tuple[str, ...] = JOB) -> subprocess.CompletedProcess[str]:
-    """The job with so much room."""
-    if way == "disk":
-        subprocess.run(["mount", "-o", f"remount,size={room}", str(work.parent)], check=True)
+    """The job with so much room. A disk shrinks once stages run: before them the job looks how much there
+    is.
+    """
 
     def narrow() -> None:
         if way == "quota":
             resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 
-    return subprocess.run(
-        command(work, job), cwd=ROOT, capture_output=True, text=True, timeout=900, preexec_fn=narrow
-    )
+    if way == "disk":
+        resize(work.parent, PLENTY)
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        process = subprocess.Popen(
+            command(work, job), cwd=ROOT, stdout=out, stderr=err, text=True, preexec_fn=narrow
+        )
+        started = time.monotonic()
+        while way == "disk" and process.poll() is None and not os.pread(out.fileno(), 1, 0):
+            time.sleep(0.05)
+        if way == "disk":
+            resize(work.parent, room)
+        process.wait(900 - (time.monotonic() - started))
+        said = []
+        for stream in (out, err):
+            stream.seek(0)
+            said.append(stream.read())
+    return subprocess.CompletedProcess(process.args, process.returncode, *said)
+
+
+def resize(place: Path, room: int) -> None:
+    """Another size of a file system in memory; never below what it holds."""
+    held = shutil.disk_usage(place).used
+    subprocess.run(["mount", "-o", f"remount,size={max(room, held + 4096)}", str(place)], check=True)
 
 
 def half_made(work: Path) -> list[str]:

@@ -460,7 +460,8 @@ def check_safetensors(folder: Path, raw: bytes) -> str:
 TASK_KEYS = (
     "task", "group", "include", "dataset_path", "dataset_name", "test_split", "validation_split",
     "training_split", "fewshot_split", "num_fewshot", "doc_to_text", "doc_to_target", "doc_to_choice",
-    "output_type", "metric_list", "fewshot_config", "unsafe_code", "tag", "custom_dataset", "class", "dataset_kwargs",
+    "output_type", "metric_list", "fewshot_config", "unsafe_code", "tag", "custom_dataset", "class",
+    "dataset_kwargs",
 )  # fmt: skip
 
 

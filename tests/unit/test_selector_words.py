@@ -9,7 +9,7 @@ from repro.selection.words import splitter
 
 DSIR, CLASSIFIER = r"\w+|[^\w\s]+", r"\b\w\w+\b"
 SPACED = [
-    "def f(x): return x**2  # a_b, 3.5e-7 \"quoted\"\n\ttab",
+    'def f(x): return x**2  # a_b, 3.5e-7 "quoted"\n\ttab',
     "Zażółć gęślą jaźń — “quoted” café, naïve; Straße 5² ½",
     "Съешь же ещё этих мягких французских булок",
     "a b c",
@@ -60,7 +60,10 @@ def test_two_chinese_domains_are_told_apart(selector, tmp_path):
     from selecting import documents
 
     base = documents(n=1, domains=("web",))[0]
-    rows = [base | {k: v for k, v in row.items() if k in base} | {"group": f"g{row['i']}", "cluster": row["i"]} for row in rows]
+    rows = [
+        base | {k: v for k, v in row.items() if k in base} | {"group": f"g{row['i']}", "cluster": row["i"]}
+        for row in rows
+    ]
     params = {"target": "maths"} if selector == "dsir" else {"positive": "maths"}
     if selector == "dsir":
         params["per_token"] = True
