@@ -549,14 +549,14 @@ def targets(folder: Path) -> dict[str, tuple[Any, Callable[[Path, Any], str], fl
     """{kind of input: (strategy, check, share of all inputs)}."""
     gguf_raw = whole_gguf(folder / "whole.gguf")
     return {
-        "settings of a group": (group_settings(), check_group, 0.22),
-        "command line": (arguments(), check_arguments, 0.01),
-        "experiment YAML": (experiment_files(), check_experiment_file, 0.01),
-        "JSON lines, plain, gz, zst": (line_files(), check_lines, 0.2),
-        "parquet": (parquet_files(), check_parquet, 0.14),
-        "benchmark items": (item_files(), check_items, 0.08),
-        "GGUF header": (gguf_files(gguf_raw), check_gguf, 0.1),
-        "safetensors header": (safetensors_files(), check_safetensors, 0.1),
-        "task YAML": (task_files(), check_task, 0.06),
-        "imported scores": (score_files(), check_scores, 0.08),
+        "JSON lines, plain, gz, zst": (line_files(), check_lines, 0.24),
+        "parquet": (parquet_files(), check_parquet, 0.18),
+        "benchmark items": (item_files(), check_items, 0.1),
+        "GGUF header": (gguf_files(gguf_raw), check_gguf, 0.15),
+        "safetensors header": (safetensors_files(), check_safetensors, 0.15),
+        "task YAML": (task_files(), check_task, 0.04),
+        "imported scores": (score_files(), check_scores, 0.05),
+        "settings of a group": (group_settings(), check_group, 0.08),
+        "command line": (arguments(), check_arguments, 0.005),
+        "experiment YAML": (experiment_files(), check_experiment_file, 0.005),
     }

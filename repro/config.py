@@ -929,6 +929,9 @@ def _check_keys(where: str, given: dict[str, Any], schema: Any, path: str = "") 
     """Refuse keys that the schema does not have, with the nearest valid one. Free-form dicts are not
     descended.
     """
+    from repro.effect import complete
+
+    complete(where, given, path)
     known = {f.name: getattr(schema, f.name) for f in fields(schema)}
     for key, value in given.items():
         full = f"{path}{key}"

@@ -122,6 +122,18 @@ def check(settings: Settings, typed: Iterable[str]) -> None:
                 )
 
 
+def complete(where: str, values: Any, path: str = "") -> None:
+    """Refuse ``???`` wherever it stands: it says that a value is missing, and a default would take its
+    place.
+    """
+    inner = (
+        values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    )
+    for key, value in inner:
+        require(value != "???", f"{where}: {path}{key}=??? says that a value is missing; give one")
+        complete(where, value, f"{path}{key}.")
+
+
 def _tasks(settings: Settings, argument: str, path: list[str]) -> None:
     """Refuse what is said of a task that ``eval.tasks`` does not name, unless it names files of one's own."""
     if path[1] not in ("shots", "limits", "overrides") or any(
