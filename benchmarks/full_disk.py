@@ -130,6 +130,8 @@ def trial(
 
 def report(rows: list[dict[str, Any]]) -> str:
     """The log as Markdown."""
+    from benchmarks.speedrun import cpu_name
+
     full = [row for row in rows if row["stage"] != "ended"]
     ended = [row for row in rows if row["stage"] == "ended"]
     wrong = [row for row in rows if row["faults"]]
@@ -137,7 +139,7 @@ def report(rows: list[dict[str, Any]]) -> str:
     lines = [
         "**A full disk** (`python -m benchmarks.full_disk`)",
         "",
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}.",
+        f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}.",
         "",
         f"{len(full)} attempts of `{' '.join(JOB)}` with too little room, {good} of them ended in one line"
         f" with nothing half made in the store; {equal} of {len(ended)} jobs ended, in the same store with"

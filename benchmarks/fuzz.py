@@ -62,12 +62,14 @@ def fuzz(name: str, inputs: int, seed: int, folder: Path) -> tuple[Counter[str],
 
 def report(rows: dict[str, tuple[Counter[str], str | None, float]], asked: int, seed: int) -> str:
     """The log as Markdown."""
+    from benchmarks.speedrun import cpu_name
+
     total = sum(sum(counts.values()) for counts, _, _ in rows.values())
     faults = [name for name, (_, fault, _) in rows.items() if fault]
     lines = [
         f"**Fuzzing** (`python -m benchmarks.fuzz --inputs {asked} --seed {seed}`)",
         "",
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}.",
+        f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}.",
         "",
         f"{total:,} inputs of {len(rows)} kinds; faults (tracebacks, messages of several lines, rows that do"
         f" not add up, silent acceptance): {len(faults)}{' in ' + ', '.join(faults) if faults else ''}.",

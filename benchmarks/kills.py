@@ -239,6 +239,8 @@ def trial(
 
 def report(rows: list[dict[str, Any]], asked: int) -> str:
     """The log as Markdown."""
+    from benchmarks.speedrun import cpu_name
+
     kills = [row for row in rows if row["stage"] != "ended"]
     trials = {row["trial"]: row["faults"] for row in rows}
     wrong = {number: faults for number, faults in trials.items() if faults}
@@ -247,7 +249,7 @@ def report(rows: list[dict[str, Any]], asked: int) -> str:
     lines = [
         f"**Kills** (`python -m benchmarks.kills --kills {asked}`)",
         "",
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}.",
+        f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}.",
         "",
         (
             f"{len(kills)} SIGKILLs of the whole process group ({asked} asked for) in {len(trials)} trials of"
