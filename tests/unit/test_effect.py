@@ -130,7 +130,6 @@ def test_a_group_is_refused_where_no_stage_of_the_kind_changes_with_it(kind):
         ("corpus.mirror=DIR", [], "needs corpus.kind=git"),
         ("eval.shots={arc_esy: 3}", [], "did you mean 'arc_easy'"),
         ("eval.limits.piqa=3", ["eval.tasks=[sciq]"], "did you mean 'sciq'"),
-        ("exp.arms.random.judge.url=http://x/v1", [], "reads judge|no setting"),
     ],
 )
 def test_further_settings_that_nothing_would_read(typed, beside, says):
