@@ -187,7 +187,7 @@ def _run(work: Path) -> dict[str, str]:
     """{file: digest} of the run's folder; the summary without its provenance, times and the seal over
     them.
     """
-    (folder,) = work.glob("runs/*")
+    (folder,) = (path for path in work.glob("runs/*") if path.is_dir())  # beside it lies its lock
     found = {str(p.relative_to(folder)): sha256_file(p) for p in folder.rglob("*") if p.is_file()}
     for name in [n for n in found if n == "report.html" or n == "config.yaml" or "cost." in n]:
         del found[name]  # they show the work folder and clock times
@@ -206,6 +206,7 @@ def _timeless(value: Any) -> Any:
             "seconds",
             "resources",
             "shards_resumed",
+            "probes_resumed",  # how much a killed attempt had done
             *CLOCK,
         }
         return {key: _timeless(inner) for key, inner in value.items() if key not in left}
@@ -238,6 +239,8 @@ def trial(
 
 def report(rows: list[dict[str, Any]], asked: int) -> str:
     """The log as Markdown."""
+    from benchmarks.speedrun import cpu_name
+
     kills = [row for row in rows if row["stage"] != "ended"]
     trials = {row["trial"]: row["faults"] for row in rows}
     wrong = {number: faults for number, faults in trials.items() if faults}
@@ -246,7 +249,7 @@ def report(rows: list[dict[str, Any]], asked: int) -> str:
     lines = [
         f"**Kills** (`python -m benchmarks.kills --kills {asked}`)",
         "",
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}.",
+        f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}.",
         "",
         (
             f"{len(kills)} SIGKILLs of the whole process group ({asked} asked for) in {len(trials)} trials of"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -22,6 +23,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from repro import retry
 from repro.errors import SettingError, nearest
 from repro.store import atomic, sha256_file
 from repro.tracking import progress
@@ -121,19 +123,44 @@ def archive(wheel: Wheel, folder: Path) -> Path:
     ``folder``.
     """
     given = cache() / "wheels" / wheel.filename
-    found = given if given.is_file() else _download(wheel, folder)
-    _check(wheel, found)
-    return found
+    if given.is_file():
+        _check(wheel, given)
+        return given
+    for attempt in range(1, retry.TRIES + 1):
+        here = folder / f"try-{attempt}"
+        here.mkdir()
+        try:
+            found = _download(wheel, here)
+            _check(wheel, found)
+            return found
+        except Passing as error:
+            if attempt == retry.TRIES:
+                raise SettingError(str(error)) from None
+            shutil.rmtree(here)  # what was cut off
+            retry.waiting(f"{wheel.package} {wheel.version}", error.reason, retry.FIRST * 2 ** (attempt - 1))
+    raise AssertionError("no try was made")
+
+
+class Passing(SettingError):
+    """A download that failed for the moment: ``reason`` in a few words."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def _check(wheel: Wheel, archive: Path) -> None:
     found = sha256_file(archive)
-    if found != wheel.sha256:
-        raise SettingError(
-            f"{archive.name}: sha256 is {found[:16]}... instead of {wheel.sha256[:16]}...; the file is not"
-            f" the pinned {wheel.package}=={wheel.version}: delete {archive} if it is still there and run"
-            " again"
-        )
+    if found == wheel.sha256:
+        return
+    message = (
+        f"{archive.name}: sha256 is {found[:16]}... instead of {wheel.sha256[:16]}...; the file is not the"
+        f" pinned {wheel.package}=={wheel.version}: delete {archive} if it is still there and run again"
+    )
+    size = archive.stat().st_size
+    if size < wheel.n_bytes:  # cut off on the way
+        raise Passing(message, f"{size:,} of {wheel.n_bytes:,} bytes arrived")
+    raise SettingError(message)
 
 
 def _download(wheel: Wheel, folder: Path) -> Path:
@@ -153,6 +180,8 @@ def _download(wheel: Wheel, folder: Path) -> Path:
         "--no-cache-dir",
     ]
     command += ["--disable-pip-version-check", "--progress-bar", "off", "--dest", str(target)]
+    whole = folder / "whole.log"  # says with what a registry answered, which the shorter one does not
+    command += ["--log", str(whole)]
     command += [f"{wheel.package}=={wheel.version}"]
     environment = os.environ | {"TMPDIR": str(scratch), "PIP_NO_INPUT": "1"}
     log = folder / "pip.log"
@@ -169,12 +198,22 @@ def _download(wheel: Wheel, folder: Path) -> Path:
                 process.wait()
     archive = target / wheel.filename
     if process.returncode != 0 or not archive.is_file():
-        raise SettingError(
-            f"could not download {wheel.package}=={wheel.version}"
-            f" ({_reason(log.read_text(errors='replace'))}); connect to a package registry and run again, or"
-            f" put {wheel.filename} into {cache() / 'wheels'}"
+        told = "\n".join(p.read_text(errors="replace") for p in (log, whole) if p.is_file())
+        message = (
+            f"could not download {wheel.package}=={wheel.version} ({_reason(told)}); connect to a package"
+            f" registry and run again, or put {wheel.filename} into {cache() / 'wheels'}"
         )
+        raise Passing(message, _reason(told)) if PASSING.search(told) else SettingError(message)
     return archive
+
+
+# In pip's words: the registry is busy, or the file came in part. What pip cannot reach it tries again itself.
+PASSING = re.compile(
+    r"\b(408|425|429|50[0234]) (client |server )?error|HTTP error (429|50\d)|too many 50\d error|"
+    r"IncompleteRead|incomplete-download|connection broken: Incomplete|Read timed out|Connection reset|"
+    r"do not match the hashes|has an invalid wheel|Wheel .* is invalid",
+    re.IGNORECASE,
+)
 
 
 def _size(path: Path) -> int:
@@ -188,6 +227,11 @@ def _reason(log: str) -> str:
     """The line of pip's output that says what went wrong, shortened."""
     lines = [line.strip() for line in log.split("\n") if line.strip()]
     told = [line for line in lines if line.startswith("ERROR:")] or lines[-1:] or ["pip said nothing"]
+    answered = re.search(
+        r"\b(429|50[0234]) (?:Client |Server )?Error|too many (50\d) error|HTTP error (429|50\d)", log
+    )
+    if answered:
+        return f"the registry answers {next(filter(None, answered.groups()))}"
     if "from versions: none" in log or "connection broken" in log:
         return "no connection to a package registry that carries it"
     return told[0].removeprefix("ERROR:").strip()[:160]
@@ -274,8 +318,9 @@ def hub_commit(repo: str, revision: str, kind: str = "dataset") -> str:
     commit = hub_revision(repo, revision, kind)
     if not _is_commit(commit):
         raise SettingError(
-            f"the hub cannot be reached to find the commit of {repo}@{revision}; check the network and run"
-            " again, or set the revision to a commit"
+            f"the hub cannot be reached to find the commit of {repo}@{revision}"
+            f"{f' ({_hub_away})' if _hub_away else ''}; check the network and run again, or set the revision"
+            " to a commit"
         )
     return commit
 
@@ -284,7 +329,8 @@ def _is_commit(revision: str) -> bool:
     return len(revision) == 40 and set(revision) <= set("0123456789abcdef")
 
 
-_hub_away = False  # asked once a process: a plan over thirty data sets must not wait thirty times
+# Why, if it is: asked once a process, a plan over thirty data sets must not wait thirty times.
+_hub_away: str | None = None
 
 
 def _ask_hub(repo: str, revision: str, kind: str) -> str | None:
@@ -295,7 +341,9 @@ def _ask_hub(repo: str, revision: str, kind: str) -> str | None:
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     try:
-        return HfApi().repo_info(repo, revision=revision, repo_type=kind, timeout=3).sha
+        return retry.patiently(
+            lambda: HfApi().repo_info(repo, revision=revision, repo_type=kind, timeout=3).sha, f"hub, {repo}"
+        )
     except RevisionNotFoundError:
         raise SettingError(
             f"{kind} {repo!r} on the hub has no revision {revision!r} (any more); set another revision"
@@ -304,8 +352,8 @@ def _ask_hub(repo: str, revision: str, kind: str) -> str | None:
         raise SettingError(
             f"the hub has no {kind} {repo!r}, or it is private; check the name, or log in"
         ) from None
-    except Exception:  # offline, in one of a dozen forms
-        _hub_away = True
+    except Exception as error:  # offline, in one of a dozen forms
+        _hub_away = retry.said(error)
         return None
 
 

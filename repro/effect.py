@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from repro.errors import SettingError
+from repro.errors import SettingError, nearest, require
 from repro.settings.root import Settings
 
 Condition = tuple[str, Callable[[Any], bool], str]  # setting of the same group, what it must be, and in words
@@ -34,20 +34,30 @@ NEEDS: dict[str, list[tuple[Condition, tuple[str, ...]]]] = {
                                 "license_field",
                                 "domain_from", "domain_field", "domain")),
         (_is("domain_from", "field"), ("domain_field",)),
+        (_is("kind", "files"), ("folder", "checksums")),
+        (_given("folder"), ("checksums",)),
         (_is("kind", "hub"), ("hub", "blob_url")),
+        (_is("kind", "git"), ("git", "mirror", "git_url")),
         (_not("near_duplicates", "off"), ("minhash", "minhash_threshold", "minhash_permutations")),
     ],
     "items": [(_is("kind", "folder"), ("folder",)), (_is("kind", "hub"), ("revisions",))],
     "proxy": [(_is("kind", "folder", "gguf"), ("path",)), (_is("kind", "hub"), ("repo", "revision")),
               (_is("kind", "gguf"), ("accept_terms",))],
     "heads": [
+        (("given", lambda heads: not heads, "no given"),
+         ("share", "probes", "probe_tokens", "shots", "key_characters", "value_tokens", "match", "decoding",
+          "stop_when_stable", "seed")),
         (_is("detector", "random_matched_damage"), ("damage_tolerance", "draws")),
         (_is("detector", "random", "random_same_layers", "random_matched_damage", "bottom"),
          ("control_seed",)),
         (_not("detector", "induction"), ("shots", "key_characters", "value_tokens", "match", "decoding")),
     ],
     "model": [(_none("init_from"), ("layers", "hidden", "heads", "kv_heads", "ffn", "tie_embeddings",
-                                    "tokenizer"))],
+                                    "tokenizer", "vocabulary")),
+              (_is("tokenizer", "bpe"), ("vocabulary",))],
+    "budget": [(_none("frozen"), ("share",))],
+    "analysis": [(_not("embedder", "none"), ("documents", "embed_tokens", "clusters")),
+                 (_not("embedder", "none", "minilm"), ("revision",))],
     "train": [
         (_is("launcher", "deepspeed"), ("hostfile",)),
         (_is("optimizer", "muon"), ("muon_learning_rate", "muon_momentum")),
@@ -62,6 +72,20 @@ NEEDS: dict[str, list[tuple[Condition, tuple[str, ...]]]] = {
 }  # fmt: skip
 
 
+# kind of experiment: groups that no stage of it reads, whatever the other settings are
+UNREAD = {
+    "train": ("judge", "analysis"),
+    "arena": ("judge", "analysis"),
+    "evolve": ("judge", "analysis", "budget", "eval", "score"),
+    "mirror": ("train", "model", "judge", "analysis", "budget", "score"),
+    "planted": ("train", "model", "judge", "analysis", "budget", "eval"),
+    "agree": ("train", "model", "judge", "analysis", "budget", "eval"),
+    "score": ("train", "model", "judge", "analysis", "eval"),
+    "analyse": ("train", "model", "eval"),
+}
+OWN = ("budget", "train", "model")  # read of the arms alone: what all of them override is read of none
+
+
 def check(settings: Settings, typed: Iterable[str]) -> None:
     """Raise :class:`SettingError` for an argument ``path=value`` of the command line that nothing will read.
 
@@ -70,6 +94,19 @@ def check(settings: Settings, typed: Iterable[str]) -> None:
     for argument in typed:
         path = argument.partition("=")[0].split(".")
         arms = list(settings.exp.arms.values())
+        group = path[3] if path[:2] == ["exp", "arms"] and len(path) > 3 else path[0]
+        require(
+            group not in UNREAD.get(settings.exp.kind, ()),
+            f"{argument} has no effect: no stage of exp={settings.exp.name} reads {group}; leave it out",
+        )
+        overridden = len(path) > 1 and path[0] in OWN and all(path[1] in getattr(a, path[0]) for a in arms)
+        require(
+            not overridden,
+            f"{argument} has no effect: every arm of exp={settings.exp.name} sets {path[0]}.{path[-1]}"
+            f" itself; set exp.arms.<name>.{argument}",
+        )
+        if path[0] == "eval" and len(path) > 1:
+            _tasks(settings, argument, path)
         if path[:2] == ["exp", "arms"] and len(path) > 4:
             arms, path = [settings.exp.arms[path[2]]], path[3:]
         own = getattr(settings, path[0], None)
@@ -84,3 +121,20 @@ def check(settings: Settings, typed: Iterable[str]) -> None:
                     f"{argument} has no effect: it needs {path[0]}.{words}, and here"
                     f" {path[0]}.{setting}={values[0]}; add that, or leave this out"
                 )
+
+
+def _tasks(settings: Settings, argument: str, path: list[str]) -> None:
+    """Refuse what is said of a task that ``eval.tasks`` does not name, unless it names files of one's own."""
+    if path[1] not in ("shots", "limits", "overrides") or any(
+        entry.endswith((".yaml", ".yml")) for entry in settings.eval.tasks
+    ):
+        return
+    from omegaconf import OmegaConf
+
+    given: Any = OmegaConf.to_container(OmegaConf.from_dotlist([argument]))
+    for name in given["eval"][path[1]] or ():
+        require(
+            name in settings.eval.tasks,
+            f"{argument} has no effect: eval.tasks does not name {name!r}; did you mean"
+            f" {nearest(name, settings.eval.tasks)}?",
+        )

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from repro import retry
 from repro.errors import SettingError, require
 
 SHOWN = 3  # tensors named in a message
@@ -157,11 +158,13 @@ def _fetched_config(repo: str, revision: str) -> Path:
     from repro.assets import hub_revision
 
     try:
-        return Path(hf_hub_download(repo, "config.json", revision=hub_revision(repo, revision, "model")))
+        commit = hub_revision(repo, revision, "model")
+        found = retry.patiently(lambda: hf_hub_download(repo, "config.json", revision=commit), f"hub, {repo}")
+        return Path(found)
     except SettingError:
         raise
     except Exception as error:
         raise SettingError(
-            f"model.init_from={repo}: its config.json cannot be fetched ({type(error).__name__}); connect to"
-            " the hub once, or give a local folder"
+            f"model.init_from={repo}: its config.json cannot be fetched ({type(error).__name__}:"
+            f" {retry.said(error)}); connect to the hub once, or give a local folder"
         ) from None

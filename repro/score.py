@@ -163,7 +163,7 @@ def heads(given: str) -> list[list[int]]:
         found = found["selected"] if isinstance(found, dict) else found
         pairs = [[int(layer), int(head)] for layer, head in found]
         require(bool(pairs) and pairs == [list(pair) for pair in found], "")
-    except (ValueError, TypeError, KeyError, SettingError):
+    except (ValueError, TypeError, KeyError, RecursionError, SettingError):
         raise SettingError(
             f"--heads {given}: holds no list of [layer, head] like [[17, 3], [20, 6]]"
         ) from None

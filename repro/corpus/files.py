@@ -198,7 +198,8 @@ def _readable(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, pyarrow.ArrowException) as error:
+    # a column whose name is no UTF-8 is a UnicodeDecodeError of pyarrow
+    except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         if is_full(error):
             raise
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0] or type(error).__name__

@@ -8,6 +8,7 @@ import contextlib
 import copy
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,10 @@ def _kinds(value: Any, place: str, seen: dict[str, set[Any]]) -> None:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".gz":
-        text = gzip.open(path, "rb").read()
+        try:
+            text = gzip.open(path, "rb").read()
+        except (OSError, EOFError, zlib.error) as error:
+            raise Refused(f"{path.name} cannot be unpacked ({error}); fetch it again") from None
     else:
         with open(path, "rb") as handle:
             if handle.read(64).lstrip()[:1] != b"[":
@@ -153,7 +157,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
                 text = path.read_bytes()
     try:
         return _objects(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refused(f"{path.name} is neither JSON lines nor a JSON list of objects ({error})") from None
 
 

@@ -5,11 +5,27 @@ its items.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from repro.assets import content_digests
 from repro.errors import SettingError
+
+
+@contextmanager
+def definition(entry: str | Path) -> Iterator[None]:
+    """Whatever a user's task definition provokes in the readers of YAML, in one line: it is the file's
+    fault.
+    """
+    try:
+        yield
+    except SettingError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise SettingError(f"{entry} is no task definition that lm-eval reads ({reason}); mend it") from None
 
 
 def identity(entry: str, overrides: dict[str, Any]) -> dict[str, Any]:
@@ -24,9 +40,10 @@ def identity(entry: str, overrides: dict[str, Any]) -> dict[str, Any]:
             f"eval.tasks names {entry}, which is not a file; give a task's name or its YAML's path"
         )
     found: dict[Path, None] = {}
-    _definition(Path(entry).resolve(), found)
-    for path in data_files(overrides):
-        found.setdefault(path)
+    with definition(entry):
+        _definition(Path(entry).resolve(), found)
+        for path in data_files(overrides):
+            found.setdefault(path)
     paths = list(found)
     return {
         "yaml": Path(entry).name,

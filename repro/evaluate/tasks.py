@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from repro.errors import SettingError, as_file_name, nearest
+from repro.evaluate.sources import definition
 from repro.items.hub import TASKS
 
 OFFICIAL = Path(str(find_spec("lm_eval").origin)).parent / "tasks"  # type: ignore[union-attr]  # importing it takes seconds
@@ -154,7 +155,8 @@ def name_of(entry: str) -> str:
         raise SettingError(
             f"eval.tasks names {entry}, which is not a file; give a task's name or the path of its YAML"
         )
-    cfg = _read(path)
+    with definition(entry):
+        cfg = _read(path)
     name = cfg.get("group") or cfg.get("task")
     if not isinstance(name, str):
         raise SettingError(f"{entry} is no lm-eval task: it has neither `task: NAME` nor `group: NAME`")
@@ -185,7 +187,8 @@ def plan(
     result = Plan(name)
     if name not in index and not tagged(name):
         raise _unknown(name, index)
-    _add(result, name, index, Wanted(items, overrides or {}, shots, allow_code, allow_task_code))
+    with definition(entry):
+        _add(result, name, index, Wanted(items, overrides or {}, shots, allow_code, allow_task_code))
     return result
 
 

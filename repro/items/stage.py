@@ -122,7 +122,7 @@ def read_rows(path: Path) -> Iterator[Row]:
                 continue
             try:
                 row = json.loads(line.decode("utf-8"), object_pairs_hook=unique)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise SettingError(f"{path}:{number}: not a JSON line ({error}); mend or remove it") from None
             require(isinstance(row, dict), f"{path}:{number}: an item must be a JSON object")
             yield row

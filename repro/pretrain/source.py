@@ -63,10 +63,10 @@ def check(init_from: str) -> None:
         reason = str(error).strip().split("\n")[0]
         raise SettingError(f"model.init_from={init_from}: its tokenizer cannot be read ({reason})") from None
     held = {
-        name: about for path in place.glob("*.safetensors") for name, about in (tensors(path) or {}).items()
+        name: shape for path in place.glob("*.safetensors") for name, shape in (tensors(path) or {}).items()
     }
     names = [name for name in held if name.endswith(("embed_tokens.weight", "embed_in.weight", "wte.weight"))]
-    rows = held[names[0]]["shape"][0] if names else config(init_from).get("vocab_size")
+    rows = held[names[0]][0] if names else config(init_from).get("vocab_size")
     require(
         rows is None or entries <= rows,
         f"model.init_from={init_from}: its tokenizer has {entries:,} entries and its model embeds {rows:,}:"

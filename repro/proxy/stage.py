@@ -12,7 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from repro import pretrained
+from repro import pretrained, retry
 from repro.cost import Cost, Known, Made
 from repro.errors import SettingError, require
 from repro.proxy.settings import Proxy
@@ -90,7 +90,7 @@ def parameters(s: Proxy) -> float:
     if s.kind != "folder":
         return s.parameters
     files = Path(str(s.path)).glob("*.safetensors")
-    return sum(prod(tensor["shape"]) for path in files for tensor in (tensors(path) or {}).values())
+    return sum(prod(shape) for path in files for shape in (tensors(path) or {}).values())
 
 
 SMOLLM2 = {"num_hidden_layers": 30, "hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3,
@@ -176,7 +176,7 @@ def checked_folder(folder: Path, setting: str = "proxy.path") -> Path:
         )
     except OSError as error:
         raise SettingError(f"{setting}={folder}: cannot read {error.filename} ({error.strerror})") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         damaged = ["config.json"]
     require(
         not damaged,
@@ -185,22 +185,16 @@ def checked_folder(folder: Path, setting: str = "proxy.path") -> Path:
     return folder
 
 
-def tensors(path: Path) -> dict[str, dict[str, Any]] | None:
-    """{name: {dtype, shape, data_offsets}} of a safetensors file, by its header alone; ``None`` if it is
-    none, or not whole.
-    """
-    size = path.stat().st_size
-    with open(path, "rb") as handle:
-        length = int.from_bytes(handle.read(8), "little")
-        if length > size - 8:
-            return None
-        try:
-            header = json.loads(handle.read(length))
-            found = {name: about for name, about in header.items() if name != "__metadata__"}
-            end = max((about["data_offsets"][1] for about in found.values()), default=0)
-        except (ValueError, AttributeError, KeyError, TypeError, IndexError):
-            return None
-    return found if size == 8 + length + end else None
+def tensors(path: Path) -> dict[str, list[int]] | None:
+    """{name: shape} of a safetensors file, by its header alone; ``None`` if it is none, or not whole."""
+    from safetensors import SafetensorError, safe_open
+
+    open(path, "rb").close()  # an OSError names the file; the library's does not
+    try:
+        with safe_open(path, "np") as opened:
+            return {name: opened.get_slice(name).get_shape() for name in opened.keys()}
+    except SafetensorError:
+        return None
 
 
 def _files(folder: Path) -> list[Path]:
@@ -273,10 +267,15 @@ def download(repo: str, revision: str) -> Path:
 
     commit = hub_commit(repo, revision, "model")
     try:
-        folder = Path(snapshot_download(repo, revision=commit, allow_patterns=list(FOLDER_FILES)))
+        folder = Path(
+            retry.patiently(
+                lambda: snapshot_download(repo, revision=commit, allow_patterns=list(FOLDER_FILES)),
+                f"hub, {repo}",
+            )
+        )
     except Exception as error:
         raise SettingError(
-            f"cannot download {repo} at {commit[:12]} ({type(error).__name__}); connect to the hub, or give a"
-            " local folder"
+            f"cannot download {repo} at {commit[:12]} ({type(error).__name__}: {retry.said(error)}); connect"
+            " to the hub, or give a local folder"
         ) from error
     return checked_folder(folder)

@@ -22,11 +22,24 @@ def overlay(conf: Any, where: str, values: dict[str, Any], schema: type = Settin
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    complete(where, values, path)
     check_keys(where, values, schema, path)
     try:
         return OmegaConf.merge(conf, values)
     except (OmegaConfBaseException, TypeError) as error:  # a list for a mapping is Python's own TypeError
         raise _wrong_type(where, error, values, schema, path) from None
+
+
+def complete(where: str, values: Any, path: str = "") -> None:
+    """Refuse ``???`` wherever it stands: it says that a value is missing, and a default would take its
+    place.
+    """
+    inner = (
+        values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    )
+    for key, value in inner:
+        require(value != "???", f"{where}: {path}{key}=??? says that a value is missing; give one")
+        complete(where, value, f"{path}{key}.")
 
 
 def check_keys(where: str, given: dict[str, Any], schema: type, path: str = "") -> None:

@@ -153,7 +153,7 @@ def hub(cache, monkeypatch):
 
     Hub.asked, Hub.error = 0, None
     monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
-    monkeypatch.setattr(assets, "_hub_away", False)
+    monkeypatch.setattr(assets, "_hub_away", None)
     return Hub
 
 

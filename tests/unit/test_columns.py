@@ -100,3 +100,13 @@ def test_imported_scores_of_several_types_and_kinds(tmp_path):
     for name in ("twice.parquet", "mine.csv", "words.parquet"):
         with pytest.raises(SettingError, match=name):
             selecting.select(tmp_path / "work", made, "imported", {"path": str(tmp_path / name)}, share=0.3)
+
+
+def test_a_column_whose_name_is_no_utf8_is_one_line(tmp_path):
+    """Found by benchmarks/fuzz.py."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["a b"], "domain": ["d"]}), path)
+    path.write_bytes(path.read_bytes().replace(b"domain", b"\x80omain"))
+    with pytest.raises(SettingError, match="cannot read .*a.parquet") as error:
+        list(files.stream(Corpus(kind="files", paths=[str(path)])))
+    assert "\n" not in str(error.value)

@@ -1,10 +1,11 @@
 """What was typed has an effect, or the run does not start."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
-from repro.effect import NEEDS
+from repro import experiments, kinds
+from repro.effect import NEEDS, check
 from repro.errors import SettingError
 from repro.settings.compose import compose
 from repro.settings.root import Settings
@@ -22,7 +23,6 @@ BASE = ["exp=selection_30pct", "scale=smoke"]
         ("items.revisions={a/b: main}", ["items=hub"]),
         ("proxy.path=DIR", ["proxy=folder"]),
         ("proxy.repo=a/b", ["proxy=hub"]),
-        ("judge.documents=3", ["judge.url=http://127.0.0.1/v1", "judge.model=m"]),
         ("train.hostfile=hosts", ["train.launcher=deepspeed"]),
         ("train.ranks_per_node=2", ["train.launcher=slurm"]),
         ("train.muon_learning_rate=0.01", ["train=muon"]),
@@ -41,6 +41,13 @@ def test_a_setting_without_effect_is_refused_and_beside_what_it_needs_taken(type
         compose([*BASE, typed, *off.get(typed, [])])
     assert typed in str(error.value) and "has no effect" in str(error.value) and "\n" not in str(error.value)
     compose([*BASE, *mended, typed])
+
+
+def test_what_a_judge_is_told_needs_a_judge():
+    base = ["exp=what_was_selected", "scale=smoke", "judge.documents=3"]
+    with pytest.raises(SettingError, match=r"judge.documents=3 has no effect: it needs judge.url=\.\.\."):
+        compose(base)
+    compose([*base, "judge.url=http://127.0.0.1/v1", "judge.model=m"])
 
 
 def test_the_table_names_settings_that_there_are():
@@ -84,3 +91,51 @@ def test_an_option_chosen_by_hand_wins_over_scale_and_experiment():
 def test_one_setting_typed_twice_is_refused(twice):
     with pytest.raises(SettingError, match="would have no effect"):
         compose([*BASE, *twice])
+
+
+PROBES = {
+    "train": {"learning_rate": 1.2e-3}, "model": {"layers": 3}, "judge": {"url": "http://127.0.0.1/v1", "model": "m"},
+    "analysis": {"seed": 7}, "budget": {"share": 0.123}, "eval": {"batch_size": 3}, "heads": {"seed": 7},
+    "score": {"mask": "zero"}, "proxy": {"dtype": "bfloat16"}, "corpus": {"seed": 5}, "items": {"tasks": ["sciq"]},
+}  # fmt: skip
+KINDS = {"train": "selection_30pct", "evolve": "head_evolution", "mirror": "mirror_effect", "planted": "planted_truth",
+         "agree": "score_agreement", "score": "score_corpus", "analyse": "what_was_selected", "arena": "arena"}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_group_is_refused_where_no_stage_of_the_kind_changes_with_it(kind):
+    """The table against the stages themselves; the arena's arms set their models' sizes themselves."""
+    assert set(KINDS) == set(kinds.NAMES)
+    settings = compose([f"exp={KINDS[kind]}", "scale=smoke"])
+
+    def fingerprints(settings):
+        return [stage.fingerprint for stage in experiments.build(settings).order()]
+
+    before = fingerprints(settings)
+    for group, values in PROBES.items():
+        other = replace(settings, **{group: replace(getattr(settings, group), **values)})
+        key, value = next(iter(values.items()))
+        typed = [f"{group}.{key}={value}"]
+        if fingerprints(other) == before:
+            with pytest.raises(SettingError, match=f"{group}.{key}=.*has no effect"):
+                check(settings, typed)
+        else:
+            check(settings, typed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "beside", "says"),
+    [
+        ("budget.share=0.2", ["budget.frozen=cuts.json"], "needs budget.no frozen"),
+        ("model.vocabulary=999", ["model.tokenizer=proxy"], "needs model.tokenizer=bpe"),
+        ("heads.probes=9", ["heads.given=[[0,0]]"], "needs heads.no given"),
+        ("corpus.folder=DIR", [], "needs corpus.kind=files"),
+        ("corpus.mirror=DIR", [], "needs corpus.kind=git"),
+        ("eval.shots={arc_esy: 3}", [], "did you mean 'arc_easy'"),
+        ("eval.limits.piqa=3", ["eval.tasks=[sciq]"], "did you mean 'sciq'"),
+    ],
+)
+def test_further_settings_that_nothing_would_read(typed, beside, says):
+    with pytest.raises(SettingError, match=says) as error:
+        compose([*BASE, *beside, typed])
+    assert "\n" not in str(error.value)

@@ -39,6 +39,60 @@ def test_a_door_reads_files_and_prints_in_any_environment(odd, tmp_path):
     assert done.stdout.strip().endswith(b"None")
 
 
+MADE = """
+import hashlib, os, sys
+from pathlib import Path
+from repro import environment
+environment.prepare(restart=True)
+if len(sys.argv) > 2:
+    os.umask(int(sys.argv[2], 8))
+from repro import experiments
+from repro.settings.compose import compose
+from repro.store import Store
+work = Path(sys.argv[1])
+settings = compose(["exp=score_corpus", "scale=smoke", "corpus=files", f"corpus.paths=[{work / 'docs.jsonl'}]",
+                    "corpus.min_characters=5", f"work={work}"])
+stages = experiments.build(settings).order()
+for stage in stages:
+    print(stage.fingerprint)
+for stage in stages:
+    if stage.name in ("items", "corpus"):
+        folder = Store(work).ensure(stage)
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.name != "manifest.json":
+                print(path.relative_to(folder), hashlib.sha256(path.read_bytes()).hexdigest())
+"""
+
+
+def test_identity_and_outcome_are_the_same_in_any_environment(tmp_path):
+    """Time zone, locale, umask, hash seed, and what HF's libraries look for."""
+    odd = {
+        "TZ": "Asia/Kathmandu", "LC_ALL": "C", "LANG": "tr_TR.UTF-8", "PYTHONHASHSEED": "7", "PYTHONCOERCECLOCALE": "0",
+        "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9", "COLUMNS": "20",
+        "HF_DATASETS_CACHE": str(tmp_path / "data"), "TRANSFORMERS_OFFLINE": "1", "HF_TOKEN": "hf_" + "x" * 34,
+        "PYTHONOPTIMIZE": "1", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    clean = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("LC_", "HF_", "PYTHON")) and k not in ("LANG", "TZ")
+    }
+    said = []
+    for name, environment_, arguments in (("a", {}, []), ("b", odd, ["077"])):
+        work = tmp_path / name
+        work.mkdir()
+        texts = [f"Text {i}: Übung macht İstanbul'da 日本 {i * 7}" for i in range(40)]
+        rows = [f'{{"text": "{text}", "domain": "d{i % 2}", "id": "{i}"}}' for i, text in enumerate(texts)]
+        (work / "docs.jsonl").write_text("\n".join(rows), encoding="utf-8")
+        program = tmp_path / "made.py"
+        program.write_text(MADE)
+        done = subprocess.run([sys.executable, str(program), str(work), *arguments], cwd=ROOT, capture_output=True, text=True,
+                              timeout=120, env=clean | {"PYTHONPATH": str(ROOT)} | environment_)  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        said.append(done.stdout)
+    assert said[0] == said[1] and said[0].count("\n") > 10
+
+
 def test_runs_of_wandb_keep_ids_of_their_own(tmp_path, monkeypatch):
     for name, value in {
         "WANDB_RUN_ID": "same",

@@ -42,6 +42,8 @@ SMOKE = ("exp=selection_30pct", "scale=smoke")
         ("corpus.paths={a: 1}", "corpus.paths must be a list"),
         ("heads.given={1: 2}", "heads.given must be a list"),
         ("exp.name=???", "a value is missing"),
+        ("exp.arms.random={select: {selector: '???'}}", "a value is missing"),
+        ("corpus.hub=[{repo: '???', domain: a}]", "a value is missing"),
     ],
 )
 def test_a_list_for_settings_and_settings_for_a_list_are_one_line(argument, says):

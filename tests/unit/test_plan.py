@@ -55,7 +55,7 @@ def test_options_may_stand_between_settings(tmp_path, capsys):
 
 def test_an_arms_own_proxy_is_planned_at_its_size(tmp_path, monkeypatch):
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path))
-    monkeypatch.setattr(assets, "_hub_away", True)
+    monkeypatch.setattr(assets, "_hub_away", "no network")
     own = "exp.arms.full_plus_large.proxy={kind: hub, repo: HuggingFaceTB/SmolLM2-1.7B, parameters: 1.7e9}"
     settings = compose(["exp=proxy_size", "scale=gpu", own])
     scores = {
@@ -69,7 +69,8 @@ def test_every_stage_takes_something():
     """A stage of a new kind must be given a cost; those that only link or divide numbers are free."""
     free = {"evolution"}
     for exp in ("paper_mixture", "planted_truth", "what_was_selected", "score_agreement", "mirror_effect"):
-        settings = compose([f"exp={exp}", "scale=smoke", "judge.url=http://x/v1", "judge.model=m"])
+        judge = ["judge.url=http://x/v1", "judge.model=m"] if exp == "what_was_selected" else []
+        settings = compose([f"exp={exp}", "scale=smoke", *judge])
         for stage in build(settings).order():
             assert stage.name in free or estimate_stage(stage, 1e5) != Cost(), stage.name
 

@@ -11,6 +11,7 @@ from repro import checks, experiments, processes, run, stages, store
 from repro.errors import SettingError
 from repro.outcomes.collect import _portable
 from repro.report import build, terminal
+from repro.schedule import KILLED
 from repro.settings.compose import compose
 from repro.settings.root import Run
 from repro.stages import share
@@ -70,6 +71,18 @@ def test_an_arm_that_fails_is_a_row_and_the_same_command_tries_it_again(start, t
     code, seen, said = start({}, *how)
     assert code == 0 and seen["failed"] == [] and said.out.count("  running\n") == 4
     assert not list(tmp_path.glob("artifacts/*/*.log")) and not list(tmp_path.glob("artifacts/*/*.progress"))
+
+
+def test_a_worker_killed_by_the_kernel_is_a_row_and_the_others_finish(start):
+    code, seen, said = start({"random-1": "killed"}, "run.parallel=2", "run.threads=1")
+    assert code == 1 and {arm: list(by_seed) for arm, by_seed in seen["arms"].items()} == {
+        "full": [0, 1],
+        "random": [0],
+    }
+    assert seen["failed"] == [{"arm": "random", "seed": 1, "stage": "training", "reason": KILLED}]
+    assert said.err.strip().split("\n")[-1] == "1 models failed; the same command tries them again"
+    code, seen, _ = start({}, "run.parallel=2", "run.threads=1")
+    assert code == 0 and seen["failed"] == []
 
 
 def test_processes_have_the_threads_they_were_given_and_this_one_its_own_again(start, tmp_path):

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from repro import retry
 from repro.settings.analysis import Judge
 from repro.store import atomic, digest
 from repro.tracking import progress
@@ -225,7 +226,7 @@ class _Client:
         except urllib.error.HTTPError as error:
             reason = _http_reason(error.code)
             if error.code in RETRIED:
-                raise _Again(reason, _retry_after(error.headers.get("Retry-After"))) from None
+                raise _Again(reason, retry.seconds(error.headers.get("Retry-After"))) from None
             raise Unanswered(reason, final=error.code in (301, 302, 303, 307, 308, 401, 403, 404)) from None
         except TimeoutError:
             raise _Again("timed out") from None
@@ -259,14 +260,6 @@ def _http_reason(code: int) -> str:
     if 300 <= code < 400:
         return f"redirected (HTTP {code}); name the final judge.url"
     return f"unknown model or address (HTTP {code})" if code == 404 else f"HTTP {code}"
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds of a Retry-After header; dates are left to the ordinary backoff."""
-    try:
-        return max(0.0, float(value)) if value is not None else None
-    except ValueError:
-        return None
 
 
 def _read(path: Path) -> dict[str, Any] | None:

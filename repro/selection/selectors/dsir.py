@@ -15,6 +15,7 @@ import polars
 from repro.errors import require
 from repro.selection.selectors import Context
 from repro.selection.selectors.ngram_classifier import domain
+from repro.selection.words import splitter
 from repro.store import sha256_file
 
 READS_TEXT = True
@@ -37,7 +38,12 @@ def priority(
     from sklearn.feature_extraction.text import HashingVectorizer
 
     vectorizer = HashingVectorizer(
-        n_features=buckets, ngram_range=(1, 2), token_pattern=r"\w+|[^\w\s]+", alternate_sign=False, norm=None
+        n_features=buckets,
+        ngram_range=(1, 2),
+        tokenizer=splitter(r"\w+|[^\w\s]+", marks=True),
+        token_pattern=None,
+        alternate_sign=False,
+        norm=None,
     )
     if target_file is None:
         target = domain(context, target)

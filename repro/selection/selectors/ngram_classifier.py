@@ -9,6 +9,7 @@ import polars
 
 from repro.errors import nearest, require
 from repro.selection.selectors import Context
+from repro.selection.words import splitter
 
 READS_TEXT = True
 BUCKETS = 1 << 18
@@ -35,7 +36,12 @@ def priority(
     positive = domain(context, positive)
     require(folds >= 2, f"params.folds={folds} must be at least 2")
     vectorizer = HashingVectorizer(
-        n_features=BUCKETS, ngram_range=(1, ngrams), alternate_sign=False, norm="l2"
+        n_features=BUCKETS,
+        ngram_range=(1, ngrams),
+        tokenizer=splitter(r"\b\w\w+\b", shortest=2),
+        token_pattern=None,
+        alternate_sign=False,
+        norm="l2",
     )
     learned_from = {
         ident
