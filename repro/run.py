@@ -108,6 +108,13 @@ def run(settings: Settings, brief: bool = False) -> Path:
     """Run every stage that the store lacks, then the report; returns the run's folder. ``brief``: print no
     comparison.
     """
+    from repro.assets import STORE_OF_REVISIONS
+
+    with environment.variables({STORE_OF_REVISIONS: str(Path(settings.work).absolute() / "revisions")}):
+        return _checked(settings, brief)
+
+
+def _checked(settings: Settings, brief: bool) -> Path:
     from repro import checks, stages
     from repro.device import device_of
     from repro.experiments import build

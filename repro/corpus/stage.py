@@ -12,7 +12,8 @@ from repro.store import Context, Stage, read_json
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from repro.corpus.select import Candidate, Tally
+    from repro.corpus.select import Tally
+    from repro.corpus.spool import Candidate
 
 # Settings that decide the result for every kind of source; what only one source reads is in its own identity.
 SETTINGS = (
@@ -118,17 +119,19 @@ def run(context: Context, settings: Corpus) -> None:
 
     from repro.config import SettingError
     from repro.corpus import documents, select, sources
+    from repro.corpus.publish import publish
+    from repro.corpus.spool import spool
     from repro.corpus.split import Member, hold_out
     from repro.store import write_json
 
     for leftover in documents.SPLITS:  # of a killed attempt
         shutil.rmtree(context.out / leftover, ignore_errors=True)
-    spool, tally = context.out / "spool", select.Tally()
-    candidates = select.spool(settings, spool, tally)
+    spooled, tally = context.out / "spool", select.Tally()
+    candidates = spool(settings, spooled, tally)
     chosen = select.unique(candidates, tally)
     if settings.sample == "first":
         chosen = select.sample(settings, chosen, tally)
-    kept, clusters = clean(settings, context, spool, chosen, tally)
+    kept, clusters = clean(settings, context, spooled, chosen, tally)
     if settings.sample == "last":
         of = {candidate.id: cluster for candidate, cluster in zip(kept, clusters, strict=True)}
         kept = select.sample(settings, kept, tally)
@@ -145,8 +148,8 @@ def run(context: Context, settings: Corpus) -> None:
         (candidate, "heldout" if i in heldout else "documents", members[i].cluster, members[i].group)
         for i, candidate in enumerate(kept)
     ]
-    select.publish(settings, spool, context.out, placed)
-    shutil.rmtree(spool)
+    publish(settings, spooled, context.out, placed)
+    shutil.rmtree(spooled)
     counts = tally.counts() | {"domains": _domains(members, heldout, how, tally)}
     write_json(context.out / "counts.json", counts)
     context.facts.update(counts | sources.facts(settings))
@@ -167,7 +170,7 @@ def clean(
     from repro.corpus.clean import benchmark_index, examine
     from repro.corpus.minhash import shingles
     from repro.corpus.ngrams import shingle_words, words
-    from repro.corpus.select import texts
+    from repro.corpus.spool import texts
     from repro.tracking import progress
 
     index = {}
@@ -209,7 +212,7 @@ def _clusters(settings: Corpus, spool: Path, kept: list[Candidate], sets: list[A
     from itertools import groupby
 
     from repro.corpus import minhash
-    from repro.corpus.select import texts
+    from repro.corpus.spool import texts
 
     if settings.minhash == "datasketch":
         return minhash.near_duplicates(sets, settings.minhash_threshold, settings.minhash_permutations)

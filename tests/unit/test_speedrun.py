@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from repro.config import Corpus, SettingError
-from repro.corpus import select
+from repro.corpus import select, spool
 
 spec = importlib.util.spec_from_file_location(
     "speedrun", Path(__file__).parents[2] / "benchmarks" / "speedrun.py"
@@ -32,7 +32,7 @@ def test_passages_are_behind_those_that_comparisons_draw(tmp_path, monkeypatch):
     ]
     assert all(row in rows for row in taken)
     settings = Corpus(kind="files", paths=[str(tmp_path / "a-0.jsonl.zst")], max_documents_per_domain=5)
-    found = select.unique(select.spool(settings, tmp_path / "spool", tally := select.Tally()), tally)
+    found = select.unique(spool.spool(settings, tmp_path / "spool", tally := select.Tally()), tally)
     compared = select.sample(settings, found, tally)
     for domain in ("a", "b"):
         own = {row["id"] for row in taken if row["domain"] == domain}
