@@ -357,6 +357,7 @@ def _ask_hub(repo: str, revision: str, kind: str) -> str | None:
 
 
 def recall(name: str) -> dict[str, Any]:
+    """What :func:`remember` kept in the cache under a name; empty without it."""
     try:
         return json.loads((cache() / f"{name}.json").read_text())
     except (OSError, ValueError):  # absent or damaged: it is only a memory
@@ -364,6 +365,7 @@ def recall(name: str) -> dict[str, Any]:
 
 
 def remember(name: str, values: dict[str, Any]) -> None:
+    """Keep in the cache, for all runs, what takes long to find out again."""
     try:
         with atomic(cache() / f"{name}.json") as temporary:
             temporary.write_text(json.dumps(values, indent=1))

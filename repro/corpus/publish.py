@@ -19,8 +19,8 @@ ROWS_AT_ONCE = 4096
 def publish(settings: Corpus, spool: Path, out: Path, placed: list[tuple[Candidate, str, int, str]]) -> None:
     """Write the shards: ``placed`` gives each document its split, cluster and group.
 
-    Rows of a domain stand in the order of hash(seed, id). DuckDB reads the spool once and sorts, on disk where
-    the memory does not hold the text.
+    Rows of a domain stand in the order of hash(seed, id). DuckDB reads the spool once and sorts, on disk
+    where the memory does not hold the text.
     """
     import duckdb
 

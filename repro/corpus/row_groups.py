@@ -26,7 +26,7 @@ from repro.retries import patiently, resumed
 BATCH_ROWS = 64
 REQUEST_BYTES = 4 << 20  # of a column's pages, read at once
 GROUPS = 64  # that a sample is drawn from at least, where there are as many
-LEAST_ROWS = 16  # of a row group that is read at all
+LEAST_ROWS = 4  # of a row group that is read at all
 ROW_BYTES = 4000  # of a text, where no footer says
 THREADS = 16
 
@@ -65,8 +65,8 @@ class Table:
         splits = dict(builder.config.data_files or {})
         if data.split not in splits:
             raise SettingError(
-                f"{data.repo} has no split {data.split!r}; it has {', '.join(map(str, splits)) or 'none'}: set"
-                " split in corpus.hub"
+                f"{data.repo} has no split {data.split!r}; it has"
+                f" {', '.join(map(str, splits)) or 'none'}: set split in corpus.hub"
             )
         root = str(Path(data.repo).resolve()) if commit is None else f"hf://datasets/{data.repo}@{commit}"
         given = [str(path) for path in splits[data.split]]
@@ -120,9 +120,7 @@ class Table:
         for number in range(about.num_row_groups):
             group = about.row_group(number)
             columns = [group.column(i) for i in range(group.num_columns)]
-            size = sum(
-                c.total_uncompressed_size for c in columns if c.path_in_schema == self.data.text_field
-            )
+            size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema == self.data.text_field)
             found.append([group.num_rows, 0 if self.data.blobs else size])
         return found
 

@@ -50,7 +50,9 @@ def spool(settings: Corpus, folder: Path, tally: Tally) -> list[Candidate]:
     if not state.is_file():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    found = read_json(state) if state.is_file() else {"files": 0, "position": {}, "skipped": [], "done": False}
+    found = (
+        read_json(state) if state.is_file() else {"files": 0, "position": {}, "skipped": [], "done": False}
+    )
     if "tally" in found:
         tally.restore(found["tally"])
     candidates = [c for file in range(found["files"]) for c in _candidates(folder, file)]

@@ -120,8 +120,8 @@ def run(context: Context, settings: Corpus) -> None:
     from repro.config import SettingError
     from repro.corpus import documents, select, sources
     from repro.corpus.publish import publish
-    from repro.corpus.spool import spool
     from repro.corpus.split import Member, hold_out
+    from repro.corpus.spool import spool
     from repro.store import write_json
 
     for leftover in documents.SPLITS:  # of a killed attempt

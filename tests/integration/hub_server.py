@@ -39,7 +39,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
             return self._denied() if Hub.gated else self._json({})
         if found := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)(/revision/.*)?", path):
             files = [{"rfilename": name} for name in self._files(found[1])]
-            return self._json({"id": found[1], "sha": COMMIT, "siblings": files, "private": False, "tags": []})
+            return self._json(
+                {"id": found[1], "sha": COMMIT, "siblings": files, "private": False, "tags": []}
+            )
         if found := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)/tree/[^/]+/?(.*)", path):
             return self._json(self._tree(found[1], found[2], "recursive=true" in self.path.lower()))
         if found := re.fullmatch(r"/datasets/([^/]+/[^/]+)/resolve/[^/]+/(.*)", path):
@@ -57,7 +59,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
         self._error(status, "", "too much at once", dict(headers))
 
     def _denied(self):
-        self._error(403, "GatedRepo", "Access to this data set is restricted. Visit its page to ask for access.")
+        self._error(
+            403, "GatedRepo", "Access to this data set is restricted. Visit its page to ask for access."
+        )
 
     def _error(self, status, code, message, headers=()):
         body = json.dumps({"error": message}).encode()

@@ -15,7 +15,7 @@ import yaml
 
 from repro import assets, retries
 from repro.config import Corpus, HubData, SettingError
-from repro.corpus import blobs, hub
+from repro.corpus import hub
 from repro.corpus.documents import Document, Drop, read
 from repro.corpus.stage import stage
 from repro.store import Store, read_json
