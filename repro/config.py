@@ -821,6 +821,8 @@ class Run:
     threads: int | None = None
     notice: str | None = None  # at the end: desktop, or webhook (a POST to the URL in $REPRO_WEBHOOK)
     keep_going: bool = True  # an arm that fails is a row of the report, and the other arms go on
+    executor: str | None = None  # of large corpora: local | slurm | ray (docs/cluster.md); null: in place
+    cluster: dict[str, Any] = field(default_factory=dict)  # its tasks and workers, and Slurm's or Ray's own
 
     def __post_init__(self) -> None:
         at_least(0, "run", self, "parallel")

@@ -193,6 +193,13 @@ def stream(settings: Corpus) -> Iterator[Document | Drop]:
     require(seen > 0, f"corpus.paths={settings.paths}: the files are empty")
 
 
+def share(settings: Corpus, rank: int, tasks: int) -> Iterator[Document | Drop]:
+    """Documents of one of ``tasks`` shares of the files."""
+    found = files(settings)
+    for path, name in found[len(found) * rank // tasks : len(found) * (rank + 1) // tasks]:
+        yield from _read(path, name, settings)
+
+
 def _read(path: Path, name: str, settings: Corpus) -> Iterator[Document | Drop]:
     kind = _kind(path)
     if kind == "text":

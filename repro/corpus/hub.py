@@ -99,9 +99,23 @@ def stream(settings: Corpus, position: dict[str, Any] | None = None) -> Iterator
             yield from _of(data, settings, position)
 
 
+def share(settings: Corpus, rank: int, tasks: int) -> Iterator[Document | Drop]:
+    """Documents of one of ``tasks`` shares of the row groups of each data set; of a sample, whose size is
+    known only as it is read, the first share is all.
+    """
+    if settings.max_documents_per_domain is not None or settings.max_tokens_per_domain is not None:
+        yield from stream(settings) if rank == 0 else ()
+        return
+    for data in _wanted(settings):
+        yield from _found(_rows(data, settings, 0, (rank, tasks)), data, settings)
+
+
+def _found(rows: Iterator[dict[str, Any]], data: HubData, settings: Corpus) -> Iterator[Document | Drop]:
+    return _with_blobs(rows, data, settings) if data.blobs else (_document(row, data) for row in rows)
+
+
 def _of(data: HubData, settings: Corpus, position: dict[str, Any]) -> Iterator[Document | Drop]:
-    rows = _rows(data, settings, position["rows"])
-    for found in _with_blobs(rows, data, settings) if data.blobs else (_document(r, data) for r in rows):
+    for found in _found(_rows(data, settings, position["rows"]), data, settings):
         position["rows"] += 1
         if isinstance(found, Document) and len(found.text) >= settings.min_characters:
             position["documents"] += 1
@@ -121,14 +135,16 @@ def _reached(have: float, wanted: int | None) -> bool:
     return wanted is not None and have >= ENOUGH * wanted
 
 
-def _rows(data: HubData, settings: Corpus, skip: int) -> Iterator[dict[str, Any]]:
+def _rows(
+    data: HubData, settings: Corpus, skip: int, share: tuple[int, int] = (0, 1)
+) -> Iterator[dict[str, Any]]:
     from repro.corpus.row_groups import Table
 
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     commit = None if Path(data.repo).is_dir() else assets.hub_commit(data.repo, data.revision)
     try:
         table = Table(data, commit)
-        yield from table.rows(_parts(table, settings), skip)
+        yield from table.rows(_parts(table, settings, *share), skip)
     except SettingError:
         raise
     except Exception as error:  # the hub fails in a dozen types; all mean the same to the user
@@ -137,12 +153,13 @@ def _rows(data: HubData, settings: Corpus, skip: int) -> Iterator[dict[str, Any]
         raise SettingError(_away(f"{data.repo} {data.name or ''}".strip(), error)) from None
 
 
-def _parts(table: Table, settings: Corpus) -> Iterator[Part]:
+def _parts(table: Table, settings: Corpus, rank: int, tasks: int) -> Iterator[Part]:
     from repro.corpus import row_groups
 
     documents, tokens = settings.max_documents_per_domain, settings.max_tokens_per_domain
     if documents is None and tokens is None:
-        return row_groups.everything(table.groups())
+        groups = table.groups()
+        return row_groups.everything(groups[len(groups) * rank // tasks : len(groups) * (rank + 1) // tasks])
     wanted = [float("inf") if most is None else ENOUGH * most for most in (documents, tokens)]
     return row_groups.sample(table.groups(), settings.seed, wanted[0], 4 * wanted[1])
 

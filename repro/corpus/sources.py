@@ -38,6 +38,17 @@ def stream(settings: Corpus, position: dict[str, Any] | None = None) -> Iterator
         yield found
 
 
+def share(settings: Corpus, rank: int, tasks: int) -> Iterator[Document | Drop]:
+    """One of ``tasks`` shares of the stream, in its order; of a source that cannot be divided the first share
+    is all.
+    """
+    module = _module(settings)
+    if hasattr(module, "share"):
+        yield from module.share(settings, rank, tasks)
+    elif rank == 0:
+        yield from module.stream(settings)
+
+
 def facts(settings: Corpus) -> dict[str, Any]:
     """What the manifest should say about the source, such as files that were not read."""
     module = _module(settings)

@@ -79,8 +79,7 @@ def spool(settings: Corpus, folder: Path, tally: Tally) -> list[Candidate]:
         for document in sources.stream(settings, position):
             tally.seen += 1
             bar.update(1)
-            if isinstance(document, Document) and (reason := _unusable(document, settings)):
-                document = Drop(reason, _printable(document.id), _printable(document.domain))
+            document = usable(document, settings)
             if isinstance(document, Drop):
                 tally.drop(document.reason, document.domain, document.where)
                 if document.reason == "other_domain":
@@ -96,15 +95,21 @@ def spool(settings: Corpus, folder: Path, tally: Tally) -> list[Candidate]:
             if size > SPOOL_BYTES:
                 save(False)
                 batch, own, size, file = [], [], 0, file + 1
-    usable = {c.domain for c in (*candidates, *own)}
-    for wanted in set(settings.domains) - usable:
-        if known := skipped | usable:
+    must_have(settings, {c.domain for c in (*candidates, *own)}, skipped)
+    save(True)
+    return candidates
+
+
+def must_have(settings: Corpus, there: set[str], skipped: set[str]) -> None:
+    """Refuse a domain of ``corpus.domains`` that the source has not; ``skipped``: those that were not asked
+    for.
+    """
+    for wanted in set(settings.domains) - there:
+        if known := skipped | there:
             raise SettingError(
                 f"corpus.domains names {wanted!r}, which the source has not; did you mean"
                 f" {nearest(wanted, known)}?"
             )
-    save(True)
-    return candidates
 
 
 def _about(folder: Path, file: int) -> Path:
@@ -113,6 +118,13 @@ def _about(folder: Path, file: int) -> Path:
 
 def _candidates(folder: Path, file: int) -> list[Candidate]:
     return [Candidate(**values) for values in parquet.table(_about(folder, file)).to_pylist()]
+
+
+def usable(found: Document | Drop, settings: Corpus) -> Document | Drop:
+    """The document itself, or why it cannot be used."""
+    if isinstance(found, Document) and (reason := _unusable(found, settings)):
+        return Drop(reason, _printable(found.id), _printable(found.domain))
+    return found
 
 
 def _unusable(found: Document, settings: Corpus) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from repro.config import Corpus
+from repro.config import Corpus, Run
 from repro.cost import BYTES_PER_TOKEN, CLEANED, STORED_BYTES, Cost, Known, Made
 from repro.store import Context, Stage, read_json
 
@@ -24,10 +24,11 @@ SETTINGS = (
 )  # fmt: skip
 
 
-def stage(settings: Corpus, items: Stage | None) -> Stage:
+def stage(settings: Corpus, items: Stage | None, how: Run | None = None) -> Stage:
     """The stage of a corpus; ``items`` are the benchmarks that it is decontaminated against.
 
-    The fingerprint covers the content of the source (digests of files, package versions, commits), not its
+    ``how`` it is made, in this process or by ``run.executor``, is no part of what is made. The fingerprint
+    covers the content of the source (digests of files, package versions, commits), not its
     path.
     """
     from repro.corpus import sources
@@ -56,7 +57,7 @@ def stage(settings: Corpus, items: Stage | None) -> Stage:
         "corpus",
         settings.kind,
         identity,
-        lambda context: run(context, settings),
+        lambda context: run(context, settings, how),
         inputs,
         2,
         summary,
@@ -111,10 +112,14 @@ MENDS = {
 }
 
 
-def run(context: Context, settings: Corpus) -> None:
+def run(context: Context, settings: Corpus, how: Run | None = None) -> None:
     """Write ``documents/``, ``heldout/`` and ``counts.json``; raises :class:`SettingError` when nothing is
     left.
     """
+    if how is not None and how.executor is not None:
+        from repro.corpus import pipeline
+
+        return pipeline.run(context, settings, how)
     import shutil
 
     from repro.config import SettingError
@@ -138,7 +143,7 @@ def run(context: Context, settings: Corpus) -> None:
         clusters = [of[candidate.id] for candidate in kept]
     tally.check(len(kept))
     if not kept:
-        raise SettingError(f"corpus: no document is left of {tally.seen}: {tally.summary()}{_mend(tally)}")
+        raise SettingError(f"corpus: no document is left of {tally.seen}: {tally.summary()}{mend(tally)}")
     members = [
         Member(c.id, c.domain, c.group or c.id, cluster, c.n_bytes)
         for c, cluster in zip(kept, clusters, strict=True)
@@ -155,7 +160,7 @@ def run(context: Context, settings: Corpus) -> None:
     context.facts.update(counts | sources.facts(settings))
 
 
-def _mend(tally: Tally) -> str:
+def mend(tally: Tally) -> str:
     """What to do about the most frequent reason, and where one such document stands."""
     by_count = sorted(tally.by_reason().items(), key=lambda item: (-item[1], item[0]))
     reason = by_count[0][0] if by_count else ""
@@ -196,7 +201,7 @@ def clean(
         smallest |= dict.fromkeys(members, min(members, key=lambda i: kept[i].id))
     tally.clustered(kept[i].domain for i in smallest)
     if settings.near_duplicates == "drop":
-        for i, representative in smallest.items():
+        for i, representative in sorted(smallest.items()):
             if i != representative:
                 tally.drop("near_duplicate", kept[i].domain, kept[i].id)
         kept = [candidate for i, candidate in enumerate(kept) if smallest.get(i, i) == i]
