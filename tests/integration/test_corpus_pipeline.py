@@ -132,20 +132,20 @@ def test_other_tasks_begin_anew(tmp_path):
     assert pipeline._folder(context, 3) != first and not first.exists()
 
 
+@pytest.mark.slow
 def test_slurm_by_a_stand_in_for_sbatch(tmp_path, monkeypatch):
     settings = replace(save(tmp_path / "in", documents(40), 3), minhash="datatrove", near_duplicates="off")
     programs = tmp_path / "bin"
     programs.mkdir()
     scripts = {
-        "sbatch": """#!/usr/bin/env bash
+        "sbatch": r"""#!/usr/bin/env bash
 for last; do :; done
 grep -q merge_stats "$last" && { echo "Submitted batch job 9"; exit; }
-most=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$last")
+most=$(sed -n 's/^#SBATCH --array=0-\([0-9]*\).*/\1/p' "$last")
 grep -q -- '--partition=cpu' "$last" && grep -q -- '--time=1:00' "$last" || exit 1
-for i in $(seq 0 $most); do SLURM_NODELIST=here SLURM_ARRAY_TASK_ID=$i bash "$last" >/dev/null 2>>%s/log; done
+for i in $(seq 0 $most); do SLURM_NODELIST=here SLURM_ARRAY_TASK_ID=$i bash "$last" >/dev/null 2>&1; done
 echo "Submitted batch job 7"
-"""
-        % tmp_path,
+""",
         "squeue": "#!/usr/bin/env bash\n",
         "scontrol": "#!/usr/bin/env bash\necho here\n",
         "launch_pickled_pipeline": f"#!/usr/bin/env bash\nPYTHONPATH={os.getcwd()}:{Path(__file__).parent} "
