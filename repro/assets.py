@@ -23,7 +23,9 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from repro.bucket import Bucket
 from repro.config import SettingError, nearest
+from repro.remote import is_remote
 from repro.store import atomic, sha256_file
 from repro.tracking import progress
 
@@ -272,6 +274,9 @@ STORE_OF_REVISIONS = "REPRO_REVISIONS"  # a folder in the store; the processes o
 
 def _in_store(key: str) -> str | None:
     folder = os.environ.get(STORE_OF_REVISIONS)
+    if is_remote(folder):
+        found = Bucket(str(folder)).get(_entry(Path(), key).name)
+        return json.loads(found)["commit"] if found else None
     try:
         return json.loads(_entry(Path(folder), key).read_text())["commit"] if folder else None
     except FileNotFoundError:
@@ -284,11 +289,13 @@ def _to_store(key: str, commit: str) -> str:
     """
     if not (folder := os.environ.get(STORE_OF_REVISIONS)):
         return commit
-    path = _entry(Path(folder), key)
-    if not path.exists():
+    path, told = _entry(Path(folder), key), {"revision": key, "commit": commit}
+    if is_remote(folder):
+        Bucket(folder).create(path.name, json.dumps(told).encode())
+    elif not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as handle:
-            json.dump({"revision": key, "commit": commit}, handle)
+            json.dump(told, handle)
         try:
             os.link(handle.name, path)  # fails where the file is there, on network file systems as well
         except FileExistsError:

@@ -57,7 +57,12 @@ def columns(path: Path) -> list[str]:
     is meant.
     """
     with opened(path) as file:
-        names = list(file.schema_arrow.names)
+        return distinct(file, path)
+
+
+def distinct(file: ParquetFile, path: object) -> list[str]:
+    """As :func:`columns`, of an open file; ``path`` is what it is called."""
+    names = list(file.schema_arrow.names)
     twice = sorted({name for name in names if names.count(name) > 1})
     require(not twice, f"{path} has more than one column {', '.join(map(repr, twice))}; rename or remove one")
     return names

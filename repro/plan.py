@@ -13,6 +13,7 @@ from pathlib import Path
 
 from repro import checks, device, environment, passes
 from repro.assets import STORE_OF_REVISIONS
+from repro.bucket import at_home
 from repro.config import Settings
 from repro.cost import Cost, Known
 from repro.experiments import Experiment, build
@@ -26,6 +27,7 @@ MACHINE_GPUS = 8
 
 def describe(settings: Settings) -> str:
     """The plan as text: one line a stage, then the totals and what cannot fit."""
+    settings = at_home(settings)
     known = Path(settings.work).absolute() / "revisions"  # what the store calls a revision of the hub
     with environment.variables({STORE_OF_REVISIONS: str(known)} if known.is_dir() else {}):
         return _described(settings)
