@@ -172,29 +172,20 @@ def clean(
     settings: Corpus, context: Context, spool: Path, chosen: list[Candidate], tally: Tally
 ) -> tuple[list[Candidate], list[int]]:
     """The documents that stay, and the number of each one's near-duplicate cluster."""
-    from repro.corpus.clean import benchmark_index, examine
-    from repro.corpus.minhash import shingles
-    from repro.corpus.ngrams import shingle_words, words
-    from repro.corpus.spool import texts
+    from repro.corpus.examined import examined
     from repro.tracking import progress
 
-    index = {}
-    if settings.decontaminate and "items" in context.inputs:
-        from repro.items import texts as items_texts
-
-        index = benchmark_index(items_texts(context.inputs["items"]))
+    items = context.inputs.get("items") if settings.decontaminate else None
     kept, sets = [], []
     in_memory = settings.near_duplicates != "off" and settings.minhash == "datasketch"
     with progress(len(chosen), "documents", "cleaning") as bar:
-        for candidate, text in zip(chosen, texts(spool, chosen), strict=True):
+        for candidate, shares, own in examined(spool, chosen, items, in_memory):
             bar.update(1)
-            hashes = words(text)
-            if examine(hashes, index):
+            if shares:
                 tally.drop("shares_text_with_a_benchmark", candidate.domain, candidate.id)
                 continue
             kept.append(candidate)
-            if in_memory:
-                sets.append(shingles(shingle_words(text, hashes)))
+            sets.append(own)
     groups = [] if settings.near_duplicates == "off" else _clusters(settings, spool, kept, sets)
     smallest: dict[int, int] = {}
     for members in groups:

@@ -204,6 +204,35 @@ def test_killed_in_the_middle_the_next_attempt_gives_the_same(tmp_path, monkeypa
     assert counts[0] == counts[1]
 
 
+def test_a_killed_cleaning_goes_on_behind_the_last_file(tmp_path, monkeypatch):
+    from repro.corpus import examined, spool
+
+    benchmark = items.stage(Items("builtin"))
+    settings = save(tmp_path / "in", make_documents(200), 2)
+    monkeypatch.setattr(spool, "SPOOL_BYTES", 20_000)
+    stores = Store(tmp_path / "w1"), Store(tmp_path / "w2")
+    for store in stores:
+        store.ensure(benchmark)
+    whole = stores[0].ensure(stage(settings, benchmark))
+    inner, calls = examined._one, []
+
+    def killed(*a):
+        calls.append(1)
+        if len(calls) == 100:
+            raise KeyboardInterrupt
+        return inner(*a)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(examined, "_one", killed)
+        with pytest.raises(KeyboardInterrupt):
+            stores[1].ensure(stage(settings, benchmark))
+    again = []
+    monkeypatch.setattr(examined, "_one", lambda *a: again.append(1) or inner(*a))
+    folder = stores[1].ensure(stage(settings, benchmark))
+    assert everything(folder) == everything(whole)
+    assert 60 < len(again) < 100  # of the 160 that were drawn, those of the files that were not whole
+
+
 @pytest.mark.skipif(not MINI.is_dir(), reason="../shared/data/corpus/mini is absent")
 def test_mini_corpus(tmp_path):
     folder = Store(tmp_path / "w").ensure(stage(Corpus(kind="files", paths=[str(MINI)]), None))
