@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.config import SettingError, Settings
-from repro.remote import filesystem, is_remote, said
+from repro.remote import PACKAGES, filesystem, is_remote, said
 from repro.retries import patiently
 
 RECORD = "bucket.json"  # in the work folder: which bucket it stands for
@@ -138,6 +138,16 @@ def at_home(settings: Settings) -> Settings:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / RECORD, {"url": url})
     return replace(settings, work=str(folder))
+
+
+def must_be_folder(work: Path) -> None:
+    """Refuse what is no folder but a URL that became a path: ``s3:/bucket``."""
+    first = work.parts[0] if work.parts else ""
+    if first.removesuffix(":") in {*PACKAGES, "memory", "hf"} and first.endswith(":"):
+        raise SettingError(
+            f"work={first}//{'/'.join(work.parts[1:])}: this command needs a folder; repro run and repro score"
+            " work in buckets"
+        )
 
 
 def of(work: Path) -> Bucket | None:

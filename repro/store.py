@@ -170,6 +170,7 @@ class Store:
     def __init__(self, work: Path) -> None:
         from repro import bucket
 
+        bucket.must_be_folder(work)
         self.root = work / "artifacts"
         self.bucket = bucket.of(work)  # where finished artifacts are kept as well
 

@@ -1,6 +1,7 @@
 """A store in a bucket: what one machine made another finds, whole, whenever it was stopped."""
 
 import json
+from pathlib import Path
 
 import pytest
 from test_remote import bucket, server  # noqa: F401
@@ -93,6 +94,8 @@ def test_a_work_folder_in_a_bucket_has_a_place_here(empty, tmp_path):
     assert Store(assets.cache().joinpath("buckets").iterdir().__next__()).bucket == Bucket(URL)
     assert settings.work.startswith(str(tmp_path / "cache"))
     assert at_home(Settings(work="here")).work == "here"
+    with pytest.raises(SettingError, match="work=s3://corpora/store: this command needs a folder"):
+        Store(Path(URL))
 
 
 def test_revisions_are_shared_in_the_bucket(empty, monkeypatch):
