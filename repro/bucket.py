@@ -145,8 +145,8 @@ def must_be_folder(work: Path) -> None:
     first = work.parts[0] if work.parts else ""
     if first.removesuffix(":") in {*PACKAGES, "memory", "hf"} and first.endswith(":"):
         raise SettingError(
-            f"work={first}//{'/'.join(work.parts[1:])}: this command needs a folder; repro run and repro score"
-            " work in buckets"
+            f"work={first}//{'/'.join(work.parts[1:])}: this command needs a folder; only repro run and repro"
+            " score work in buckets"
         )
 
 
