@@ -2,6 +2,7 @@
 
 import json
 import os
+import tracemalloc
 
 import hub_server
 import numpy as np
@@ -207,9 +208,12 @@ def test_a_row_group_of_any_size_is_never_held(tmp_path):
     )
     del bare, table
     peak, before = 0, pa.total_allocated_bytes()
+    tracemalloc.start()  # what Python's file objects hand over is not in Arrow's pool
     for n, _ in enumerate(hub.stream(settings(repo))):
         if n % 50 == 0:
             peak = max(peak, pa.total_allocated_bytes() - before)
+    peak += tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
     with parquet.opened(repo / "train.parquet") as file:
         assert file.metadata.num_row_groups == 1 and file.metadata.row_group(0).total_byte_size > 59_000_000
-    assert peak < 20_000_000
+    assert peak < 30_000_000
