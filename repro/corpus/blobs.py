@@ -51,8 +51,8 @@ class Blobs:
             self._deny()
 
     def texts(self, ids: list[str]) -> Iterator[str | Drop]:
-        """The text of each id in order, or why there is none: ``blob_gone``, ``blob_damaged`` or
-        ``invalid_utf8``.
+        """The text of each id in order, or why there is none: ``not_a_blob_id``, ``blob_gone``,
+        ``blob_damaged``, ``too_long`` or ``invalid_utf8``.
 
         Raises :class:`SettingError` when the bucket cannot be reached, or gives nothing at all (no access, a
         wrong address): dropping what a network loses would not be counting.
@@ -74,7 +74,7 @@ class Blobs:
 
     def _text(self, ident: str) -> str | Drop:
         if not ident.isalnum():
-            return Drop("blob_damaged", ident)
+            return Drop("not_a_blob_id", ident)
         path = assets.cache() / "blobs" / ident[:2] / f"{ident}.gz"
         for _ in range(AGAIN):
             raw = path.read_bytes() if path.is_file() else self._download(ident, path)
