@@ -8,6 +8,7 @@ by hand in ``<cache>/wheels``.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -24,7 +25,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from repro import retry
+from repro.bucket import Bucket
 from repro.errors import SettingError, nearest
+from repro.remote import is_remote
 from repro.store import atomic, sha256_file
 from repro.tracking import progress
 
@@ -274,7 +277,7 @@ def content_digests(paths: list[Path]) -> list[str]:
 
     Raises :class:`SettingError` naming a file that cannot be read.
     """
-    known = _recall("digests")
+    known = recall("digests")
     found, changed = [], False
     for path in paths:
         try:
@@ -286,27 +289,68 @@ def content_digests(paths: list[Path]) -> list[str]:
             raise SettingError(f"cannot read {path} ({error.strerror}); mend it or leave it out") from None
         found.append(known[key])
     if changed:
-        _remember("digests", known)
+        remember("digests", known)
     return found
 
 
 def hub_revision(repo: str, revision: str, kind: str = "dataset") -> str:
     """The commit that a hub revision names, looked up once and remembered from then on.
 
-    Commits stay as they are. ``kind`` is ``dataset`` or ``model``. Without the hub the revision itself comes
+    Commits stay as they are. ``kind`` is ``dataset`` or ``model``. Within a run the store remembers, too, and
+    goes before this machine's cache: all machines read one commit. Without the hub the revision itself comes
     back, so that a plan can be made anywhere; loading it then fails with its own message. A revision that is
     gone raises :class:`SettingError`.
     """
     if _is_commit(revision):
         return revision
-    key, known = f"{kind}:{repo}@{revision}", _recall("revisions")
-    if key not in known:
+    key = f"{kind}:{repo}@{revision}"
+    commit = _in_store(key) or recall("revisions").get(key)
+    if commit is None:
         commit = _ask_hub(repo, revision, kind)
         if commit is None:
             return revision
-        _remember("revisions", _recall("revisions") | {key: commit})
+        remember("revisions", recall("revisions") | {key: commit})
+    return _to_store(key, commit)
+
+
+STORE_OF_REVISIONS = "REPRO_REVISIONS"  # a folder in the store; the processes of a run inherit the variable
+
+
+def _in_store(key: str) -> str | None:
+    folder = os.environ.get(STORE_OF_REVISIONS)
+    if is_remote(folder):
+        found = Bucket(str(folder)).get(_entry(Path(), key).name)
+        return json.loads(found)["commit"] if found else None
+    try:
+        return json.loads(_entry(Path(folder), key).read_text())["commit"] if folder else None
+    except FileNotFoundError:
+        return None
+
+
+def _to_store(key: str, commit: str) -> str:
+    """Write what a revision means into the store of a run, unless another machine was first: then that
+    counts.
+    """
+    if not (folder := os.environ.get(STORE_OF_REVISIONS)):
         return commit
-    return known[key]
+    path, told = _entry(Path(folder), key), {"revision": key, "commit": commit}
+    if is_remote(folder):
+        Bucket(folder).create(path.name, json.dumps(told).encode())
+    elif not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as handle:
+            json.dump(told, handle)
+        try:
+            os.link(handle.name, path)  # fails where the file is there, on network file systems as well
+        except FileExistsError:
+            pass
+        finally:
+            os.unlink(handle.name)
+    return _in_store(key) or commit
+
+
+def _entry(folder: Path, key: str) -> Path:
+    return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
 
 
 def hub_commit(repo: str, revision: str, kind: str = "dataset") -> str:
@@ -315,7 +359,11 @@ def hub_commit(repo: str, revision: str, kind: str = "dataset") -> str:
 
     Otherwise an artifact could be made of a branch that nobody can name afterwards.
     """
+    global _hub_away
     commit = hub_revision(repo, revision, kind)
+    if not _is_commit(commit):
+        _hub_away = None  # that was then
+        commit = hub_revision(repo, revision, kind)
     if not _is_commit(commit):
         raise SettingError(
             f"the hub cannot be reached to find the commit of {repo}@{revision}"
@@ -340,9 +388,13 @@ def _ask_hub(repo: str, revision: str, kind: str) -> str | None:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
+    from repro.retries import patiently
+
+    in_run = STORE_OF_REVISIONS in os.environ  # a plan does not wait
+    seconds, tries = (30, 6) if in_run else (3, 2)
     try:
-        return retry.patiently(
-            lambda: HfApi().repo_info(repo, revision=revision, repo_type=kind, timeout=3).sha, f"hub, {repo}"
+        return patiently(
+            lambda: HfApi().repo_info(repo, revision=revision, repo_type=kind, timeout=seconds).sha, tries
         )
     except RevisionNotFoundError:
         raise SettingError(
@@ -357,14 +409,16 @@ def _ask_hub(repo: str, revision: str, kind: str) -> str | None:
         return None
 
 
-def _recall(name: str) -> dict[str, Any]:
+def recall(name: str) -> dict[str, Any]:
+    """What :func:`remember` kept in the cache under a name; empty without it."""
     try:
         return json.loads((cache() / f"{name}.json").read_text())
     except (OSError, ValueError):  # absent or damaged: it is only a memory
         return {}
 
 
-def _remember(name: str, values: dict[str, Any]) -> None:
+def remember(name: str, values: dict[str, Any]) -> None:
+    """Keep in the cache, for all runs, what takes long to find out again."""
     try:
         with atomic(cache() / f"{name}.json") as temporary:
             temporary.write_text(json.dumps(values, indent=1))

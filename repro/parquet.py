@@ -43,12 +43,26 @@ def opened(path: Path | BinaryIO) -> ParquetFile:
     return pq.ParquetFile(path)
 
 
+def streamed(source: BinaryIO, request_bytes: int) -> ParquetFile:
+    """A file of any size for reading batch by batch: of a column only ``request_bytes`` are held, where
+    :func:`opened` holds the whole row group.
+    """
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(source, pre_buffer=False, buffer_size=request_bytes)
+
+
 def columns(path: Path) -> list[str]:
     """The names of a file's columns; :class:`SettingError` where one stands twice, for nobody could say which
     is meant.
     """
     with opened(path) as file:
-        names = list(file.schema_arrow.names)
+        return distinct(file, path)
+
+
+def distinct(file: ParquetFile, path: object) -> list[str]:
+    """As :func:`columns`, of an open file; ``path`` is what it is called."""
+    names = list(file.schema_arrow.names)
     twice = sorted({name for name in names if names.count(name) > 1})
     require(not twice, f"{path} has more than one column {', '.join(map(repr, twice))}; rename or remove one")
     return names
@@ -60,7 +74,7 @@ def table(path: Path | BinaryIO, columns: list[str] | None = None) -> pyarrow.Ta
         return file.read(columns=columns)
 
 
-def metadata(path: Path) -> FileMetaData:
+def metadata(path: Path | BinaryIO) -> FileMetaData:
     """What a file's footer says."""
     import pyarrow.parquet as pq
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from repro import checks, device, passes
+from repro import checks, device, environment, passes
+from repro.assets import STORE_OF_REVISIONS
+from repro.bucket import at_home
 from repro.cost import Cost, Known
 from repro.experiments import Experiment, build
 from repro.outcomes import registration
@@ -25,6 +27,13 @@ MACHINE_GPUS = 8
 
 def describe(settings: Settings) -> str:
     """The plan as text: one line a stage, then the totals and what cannot fit."""
+    settings = at_home(settings)
+    known = Path(settings.work).absolute() / "revisions"  # what the store calls a revision of the hub
+    with environment.variables({STORE_OF_REVISIONS: str(known)} if known.is_dir() else {}):
+        return _described(settings)
+
+
+def _described(settings: Settings) -> str:
     settings = cost.sized(settings)
     store, experiment = Store(Path(settings.work)), build(settings)
     checks.names(settings, experiment)

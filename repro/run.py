@@ -112,6 +112,23 @@ def run(settings: Settings, brief: bool = False) -> Path:
     """Run every stage that the store lacks, then the report; returns the run's folder. ``brief``: print no
     comparison.
     """
+    from repro.assets import STORE_OF_REVISIONS
+    from repro.bucket import at_home, of
+    from repro.remote import refuse
+
+    refuse(settings, ("corpus.paths", "work"))
+    settings = at_home(settings)
+    bucket = of(Path(settings.work))
+    revisions = f"{bucket.url}/revisions" if bucket else str(Path(settings.work).absolute() / "revisions")
+    with environment.variables({STORE_OF_REVISIONS: revisions}):
+        folder = _checked(settings, brief)
+    if bucket:
+        bucket.push_run(folder)
+        print(f"kept in {bucket.url}/runs/{folder.name}", flush=True)
+    return folder
+
+
+def _checked(settings: Settings, brief: bool) -> Path:
     from repro import checks, stages
     from repro.device import device_of
     from repro.experiments import build

@@ -179,7 +179,7 @@ def settings_of(parsed: argparse.Namespace, model: str) -> list[str]:
     domain = "field" if parsed.domain_field else "folder" if parsed.domain_folder else "constant"
     found = [
         *SETTINGS,
-        f"corpus.paths=[{','.join(_quoted(str(Path(f).expanduser())) for f in parsed.files)}]",
+        f"corpus.paths=[{','.join(_quoted(_place(f)) for f in parsed.files)}]",
         f"corpus.domain_from={domain}",
         f"corpus.text_field={_quoted(parsed.text_field)}",
         f"corpus.id_field={_quoted(parsed.id_field)}",
@@ -197,6 +197,12 @@ def settings_of(parsed: argparse.Namespace, model: str) -> list[str]:
         found.append(f"heads.given={json.dumps(heads(parsed.heads))}")
     keys = {own.partition("=")[0] for own in parsed.set}
     return [word for word in found if word.partition("=")[0] not in keys] + parsed.set
+
+
+def _place(given: str) -> str:
+    from repro.remote import is_remote
+
+    return given if is_remote(given) else str(Path(given).expanduser())
 
 
 def _quoted(text: str) -> str:

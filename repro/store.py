@@ -168,7 +168,11 @@ class Store:
     """A folder of artifacts, safe for several processes."""
 
     def __init__(self, work: Path) -> None:
+        from repro import bucket
+
+        bucket.must_be_folder(work)
         self.root = work / "artifacts"
+        self.bucket = bucket.of(work)  # where finished artifacts are kept as well
 
     def path(self, stage: Stage) -> Path:
         """Where the published artifact of ``stage`` is or will be."""
@@ -222,11 +226,13 @@ class Store:
 
         final, there = self.path(stage), self.whole if whole else self.has
         if there(stage):
-            return final
+            return self._kept(stage)
         partial = final.with_name(final.name + ".partial")
         partial.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(str(final) + ".lock"):
             if there(stage):
+                return self._kept(stage)
+            if self.bucket and self._fetched(stage):
                 return final
             partial.mkdir(exist_ok=True)
             inputs = {key: self.path(child) for key, child in stage.inputs.items()}
@@ -245,7 +251,25 @@ class Store:
                     )
                 write_json(partial / "manifest.json", sealed(made))
             replace_folder(partial, final)
-        return final
+            return self._kept(stage)
+
+    def _fetched(self, stage: Stage) -> bool:
+        """Whether another machine has finished a stage: then its artifact is here now."""
+        assert self.bucket is not None
+        final = self.path(stage)
+        coming = final.with_name(final.name + ".coming")
+        if not self.bucket.pull(stage.folder, coming):
+            return False
+        replace_folder(coming, final)
+        return True
+
+    def _kept(self, stage: Stage) -> Path:
+        """The artifact's folder, once the bucket has it too."""
+        if self.bucket:
+            from repro import bucket
+
+            bucket.kept(self.bucket, stage.folder, self.path(stage))
+        return self.path(stage)
 
     def facts(self, stage: Stage) -> dict[str, Any]:
         """What the manifest of a finished stage says about its run: documents in, kept and dropped, warnings,

@@ -100,12 +100,12 @@ def _write_table(path: Path, table: pa.Table) -> None:
 
 
 def write_shards(
-    folder: Path, split: str, domain: str, batches: Iterable[pa.RecordBatch], per_shard: int
+    folder: Path, split: str, domain: str, batches: Iterable[pa.RecordBatch], per_shard: int, first: int = 0
 ) -> int:
-    """Write ``<split>/<domain>-NNNNN.parquet`` of ``per_shard`` rows each (the last may have fewer); returns
-    how many.
+    """Write ``<split>/<domain>-NNNNN.parquet`` of ``per_shard`` rows each (the last may have fewer), numbered
+    from ``first``; returns the number behind the last one.
     """
-    waiting, n = SCHEMA.empty_table(), 0
+    waiting, n = SCHEMA.empty_table(), first
     for batch in batches:
         waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch]).cast(SCHEMA)])
         while len(waiting) >= per_shard:

@@ -17,10 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from repro import assets, parquet, schema
+from repro import assets, parquet, remote, schema
 from repro.corpus.documents import Document, Drop, id_of
 from repro.corpus.settings import Corpus
 from repro.errors import SettingError, require
+from repro.remote import Remote
 from repro.store import RepeatedKey, is_full, unique
 
 LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst", ".json.gz", ".json.zst")
@@ -50,7 +51,7 @@ def identity(settings: Corpus) -> dict[str, Any]:
     counts.
     """
     found = files(settings)
-    digests = assets.content_digests([path for path, _ in found])
+    digests = _digests([path for path, _ in found])
     if settings.checksums:
         _check(settings, {name: digest for (_, name), digest in zip(found, digests, strict=True)})
     # A name matters only where the text lies bare (it becomes the id) or where the folder is the domain.
@@ -59,6 +60,12 @@ def identity(settings: Corpus) -> dict[str, Any]:
         for (path, name), digest in zip(found, digests, strict=True)
     ]
     return {"files": sorted(named), **schema.identity(settings, "files")}
+
+
+def _digests(paths: list[Path | Remote]) -> list[str]:
+    """sha256 of each file; of one in a bucket what the bucket knows its content by."""
+    known = iter(assets.content_digests([path for path in paths if isinstance(path, Path)]))
+    return [next(known) if isinstance(path, Path) else path.digest() for path in paths]
 
 
 def _check(settings: Corpus, found: dict[str, str]) -> None:
@@ -91,7 +98,7 @@ def expected_tokens(settings: Corpus) -> tuple[float, int]:
     return n_bytes / 4, len(settings.domains or named) or 4
 
 
-def files(settings: Corpus) -> list[tuple[Path, str]]:
+def files(settings: Corpus) -> list[tuple[Path | Remote, str]]:
     """(path, name below the given folder) of every readable file, in the order of names.
 
     Raises :class:`SettingError` for a path that is missing, of an unknown kind, or a folder that holds
@@ -117,13 +124,16 @@ def facts(settings: Corpus) -> dict[str, Any]:
     }
 
 
-def _look(settings: Corpus) -> tuple[list[tuple[Path, str]], list[Path]]:
+def _look(settings: Corpus) -> tuple[list[tuple[Path | Remote, str]], list[Path | Remote]]:
     """What can be read, and what in the folders cannot: files of other kinds and links to nothing; hidden
     ones do not count.
     """
-    found: dict[Path, str] = {}
-    skipped: list[Path] = []
+    found: dict[Path | Remote, str] = {}
+    skipped: list[Path | Remote] = []
     for given in [settings.folder] if settings.folder else settings.paths:
+        if remote.is_remote(given):
+            _look_away(given, found, skipped)
+            continue
         paths = parquet.matches(given, recursive=True)
         if not paths and not glob.has_magic(given):
             paths = [Path(given).expanduser()]
@@ -150,7 +160,22 @@ def _look(settings: Corpus) -> tuple[list[tuple[Path, str]], list[Path]]:
     return sorted(found.items(), key=lambda item: (item[1], str(item[0]))), skipped
 
 
-def _kind(path: Path) -> str:
+def _look_away(given: str, found: dict[Path | Remote, str], skipped: list[Path | Remote]) -> None:
+    """The same in a bucket."""
+    there = remote.found(given)
+    require(bool(there), f"corpus.paths: no file is at {given}, or matches it")
+    for path, name in there:
+        if _kind(path):
+            found[path] = name
+        elif not any(part.startswith(".") for part in name.split("/")):
+            skipped.append(path)
+    require(
+        any(_kind(path) for path, _ in there),
+        f"corpus.paths: {given} holds no file of a known kind: {', '.join(KNOWN)}",
+    )
+
+
+def _kind(path: Path | Remote) -> str:
     name = path.name.lower()
     if name.endswith(LINES):
         return "lines"
@@ -181,7 +206,14 @@ def stream(settings: Corpus) -> Iterator[Document | Drop]:
     require(seen > 0, f"corpus.paths={settings.paths}: the files are empty")
 
 
-def _read(path: Path, name: str, settings: Corpus) -> Iterator[Document | Drop]:
+def share(settings: Corpus, rank: int, tasks: int) -> Iterator[Document | Drop]:
+    """Documents of one of ``tasks`` shares of the files."""
+    found = files(settings)
+    for path, name in found[len(found) * rank // tasks : len(found) * (rank + 1) // tasks]:
+        yield from _read(path, name, settings)
+
+
+def _read(path: Path | Remote, name: str, settings: Corpus) -> Iterator[Document | Drop]:
     kind = _kind(path)
     if kind == "text":
         yield _plain(path, name, settings)
@@ -192,7 +224,7 @@ def _read(path: Path, name: str, settings: Corpus) -> Iterator[Document | Drop]:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _readable(path: Path | Remote) -> Iterator[None]:
     """Turn what the libraries throw at a damaged file into one line."""
     import pyarrow
 
@@ -208,19 +240,16 @@ def _readable(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path | Remote) -> BinaryIO:
     import pyarrow
 
     kind = {".zst": "zstd", ".gz": "gzip"}.get(path.suffix.lower())
+    handle = remote.opened(path)
     # Arrow's streams tell a truncated file from a finished one; zstandard's end without a word.
-    return (
-        io.BufferedReader(pyarrow.input_stream(str(path), compression=kind), 1 << 20)
-        if kind
-        else open(path, "rb")
-    )  # type: ignore
+    return io.BufferedReader(pyarrow.input_stream(handle, compression=kind), 1 << 20) if kind else handle
 
 
-def _lines(path: Path, max_bytes: int) -> Iterator[tuple[str, dict[str, Any] | Drop]]:
+def _lines(path: Path | Remote, max_bytes: int) -> Iterator[tuple[str, dict[str, Any] | Drop]]:
     # Escaped JSON is up to six times as long as its text. A longer line is skipped piece by piece, never
     # held.
     limit = 6 * max_bytes + (1 << 20)
@@ -262,13 +291,13 @@ def _asked(settings: Corpus) -> set[str]:
     return {*fields, settings.domain_field} if settings.domain_from == "field" else set(fields)
 
 
-def _parquet(path: Path, asked: set[str]) -> Iterator[tuple[str, dict[str, Any] | Drop]]:
+def _parquet(path: Path | Remote, asked: set[str]) -> Iterator[tuple[str, dict[str, Any] | Drop]]:
     """Rows of a parquet file. A column nobody asked for may be of any type: what Python cannot hold is told
     by its type.
     """
 
-    with _readable(path), parquet.opened(path) as opened:
-        names = parquet.columns(path)
+    with _readable(path), _table(path) as opened:
+        names = parquet.distinct(opened, path)
         asked = {
             name for name in names if name in asked or any(field.startswith(f"{name}.") for field in asked)
         }
@@ -282,6 +311,12 @@ def _parquet(path: Path, asked: set[str]) -> Iterator[tuple[str, dict[str, Any] 
                 number += 1
                 where = f"{path}: row {number}"
                 yield where, found if found is not None else Drop("invalid_utf8", where)
+
+
+def _table(path: Path | Remote) -> Any:
+    """Of a file in a bucket only what is asked for at a time is held."""
+    local = isinstance(path, Path)
+    return parquet.opened(path) if local else parquet.streamed(path.open(), remote.REQUEST_BYTES)
 
 
 def _batches(opened: Any, asked: set[str]) -> Iterator[Any]:
@@ -332,7 +367,7 @@ def _one(batch: Any, asked: set[str]) -> dict[str, Any] | None:
         return None
 
 
-def _plain(path: Path, name: str, settings: Corpus) -> Document | Drop:
+def _plain(path: Path | Remote, name: str, settings: Corpus) -> Document | Drop:
     """A file that is one document: its id is its name, its group the folder it lies in."""
     folder = name.rpartition("/")[0]
     domain = (

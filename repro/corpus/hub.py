@@ -4,19 +4,25 @@ blob.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from repro import assets, schema
 from repro.corpus.documents import Document, Drop, id_of
 from repro.corpus.settings import Corpus, HubData
 from repro.errors import SettingError, one_of
+from repro.retries import patiently, told
 from repro.store import is_full
 
-SHUFFLE_ROWS = 10_000  # of the buffer; the order of the data set's files is shuffled as well
+if TYPE_CHECKING:
+    from repro.corpus.row_groups import Part, Table
+
+RESUMES = True  # the stream goes on from a position without reading what lies before
+DRAW = 2  # of the way that a sample is drawn: raised when the same settings give other documents
 ENOUGH = 1.2  # times the size asked for: what cleaning may take away
 
 
@@ -32,7 +38,37 @@ def identity(settings: Corpus) -> dict[str, Any]:
         else:
             own = {"repo": data.repo, "revision": assets.hub_revision(data.repo, data.revision)}
         found.append(schema.identity(data) | own)
-    return {"hub": found}
+    return {"hub": found, "draw": DRAW}
+
+
+def check(identity: list[dict[str, Any]]) -> None:
+    """Ask the hub, before anything is run, for all that ``identity`` names; ``local`` folders are left out.
+
+    Raises :class:`SettingError` with the hub's own words where a data set is gated, private or away, or its
+    commit is not known.
+    """
+    from huggingface_hub import HfApi
+
+    wanted = [data for data in identity if data["repo"] != "local"]
+    for repo in sorted({data["repo"] for data in wanted}):
+        try:
+            patiently(lambda repo=repo: HfApi().auth_check(repo, repo_type="dataset"), tries=3)
+        except Exception as error:
+            raise SettingError(_away(repo, error)) from None
+    for data in wanted:
+        assets.hub_commit(data["repo"], data["revision"])
+
+
+def _away(what: str, error: Exception) -> str:
+    """One line with all that the hub says."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if "GatedRepoError" in kinds:
+        mend = "accept its terms on its page and log in (hf auth login, or HF_TOKEN)"
+    elif "RepositoryNotFoundError" in kinds:
+        mend = "check the name in corpus.hub, or log in (hf auth login, or HF_TOKEN) if it is private"
+    else:
+        mend = "check the network and corpus.hub, or use corpus=installed or corpus=files"
+    return f"cannot read {what} from the hub ({type(error).__name__}: {told(error)}); {mend}"
 
 
 def expected_tokens(settings: Corpus) -> tuple[float, int]:
@@ -46,48 +82,87 @@ def _wanted(settings: Corpus) -> list[HubData]:
     return [data for data in settings.hub if not settings.domains or data.domain in settings.domains]
 
 
-def stream(settings: Corpus) -> Iterator[Document | Drop]:
+def stream(settings: Corpus, position: dict[str, Any] | None = None) -> Iterator[Document | Drop]:
     """Documents of each data set in turn.
 
-    Under ``max_documents_per_domain`` or ``max_tokens_per_domain`` files and rows come in an order shuffled
-    by ``corpus.seed``, and reading ends a fifth above that size. Raises :class:`SettingError` when the hub or
-    the blobs are away.
+    Under ``max_documents_per_domain`` or ``max_tokens_per_domain`` rows are drawn by ``corpus.seed`` over all
+    files (:func:`repro.corpus.row_groups.sample`), and reading ends a fifth above that size. ``position``
+    says how far the stream is, after each document; given again, the stream goes on from there without
+    fetching anew what lies before. Raises :class:`SettingError` when the hub or the blobs are away.
     """
-    limited = settings.max_documents_per_domain is not None or settings.max_tokens_per_domain is not None
+    position = {} if position is None else position
+    for number, data in enumerate(_wanted(settings)):
+        if number < position.setdefault("data", 0):
+            continue
+        if number > position["data"] or "rows" not in position:
+            position |= {"data": number, "rows": 0, "documents": 0, "characters": 0}
+        if not _enough(position, settings):
+            yield from _of(data, settings, position)
+
+
+def share(settings: Corpus, rank: int, tasks: int) -> Iterator[Document | Drop]:
+    """Documents of one of ``tasks`` shares of the row groups of each data set; of a sample, whose size is
+    known only as it is read, the first share is all.
+    """
+    if settings.max_documents_per_domain is not None or settings.max_tokens_per_domain is not None:
+        yield from stream(settings) if rank == 0 else ()
+        return
     for data in _wanted(settings):
-        documents, n_bytes = 0, 0
-        rows = _rows(data, settings.seed if limited else None)
-        for found in (
-            _with_blobs(rows, data, settings) if data.blobs else (_document(row, data) for row in rows)
-        ):
-            yield found
-            if isinstance(found, Document) and len(found.text) >= settings.min_characters:
-                documents, n_bytes = documents + 1, n_bytes + len(found.text)
-            if _reached(documents, settings.max_documents_per_domain) or _reached(
-                n_bytes / 4, settings.max_tokens_per_domain
-            ):
-                break
+        yield from _found(_rows(data, settings, 0, (rank, tasks)), data, settings)
+
+
+def _found(rows: Iterator[dict[str, Any]], data: HubData, settings: Corpus) -> Iterator[Document | Drop]:
+    return _with_blobs(rows, data, settings) if data.blobs else (_document(row, data) for row in rows)
+
+
+def _of(data: HubData, settings: Corpus, position: dict[str, Any]) -> Iterator[Document | Drop]:
+    for found in _found(_rows(data, settings, position["rows"]), data, settings):
+        position["rows"] += 1
+        if isinstance(found, Document) and len(found.text) >= settings.min_characters:
+            position["documents"] += 1
+            position["characters"] += len(found.text)
+        yield found
+        if _enough(position, settings):
+            return
+
+
+def _enough(position: dict[str, Any], settings: Corpus) -> bool:
+    return _reached(position["documents"], settings.max_documents_per_domain) or _reached(
+        position["characters"] / 4, settings.max_tokens_per_domain
+    )
 
 
 def _reached(have: float, wanted: int | None) -> bool:
     return wanted is not None and have >= ENOUGH * wanted
 
 
-def _rows(data: HubData, seed: int | None) -> Iterator[dict[str, Any]]:
-    import datasets
+def _rows(
+    data: HubData, settings: Corpus, skip: int, share: tuple[int, int] = (0, 1)
+) -> Iterator[dict[str, Any]]:
+    from repro.corpus.row_groups import Table
 
-    revision = {} if Path(data.repo).is_dir() else {"revision": assets.hub_commit(data.repo, data.revision)}
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    commit = None if Path(data.repo).is_dir() else assets.hub_commit(data.repo, data.revision)
     try:
-        rows = datasets.load_dataset(data.repo, data.name, split=data.split, streaming=True, **revision)
-        yield from rows if seed is None else rows.shuffle(seed=seed, buffer_size=SHUFFLE_ROWS)
+        table = Table(data, commit)
+        yield from table.rows(_parts(table, settings, *share), skip)
+    except SettingError:
+        raise
     except Exception as error:  # the hub fails in a dozen types; all mean the same to the user
         if is_full(error):
             raise
-        reason = (str(error).strip().splitlines() or [""])[0][:120]
-        raise SettingError(
-            f"cannot read {data.repo} {data.name or ''} from the hub ({type(error).__name__}: {reason});"
-            " check the network and corpus.hub, or use corpus=installed or corpus=files"
-        ) from None
+        raise SettingError(_away(f"{data.repo} {data.name or ''}".strip(), error)) from None
+
+
+def _parts(table: Table, settings: Corpus, rank: int, tasks: int) -> Iterator[Part]:
+    from repro.corpus import row_groups
+
+    documents, tokens = settings.max_documents_per_domain, settings.max_tokens_per_domain
+    if documents is None and tokens is None:
+        groups = table.groups()
+        return row_groups.everything(groups[len(groups) * rank // tasks : len(groups) * (rank + 1) // tasks])
+    wanted = [float("inf") if most is None else ENOUGH * most for most in (documents, tokens)]
+    return row_groups.sample(table.groups(), settings.seed, wanted[0], 4 * wanted[1])
 
 
 def _field(row: dict[str, Any], path: str | None) -> Any:

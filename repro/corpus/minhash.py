@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from repro.corpus.ngrams import distinct, ngrams, shingle_words, words
+from repro.corpus.ngrams import distinct, ngrams
 from repro.errors import SettingError
 from repro.tracking import progress
 
@@ -72,43 +72,29 @@ def near_duplicates_on_disk(
     """
     try:
         from datatrove.data import Document as Entry
-        from datatrove.pipeline.dedup.minhash import (
-            MinhashConfig,
-            MinhashDedupBuckets,
-            MinhashDedupCluster,
-            MinhashDedupSignature,
-        )
-        from datatrove.utils.word_tokenizers import WhitespaceTokenizer
+
+        from repro.corpus import signatures
     except ImportError:
         raise SettingError(
             "corpus.minhash=datatrove needs datatrove: pip install 'attention-influence-repro[cluster]'"
         ) from None
 
-    class Signature(MinhashDedupSignature):
-        """With the shingles of :func:`shingles`: datatrove's own words need a package for each script."""
-
-        def get_shingles(self, text: str) -> np.ndarray:
-            return shingles(shingle_words(text, words(text))).reshape(-1, 1)
-
-    buckets, rows = _bands(threshold, permutations)
-    config = MinhashConfig(n_grams=SHINGLE, num_buckets=buckets, hashes_per_bucket=rows)
-    signatures, pairs, clusters = (str(folder / name) for name in ("signatures", "pairs", "clusters"))
+    steps = signatures.steps(folder, threshold, permutations)
     for file, texts in files:
-        step = Signature(signatures, config, WhitespaceTokenizer(), skip_existing_sigs=True)
-        step.run((Entry(text=text, id=str(i)) for i, text in enumerate(texts)), rank=file)
-    with progress(buckets, "buckets", "near-duplicates") as bar:
-        for bucket in range(buckets):
-            MinhashDedupBuckets(signatures, pairs, config=config).run(rank=bucket, world_size=buckets)
+        steps.sign(again=True).run((Entry(text=text, id=str(i)) for i, text in enumerate(texts)), rank=file)
+    with progress(steps.buckets, "buckets", "near-duplicates") as bar:
+        for bucket in range(steps.buckets):
+            steps.pair().run(rank=bucket, world_size=steps.buckets)
             bar.update(1)
-    MinhashDedupCluster(pairs, clusters, config, save_cluster_id=True).run()
+    steps.cluster().run()
     found: dict[int, list[tuple[int, int]]] = {}
-    for path in sorted(Path(clusters).glob("*.clusters")):
+    for path in sorted(steps.clusters.glob("*.clusters")):
         for position, cluster in struct.iter_unpack("<II", path.read_bytes()):
             found.setdefault(cluster, []).append((int(path.stem), position))
     return sorted(sorted(members) for members in found.values())
 
 
-def _bands(threshold: float, permutations: int) -> tuple[int, int]:
+def bands(threshold: float, permutations: int) -> tuple[int, int]:
     """(buckets, hashes in a bucket) of at most ``permutations`` hashes whose threshold (1 / b)^(1 / r) is
     nearest.
     """

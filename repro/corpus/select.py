@@ -1,30 +1,18 @@
-"""Reading a source once, and drawing the sample: which documents enter, and why the others do not."""
+"""Which documents enter, and why the others do not: copies, and the sample of the size asked for."""
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
-from itertools import groupby
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from repro import parquet
-from repro.corpus import sources
-from repro.corpus.clean import text_digest
-from repro.corpus.documents import SCHEMA, Document, Drop, row, sampling_key, write, write_shards
+from repro.corpus.documents import sampling_key
 from repro.corpus.settings import Corpus
-from repro.errors import SettingError, nearest
-from repro.store import atomic, read_json, write_json
-from repro.tracking import progress
+from repro.corpus.spool import Candidate
+from repro.errors import SettingError
 
-ROWS_AT_ONCE = 4096
 EXAMPLES = 5  # places kept for each reason
-SPOOL_BYTES = 64 << 20
 BYTES_PER_TOKEN = 4  # the estimate behind corpus.max_tokens_per_domain
 
 
@@ -85,89 +73,6 @@ class Tally:
         return {"in": self.seen, "kept": self.kept, "dropped": self.by_reason(), "examples": self.examples}
 
 
-@dataclass(slots=True)
-class Candidate:
-    """A usable document in the spool: where it is and what the draw looks at."""
-
-    file: int
-    row: int
-    id: str
-    domain: str
-    group: str
-    digest: str
-    n_bytes: int
-
-
-def spool(settings: Corpus, folder: Path, tally: Tally) -> list[Candidate]:
-    """Read the source once, write the usable documents to ``folder`` as parquet, and return what is needed to
-    choose.
-
-    The source may be of any size: the memory holds 64 MB of text and some hundred bytes a document. A spool
-    that a killed attempt finished is used again.
-    """
-    if (folder / "done.json").is_file():
-        tally.restore(read_json(folder / "done.json"))
-        return [Candidate(**values) for values in parquet.table(folder / "candidates.parquet").to_pylist()]
-    shutil.rmtree(folder, ignore_errors=True)
-    candidates: list[Candidate] = []
-    batch: list[dict[str, Any]] = []
-    size, file = 0, 0
-    skipped: set[str] = set()
-    with progress(None, "documents", "reading") as bar:  # type: ignore[arg-type]
-        for found in sources.stream(settings):
-            tally.seen += 1
-            bar.update(1)
-            if isinstance(found, Document) and (reason := _unusable(found, settings)):
-                found = Drop(reason, _printable(found.id), _printable(found.domain))
-            if isinstance(found, Drop):
-                tally.drop(found.reason, found.domain, found.where)
-                if found.reason == "other_domain":
-                    skipped.add(found.domain)
-                continue
-            values = row(found, 0)
-            digest = text_digest(found.text)
-            candidates.append(
-                Candidate(file, len(batch), found.id, found.domain, found.group, digest, values["n_bytes"])
-            )
-            batch.append(values)
-            size += values["n_bytes"]
-            if size > SPOOL_BYTES:
-                write(folder / f"{file:05d}.parquet", batch)
-                batch, size, file = [], 0, file + 1
-    write(folder / f"{file:05d}.parquet", batch)
-    for wanted in set(settings.domains) - {c.domain for c in candidates}:
-        if known := skipped | {c.domain for c in candidates}:
-            raise SettingError(
-                f"corpus.domains names {wanted!r}, which the source has not; did you mean"
-                f" {nearest(wanted, known)}?"
-            )
-    with atomic(folder / "candidates.parquet") as temporary:
-        columns = {f.name: [getattr(c, f.name) for c in candidates] for f in fields(Candidate)}
-        pq.write_table(pa.table(columns), temporary)
-    write_json(folder / "done.json", tally.dump())
-    return candidates
-
-
-def _unusable(found: Document, settings: Corpus) -> str:
-    """Why a document cannot be used, or nothing."""
-    if settings.domains and found.domain not in settings.domains:
-        return "other_domain"
-    try:
-        "".join((found.id, found.domain, found.group, found.source, found.license, found.text)).encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, escaped in JSON
-        return "invalid_unicode"
-    bare = found.text.strip()
-    if not bare:
-        return "empty"
-    if len(bare) < max(settings.min_characters, 2) or len(bare.split()) < 2 and bare.isascii():
-        return "too_short"  # one token has no loss
-    return "too_long" if len(found.text.encode()) > settings.max_bytes else ""
-
-
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
-
-
 def unique(candidates: list[Candidate], tally: Tally) -> list[Candidate]:
     """What is no copy, in the order of the spool; no order of files matters.
 
@@ -218,48 +123,3 @@ def sample(settings: Corpus, candidates: list[Candidate], tally: Tally) -> list[
         n_bytes[domain] += found.n_bytes
         taken.append(found)
     return sorted(taken, key=lambda c: (c.file, c.row))
-
-
-def texts(folder: Path, wanted: Iterable[Candidate]) -> Iterator[str]:
-    """Texts of candidates (in the order of the spool) from the spool, one file in memory at a time."""
-    for file, inside in groupby(wanted, key=lambda c: c.file):
-        table = parquet.table(folder / f"{file:05d}.parquet", columns=["text"])
-        for text in table.take([c.row for c in inside])["text"]:
-            yield text.as_py()
-
-
-def publish(settings: Corpus, spool: Path, out: Path, placed: list[tuple[Candidate, str, int, str]]) -> None:
-    """Write the shards: ``placed`` gives each document its split, cluster and group.
-
-    Rows of a domain stand in the order of hash(seed, id). DuckDB sorts, on disk where the memory does not
-    hold the text.
-    """
-    import duckdb
-
-    order = sorted(placed, key=lambda p: sampling_key(settings.seed, p[0].id))
-    plan = pa.table(
-        {
-            "file": [c.file for c, *_ in order],
-            "position": [c.row for c, *_ in order],
-            "split": [split for _, split, *_ in order],
-            "cluster": pa.array([cluster for _, _, cluster, _ in order], pa.int64()),
-            "own_group": [group for *_, group in order],
-            "rank": list(range(len(order))),
-        }
-    )
-    columns = ", ".join(
-        {"group": 'own_group AS "group"', "cluster": "p.cluster"}.get(c, f"d.{c}") for c in SCHEMA.names
-    )
-    read = parquet.sql(sorted(spool.glob("[0-9]*.parquet")), filename=True, file_row_number=True)
-    query = f"""
-        SELECT {columns} FROM {read} d
-        JOIN plan p ON p.file = CAST(parse_filename(d.filename, true) AS INTEGER)
-        AND p.position = d.file_row_number
-        WHERE p.split = $split AND d.domain = $domain ORDER BY p.rank"""
-    with duckdb.connect(
-        config={"temp_directory": str(spool / "sorting"), "memory_limit": "4GB"}
-    ) as connection:
-        connection.register("plan", plan)
-        for split, domain in sorted({(split, c.domain) for c, split, *_ in placed}):
-            found = connection.sql(query, params={"split": split, "domain": domain})
-            write_shards(out, split, domain, found.to_arrow_reader(ROWS_AT_ONCE), settings.shard_documents)

@@ -5,6 +5,7 @@ other.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from repro.corpus.documents import Document, Drop
@@ -20,12 +21,32 @@ def identity(settings: Corpus) -> dict[str, Any]:
     return _module(settings).identity(settings)
 
 
-def stream(settings: Corpus) -> Iterator[Document | Drop]:
+def stream(settings: Corpus, position: dict[str, Any] | None = None) -> Iterator[Document | Drop]:
     """Documents as they come, and a :class:`Drop` for everything that is none.
 
-    Raises :class:`SettingError` naming the file when one cannot be read as a whole.
+    ``position`` says, after each of them, how far the stream is; given again (it is JSON), the stream goes on
+    from there. Raises :class:`SettingError` naming the file when one cannot be read as a whole.
     """
-    return _module(settings).stream(settings)
+    position = {} if position is None else position
+    module = _module(settings)
+    if hasattr(module, "RESUMES"):
+        yield from module.stream(settings, position)
+        return
+    had = position.setdefault("read", 0)
+    for found in islice(module.stream(settings), had, None):
+        position["read"] += 1
+        yield found
+
+
+def share(settings: Corpus, rank: int, tasks: int) -> Iterator[Document | Drop]:
+    """One of ``tasks`` shares of the stream, in its order; of a source that cannot be divided the first share
+    is all.
+    """
+    module = _module(settings)
+    if hasattr(module, "share"):
+        yield from module.share(settings, rank, tasks)
+    elif rank == 0:
+        yield from module.stream(settings)
 
 
 def facts(settings: Corpus) -> dict[str, Any]:

@@ -34,6 +34,40 @@ def hold_out(members: Sequence[Member], share: float, seed: int) -> tuple[set[in
     for member in members:
         total[member.domain] += member.n_bytes
         documents[member.domain] += 1
+    target, how = targets(total, documents, share)
+    held: dict[str, int] = defaultdict(int)
+    chosen: set[int] = set()  # positions
+    for component in _components(members, seed):
+        size: dict[str, int] = defaultdict(int)
+        for i in component:
+            size[members[i].domain] += members[i].n_bytes
+        if brings_closer(size, held, target, total):
+            chosen.update(component)
+            for domain, n_bytes in size.items():
+                held[domain] += n_bytes
+    for domain in sorted(total):
+        if held[domain] < target[domain] / 4:
+            block, group = block_of(members, domain, chosen, target[domain] - held[domain])
+            chosen |= block
+            how[domain] = PART.format(group) if block else NO_PART
+        elif not how[domain].startswith("none") and all(
+            m.group == m.id for m in members if m.domain == domain
+        ):
+            how[domain] = NO_GROUPS
+    return chosen, how
+
+
+PART = "too few sources: a contiguous part of {}"
+NO_PART = "none: every source is larger than the held-out share, and none can be divided"
+NO_GROUPS = "clusters: the documents name no group"
+
+
+def targets(
+    total: dict[str, int], documents: dict[str, int], share: float
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Bytes to hold out of each domain, of its ``total`` bytes and ``documents``, and how that is to be
+    done.
+    """
     how = {domain: "groups and clusters" for domain in total}
     for domain, count in documents.items():
         if count * share < 0.5:
@@ -43,35 +77,22 @@ def hold_out(members: Sequence[Member], share: float, seed: int) -> tuple[set[in
                 else f"none: {count} documents are too few to spare one"
             )
     target = {domain: 0.0 if how[domain].startswith("none") else share * total[domain] for domain in total}
-    held: dict[str, int] = defaultdict(int)
-    chosen: set[int] = set()  # positions
-    for component in _components(members, seed):
-        size: dict[str, int] = defaultdict(int)
-        for i in component:
-            size[members[i].domain] += members[i].n_bytes
-        fits = all(held[d] + size[d] <= 2 * target[d] and held[d] + size[d] < total[d] for d in size)
-        if fits and _distance(size, held, target) < _distance({d: 0 for d in size}, held, target):
-            chosen.update(component)
-            for domain, n_bytes in size.items():
-                held[domain] += n_bytes
-    for domain in sorted(total):
-        if held[domain] < target[domain] / 4:
-            block, group = _block(members, domain, chosen, target[domain] - held[domain])
-            chosen |= block
-            how[domain] = (
-                f"too few sources: a contiguous part of {group}"
-                if block
-                else "none: every source is larger than the held-out share, and none can be divided"
-            )
-        elif not how[domain].startswith("none") and all(
-            m.group == m.id for m in members if m.domain == domain
-        ):
-            how[domain] = "clusters: the documents name no group"
-    return chosen, how
+    return target, how
+
+
+def brings_closer(
+    size: dict[str, int], held: dict[str, int], target: dict[str, float], total: dict[str, int]
+) -> bool:
+    """Whether holding out a component, of so many bytes by domain, brings its domains closer to their
+    targets.
+    """
+    fits = all(held[d] + size[d] <= 2 * target[d] and held[d] + size[d] < total[d] for d in size)
+    return fits and _distance(size, held, target) < _distance({d: 0 for d in size}, held, target)
 
 
 def _distance(size: dict[str, int], held: dict[str, int], target: dict[str, float]) -> float:
-    return sum(abs(target[d] - held[d] - n_bytes) / target[d] for d, n_bytes in size.items())
+    # In the order of names: a sum of floats that knows no order of documents.
+    return sum(abs(target[d] - held[d] - size[d]) / target[d] for d in sorted(size))
 
 
 def _components(members: Sequence[Member], seed: int) -> list[list[int]]:
@@ -91,7 +112,7 @@ def _components(members: Sequence[Member], seed: int) -> list[list[int]]:
     )
 
 
-def _block(members: Sequence[Member], domain: str, chosen: set[int], wanted: float) -> tuple[set[int], str]:
+def block_of(members: Sequence[Member], domain: str, chosen: set[int], wanted: float) -> tuple[set[int], str]:
     """The end of the domain's largest group, about ``wanted`` bytes, with whole clusters only."""
     groups: dict[str, list[int]] = defaultdict(list)
     everyone: dict[int, list[int]] = defaultdict(list)

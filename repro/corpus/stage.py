@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any
 from repro import schema
 from repro.corpus.settings import Corpus
 from repro.cost import BYTES_PER_TOKEN, CLEANED, STORED_BYTES, Cost, Known, Made
+from repro.settings.execution import Run
 from repro.store import Context, Stage, read_json
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from repro.corpus.select import Candidate, Tally
+    from repro.corpus.select import Tally
+    from repro.corpus.spool import Candidate
 
 
-def stage(settings: Corpus, items: Stage | None) -> Stage:
+def stage(settings: Corpus, items: Stage | None, how: Run | None = None) -> Stage:
     """The stage of a corpus; ``items`` are the benchmarks that it is decontaminated against.
 
-    The fingerprint covers the content of the source (digests of files, package versions, commits), not its
+    ``how`` it is made, in this process or by ``run.executor``, is no part of what is made. The fingerprint
+    covers the content of the source (digests of files, package versions, commits), not its
     path.
     """
     from repro.corpus import sources
@@ -45,7 +48,7 @@ def stage(settings: Corpus, items: Stage | None) -> Stage:
         "corpus",
         settings.kind,
         own,
-        lambda context: run(context, settings),
+        lambda context: run(context, settings, how),
         inputs,
         2,
         summary,
@@ -100,32 +103,38 @@ MENDS = {
 }
 
 
-def run(context: Context, settings: Corpus) -> None:
+def run(context: Context, settings: Corpus, how: Run | None = None) -> None:
     """Write ``documents/``, ``heldout/`` and ``counts.json``; raises :class:`SettingError` when nothing is
     left.
     """
+    if how is not None and how.executor is not None:
+        from repro.corpus import pipeline
+
+        return pipeline.run(context, settings, how)
     import shutil
 
     from repro.corpus import documents, select, sources
+    from repro.corpus.publish import publish
     from repro.corpus.split import Member, hold_out
+    from repro.corpus.spool import spool
     from repro.errors import SettingError
     from repro.store import write_json
 
     for leftover in documents.SPLITS:  # of a killed attempt
         shutil.rmtree(context.out / leftover, ignore_errors=True)
-    spool, tally = context.out / "spool", select.Tally()
-    candidates = select.spool(settings, spool, tally)
+    spooled, tally = context.out / "spool", select.Tally()
+    candidates = spool(settings, spooled, tally)
     chosen = select.unique(candidates, tally)
     if settings.sample == "first":
         chosen = select.sample(settings, chosen, tally)
-    kept, clusters = clean(settings, context, spool, chosen, tally)
+    kept, clusters = clean(settings, context, spooled, chosen, tally)
     if settings.sample == "last":
         of = {candidate.id: cluster for candidate, cluster in zip(kept, clusters, strict=True)}
         kept = select.sample(settings, kept, tally)
         clusters = [of[candidate.id] for candidate in kept]
     tally.check(len(kept))
     if not kept:
-        raise SettingError(f"corpus: no document is left of {tally.seen}: {tally.summary()}{_mend(tally)}")
+        raise SettingError(f"corpus: no document is left of {tally.seen}: {tally.summary()}{mend(tally)}")
     members = [
         Member(c.id, c.domain, c.group or c.id, cluster, c.n_bytes)
         for c, cluster in zip(kept, clusters, strict=True)
@@ -135,14 +144,14 @@ def run(context: Context, settings: Corpus) -> None:
         (candidate, "heldout" if i in heldout else "documents", members[i].cluster, members[i].group)
         for i, candidate in enumerate(kept)
     ]
-    select.publish(settings, spool, context.out, placed)
-    shutil.rmtree(spool)
+    publish(settings, spooled, context.out, placed)
+    shutil.rmtree(spooled)
     counts = tally.counts() | {"domains": _domains(members, heldout, how, tally)}
     write_json(context.out / "counts.json", counts)
     context.facts.update(counts | sources.facts(settings))
 
 
-def _mend(tally: Tally) -> str:
+def mend(tally: Tally) -> str:
     """What to do about the most frequent reason, and where one such document stands."""
     by_count = sorted(tally.by_reason().items(), key=lambda item: (-item[1], item[0]))
     reason = by_count[0][0] if by_count else ""
@@ -154,36 +163,27 @@ def clean(
     settings: Corpus, context: Context, spool: Path, chosen: list[Candidate], tally: Tally
 ) -> tuple[list[Candidate], list[int]]:
     """The documents that stay, and the number of each one's near-duplicate cluster."""
-    from repro.corpus.clean import benchmark_index, examine
-    from repro.corpus.minhash import shingles
-    from repro.corpus.ngrams import shingle_words, words
-    from repro.corpus.select import texts
+    from repro.corpus.examined import examined
     from repro.tracking import progress
 
-    index = {}
-    if settings.decontaminate and "items" in context.inputs:
-        from repro.items import texts as items_texts
-
-        index = benchmark_index(items_texts(context.inputs["items"]))
+    items = context.inputs.get("items") if settings.decontaminate else None
     kept, sets = [], []
     in_memory = settings.near_duplicates != "off" and settings.minhash == "datasketch"
     with progress(len(chosen), "documents", "cleaning") as bar:
-        for candidate, text in zip(chosen, texts(spool, chosen), strict=True):
+        for candidate, shares, own in examined(spool, chosen, items, in_memory):
             bar.update(1)
-            hashes = words(text)
-            if examine(hashes, index):
+            if shares:
                 tally.drop("shares_text_with_a_benchmark", candidate.domain, candidate.id)
                 continue
             kept.append(candidate)
-            if in_memory:
-                sets.append(shingles(shingle_words(text, hashes)))
+            sets.append(own)
     groups = [] if settings.near_duplicates == "off" else _clusters(settings, spool, kept, sets)
     smallest: dict[int, int] = {}
     for members in groups:
         smallest |= dict.fromkeys(members, min(members, key=lambda i: kept[i].id))
     tally.clustered(kept[i].domain for i in smallest)
     if settings.near_duplicates == "drop":
-        for i, representative in smallest.items():
+        for i, representative in sorted(smallest.items()):
             if i != representative:
                 tally.drop("near_duplicate", kept[i].domain, kept[i].id)
         kept = [candidate for i, candidate in enumerate(kept) if smallest.get(i, i) == i]
@@ -199,7 +199,7 @@ def _clusters(settings: Corpus, spool: Path, kept: list[Candidate], sets: list[A
     from itertools import groupby
 
     from repro.corpus import minhash
-    from repro.corpus.select import texts
+    from repro.corpus.spool import texts
 
     if settings.minhash == "datasketch":
         return minhash.near_duplicates(sets, settings.minhash_threshold, settings.minhash_permutations)

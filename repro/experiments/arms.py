@@ -37,7 +37,7 @@ def with_corpus(settings: Settings, evaluates: bool = False) -> dict[str, Stage]
     if evaluates or settings.corpus.decontaminate:
         shared["items"] = items.stage(settings.items)
     shared["corpus"] = corpus.stage(
-        settings.corpus, shared["items"] if settings.corpus.decontaminate else None
+        settings.corpus, shared["items"] if settings.corpus.decontaminate else None, settings.run
     )
     return shared
 

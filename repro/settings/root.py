@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,29 +16,15 @@ from repro.influence.settings import Score
 from repro.items.settings import Items
 from repro.pretrain.settings import Model, Train
 from repro.proxy.settings import Proxy
-from repro.schema import ANY, check, how, setting
+from repro.schema import how, setting
 from repro.selection.settings import Budget
 from repro.settings.analysis import Analysis, Judge
+from repro.settings.execution import Run
 from repro.settings.experiment import Experiment
 from repro.tracking import Tracking
 
 # The groups that options of ``configs/<group>`` fill.
 GROUPS = ("corpus", "items", "proxy", "heads", "score", "model", "train", "eval")
-
-
-@dataclass
-class Run:
-    """How the stages of a run are carried out (docs/parallel.md); nothing of it enters a summary."""
-
-    parallel: int = how(1, "stages at once, a process each; 0 = one a CPU core, or a GPU", within=ANY)
-    threads: int | None = how(None, "CPU threads of a stage; null = OMP_NUM_THREADS, else a share")
-    notice: str | None = how(None, "at the end", choices="desktop | webhook (to $REPRO_WEBHOOK)")
-    keep_going: bool = how(True, "an arm that fails is a row of the report, and the other arms go on")
-
-    def __post_init__(self) -> None:
-        check("run", self)
-        there = self.notice != "webhook" or bool(os.environ.get("REPRO_WEBHOOK"))
-        require(there, "run.notice=webhook needs a URL in $REPRO_WEBHOOK")
 
 
 @dataclass

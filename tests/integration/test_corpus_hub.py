@@ -1,6 +1,7 @@
 """The hub source on local parquet of SmolLM-Corpus' and OpenWebMath's schemas, and a local stand-in for the bucket."""
 
 import gzip
+import hashlib
 import http.server
 import json
 import threading
@@ -12,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from repro import assets
-from repro.corpus import blobs, hub
+from repro import assets, retries
+from repro.corpus import hub
 from repro.corpus.documents import Document, Drop, read
 from repro.corpus.settings import Corpus, HubData
 from repro.corpus.stage import stage
@@ -67,7 +68,13 @@ def text(kind, i):
 
 
 def blob(i):
-    return f"{i:040x}"
+    """Its sha1 or, of every second, git's, as Software Heritage has both."""
+    content = text("code", i).encode()
+    content = b"caf\xe9" if i == 6 else content
+    return hashlib.sha1(content if i % 2 else b"blob %d\0" % len(content) + content).hexdigest()
+
+
+NUMBER = {}  # of a blob by its id
 
 
 def rows(kind, start, stop):
@@ -125,19 +132,29 @@ def repositories(tmp_path, monkeypatch):
 
 class Bucket(http.server.BaseHTTPRequestHandler):
     asked = Counter()
+    denied = False
 
     def do_GET(self):
         ident = self.path.rsplit("/", 1)[1]
         Bucket.asked[ident] += 1
-        i = int(ident, 16)
-        special = {3: (404, b""), 4: (403, b""), 5: (200, b"not gzip"), 6: (200, gzip.compress(b"caf\xe9"))}
+        i = NUMBER[ident]
+        special = {
+            3: (404, b""),
+            4: (403, b""),
+            5: (200, b"not gzip"),
+            6: (200, gzip.compress(b"caf\xe9")),
+            9: (200, gzip.compress(b"another text")),
+        }
         status, body = special.get(i, (200, gzip.compress(text("code", i).encode())))
         if i == 7 and Bucket.asked[ident] <= 2:
             status, body = 503, b""
         if i == 8:
             status, body = 500, b""
+        if Bucket.denied:
+            status, body = 403, b"<Error><Code>AccessDenied</Code></Error>"
         self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
+        cut = i == 10 and Bucket.asked[ident] == 1
+        self.send_header("Content-Length", str(len(body) + 99 * cut))
         self.end_headers()
         self.wfile.write(body)
 
@@ -147,8 +164,9 @@ class Bucket(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def bucket(monkeypatch):
-    Bucket.asked = Counter()
-    monkeypatch.setattr(blobs.Blobs.__init__, "__defaults__", (0.01,))
+    Bucket.asked, Bucket.denied = Counter(), False
+    NUMBER.update({blob(i): i for i in range(120)})
+    monkeypatch.setattr(retries, "sleep", lambda seconds: None)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/content/{{}}"
@@ -169,7 +187,7 @@ def without(folder, drop=(8,)):
     for path in (folder / "smollm-corpus/python-edu").glob("*.parquet"):
         table = pq.read_table(path)
         pq.write_table(
-            table.filter(pa.array([int(b, 16) not in drop for b in table["blob_id"].to_pylist()])), path
+            table.filter(pa.array([NUMBER[b] not in drop for b in table["blob_id"].to_pylist()])), path
         )
 
 
@@ -179,12 +197,12 @@ def test_shipped_configuration_reads_all_four_schemas(repositories, bucket):
     folder = Store(repositories / "work").ensure(stage(settings, None))
     counts = read_json(folder / "counts.json")
     assert counts["in"] == 4 * 120 - 1
-    assert counts["dropped"] == {"blob_damaged": 1, "blob_gone": 2, "invalid_utf8": 1}
+    assert counts["dropped"] == {"blob_damaged": 2, "blob_gone": 2, "invalid_utf8": 1}
     both = read(folder).vstack(read(folder, "heldout"))
     assert dict(both.group_by("domain").len().iter_rows()) == {
         "web": 120,
         "textbook": 120,
-        "python": 115,
+        "python": 114,
         "math": 120,
     }
     (one,) = both.filter(both["doc_id"] == blob(20)).to_dicts()
@@ -198,21 +216,32 @@ def test_shipped_configuration_reads_all_four_schemas(repositories, bucket):
     assert set(web["group"]) == {f"www.host{i}.org" for i in range(15)}
     assert json.loads(web["extra"][0])["metadata"]["token_count"] == 60
     assert Bucket.asked[blob(7)] == 3  # two refusals, then the text
+    assert Bucket.asked[blob(10)] == 2  # the first was cut off
 
     asked = Bucket.asked.total()
     again = Store(repositories / "again").ensure(stage(settings, None))
     assert read(again).equals(read(folder))
-    assert Bucket.asked.total() - asked == 3  # all but the gone and the damaged come from the cache
+    assert Bucket.asked.total() - asked == 6  # all but the gone and (twice) the damaged come from the cache
 
 
 def test_bucket_that_fails_stops_the_run_in_one_line(repositories, bucket):
-    with pytest.raises(SettingError, match="blob 0+8.*answers 500") as error:
+    with pytest.raises(SettingError, match=f"blob {blob(8)}.*HTTPError: 500") as error:
         list(hub.stream(shipped(repositories, bucket, domains=["python"])))
     assert "\n" not in str(error.value)
     with pytest.raises(SettingError, match="check the network"):
         list(hub.stream(shipped(repositories, "http://127.0.0.1:9/{}", domains=["python"])))
     with pytest.raises(SettingError, match="blob_url"):
         list(hub.stream(shipped(repositories, "http://127.0.0.1:9/", domains=["python"])))
+
+
+def test_a_bucket_that_denies_is_an_error_and_not_a_corpus_without_python(repositories, bucket):
+    Bucket.denied = True
+    for few in ({}, {"max_documents_per_domain": 5}):
+        with pytest.raises(SettingError, match="blobs were refused.*AccessDenied"):
+            list(hub.stream(shipped(repositories, bucket, domains=["python"], **few)))
+    without(repositories, {i for i in range(120) if i not in (3, 4)})
+    with pytest.raises(SettingError, match="last 2 blobs were refused"):
+        list(hub.stream(shipped(repositories, bucket, domains=["python"])))
 
 
 def test_a_limit_ends_the_reading_early_and_draws_by_seed(repositories, bucket):
@@ -270,7 +299,8 @@ def test_hub_away_is_one_line(tmp_path, monkeypatch):
     def away(*a, **k):
         raise ConnectionError("Couldn't reach 'owner/name' on the Hub\nmore")
 
-    monkeypatch.setattr(datasets, "load_dataset", away)
+    monkeypatch.setattr(datasets, "load_dataset_builder", away)
+    monkeypatch.setattr(retries, "sleep", lambda seconds: None)
     monkeypatch.setattr(assets, "_ask_hub", lambda repo, revision, kind: None)
     with pytest.raises(SettingError, match="commit of owner/name@main"):
         list(hub.stream(Corpus(kind="hub", hub=[HubData(repo="owner/name", domain="d")])))

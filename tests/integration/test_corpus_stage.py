@@ -169,31 +169,69 @@ def test_benchmark_text_is_dropped_and_counted(tmp_path):
 def test_killed_in_the_middle_the_next_attempt_gives_the_same(tmp_path, monkeypatch):
     settings = save(tmp_path / "in", make_documents(200), 2)
     whole = Store(tmp_path / "w1").ensure(stage(settings, None))
-    from repro.corpus import select, sources
+    from repro.corpus import publish, sources, spool
 
+    monkeypatch.setattr(spool, "SPOOL_BYTES", 20_000)
     calls, reads = [], []
     store = Store(tmp_path / "w2")
     stream = sources.stream
-    monkeypatch.setattr(sources, "stream", lambda s: reads.append(1) or stream(s))
-    for where in ("write", "write_shards"):  # while reading; while publishing
-        inner, n = getattr(select, where), len(calls)
+
+    def counted(settings, position):
+        for found in stream(settings, position):
+            reads.append(1)
+            yield found
+
+    monkeypatch.setattr(sources, "stream", counted)
+    for module, name in ((spool, "write"), (publish, "write_shards")):  # while reading; while publishing
+        inner, n = getattr(module, name), len(calls)
 
         def killed(*a, inner=inner, n=n):
             calls.append(inner(*a))
-            if len(calls) > n + (inner.__name__ == "write_shards"):
+            if len(calls) > n + 1:
                 raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(select, where, killed)
+            patch.setattr(module, name, killed)
             with pytest.raises(KeyboardInterrupt):
                 store.ensure(stage(settings, None))
         assert not store.has(stage(settings, None))
     assert everything(store.ensure(stage(settings, None))) == everything(whole)
-    assert len(reads) == 2  # the second attempt read to the end; the third did not read again
+    # The second attempt read on behind what the first had written; the third did not read.
+    written = read_json(store.path(stage(settings, None)) / "counts.json")["in"]
+    assert written < len(reads) < 1.5 * written
     counts = [
         read_json(s.path(stage(settings, None)) / "counts.json") for s in (store, Store(tmp_path / "w1"))
     ]
     assert counts[0] == counts[1]
+
+
+def test_a_killed_cleaning_goes_on_behind_the_last_file(tmp_path, monkeypatch):
+    from repro.corpus import examined, spool
+
+    benchmark = items.stage(Items("builtin"))
+    settings = save(tmp_path / "in", make_documents(200), 2)
+    monkeypatch.setattr(spool, "SPOOL_BYTES", 20_000)
+    stores = Store(tmp_path / "w1"), Store(tmp_path / "w2")
+    for store in stores:
+        store.ensure(benchmark)
+    whole = stores[0].ensure(stage(settings, benchmark))
+    inner, calls = examined._one, []
+
+    def killed(*a):
+        calls.append(1)
+        if len(calls) == 100:
+            raise KeyboardInterrupt
+        return inner(*a)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(examined, "_one", killed)
+        with pytest.raises(KeyboardInterrupt):
+            stores[1].ensure(stage(settings, benchmark))
+    again = []
+    monkeypatch.setattr(examined, "_one", lambda *a: again.append(1) or inner(*a))
+    folder = stores[1].ensure(stage(settings, benchmark))
+    assert everything(folder) == everything(whole)
+    assert 60 < len(again) < 100  # of the 160 that were drawn, those of the files that were not whole
 
 
 @pytest.mark.skipif(not MINI.is_dir(), reason="../shared/data/corpus/mini is absent")

@@ -124,7 +124,7 @@ def test_ids_of_documents_and_blobs_name_no_file(tmp_path, monkeypatch):
     (document,) = files.stream(chosen)
     assert document.id == "../../escaped"
     with blobs.Blobs("http://127.0.0.1:1/{}") as bucket:
-        assert next(bucket.texts(["../../escaped"])).reason == "blob_gone"
+        assert next(bucket.texts(["../../escaped"])).reason == "not_a_blob_id"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["own.jsonl"]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from repro.corpus import select
+from repro.corpus import select, spool
 from repro.corpus.settings import Corpus
 from repro.errors import SettingError
 
@@ -33,7 +33,7 @@ def test_passages_are_behind_those_that_comparisons_draw(tmp_path, monkeypatch):
     ]
     assert all(row in rows for row in taken)
     settings = Corpus(kind="files", paths=[str(tmp_path / "a-0.jsonl.zst")], max_documents_per_domain=5)
-    found = select.unique(select.spool(settings, tmp_path / "spool", tally := select.Tally()), tally)
+    found = select.unique(spool.spool(settings, tmp_path / "spool", tally := select.Tally()), tally)
     compared = select.sample(settings, found, tally)
     for domain in ("a", "b"):
         own = {row["id"] for row in taken if row["domain"] == domain}

@@ -13,7 +13,7 @@ from repro.outcomes.collect import _portable
 from repro.report import build, terminal
 from repro.schedule import KILLED
 from repro.settings.compose import compose
-from repro.settings.root import Run
+from repro.settings.execution import Run
 from repro.stages import share
 from repro.store import NoRoom, write_json
 
