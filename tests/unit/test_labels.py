@@ -59,7 +59,7 @@ def test_members_that_are_one_run_or_run_with_something_else_are_refused(monkeyp
         ),
     ):
         monkeypatch.setattr(
-            sweep, "read_option", lambda group, name, g=grid: {"exp": "score_corpus", "grid": g}
+            sweep, "read_option", lambda group, name, schema, g=grid: {"exp": "score_corpus", "grid": g}
         )
         with pytest.raises(SettingError, match=words):
             sweep.run("own", ["scale=smoke", f"work={tmp_path}"])
