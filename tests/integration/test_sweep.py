@@ -15,7 +15,9 @@ from repro.settings.files import options
 def shares(monkeypatch):
     """Two shares that select something, and one of nothing."""
     grid = {"budget.share": [0.3, 0.5, 1e-9]}
-    monkeypatch.setattr(sweep, "read_option", lambda group, name: {"exp": "score_corpus", "grid": grid})
+    monkeypatch.setattr(
+        sweep, "read_option", lambda group, name, schema: {"exp": "score_corpus", "grid": grid}
+    )
     return ["scale=smoke", "tracking.wandb=disabled", "corpus.max_documents_per_domain=20"]
 
 
