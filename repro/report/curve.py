@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from statistics import mean
 
+from repro.outcomes import measure
 from repro.outcomes.compare import metrics as common_metrics
 from repro.outcomes.compare import seed_values
 from repro.outcomes.outcome import Arm, Outcome
@@ -37,6 +38,12 @@ def chance(summary: Outcome, metric: str) -> float | None:
     )
     levels = [cells.get(m, {}).get("chance") for m in counted]
     return mean(levels) if levels and None not in levels else None
+
+
+def axis_of(metric: str) -> str:
+    """A metric as an axis names it, with the direction that is better."""
+    side = "lower" if measure.of(metric).lower_is_better else "higher"
+    return f"{metric.replace('_', ' ')} ({side} is better)"
 
 
 def line_of(arm: str, row: Arm) -> tuple[str, str]:
@@ -69,7 +76,7 @@ def by_share(summary: Outcome) -> Plot | None:
             for name, by in lines.items()
         ]
         panels.append(
-            Panel("", "% of the corpus kept", metric.replace("_", " "), series, level=chance(summary, metric))
+            Panel("", "% of the corpus kept", axis_of(metric), series, level=chance(summary, metric))
         )
         if metric != summary["endpoint"]:
             continue
@@ -83,7 +90,7 @@ def by_share(summary: Outcome) -> Plot | None:
                 whiskers(name, [t for t, _ in by.values()], [v for _, v in by.values()])
                 for name, by in shorter.items()
             ]
-            panels.append(Panel("", "training tokens, whole trainings", metric.replace("_", " "), tokens))
+            panels.append(Panel("", "training tokens, whole trainings", axis_of(metric), tokens))
     if not panels:
         return None
     alt = f"Means over seeds with 95 % intervals; a dotted line is chance. {'; '.join(said)}."
@@ -140,7 +147,7 @@ def performance(summary: Outcome, metrics: Sequence[str] = ()) -> Plot | None:
             line.marks = len(series) > BANDS
         if series:
             panels.append(
-                Panel("", "training tokens", metric.replace("_", " "), series, level=chance(summary, metric))
+                Panel("", "training tokens", axis_of(metric), series, level=chance(summary, metric))
             )
     if not panels:
         return None
