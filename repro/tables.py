@@ -54,7 +54,7 @@ def write(results_folder: Path, out: Path) -> set[str]:
     """All tables, figures and the verdict page, the same bytes for the same results; returns the names of the
     files.
     """
-    from repro.paper import claims, readme
+    from repro.paper import claims, picture, readme
     from repro.paper import figures as paper_figures
     from repro.paper import tables as paper_tables
     from repro.report import plots
@@ -73,10 +73,12 @@ def write(results_folder: Path, out: Path) -> set[str]:
     for table in tables:
         table.write(out)
     drawn = {plot.name: plot for plot in paper_figures.paper_figures(results)}
-    found = readme.figure(results)
-    plotted = [*drawn.values(), *([found] if found else [])]
+    front = picture.figure(results)
+    plotted = [*drawn.values(), *(plot for plot in (readme.figure(results), front) if plot)]
     for plot in plotted:
         plots.write(plot, out)
+    if front:
+        plots.write(front, out, dark=True)
     rows = [[f"[{t.name}]({t.name}.md)", t.title] for t in tables]
     rows += [[f"[{n}]({n}.svg)" if n in drawn else n, text if n in drawn else f"{text}: {NOT_RUN}"]
              for n, text in paper_figures.WANTED.items()]  # fmt: skip
@@ -96,16 +98,17 @@ def write(results_folder: Path, out: Path) -> set[str]:
             ).markdown()
         )
     names = {f"{table.name}.{suffix}" for table in tables for suffix in ("md", "csv", "tex")}
-    return names | {f"{plot.name}.{suffix}" for plot in plotted for suffix in ("svg", "png")} | {"README.md"}
+    names |= {f"{plot.name}.{suffix}" for plot in plotted for suffix in ("svg", "png")} | {"README.md"}
+    return names | ({f"{front.name}_dark.svg"} if front else set())
 
 
 def _write_readme(root: Path, results_folder: Path) -> None:
     from repro.paper import readme
     from repro.paper import tables as paper_tables
 
-    readme.rewrite(
-        root / "README.md", paper_tables.read_results(results_folder), results_folder / "benchmarks"
-    )
+    results = paper_tables.read_results(results_folder)
+    for page in ("README.md", "docs/speed.md"):
+        readme.rewrite(root / page, results, results_folder / "benchmarks")
 
 
 if __name__ == "__main__":

@@ -196,7 +196,7 @@ def verdict_table(results: list[Result]) -> Table:
         ours = [
             r for r in results if r.summary["experiment"] == claim.experiment and _of_the_method(claim, r)
         ]
-        found += [(claim, result.label, judge(claim, result)) for result in ours]
+        found += [(claim, result.name, judge(claim, result)) for result in ours]
         found += [] if ours else [(claim, NOT_RUN, Judged(f"needs {claim.needs}", verdict=NOT_RUN))]
     rows: list[list[Cell]] = [
         [
@@ -227,7 +227,7 @@ def verdict_table(results: list[Result]) -> Table:
         POWER,
         "A claim without a run here is not refuted: nothing was measured.",
     ]
-    return Table("verdicts", "Verdicts, claim by claim", columns, rows, notes)
+    return Table("verdicts", "Verdicts, claim by claim", columns, rows, notes, by=3)
 
 
 def _of_the_method(claim: Claim, result: Result) -> bool:

@@ -7,17 +7,21 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from statistics import stdev
+from textwrap import wrap
 
 from repro.outcomes.compare import differences, masked, primary
 from repro.outcomes.outcome import Difference
 from repro.outcomes.statistics import detectable, upper_limit
 from repro.outcomes.words import outwards
+from repro.paper import picture
+from repro.paper.sizes import sizes
 from repro.paper.tables import Result
 from repro.report.figures import artifacts
 from repro.report.page import command
 from repro.report.plots import Panel, Plot, Series
 from repro.store import atomic
 
+PICTURE_BEGIN, PICTURE_END = "<!-- picture:begin -->", "<!-- picture:end -->"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 MEASURED_BEGIN, MEASURED_END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 
@@ -31,6 +35,7 @@ def rewrite(readme: Path, results: list[Result], benchmarks: Path | None = None)
         return
     old = text = readme.read_text(encoding="utf-8")
     for begin, end, content in (
+        (PICTURE_BEGIN, PICTURE_END, front(results)),
         (BEGIN, END, block(results)),
         (MEASURED_BEGIN, MEASURED_END, measured(benchmarks)),
     ):
@@ -49,6 +54,20 @@ def measured(folder: Path | None) -> str:
     return "".join(f"{path.read_text(encoding='utf-8').strip()}\n\n" for path in files)
 
 
+def front(results: list[Result]) -> str:
+    """The first screen: one picture, and what was found in a few plain sentences. Empty without results."""
+    said = [
+        f"{result.name}: {result.summary['verdict']['sentence']}"
+        for result in results
+        if (row := _primary(result))
+        and not masked(result.summary)
+        and not result.summary["verdict"]["demonstration"]
+        and row["verdict"] in ("better", "worse")
+    ]
+    text = " ".join([answer(results), *said])
+    return "\n".join([picture.block(results), *wrap(text, 110), "", ""]) if results else ""
+
+
 def block(results: list[Result]) -> str:
     """What was found: the answer, a figure, a row a comparison, a sentence for every other result, and the
     commands.
@@ -59,9 +78,12 @@ def block(results: list[Result]) -> str:
     compared = {result.name: line for result in ordered if (line := _compared(result))}
     if not ordered:
         return ""
-    lines = ["## What was found", "", answer(results), ""]
+    lines = ["## What was found", ""]
     if (plot := figure(results)) is not None:
-        lines += [f"![{plot.alt}](paper_tables/{plot.name}.svg)", ""]
+        lines += [
+            f"[Every contrast of trained models as a picture](paper_tables/{plot.name}.svg): {plot.alt}",
+            "",
+        ]
     if compared:
         lines += [
             (
@@ -130,7 +152,7 @@ def answer(results: list[Result]) -> str:
         " verdict"
     )
     end = (
-        f"These are {_sizes([r for r in results if r.name in {name for name, _ in rows}])}: nothing follows"
+        f"These are {sizes([r for r in results if r.name in {name for name, _ in rows}])}: nothing follows"
         " for larger ones."
     )
     if told:
@@ -140,23 +162,6 @@ def answer(results: list[Result]) -> str:
         f"**No difference from training on the selection was shown:** in {runs}, every 95 % interval of the"
         f" primary contrast holds zero. Not excluded are differences of up to {outwards(max(ends))} bits per"
         f" byte. {end}"
-    )
-
-
-def _sizes(results: list[Result]) -> str:
-    """What was trained, of all these results: parameters and tokens."""
-    facts = [a["facts"] for result in results for a in artifacts(result.summary) if a["stage"] == "pretrain"]
-    found = {
-        key: sorted(fact[key] / 1e6 for fact in facts if key in fact) for key in ("parameters", "tokens")
-    }
-    ranges = {
-        k: f"{v[0]:.1f}" if f"{v[0]:.1f}" == f"{v[-1]:.1f}" else f"{v[0]:.1f} to {v[-1]:.1f}"
-        for k, v in found.items()
-        if v
-    }
-    return (
-        f"models of {ranges.get('parameters', '?')} million parameters, trained on"
-        f" {ranges.get('tokens', '?')} million tokens"
     )
 
 

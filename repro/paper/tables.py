@@ -167,24 +167,22 @@ def percent(result: Result, arm: str, metrics: list[str]) -> Cell:
 def table1(results: list[Result]) -> Table:
     """Table 1: corpus alone against corpus plus selection, after the decay."""
     base, treated = paper.printed("baseline/after_lrd"), paper.printed("ai-1.3b/after_lrd")
-    columns = ["benchmark", "paper: corpus", "paper: + selection", "paper: difference"]
-    for result in results:
-        columns += [f"{result.label}: corpus", "+ selection", *gap_columns()]
-    columns += [] if results else ["ours", *gap_columns()]
+    columns = ["run", "benchmark", "paper: all", "paper: + kept", "paper: difference"]
+    columns += ["ours: all", "ours: + kept", *gap_columns()]
     rows: list[list[Cell]] = []
-    for column in [*paper.reference()["columns"], "Avg"]:
-        row: list[Cell] = [
-            column,
-            _printed(base[column]),
-            _printed(treated[column]),
-            f"{treated[column] - base[column]:+.2f}",
-        ]  # type: ignore[operator]
-        for result in results:
-            metrics = columns_of(result, column)
-            gap = difference(result, TREATED, BASELINE, metrics, 100) if metrics else Gap(NOT_RUN)
-            row += [percent(result, BASELINE, metrics), percent(result, TREATED, metrics), *gap.cells]
-        rows.append(row + ([] if results else [NOT_RUN, *Gap(NOT_RUN).cells]))
+    for result in results or [None]:
+        for column in [*paper.reference()["columns"], "Avg"]:
+            low, high = base[column], treated[column]
+            gap = f"{high - low:+.2f}"  # type: ignore[operator]
+            row: list[Cell] = [result.label if result else "ours", column, _printed(low), _printed(high), gap]
+            metrics = columns_of(result, column) if result else []
+            if result is None or not metrics:
+                rows.append([*row, NOT_RUN, NOT_RUN, *Gap(NOT_RUN).cells])
+                continue
+            ours = [percent(result, arm, metrics) for arm in (BASELINE, TREATED)]
+            rows.append([*row, *ours, *difference(result, TREATED, BASELINE, metrics, 100).cells])
     notes = [
+        "all: the whole corpus; + kept: the same with the selected documents once more.",
         (
             "Percent. Paper: 7B model, 1T tokens, one run, no interval printed. Ours: mean over seeds, paired"
             " 95 % interval."
@@ -202,6 +200,7 @@ def table1(results: list[Result]) -> Table:
         columns,
         rows,
         [*notes, *paper.average_notes(), *paper.arc_notes()],
+        by=1,
     )
 
 
@@ -231,7 +230,7 @@ def own_table(name: str, title: str, results: list[Result], contrasts: list[tupl
     ]
     notes += [CHANCE_NOTE] if any(getattr(cell, "mark", "") for row in rows for cell in row) else []
     notes += _left_out(results)
-    return Table(name, title, columns, rows or [[NOT_RUN, *[None] * 7]], notes)
+    return Table(name, title, columns, rows or [[NOT_RUN, *[None] * 7]], notes, by=2 if rows else 0)
 
 
 def table2(results: list[Result]) -> Table:
@@ -240,23 +239,24 @@ def table2(results: list[Result]) -> Table:
     """
     reference = paper.reference()["table2_proxy_size"]
     ours = [(r, c) for r in results if r.summary["experiment"] == "proxy_size" for c in primary(r)]
-    columns = ["benchmark", "paper: 1.3B proxy", "paper: 7B proxy", "paper: difference"]
-    for result, (large_arm, small_arm) in ours:
-        columns += [f"{result.label}: {small_arm}", large_arm, *gap_columns()]
-    columns += [] if ours else ["ours", *gap_columns()]
+    columns = ["run", "benchmark", "paper: 1.3B proxy", "paper: 7B proxy", "paper: difference"]
+    columns += ["ours: smaller", "ours: larger", *gap_columns()]
     rows: list[list[Cell]] = []
-    for i, column in enumerate(reference["columns"]):
-        small, large = reference["1.3B"][i], reference["7B"][i]
-        row: list[Cell] = [column, _printed(small), _printed(large), f"{large - small:+.2f}"]
-        for result, (treatment, control) in ours:
-            metrics = columns_of(result, column)
-            gap = difference(result, treatment, control, metrics, 100) if metrics else Gap(NOT_RUN)
-            row += [percent(result, control, metrics), percent(result, treatment, metrics), *gap.cells]
-        rows.append(row + ([] if ours else [NOT_RUN, *Gap(NOT_RUN).cells]))
+    for result, (large_arm, small_arm) in ours or [(None, ("", ""))]:
+        name = f"{result.label}: {large_arm} against {small_arm}" if result else "ours"
+        for i, column in enumerate(reference["columns"]):
+            small, large = reference["1.3B"][i], reference["7B"][i]
+            row: list[Cell] = [name, column, _printed(small), _printed(large), f"{large - small:+.2f}"]
+            metrics = columns_of(result, column) if result else []
+            if result is None or not metrics:
+                rows.append([*row, NOT_RUN, NOT_RUN, *Gap(NOT_RUN).cells])
+                continue
+            shown = [percent(result, arm, metrics) for arm in (small_arm, large_arm)]
+            rows.append([*row, *shown, *difference(result, large_arm, small_arm, metrics, 100).cells])
     notes = ["Percent, after training."]
     if ours:
         notes.append("Proxies of two families differ in data and quantisation, too, not in size alone.")
-    return Table("table2", "Table 2: size of the selecting model", columns, rows, notes)
+    return Table("table2", "Table 2: size of the selecting model", columns, rows, notes, by=1)
 
 
 def primary(result: Result) -> list[tuple[str, str]]:
@@ -349,28 +349,25 @@ def table6(results: list[Result]) -> Table:
     """
     reference = paper.reference()["table6_mirror_effect"]
     kinds = ("base", "masked_random_non_retrieval", "masked_retrieval")
-    columns = ["benchmark", *(f"paper: {kind.replace('_', ' ')}" for kind in kinds)]
-    for result in results:
-        columns += [
-            f"{result.label}: base",
-            "random (mean over draws)",
-            "retrieval",
-            *gap_columns("retrieval − random"),
-        ]
-    columns += [] if results else ["ours"]
+    columns = ["run", "task", "paper: base", "paper: random", "paper: retrieval"]
+    columns += ["ours: base", "ours: random", "ours: retrieval", *gap_columns()]
     rows: list[list[Cell]] = []
-    for i, column in enumerate(reference["columns"]):
-        row: list[Cell] = [column, *(_printed(100 * reference[kind][i]) for kind in kinds)]
-        rows.append(
-            row
-            + [cell for r in results for cell in _masked(r, columns_of(r, column))]
-            + ([] if results else [NOT_RUN])
-        )
-    for column in dict.fromkeys(c for r in results for c in own_columns(r) if c not in reference["columns"]):
-        cells = [cell for r in results for cell in _masked(r, own_columns(r).get(column, []))]
-        rows.append([column, *["not in the paper"] * len(kinds), *cells])
-    notes = ["Percent.", *([COVERS, *_left_out(results), CHANCE_NOTE, POWER] if results else [])]
-    return Table("table6", "Table 6: the proxy with its heads masked", columns, rows, notes)
+    for result in results or [None]:
+        label = result.label if result else "ours"
+        for i, column in enumerate(reference["columns"]):
+            row: list[Cell] = [label, column, *(_printed(100 * reference[kind][i]) for kind in kinds)]
+            ours = _masked(result, columns_of(result, column)) if result else [NOT_RUN] * 3
+            rows.append([*row, *ours] if result else [*row, *ours, *Gap(NOT_RUN).cells])
+        for column in own_columns(result) if result else ():
+            if column not in reference["columns"]:
+                cells = _masked(result, own_columns(result)[column])
+                rows.append([label, column, *["not in the paper"] * len(kinds), *cells])
+    named = (
+        "random: other heads masked, mean over draws; retrieval: the retrieval heads masked; the difference"
+        " is retrieval − random."
+    )
+    notes = ["Percent.", named, *([COVERS, *_left_out(results), CHANCE_NOTE, POWER] if results else [])]
+    return Table("table6", "Table 6: the proxy with its heads masked", columns, rows, notes, by=1)
 
 
 def _left_out(results: list[Result]) -> list[str]:
@@ -417,15 +414,20 @@ def table8(results: list[Result]) -> Table:
 def table10(results: list[Result]) -> Table:
     """Table 10: every printed row, before and after the decay, and ours after training."""
     printed = paper.reference()["table1_and_10"]
-    columns = ["benchmark", *(f"paper: {name} ({row['tokens']})" for name, row in printed.items())]
-    columns += [f"{r.label}: {arm}" for r in results for arm in r.summary["arms"]] or ["ours"]
+    columns = [
+        "benchmark",
+        *(f"paper: {name.split('/')[0]}, {row['tokens']}" for name, row in printed.items()),
+    ]
+    columns += [f"{r.name}: {arm}" for r in results for arm in r.summary["arms"]] or ["ours"]
     rows: list[list[Cell]] = []
     for column in [*paper.reference()["columns"], "Avg"]:
         row: list[Cell] = [column, *(_printed(paper.printed(name)[column]) for name in printed)]
         row += [percent(r, arm, columns_of(r, column)) for r in results for arm in r.summary["arms"]]
         rows.append(row + ([] if results else [NOT_RUN]))
     notes = [
-        "Percent. Differences with intervals: table 1 and table1_controls.",
+        "Percent. Before the decay: 746B tokens; after: 1T. Differences with intervals: table 1,"
+        " table1_controls.",
+        *([f"Ours: {'; '.join(r.label for r in results)}."] if results else []),
         CHANCE_NOTE,
         *paper.average_notes(),
     ]
@@ -439,7 +441,11 @@ def table11(results: list[Result]) -> Table:
     ]
     columns = ["run", "selection", "domain", "rank band", "words"]
     return Table(
-        "table11", "Table 11: words of the selection by rank band", columns, rows or [[NOT_RUN, *[None] * 4]]
+        "table11",
+        "Table 11: words of the selection by rank band",
+        columns,
+        rows or [[NOT_RUN, *[None] * 4]],
+        by=3 if rows else 0,
     )
 
 

@@ -242,7 +242,12 @@ def accuracies(summary: Outcome) -> Plot | None:
         "Accuracy by task and arm with 95 % intervals and the level of guessing. At chance:"
         f" {', '.join(at) or 'none'}."
     )
-    return Plot("accuracies", "Accuracy and chance, 95 % intervals", alt, [Panel("", "accuracy", "", series)])
+    return Plot(
+        "accuracies",
+        "Accuracy and chance, 95 % intervals",
+        alt,
+        [Panel("", "accuracy (higher is better)", "", series)],
+    )
 
 
 def during_training(summary: Outcome) -> Plot | None:
@@ -309,6 +314,7 @@ def _drawn(
             for label, level, colour in _levels(summary, metric):
                 series.append(Series(label, ends, [level, level], "line", dashed=True, colour=colour))
             short = SHORT.get(measure.of(metric).group, "accuracy")
+            short += " ↓" if measure.of(metric).lower_is_better else " ↑"
             panels.append(Panel(task, axis, short, series))
     if not panels:
         return None

@@ -5,9 +5,10 @@ read.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import mean
 
+from repro.outcomes import measure
 from repro.outcomes.compare import metrics as common_metrics
 from repro.outcomes.compare import seed_values
 from repro.outcomes.outcome import Arm, Outcome
@@ -39,6 +40,12 @@ def chance(summary: Outcome, metric: str) -> float | None:
     return mean(levels) if levels and None not in levels else None
 
 
+def axis_of(metric: str) -> str:
+    """A metric as an axis names it, with the direction that is better."""
+    side = "lower" if measure.of(metric).lower_is_better else "higher"
+    return f"{metric.replace('_', ' ')} ({side} is better)"
+
+
 def line_of(arm: str, row: Arm) -> tuple[str, str]:
     """(what the arms of one line of the curve have in common, its name): everything but the share. The name
     is that of the arm without its share (``repro.arms.named``).
@@ -61,15 +68,15 @@ def by_share(summary: Outcome) -> Plot | None:
     """
     panels, said = [], []
     for metric in default_metrics(summary):
-        lines = _lines(summary, metric)
-        if not lines:
+        lines = lines_of(summary, lambda arm, m=metric: list(seed_values(summary["arms"][arm], m).values()))
+        if not any(len(by) > 1 for by in lines.values()):
             continue
         series = [
-            _line(name, [100 * share for share in by], [v for _, v in by.values()])
+            whiskers(name, [100 * share for share in by], [v for _, v in by.values()])
             for name, by in lines.items()
         ]
         panels.append(
-            Panel("", "% of the corpus kept", metric.replace("_", " "), series, level=chance(summary, metric))
+            Panel("", "% of the corpus kept", axis_of(metric), series, level=chance(summary, metric))
         )
         if metric != summary["endpoint"]:
             continue
@@ -80,36 +87,37 @@ def by_share(summary: Outcome) -> Plot | None:
         shorter = {name: by for name, by in lines.items() if len({tokens for tokens, _ in by.values()}) > 1}
         if shorter:
             tokens = [
-                _line(name, [t for t, _ in by.values()], [v for _, v in by.values()])
+                whiskers(name, [t for t, _ in by.values()], [v for _, v in by.values()])
                 for name, by in shorter.items()
             ]
-            panels.append(Panel("", "training tokens, whole trainings", metric.replace("_", " "), tokens))
+            panels.append(Panel("", "training tokens, whole trainings", axis_of(metric), tokens))
     if not panels:
         return None
     alt = f"Means over seeds with 95 % intervals; a dotted line is chance. {'; '.join(said)}."
     return Plot("by_share", "By how much is kept", alt, panels)
 
 
-def _lines(summary: Outcome, metric: str) -> dict[str, Points]:
-    """Shares and values by line; empty where no selector has two shares. The whole corpus ends every line of
-    several.
+def lines_of(summary: Outcome, values_of: Callable[[str], list[float]]) -> dict[str, Points]:
+    """Shares and ``values_of(arm)``, a value a seed, by line. The whole corpus ends every line of several
+    shares, and is a point of its own where there is none.
     """
     lines: dict[str, Points] = {}
     names: dict[str, str] = {}
-    whole: Points = {}
+    whole: dict[str, Points] = {}
     for arm, row in summary["arms"].items():
-        values = list(seed_values(row, metric).values())
+        values = values_of(arm)
         if values and row["select"]["selector"] == "all":
-            whole = {1.0: (_training_tokens(summary, arm), values)}
+            whole = {arm: {1.0: (_training_tokens(summary, arm), values)}}
         elif values:
             line, name = line_of(arm, row)
             name = names.setdefault(line, name if name not in names.values() else arm)
             lines.setdefault(name, {})[row["share"]] = (_training_tokens(summary, arm), values)
-    if not any(len(by) > 1 for by in lines.values()):
-        return {}
+    end = next(iter(whole.values()), {})
     joined = {
-        name: dict(sorted({**by, **(whole if len(by) > 1 else {})}.items())) for name, by in lines.items()
+        name: dict(sorted({**by, **(end if len(by) > 1 else {})}.items())) for name, by in lines.items()
     }
+    if not any(len(by) > 1 for by in joined.values()):
+        joined |= whole
     return dict(sorted(joined.items(), key=lambda item: len(item[1]) == 1))
 
 
@@ -139,7 +147,7 @@ def performance(summary: Outcome, metrics: Sequence[str] = ()) -> Plot | None:
             line.marks = len(series) > BANDS
         if series:
             panels.append(
-                Panel("", "training tokens", metric.replace("_", " "), series, level=chance(summary, metric))
+                Panel("", "training tokens", axis_of(metric), series, level=chance(summary, metric))
             )
     if not panels:
         return None
@@ -168,7 +176,8 @@ def _training_tokens(summary: Outcome, arm: str) -> float:
     return max((seed["loss"][-1][0] for seed in seeds if seed.get("loss")), default=0.0)
 
 
-def _line(name: str, x: list[float], values: list[list[float]]) -> Series:
+def whiskers(name: str, x: list[float], values: list[list[float]]) -> Series:
+    """A line with a mark and a 95 % interval over seeds at each point."""
     series = with_intervals(name, x, values)
     series.marks = True
     return series

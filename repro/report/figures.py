@@ -34,7 +34,8 @@ def contrasts(summary: Outcome) -> Plot | None:
         if rows[0]["lower_is_better"]
         else "Right of zero favours the first arm"
     )
-    axis = f"difference in {summary['endpoint'].replace('_', ' ')}"
+    side = "← better" if rows[0]["lower_is_better"] else "better →"
+    axis = f"difference in {summary['endpoint'].replace('_', ' ')} ({side})"
     panel = Panel("", axis, "", [_interval(summary, rows, labels)], zero_line=True)
     said = [
         f"{l}: {r['difference']:+.4f} ({r['low']:+.4f} to {r['high']:+.4f})"

@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass, replace
 from html import escape
 from typing import Any
 
-from repro.report.plots import COLOURS, Heat, Panel, Plot, Series, Words
+from repro.report.plots import CHANCE, COLOURS, Heat, Panel, Plot, Series, Words
 
 GAP = 84  # pixels between panels, for tick labels, an axis title and the next panel's title
 CORNER = {"xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom", "showarrow": False}
@@ -65,7 +65,13 @@ def to_plotly(plot: Plot) -> dict[str, Any]:
         if panel.level is not None:
             across_all = {"type": "line", "xref": f"{x_axis} domain", "yref": y_axis, "x0": 0, "x1": 1}
             layout["shapes"].append(
-                across_all | {"y0": panel.level, "y1": panel.level, "line": {"dash": "dot", "width": 1}}
+                across_all
+                | {
+                    "label": {"text": CHANCE, "textposition": "end", "font": {"size": 11}},
+                    "y0": panel.level,
+                    "y1": panel.level,
+                    "line": {"dash": "dot", "width": 1},
+                }
             )
         if isinstance(panel.content, Heat):
             frames = [
@@ -99,7 +105,7 @@ def _axes(panel: Panel) -> tuple[dict[str, Any], dict[str, Any]]:
     """Horizontal and vertical axis of a panel, but for their places."""
     across: dict[str, Any] = {
         "automargin": True,
-        "title": {"text": panel.xlabel},
+        "title": {"text": panel.xlabel.replace(" (", "<br>(")},
         "zeroline": panel.zero_line,
     }
     up: dict[str, Any] = {"automargin": True, "title": {"text": panel.ylabel}, "zeroline": False}

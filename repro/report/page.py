@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.outcomes.outcome import Json, Outcome
+from repro.outcomes.verdict import unit
 from repro.report import endpoint, failed, registered
 from repro.report.interactive import plotly_script, to_plotly
 from repro.report.plots import Plot
@@ -19,6 +20,19 @@ SHOWN_ROWS = 60  # a longer table is folded
 SHOWN_DOMAINS = 24  # with example documents
 LEVELS = (0.1, 0.5, 1.0, 3.0)  # nats a token's loss rises before it gets the next colour
 
+
+OF_SEEDS = ("contrasts", "benchmarks", "accuracies", "by_share", "performance", "learning",
+            "benchmarks_training", "benchmarks_share")  # fmt: skip
+WORDS = [
+    ("difference [95 %]", "first arm minus second, paired by seed; 95 of 100 such intervals hold the truth"),
+    ("better, worse", "zero lies outside the interval; if secondary, after Holm's correction, too"),
+    ("undecided; up to x not excluded", "zero lies inside; a difference of up to x is not excluded"),
+    ("not established after correction", "zero lies outside, but Holm's corrected p is above 5 %"),
+    ("not tested", "secondary, and the primary comparison shows no difference"),
+    ("at chance", "neither arm is shown to be above guessing; in no average and no verdict"),
+    ("demonstration only", "too few seeds, selected documents or sources for a verdict, whatever it shows"),
+    ("could see x", "a true difference of x is seen with 80 % power at the noise that a pilot measured"),
+]  # fmt: skip
 
 Examples = dict[str, list[Json]]  # domain -> documents, highest score first
 
@@ -43,6 +57,9 @@ def render(summary: Outcome, sections: list[Section], stills: Path, examples: Ex
         sections=[(s.name, s.title, [_shown(block) for block in s.blocks]) for s in sections],
         contents=[*contents, ("again", "Run it again")],
         cell_text=cell_text,
+        words=WORDS,
+        of_seeds=OF_SEEDS,
+        seeds=_seeds(summary),
         stills={p.name: _data_uri(stills / f"{p.name}.svg") for p in plots},
         examples={
             domain: [_coloured(row) for row in rows]
@@ -70,6 +87,12 @@ def command(summary: Outcome) -> str:
     if program == "run.py":
         return python + shlex.join(a for a in arguments if not a.startswith("work="))
     return f"{python}exp={summary['experiment']} scale={summary['scale']}"
+
+
+def _seeds(summary: Outcome) -> str:
+    """How many seeds the arms have, for the captions."""
+    counts = sorted({len(arm["seeds"]) for arm in summary["arms"].values()})
+    return f"{' to '.join(map(str, counts[:1] + counts[1:][-1:]))} {unit(summary)} an arm." if counts else ""
 
 
 def _data_uri(path: Path) -> str:

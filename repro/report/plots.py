@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours: told apart with every common colour vision, on white and on dark grey.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#B8A000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
+CHANCE = "chance"  # stands at the dotted line of a panel's level
 MOST_PANELS = 24  # of a figure: laying out hundreds takes for ever, and nobody reads them
 MOST_ROWS = 60  # labelled rows of a panel: an image may not be higher than 65,535 points
 
@@ -149,8 +150,19 @@ class Plot:
         return list(dict.fromkeys(s.name for p in self.panels for s in p.series if s.name))
 
 
-def write(plot: Plot, folder: Path) -> None:
-    """``<name>.svg`` and ``<name>.png``: the same bytes for the same plot."""
+DARK_INK, DARK_BACK = "#e6edf3", "#0d1117"
+DARK = {
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), DARK_INK
+    ),
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), DARK_BACK),
+}
+
+
+def write(plot: Plot, folder: Path, dark: bool = False) -> None:
+    """``<name>.svg`` and ``<name>.png``: the same bytes for the same plot. ``dark``: ``<name>_dark.svg``
+    alone, for pages on a dark ground.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -167,6 +179,7 @@ def write(plot: Plot, folder: Path) -> None:
         "grid.alpha": 0.25,
         "axes.axisbelow": True,
         "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+        **(DARK if dark else {}),
     }
     with matplotlib.rc_context(style):
         rows = math.ceil(len(plot.panels) / plot.columns)
@@ -202,8 +215,9 @@ def write(plot: Plot, folder: Path) -> None:
             figure.legend(handles.values(), handles.keys(), **place)
         if plot.title:
             figure.suptitle(plot.title, fontsize=10)
-        for suffix, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
-            with atomic(folder / f"{plot.name}.{suffix}") as temporary:
+        kinds = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
+        for suffix, metadata in list(kinds.items())[: 1 if dark else 2]:
+            with atomic(folder / f"{plot.name}{'_dark' if dark else ''}.{suffix}") as temporary:
                 figure.savefig(temporary, format=suffix, metadata=metadata, dpi=150)
         pyplot.close(figure)
 
@@ -298,14 +312,22 @@ def _draw(axis: Axes, panel: Panel, names: list[str]) -> None:
         axis.set_ylim(len(rows) - 0.5, -0.5)
         axis.grid(False, axis="y")
     if panel.zero_line:
-        axis.axvline(0, color="black", linewidth=0.8)  # also brings zero into view
+        axis.axvline(0, color=_ink(), linewidth=0.8)  # also brings zero into view
     if panel.level is not None:
-        axis.axhline(panel.level, color="black", linewidth=0.9, linestyle=":")
+        axis.axhline(panel.level, color=_ink(), linewidth=0.9, linestyle=":")
+        axis.annotate(CHANCE, (1, panel.level), (-2, 2), ("axes fraction", "data"), "offset points",
+                      ha="right", va="bottom", fontsize=8)  # fmt: skip
     if panel.log_x:
         axis.set_xscale("log")
     axis.set_title(panel.title, fontsize=9)
     axis.set_xlabel(panel.xlabel)
     axis.set_ylabel(panel.ylabel)
+
+
+def _ink() -> str:
+    from matplotlib import rcParams
+
+    return rcParams["text.color"]
 
 
 def _draw_marks(axis: Axes, series: Series, colour: str, index: int, marked: list[Series]) -> None:

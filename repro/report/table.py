@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import re
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from repro.report import narrow
 from repro.store import atomic
 
 NOT_RUN = "not run"
@@ -69,6 +71,7 @@ class Table:
     columns: list[str]
     rows: list[list[Cell]]
     notes: list[str] = field(default_factory=list)
+    by: int = 0  # leading columns that head a block of rows each in Markdown
 
     def right_aligned(self) -> list[bool]:
         """Which columns hold numbers."""
@@ -78,12 +81,8 @@ class Table:
         ]
 
     def markdown(self) -> str:
-        """GitHub Markdown with the notes under the table."""
-        lines = [f"# {self.title}", ""] if self.title else []
-        lines += ["| " + " | ".join(_pipe(c) for c in self.columns) + " |"]
-        lines += ["|" + "|".join(" ---: " if right else " --- " for right in self.right_aligned()) + "|"]
-        lines += ["| " + " | ".join(_pipe(cell_text(cell)) for cell in row) + " |" for row in self.rows]
-        return "\n".join(lines + [""] + [f"{note}  " for note in self.notes]).rstrip() + "\n"
+        """GitHub Markdown of lines that fit :data:`repro.report.narrow.WIDTH`, the notes under the table."""
+        return narrow.markdown(self)
 
     def csv(self) -> str:
         """One column a cell, and three (value, low, high) where a column holds intervals; full precision."""
@@ -115,10 +114,11 @@ class Table:
 
     def latex(self) -> str:
         """A ``tabular`` with booktabs rules; title and notes stand as comments for the caption."""
-        head = [f"% {line}" for line in [self.title, *self.notes] if line]
+        head = [f"% {line}" for text in [self.title, *self.notes] for line in _lines(text, narrow.WIDTH - 2)]
         body = [" & ".join(_tex(c) for c in self.columns) + r" \\", r"\midrule"]
         body += [" & ".join(_tex(cell_text(cell)) for cell in row) + r" \\" for row in self.rows]
         spec = "".join("r" if right else "l" for right in self.right_aligned())
+        body = [line for text in body for line in _lines(text, narrow.WIDTH)]
         return "\n".join(
             [*head, rf"\begin{{tabular}}{{{spec}}}", r"\toprule", *body, r"\bottomrule", r"\end{tabular}", ""]
         )
@@ -144,8 +144,8 @@ def _harmless(cell: str | int) -> str:
     return f"'{text}" if formula and not PLAIN.fullmatch(text) else text
 
 
-def _pipe(text: str) -> str:
-    return text.replace("|", r"\|").replace("\n", " ")
+def _lines(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def _tex(text: str) -> str:

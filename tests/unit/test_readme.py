@@ -4,6 +4,8 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
+
 from repro.paper import readme
 from repro.paper.tables import read_results
 from repro.settings.compose import compose
@@ -11,11 +13,12 @@ from repro.settings.compose import compose
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_block_of_results_is_what_repro_tables_writes(tmp_path):
-    copy = tmp_path / "README.md"
-    copy.write_bytes((ROOT / "README.md").read_bytes())
+@pytest.mark.parametrize("page", ["README.md", "docs/speed.md"])
+def test_the_blocks_are_what_repro_tables_writes(tmp_path, page):
+    copy = tmp_path / "page.md"
+    copy.write_bytes((ROOT / page).read_bytes())
     readme.rewrite(copy, read_results(ROOT / "results"), ROOT / "results" / "benchmarks")
-    assert copy.read_text() == (ROOT / "README.md").read_text(), "run python -m repro.tables"
+    assert copy.read_text() == (ROOT / page).read_text(), "run python -m repro.tables"
 
 
 def test_an_edited_number_is_put_right(tmp_path):
@@ -40,11 +43,37 @@ def test_benchmarks_are_what_the_scripts_left(tmp_path):
 
 
 def test_every_command_of_the_readme_composes():
-    commands = re.findall(
-        r"python -m repro\.run ([^`#\n]+)", (ROOT / "README.md").read_text().replace("\\\n", " ")
-    )
+    pages = [ROOT / "README.md", ROOT / "docs/documents.md", ROOT / "docs/large.md"]
+    text = "".join(page.read_text() for page in pages).replace("\\\n", " ")
+    commands = re.findall(r"python -m repro\.run ([^`#\n]+)", text)
     assert len(commands) >= 4
     for command in commands:
         if "select=short" in command:  # the reader's own selector, which does not ship
             continue
         compose([argument for argument in shlex.split(command) if argument != "--plan"])
+
+
+def test_every_link_of_the_readme_and_the_docs_leads_somewhere():
+    def places(page):
+        titles = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.S), re.M)
+        return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    links = [(page, link) for page in pages
+             for link in re.findall(r"\]\(([^)\s]+)\)|srcset=\"([^\"]+)\"|src=\"([^\"]+)\"", page.read_text())]  # fmt: skip
+    assert len(links) > 50
+    for page, found in links:
+        path, _, part = "".join(found).partition("#")
+        if "://" in path:
+            continue
+        target = page.parent / path if path else page
+        assert target.exists(), f"{page.name}: {path}"
+        assert not part or part in places(target), f"{page.name}: {path}#{part}"
+
+
+def test_the_first_screen_says_what_it_is_shows_one_picture_and_three_commands():
+    screen = (ROOT / "README.md").read_text().split("**On this page")[0]
+    assert screen.count("<img ") == 1 and "prefers-color-scheme: dark" in screen and "seeds" in screen
+    (commands,) = re.findall(r"```bash\n(.*?)```", screen, re.S)
+    assert [line.split("#")[0].split()[:2] for line in commands.strip().split("\n")] == [
+        ["make", "demo"], [".venv/bin/repro", "score"], [".venv/bin/repro", "tables"]]  # fmt: skip

@@ -48,7 +48,7 @@ def results(tmp_path_factory):
 
 
 def cells(table: Table) -> dict[str, list]:
-    return {str(row[0]): row for row in table.rows}
+    return {str(row[table.by]): row[table.by :] for row in table.rows}
 
 
 def test_committed_tables_are_what_the_results_give(tmp_path):
@@ -120,7 +120,7 @@ def test_the_interval_is_the_one_of_the_run_itself(results):
 
 def test_one_experiment_is_never_shown_as_the_other(results):
     found = {t.name: t for t in paper_tables.tables(paper_tables.read_results(results))}
-    assert not any("b_alone" in c for c in found["table1"].columns)
+    assert not any("b_alone" in str(row[0]) for row in found["table1"].rows)
     assert all("a_mixture" not in str(row[0]) for row in found["selection_30pct"].rows)
 
 
@@ -199,9 +199,8 @@ def test_another_selector_in_the_methods_place_is_not_shown_as_the_method(tmp_pa
     committed(tmp_path, "run", "paper_mixture", effect=0.05)
     [result] = paper_tables.read_results(tmp_path / "results")
     result.summary["arms"][paper_tables.TREATED]["select"]["selector"] = "length"
-    assert not any(
-        "run (" in column for column in {t.name: t for t in paper_tables.tables([result])}["table1"].columns
-    )
+    found = {t.name: t for t in paper_tables.tables([result])}
+    assert not any("run (" in str(row[0]) for row in found["table1"].rows)
     assert all(row[3] == "not run" for row in claims.verdict_table([result]).rows)
 
 
@@ -236,6 +235,37 @@ def test_csv_holds_full_precision_and_three_columns_for_an_interval():
         and rows[2] == ["z", "not run", "", ""]
         and float(rows[3][1]) == 2 / 3
     )
+
+
+@pytest.mark.parametrize("folder", ["committed", "fabricated"])
+def test_no_line_is_wider_than_a_terminal_and_no_cell_is_lost(folder, results, tmp_path):
+    if folder == "fabricated":
+        tables.write(results, tmp_path)
+    pages = sorted((tmp_path if folder == "fabricated" else ROOT / "paper_tables").glob("*.*"))
+    pages = [p for p in pages if p.suffix in (".md", ".tex")]
+    assert len(pages) > 20
+    for page in pages:
+        for line in page.read_text().split("\n"):
+            assert len(line) <= 110, f"{page.name}: {line}"
+
+
+def test_a_wide_table_keeps_every_word_in_columns_that_fit():
+    long = " ".join(f"word{n}" for n in range(60))
+    wide = Table("t", "T", ["key", *(f"paper: column {n}" for n in range(12)), "ours"],
+                 [["a", *(Number(n / 7) for n in range(12)), long],
+                  ["b", *(Number(n / 7) for n in range(12)), "not run"]])  # fmt: skip
+    text = wide.markdown()
+    assert max(map(len, text.split("\n"))) <= 110
+    assert all(f"word{n}" in text for n in range(60)) and all(f"{n / 7:.3f}" in text for n in range(12))
+    assert text.count("| a |") > 1, "each part begins with the key"
+    assert "Not run: b (the paper's numbers of these: t.csv)." in text and "not run" in wide.csv()
+
+
+def test_blocks_have_a_heading_and_empty_ones_one_line():
+    rows = [["x", "m", Interval(0.5, 0.1, 0.9)], ["x", "n", "not run"], ["y", "m", "not run"]]
+    text = Table("t", "", ["claim", "metric", "gap"], rows, by=1).markdown()
+    assert text.split("\n\n") == ["**x**", "| metric | gap |\n| --- | ---: |\n| m | +0.500 [+0.100, +0.900] |",
+                                  "Not run: n.", "Not run:", "- y\n"]  # fmt: skip
 
 
 def test_latex_is_escaped_and_ruled():

@@ -1,0 +1,84 @@
+"""The README's picture: what trained models are worth against the share of the data kept, one line a
+selector.
+"""
+
+from __future__ import annotations
+
+from statistics import mean
+
+from repro.outcomes.compare import masked
+from repro.paper.sizes import sizes
+from repro.paper.tables import Result, values
+from repro.report import benchmarks, curve
+from repro.report.plots import Panel, Plot
+
+NAME = "by_share_kept"
+
+
+def figure(results: list[Result]) -> Plot | None:
+    """Endpoint and mean accuracy of the result that says most: evidence before demonstrations, then more
+    shares, then more seeds.
+    """
+    found = [plot for result in sorted(results, key=_worth, reverse=True) if (plot := _drawn(result))]
+    return found[0] if found else None
+
+
+def block(results: list[Result]) -> str:
+    """The picture in HTML for light and dark grounds; empty without one."""
+    if (plot := figure(results)) is None:
+        return ""
+    lines = [
+        "<picture>",
+        f'  <source media="(prefers-color-scheme: dark)" srcset="paper_tables/{plot.name}_dark.svg">',
+        f'  <img alt="{plot.alt}" src="paper_tables/{plot.name}.svg">',
+        "</picture>",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _worth(result: Result) -> tuple[bool, int, int]:
+    arms = result.summary["arms"].values()
+    shares = {arm["share"] for arm in arms}
+    seeds = min((len(arm["seeds"]) for arm in arms), default=0)
+    return not result.summary["verdict"]["demonstration"], len(shares), seeds
+
+
+def _drawn(result: Result) -> Plot | None:
+    summary = result.summary
+    arms = summary["arms"]
+    alone = {name for name, arm in arms.items() if (arm.get("mixture") or {}).get("kind", "alone") == "alone"}
+    if masked(summary) or len(alone) < 2 or alone != set(arms):
+        return None
+    tasks = {t: found[0] for t, found in benchmarks.tasks(summary).items() if curve.chance(summary, found[0])}
+    measured = [(summary["endpoint"].replace("_", " ") + ", lower is better", [summary["endpoint"]], None)]
+    if tasks:
+        level = mean(curve.chance(summary, metric) or 0.0 for metric in tasks.values())
+        title = f"mean accuracy of {len(tasks)} tasks, higher is better"
+        measured.append((title, list(tasks.values()), level))
+    panels, said = [], []
+    for title, metrics, level in measured:
+        lines = curve.lines_of(summary, lambda arm, m=metrics: list(values(result, arm, m).values()))
+        if not lines:
+            return None
+        series = [
+            curve.whiskers(name, [100 * share for share in by], [v for _, v in by.values()])
+            for name, by in lines.items()
+        ]
+        panels.append(Panel(title, "% of the data kept", "", series, level=level))
+        ends = [f"{s.name} {y:.3f} ({x:.0f} %)" for s in series for x, y in zip(s.x, s.y, strict=True)]
+        said.append(f"{title}: {', '.join(ends)}" + (f"; chance {level:.3f}" if level is not None else ""))
+    seeds = {len(arm["seeds"]) for arm in arms.values()}
+    size = (
+        f"{sizes([result])}, {min(seeds)} seeds"
+        if len(seeds) == 1
+        else f"{sizes([result])}, {min(seeds)} to {max(seeds)} seeds"
+    )
+    limits = (
+        "too small for a verdict" if summary["verdict"]["demonstration"] else "nothing follows for larger"
+    )
+    selectors = [arm["select"]["selector"] for arm in arms.values()]
+    chosen = "; random: what chance selects" if "random" in selectors else ""
+    title = f"{result.name}: {size}\nmeans with 95 % intervals over seeds{chosen}; {limits}"
+    alt = f"{result.name}, {size}. {'. '.join(said)}. Means with 95 % intervals over seeds{chosen}; {limits}."
+    return Plot(NAME, title, alt, panels)
