@@ -24,7 +24,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from repro import retry
+from repro import retries
 from repro.bucket import Bucket
 from repro.errors import SettingError, nearest
 from repro.remote import is_remote
@@ -129,7 +129,7 @@ def archive(wheel: Wheel, folder: Path) -> Path:
     if given.is_file():
         _check(wheel, given)
         return given
-    for attempt in range(1, retry.TRIES + 1):
+    for attempt in range(1, retries.FEW + 1):
         here = folder / f"try-{attempt}"
         here.mkdir()
         try:
@@ -137,10 +137,12 @@ def archive(wheel: Wheel, folder: Path) -> Path:
             _check(wheel, found)
             return found
         except Passing as error:
-            if attempt == retry.TRIES:
+            if attempt == retries.FEW:
                 raise SettingError(str(error)) from None
             shutil.rmtree(here)  # what was cut off
-            retry.waiting(f"{wheel.package} {wheel.version}", error.reason, retry.FIRST * 2 ** (attempt - 1))
+            retries.waiting(
+                f"{wheel.package} {wheel.version}", error.reason, retries.FIRST_SECONDS * 2 ** (attempt - 1)
+            )
     raise AssertionError("no try was made")
 
 
@@ -388,12 +390,10 @@ def _ask_hub(repo: str, revision: str, kind: str) -> str | None:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-    from repro.retries import patiently
-
     in_run = STORE_OF_REVISIONS in os.environ  # a plan does not wait
     seconds, tries = (30, 6) if in_run else (3, 2)
     try:
-        return patiently(
+        return retries.patiently(
             lambda: HfApi().repo_info(repo, revision=revision, repo_type=kind, timeout=seconds).sha, tries
         )
     except RevisionNotFoundError:
@@ -405,7 +405,7 @@ def _ask_hub(repo: str, revision: str, kind: str) -> str | None:
             f"the hub has no {kind} {repo!r}, or it is private; check the name, or log in"
         ) from None
     except Exception as error:  # offline, in one of a dozen forms
-        _hub_away = retry.said(error)
+        _hub_away = retries.said(error)
         return None
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from repro import retry
+from repro import retries
 from repro.errors import SettingError, require
 
 SHOWN = 3  # tensors named in a message
@@ -159,12 +159,14 @@ def _fetched_config(repo: str, revision: str) -> Path:
 
     try:
         commit = hub_revision(repo, revision, "model")
-        found = retry.patiently(lambda: hf_hub_download(repo, "config.json", revision=commit), f"hub, {repo}")
+        found = retries.patiently(
+            lambda: hf_hub_download(repo, "config.json", revision=commit), retries.FEW, f"hub, {repo}"
+        )
         return Path(found)
     except SettingError:
         raise
     except Exception as error:
         raise SettingError(
             f"model.init_from={repo}: its config.json cannot be fetched ({type(error).__name__}:"
-            f" {retry.said(error)}); connect to the hub once, or give a local folder"
+            f" {retries.said(error)}); connect to the hub once, or give a local folder"
         ) from None

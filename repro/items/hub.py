@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from repro import assets, retry
+from repro import assets, retries
 from repro.errors import SettingError, nearest
 from repro.items.settings import Items
 
@@ -108,10 +108,10 @@ def _revision(repo: str, commit: str) -> dict[str, str]:
 
 def _guard(repo: str, call: Any) -> Any:
     try:
-        return retry.patiently(call, f"hub, {repo}")
+        return retries.patiently(call, retries.FEW, f"hub, {repo}")
     except Exception as error:  # the hub fails in a dozen types; all mean the same to the user
         raise SettingError(
             f"cannot read {repo} from the hub ({type(error).__name__}:"
-            f" {retry.said(error)[:120]}); check the network, or use items=wheel or"
+            f" {retries.said(error)[:120]}); check the network, or use items=wheel or"
             " items=folder items.folder=DIR"
         ) from None

@@ -12,7 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from repro import pretrained, retry
+from repro import pretrained, retries
 from repro.cost import Cost, Known, Made
 from repro.errors import SettingError, require
 from repro.proxy.settings import Proxy
@@ -268,14 +268,15 @@ def download(repo: str, revision: str) -> Path:
     commit = hub_commit(repo, revision, "model")
     try:
         folder = Path(
-            retry.patiently(
+            retries.patiently(
                 lambda: snapshot_download(repo, revision=commit, allow_patterns=list(FOLDER_FILES)),
+                retries.FEW,
                 f"hub, {repo}",
             )
         )
     except Exception as error:
         raise SettingError(
-            f"cannot download {repo} at {commit[:12]} ({type(error).__name__}: {retry.said(error)}); connect"
+            f"cannot download {repo} at {commit[:12]} ({type(error).__name__}: {retries.said(error)}); connect"
             " to the hub, or give a local folder"
         ) from error
     return checked_folder(folder)

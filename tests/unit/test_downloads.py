@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from repro import assets, retry
+from repro import assets, retries
 from repro.errors import SettingError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,7 +94,7 @@ def wheel(server, tmp_path, monkeypatch):
     for key, value in (("INDEX_URL", f"{server.url}/simple"), ("EXTRA_INDEX_URL", ""), ("FIND_LINKS", ""), ("RETRIES", "0"),
                        ("TIMEOUT", "5"), ("CONFIG_FILE", os.devnull)):  # fmt: skip
         monkeypatch.setenv(f"PIP_{key}", value)
-    monkeypatch.setattr(retry, "FIRST", 0.01)
+    monkeypatch.setattr(retries, "FIRST_SECONDS", 0.01)
     return f"/files/{name}"
 
 
@@ -109,7 +109,7 @@ def test_a_registry_that_is_busy_breaks_off_and_redirects_is_asked_again(server,
 
 @pytest.mark.parametrize(("fault", "reason"), [("429 always", "429"), ("404", "registry")])
 def test_what_does_not_pass_is_one_line(server, wheel, fault, reason, monkeypatch, capsys):
-    monkeypatch.setattr(retry, "TRIES", 2)
+    monkeypatch.setattr(retries, "FEW", 2)
     if fault == "404":
         del server.files["/simple/small/"]
     server.plans["/simple/small/"] = [fault]
@@ -121,8 +121,8 @@ def test_what_does_not_pass_is_one_line(server, wheel, fault, reason, monkeypatc
 
 HUB = """
 import sys
-from repro import retry
-retry.FIRST = 0.01
+from repro import retries
+retries.FIRST_SECONDS = 0.01
 from repro.errors import SettingError
 from repro.proxy.stage import download
 try:
@@ -164,7 +164,7 @@ def test_a_hub_that_is_busy_and_breaks_off_is_asked_again_then_one_line(server, 
         assert done.stdout.strip() == str(sorted(files)), done.stderr[-2000:]
     else:
         assert done.stdout.startswith("refused: ") and "429" in done.stdout and done.stdout.count("\n") == 1
-        assert done.stderr.count("again in") == retry.TRIES - 1
+        assert done.stderr.count("again in") == retries.FEW - 1
     assert "Traceback" not in done.stderr
 
 
@@ -195,15 +195,15 @@ class Answer(Exception):
 )
 def test_what_passes_is_waited_for_and_what_does_not_is_not(error, waits, monkeypatch):
     waited, calls = [], []
-    monkeypatch.setattr(retry.time, "sleep", waited.append)
+    monkeypatch.setattr(retries, "sleep", waited.append)
 
     def call():
         calls.append(1)
         raise error
 
     with pytest.raises(type(error)):
-        retry.patiently(call, "hub")
+        retries.patiently(call, retries.FEW, "hub")
     assert waited == waits and len(calls) == len(waits) + 1
     chained = RuntimeError("wrapped")
     chained.__cause__ = error
-    assert (retry.pause(chained, 1) is None) == (not waits)
+    assert retries.transient(chained) == retries.transient(error)

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from repro import retry
+from repro import retries
 from repro.settings.analysis import Judge
 from repro.store import atomic, digest
 from repro.tracking import progress
@@ -226,7 +226,7 @@ class _Client:
         except urllib.error.HTTPError as error:
             reason = _http_reason(error.code)
             if error.code in RETRIED:
-                raise _Again(reason, retry.seconds(error.headers.get("Retry-After"))) from None
+                raise _Again(reason, retries.seconds(error.headers.get("Retry-After"))) from None
             raise Unanswered(reason, final=error.code in (301, 302, 303, 307, 308, 401, 403, 404)) from None
         except TimeoutError:
             raise _Again("timed out") from None
