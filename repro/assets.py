@@ -394,7 +394,9 @@ def _ask_hub(repo: str, revision: str, kind: str) -> str | None:
     seconds, tries = (30, 6) if in_run else (3, 2)
     try:
         return retries.patiently(
-            lambda: HfApi().repo_info(repo, revision=revision, repo_type=kind, timeout=seconds).sha, tries
+            lambda: HfApi().repo_info(repo, revision=revision, repo_type=kind, timeout=seconds).sha,
+            tries,
+            f"hub, {repo}" if in_run else "",
         )
     except RevisionNotFoundError:
         raise SettingError(

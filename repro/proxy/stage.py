@@ -276,7 +276,7 @@ def download(repo: str, revision: str) -> Path:
         )
     except Exception as error:
         raise SettingError(
-            f"cannot download {repo} at {commit[:12]} ({type(error).__name__}: {retries.said(error)}); connect"
-            " to the hub, or give a local folder"
+            f"cannot download {repo} at {commit[:12]} ({type(error).__name__}: {retries.said(error)});"
+            " connect to the hub, or give a local folder"
         ) from error
     return checked_folder(folder)
