@@ -362,8 +362,9 @@ def hub_commit(repo: str, revision: str, kind: str = "dataset") -> str:
     Otherwise an artifact could be made of a branch that nobody can name afterwards.
     """
     global _hub_away
+    asked_before = _hub_away is not None
     commit = hub_revision(repo, revision, kind)
-    if not _is_commit(commit):
+    if not _is_commit(commit) and asked_before:
         _hub_away = None  # that was then
         commit = hub_revision(repo, revision, kind)
     if not _is_commit(commit):
