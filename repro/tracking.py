@@ -125,7 +125,7 @@ def _start_wandb(
             group=group,
             tags=tags,
             config=config,
-            dir=str(folder),
+            dir=str(wandb_folder(folder)),
             reinit="create_new",
             settings=wandb_settings(),
         )
@@ -135,6 +135,12 @@ def _start_wandb(
             file=sys.stderr,
         )
         return None
+
+
+def wandb_folder(folder: Path) -> Path:
+    """The top of the work folder, where the W&B runs of all its artifacts lie together; else ``folder``."""
+    above = [parent.parent for parent in folder.resolve().parents if parent.name == "artifacts"]
+    return above[0] if above else folder
 
 
 def wandb_settings() -> Any:

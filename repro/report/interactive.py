@@ -12,7 +12,7 @@ from typing import Any
 from repro.report.plots import CHANCE, COLOURS, Heat, Panel, Plot, Series, Words
 
 GAP = 84  # pixels between panels, for tick labels, an axis title and the next panel's title
-CORNER = {"xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom", "showarrow": False}
+CORNER = {"xref": "paper", "yref": "paper", "xanchor": "right", "yanchor": "bottom", "showarrow": False}
 SYMBOLS = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x", "star"]
 
 
@@ -54,7 +54,7 @@ def to_plotly(plot: Plot) -> dict[str, Any]:
         layout[f"xaxis{suffix}"] = across | {"anchor": y_axis}
         layout[f"yaxis{suffix}"] = up | {"anchor": x_axis, "domain": [max(bottom, 0.0), top]}
         if panel.title:
-            layout["annotations"].append({"text": f"<b>{panel.title}</b>", "x": 0, "y": top, **CORNER})
+            layout["annotations"].append({"text": f"<b>{panel.title}</b>", "x": 1, "y": top, **CORNER})
         for trace in _traces(panel, plot.labelled):
             label = trace.get("name", "")
             trace |= {"xaxis": x_axis, "yaxis": y_axis, "legendgroup": label}

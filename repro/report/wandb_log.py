@@ -8,6 +8,7 @@ online: offline, each artifact names its inputs in its metadata.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -18,9 +19,22 @@ from repro.report import figures, sections
 from repro.tracking import wandb_settings
 
 
-def log(run_dir: Path, summary: Outcome, mode: str) -> int:
-    """Log every stage, then tables and figures; ``mode`` is "online" or "offline". Returns how many W&B runs
-    were written.
+def folder(run_dir: Path) -> Path:
+    """Where offline runs go: one folder at the top of the work folder, beside ``runs/``; of a run that lies
+    elsewhere beside its files.
+    """
+    run_dir = run_dir.resolve()
+    return run_dir.parent.parent if run_dir.parent.name == "runs" else run_dir
+
+
+def identity(*parts: str) -> str:
+    """W&B's id of a run: the same for the same stage of the same run, so that logging again adds nothing."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def log(run_dir: Path, summary: Outcome, mode: str) -> list[Path]:
+    """Log every stage, then tables and figures; ``mode`` is "online" or "offline". Returns the folders of
+    this run's offline W&B runs; one that is there already is left as it is.
     """
     import wandb
 
@@ -31,10 +45,19 @@ def log(run_dir: Path, summary: Outcome, mode: str) -> int:
         "entity": tracking["entity"],
         "mode": mode,
         "group": summary["experiment"],
-        "dir": str(run_dir),
+        "dir": str(folder(run_dir)),
         "reinit": "create_new",
         "settings": wandb_settings(),
     }
+    seal = summary["checksum"]
+    written: list[Path] = []
+
+    def absent(key: str) -> bool:
+        """Whether a run is still to be written: online the same id resumes, offline its folder is there."""
+        there = sorted((folder(run_dir) / "wandb").glob(f"offline-run-*-{key}")) if mode == "offline" else []
+        written.extend(there[-1:])
+        return not there
+
     stages = figures.artifacts(summary)
     names = {stage["fingerprint"]: f"{stage['stage']}-{stage['fingerprint'][:8]}" for stage in stages}
     owners = _owners(summary)
@@ -42,9 +65,12 @@ def log(run_dir: Path, summary: Outcome, mode: str) -> int:
         place = owners.get(stage["fingerprint"], {})
         config = {"scale": summary["scale"], "fingerprint": stage["fingerprint"], **place}
         name = names[stage["fingerprint"]]
-        with wandb.init(
-            **common, job_type=stage["stage"], name=name, config=config, tags=[stage["stage"]]
-        ) as run:
+        key = identity(summary["experiment"], summary["scale"], stage["fingerprint"])
+        if not absent(key):
+            continue
+        shown = {"name": _readable(summary, stage["stage"], place), "job_type": stage["stage"], "id": key}
+        with wandb.init(**common, **shown, resume="allow", config=config, tags=_tags(summary, place)) as run:
+            written.append(Path(run.dir).parent)
             inputs = {
                 key: names[fingerprint]
                 for key, fingerprint in stage["inputs"].items()
@@ -56,9 +82,13 @@ def log(run_dir: Path, summary: Outcome, mode: str) -> int:
             with artifact.new_file("record.json") as file:
                 json.dump(stage, file, indent=1)
             run.log_artifact(artifact)
-    with wandb.init(
-        **common, job_type="report", name="report", config={"settings": summary["settings"]}
-    ) as run:
+    key = identity(summary["experiment"], summary["scale"], seal)
+    if not absent(key):
+        return written
+    shown = {"name": _readable(summary, "report", {}), "job_type": "report", "id": key}
+    config = {"settings": summary["settings"]}
+    with wandb.init(**common, **shown, resume="allow", config=config, tags=_tags(summary, {})) as run:
+        written.append(Path(run.dir).parent)
         for table in sections.tables(summary):
             rows = [["" if cell is None else str(cell) for cell in row] for row in table.rows]
             run.log(
@@ -75,7 +105,19 @@ def log(run_dir: Path, summary: Outcome, mode: str) -> int:
         run.summary.update(
             {"verdict": summary["verdict"]["sentence"], "demonstration": summary["verdict"]["demonstration"]}
         )
-    return len(stages) + 1
+    return written
+
+
+def _readable(summary: Outcome, stage: str, place: dict[str, Any]) -> str:
+    """A name for people: experiment, scale, arm, seed, stage."""
+    arm = [str(place["arm"]), f"seed {place['seed']}"] if place else []
+    return " / ".join([summary["experiment"], summary["scale"], *arm, stage])
+
+
+def _tags(summary: Outcome, place: dict[str, Any]) -> list[str]:
+    """For filters: scale, arm and seed (W&B takes 64 characters a tag)."""
+    arm = [str(place["arm"]), f"seed {place['seed']}"] if place else []
+    return [tag[:64] for tag in [summary["scale"], *arm]]
 
 
 def _owners(summary: Outcome) -> dict[str, dict[str, Any]]:

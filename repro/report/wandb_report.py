@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,15 @@ def publish(run_dir: Path, summary: Outcome) -> str:
         temporary.write_text(json.dumps(specification, indent=1) + "\n", encoding="utf-8")
     written = f"the report's specification is in {run_dir / SPECIFICATION}"
     if not _logged_in():
-        number = wandb_log.log(run_dir, summary, "offline")
-        written = f"{written}, {number} offline runs are in {run_dir / 'wandb'}"
+        runs = wandb_log.log(run_dir, summary, "offline")
+        there = wandb_log.folder(run_dir) / "wandb"
+        listed = there / f"{run_dir.resolve().name}.txt"
+        with atomic(listed) as temporary:
+            temporary.write_text("".join(f"{run}\n" for run in sorted(runs)), encoding="utf-8")
+        project = summary["settings"]["tracking"]["project"]
         return (
-            "no W&B login; run `wandb login`, then `wandb sync` the offline runs or this command again;"
-            f" {written}"
+            f"no W&B login; {written}, {len(runs)} offline runs are in {there}. To send them: wandb login,"
+            f" then: xargs -I@ wandb sync --project {shlex.quote(project)} @ < {shlex.quote(str(listed))}"
         )
     try:
         wandb_log.log(run_dir, summary, "online")

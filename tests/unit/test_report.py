@@ -436,6 +436,11 @@ def test_without_a_wandb_login_runs_are_offline_and_the_specification_is_a_file(
     stages = figures.artifacts(found)
     files = list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
     assert len(files) == len(stages) + 1
+    listed = (tmp_path / "wandb" / f"{tmp_path.name}.txt").read_text().split("\n")[:-1]
+    assert sorted(listed) == sorted(str(file.parent) for file in files) and str(tmp_path) in line
+    assert "wandb sync --project" in line
+    assert wandb_report.publish(tmp_path, found) == line
+    assert files == list(tmp_path.glob("wandb/offline-run-*/*.wandb")), "again changes nothing"
     metadata: dict[str, dict] = {}
     for _ in range(
         100

@@ -44,6 +44,11 @@ def test_an_offline_wandb_run_holds_the_rows_of_the_local_log(tmp_path, monkeypa
     assert losses == [row["loss"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1.5, 1.25]
 
 
+def test_wandb_runs_of_artifacts_lie_at_the_top_of_the_work_folder(tmp_path):
+    assert tracking.wandb_folder(tmp_path / "w/artifacts/pretrain/x.partial") == (tmp_path / "w").resolve()
+    assert tracking.wandb_folder(tmp_path) == tmp_path
+
+
 def test_without_a_terminal_progress_is_whole_lines(capsys, monkeypatch):
     clock = [1e9]
     monkeypatch.setattr("tqdm.std.time", lambda: clock[0])
