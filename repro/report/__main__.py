@@ -1,5 +1,5 @@
 """``python -m repro.report RUN_DIR [--wandb]``: draw a run's tables, figures and page again from its
-summary.
+summary; of a folder of such folders, a static site with an index.
 """
 
 from __future__ import annotations
@@ -19,14 +19,25 @@ def main(arguments: list[str] | None = None) -> int:
         prog=environment.program or "python -m repro.report", description=__doc__
     )
     parser.add_argument(
-        "run", type=Path, metavar="RUN_DIR", help="the folder named in the last line of a run"
+        "run",
+        type=Path,
+        metavar="RUN_DIR",
+        help="the folder named in the last line of a run, or one of such folders",
     )
     parser.add_argument("--wandb", action="store_true", help="also build the W&B Report with the same story")
+    parser.add_argument(
+        "--out", type=Path, help="of a folder of runs: where the site goes (default: site/ beside the folder)"
+    )
     parsed = parser.parse_args(arguments)
     try:
         from repro.outcomes import summary
         from repro.report import build, terminal
 
+        if parsed.run.is_dir() and not (parsed.run / "summary.json").is_file():
+            from repro.report import site
+
+            print(f"site: {site.write(parsed.run, parsed.out or parsed.run.resolve().parent / 'site')}")
+            return 0
         found = summary.read(parsed.run)
         folder = parsed.run if parsed.run.is_dir() else parsed.run.parent
         build.draw(folder, found)
