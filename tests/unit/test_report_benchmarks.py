@@ -112,12 +112,12 @@ def test_accuracies_and_curves_are_drawn_with_chance_and_baselines(summary, tmp_
     assert by_name["word frequency"].x == [0.55]
     for name in ("benchmarks_training", "benchmarks_share"):
         panels = {(panel.title, panel.ylabel): panel.series for panel in drawn[name].panels}
-        assert [s.name for s in panels["blimp", "accuracy"] if s.dashed] == ["chance", "word frequency"]
-        assert {s.y[0] for s in panels["sciq", "probability"] if s.dashed} == {0.25}
-        assert not any(s.dashed for s in panels["sciq", "bits per byte"])
+        assert [s.name for s in panels["blimp", "accuracy ↑"] if s.dashed] == ["chance", "word frequency"]
+        assert {s.y[0] for s in panels["sciq", "probability ↑"] if s.dashed} == {0.25}
+        assert not any(s.dashed for s in panels["sciq", "bits per byte ↓"])
         plots.write(drawn[name], tmp_path)
         interactive.to_plotly(drawn[name])
-    assert panels["blimp", "accuracy"][0].x == [20.0, 50.0, 100.0]
+    assert panels["blimp", "accuracy ↑"][0].x == [20.0, 50.0, 100.0]
 
 
 @pytest.mark.parametrize(
