@@ -64,7 +64,11 @@ def test_one_line_a_selector_and_budget_with_intervals_of_its_seeds(summary):
     assert line.x == [5, 20, 100] and line.y == pytest.approx([3.133333, 2.5, 2.1])
     assert (line.low[1], line.high[1]) == pytest.approx(stats.t.interval(0.95, 2, 2.5, 0.1 / math.sqrt(3)))
     assert by_name["length"].x == [20] and all(s.marks for s in by_name.values())
-    assert panels[0].level is None and panels[-1].level == 0.5 and panels[-1].ylabel == "blimp/acc (higher is better)"
+    assert (
+        panels[0].level is None
+        and panels[-1].level == 0.5
+        and panels[-1].ylabel == "blimp/acc (higher is better)"
+    )
 
 
 def test_without_two_shares_of_one_selector_there_is_no_curve(summary):
