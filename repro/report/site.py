@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from repro.config import require
+from repro.errors import require
 from repro.outcomes import summary
 from repro.report import build
 from repro.store import atomic
@@ -18,7 +18,7 @@ def write(folder: Path, out: Path) -> Path:
     """
     from jinja2 import Environment, FileSystemLoader
 
-    from repro.config import SettingError
+    from repro.errors import SettingError
 
     paths = sorted(folder.glob("*/summary.json"))
     require(
