@@ -1,11 +1,15 @@
-"""What pyproject.toml cannot say: ``configs/``, which stands beside the package here, lies inside it once
-installed.
+"""What pyproject.toml cannot say: ``configs/`` and the pages that reports link, which stand beside the package
+here, lie inside it once installed.
 """
 
 from setuptools import find_packages, setup
 
 setup(
-    packages=[*find_packages(include=["repro*"]), "repro.configs"],
-    package_dir={"repro.configs": "configs"},
-    package_data={"repro": ["report/*.j2", "paper/*.yaml", "outcomes/*.json"], "repro.configs": ["*/*.yaml"]},
+    packages=[*find_packages(include=["repro*"]), "repro.configs", "repro.docs"],
+    package_dir={"repro.configs": "configs", "repro.docs": "docs"},
+    package_data={
+        "repro": ["report/*.j2", "paper/*.yaml", "outcomes/*.json"],
+        "repro.configs": ["*/*.yaml"],
+        "repro.docs": ["statistics.md"],
+    },
 )

@@ -26,6 +26,12 @@ def configs() -> Path:
     )
 
 
+def docs() -> Path:
+    """The pages that reports link; a wheel has those alone."""
+    installed = PACKAGE / "docs"
+    return installed if installed.is_dir() else PACKAGE.parent / "docs"
+
+
 def checkout() -> Path | None:
     """The repository this code lies in, ``None`` where it was installed from a wheel."""
     return PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").is_file() else None

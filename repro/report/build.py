@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro import kinds
+from repro import kinds, places
 from repro.outcomes.outcome import Outcome
 from repro.settings.experiment import Contrast
 from repro.settings.root import Settings
@@ -105,6 +106,8 @@ def draw(run_dir: Path, sealed: Outcome) -> None:
         table.write(run_dir / "tables")
     for plot in sections.plots(sealed):
         plots.write(plot, run_dir / "figures")
+    with atomic(run_dir / "statistics.md") as temporary:  # what the page's words mean, wherever it is taken
+        shutil.copyfile(places.docs() / "statistics.md", temporary)
     examples = run_dir / "examples.json"
     config = run_dir / "config.yaml"
     html = page.render(

@@ -266,11 +266,12 @@ def test_the_page_asks_no_network_and_escapes_documents(run):
     html = (run[0] / "report.html").read_text()
     assert len(html.encode()) < 6_000_000
     own = html.replace(interactive.plotly_script().replace("</script", "<\\/script"), "")
-    beside = (
-        r"summary\.json|config\.yaml|tables/\w+\.csv|figures/\w+\.svg"  # links to files of the same folder
-    )
+    beside = r"summary\.json|config\.yaml|statistics\.md|tables/\w+\.csv|figures/\w+\.svg"  # links to files of the same folder
     own = re.sub(rf'href="(?:{beside})"', "", own)
     assert not re.findall(r"""(?:src|href|action)=["'](?!#|data:)[^"']*""", own)
+    assert (run[0] / "statistics.md").read_text().startswith(
+        "# Statistics"
+    ) and 'href="statistics.md"' in html
     assert "default-src 'none'" in own and '<link rel="stylesheet"' not in own
     assert "</script><b>bold</b>" not in html and "&lt;/script&gt;&lt;b&gt;bold" in own
     assert own.count("<script") == own.count("</script>") == 3
