@@ -1,5 +1,5 @@
-"""What pyproject.toml cannot say: ``configs/`` and the pages that reports link, which stand beside the package
-here, lie inside it once installed.
+"""What pyproject.toml cannot say: ``configs/`` and the pages that reports link stand beside the package here,
+and lie inside it once installed.
 """
 
 from setuptools import find_packages, setup

@@ -27,7 +27,6 @@ import yaml
 import zstandard
 from hypothesis import strategies as st
 
-from repro import config
 from repro.corpus import files
 from repro.corpus.documents import Document
 from repro.corpus.settings import Corpus
@@ -39,6 +38,9 @@ from repro.proxy import gguf as headers
 from repro.proxy.stage import checked_folder, tensors
 from repro.selection.selectors import Context, imported
 from repro.settings.compose import compose
+from repro.settings.experiment import OVERRIDES, Experiment
+from repro.settings.root import Settings
+from repro.settings.typed import as_object
 
 REFUSALS = (SettingError, Refused)  # what prints as one line
 _number = itertools.count()  # of files: none has the name of an earlier one
@@ -105,9 +107,7 @@ def damage(draw: Any, raw: bytes) -> bytes:
 # Settings
 
 SCHEMAS: dict[str, Any] = {
-    f.name: f.default_factory
-    for f in fields(config.Settings)
-    if f.name not in ("exp", "scale", "work", "device")
+    f.name: f.default_factory for f in fields(Settings) if f.name not in ("exp", "scale", "work", "device")
 }
 
 
@@ -139,7 +139,7 @@ def group_settings(draw: Any) -> tuple[str, dict[str, Any]]:
 def check_group(folder: Path, drawn: tuple[str, dict[str, Any]]) -> str:
     """Every value that was given stands in what came out."""
     name, given = drawn
-    kind, made = outcome(lambda: config._typed(SCHEMAS[name], given, name))
+    kind, made = outcome(lambda: as_object(SCHEMAS[name], given, name))
     for key, value in given.items() if kind == "read" else ():
         obeyed(value, getattr(made, key), f"{name}.{key}")
     return kind
@@ -186,7 +186,7 @@ def arguments(draw: Any) -> list[str]:
     for _ in range(draw(st.integers(1, 2))):
         group, field = draw(st.sampled_from(LEAVES))
         path = f"{group}.{field.name}"
-        if group in config.OVERRIDES and draw(st.integers(0, 4)) == 0:
+        if group in OVERRIDES and draw(st.integers(0, 4)) == 0:
             path = f"exp.arms.random.{path}"
         if draw(st.integers(0, 9)) == 0:
             path = path[: draw(st.integers(1, len(path)))] + draw(words)
@@ -210,7 +210,7 @@ def experiment_files(draw: Any) -> str:
         given[name] = inner
     if draw(st.booleans()):
         given["exp"] |= draw(
-            st.dictionaries(st.sampled_from([f.name for f in fields(config.Experiment)]), values, max_size=2)
+            st.dictionaries(st.sampled_from([f.name for f in fields(Experiment)]), values, max_size=2)
         )
     text = yaml.safe_dump(given, allow_unicode=True)
     return text if draw(st.integers(0, 3)) else draw(damage(text.encode())).decode(errors="replace")

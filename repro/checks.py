@@ -211,10 +211,10 @@ def sizes(settings: Settings, stages: list[Stage], store: Store, device: str) ->
             from repro.assets import hub_commit
 
             hub_commit(stage.settings["repo"], stage.settings["revision"], "model")
-        if stage.name == "corpus" and "hub" in stage.settings["source"]:
+        if stage.name == "corpus" and (hub := stage.settings.get("source", {}).get("hub")):
             from repro.corpus.hub import check
 
-            check(stage.settings["source"]["hub"])
+            check(hub)
         name = {"score": "window", "detection": "probe_tokens"}.get(stage.name)
         if name and store.whole(stage.inputs["proxy"]):
             setting = f"{'score' if stage.name == 'score' else 'heads'}.{name}"

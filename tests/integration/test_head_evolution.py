@@ -134,7 +134,7 @@ def test_checkpoints_are_spaced_geometrically_and_leave_room_for_probes():
 
 
 def test_measures_that_measure_nothing_are_refused():
-    with pytest.raises(SettingError, match="did you mean 'detector'"):
+    with pytest.raises(SettingError, match="did you mean mine.detector"):
         Evolution(measures={"mine": {"detectr": "retrieval"}})
     with pytest.raises(SettingError, match="measures no heads"):
         evolution.series(HEADS, Evolution(measures={"mine": {"detector": "random"}}), [], given.corpus())

@@ -57,6 +57,8 @@ def test_members_that_run_at_once_have_a_gpu_each(shares, tmp_path, monkeypatch)
         assert len(seen) == 3 and {device for _, device in seen} <= expected
         assert jobs == 1 or len({device for _, device in seen}) == 2
     seen.clear()
+    training = {"exp": "selection_30pct", "grid": {"budget.share": [0.3, 0.5]}}
+    monkeypatch.setattr(sweep, "read_option", lambda group, name, schema: training)
     ranks = ["train.processes=2", "train.micro_batch=4", "train.launcher=torchrun"]
     sweep.run("shares", [*shares, *ranks, f"work={tmp_path / 'ranks'}"], jobs=2)
     assert {device for _, device in seen} == {None}  # a member of several ranks needs several

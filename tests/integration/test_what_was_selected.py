@@ -319,5 +319,5 @@ def test_an_arm_may_be_ranked_by_another_proxy():
 
 
 def test_an_arms_proxy_is_checked():
-    with pytest.raises(SettingError, match="did you mean 'kind'"):
+    with pytest.raises(SettingError, match="did you mean exp.arms.attention_influence.proxy.kind"):
         compose(["exp=proxy_selections", "exp.arms.attention_influence.proxy.kin=hub"])

@@ -74,7 +74,7 @@ def test_the_wheel_alone_knows_its_configs_from_any_folder(tmp_path):
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
     )
-    names = [n for n in listed.stdout.split("\n") if n.startswith(("repro/", "configs/")) or n in ("pyproject.toml", "setup.py", "README.md")]  # fmt: skip
+    names = [n for n in listed.stdout.split("\n") if n.startswith(("repro/", "configs/", "docs/")) or n in ("pyproject.toml", "setup.py", "README.md")]  # fmt: skip
     for name in names:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, source / name)

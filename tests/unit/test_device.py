@@ -166,7 +166,7 @@ def test_asking_an_emulating_cpu_for_bfloat16_warns_once_and_goes_on(machine, tm
     machine(EMULATED, frozenset({"avx2"}))
     arguments = ["exp=score_corpus", "scale=smoke", f"work={tmp_path / 'w'}"]
 
-    checked([*arguments, "proxy.dtype=bfloat16", "train.dtype=bfloat16"])
+    checked([*arguments, "proxy.dtype=bfloat16"])
     warned = capsys.readouterr().err
     assert warned.count("warning") == 1
     assert warned.startswith(
