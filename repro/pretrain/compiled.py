@@ -2,8 +2,7 @@
 
 torch's fused attention takes a quarter of a step there, most of it backwards, and the compiler cannot look
 inside. Written out in blocks of rows, each over no more than the columns it may see, its softmax is fused and
-its products run as fast as any others: 1.38x eager for 10M parameters in bfloat16, and 1.1x without
-(benchmarks/training.py).
+its products run as fast as any others. What that gains is in results/benchmarks/training_compiled_cpu.md.
 """
 
 from __future__ import annotations
