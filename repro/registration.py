@@ -72,11 +72,11 @@ def deviations(settings: Settings) -> list[str]:
                 f"{which} {_few(names)}" for which, names in (("left out", gone), ("added", added)) if names
             ]
             found += [f"{words}: {'; '.join(told)}"] if told else []
-        elif isinstance(old, dict) and old.keys() == new.keys():
+        elif isinstance(old, dict) and isinstance(new, dict):  # by arm; which came and went is told above
             found += [
                 f"{words} of {k}: {_said(new[k])}, registered {_said(old[k])}"
                 for k in old
-                if old[k] != new[k]
+                if k in new and old[k] != new[k]
             ]
         else:
             found.append(f"{words}: {_said(new)}, registered {_said(old)}")

@@ -18,6 +18,8 @@ from repro.store import atomic, sha256_file
 if TYPE_CHECKING:
     from repro.pretrained import Encoder
 
+NOT_DRAWN = "not in the sample"  # the reason of documents that score.sample left out
+
 SCHEMA = pa.schema(
     [
         ("doc_id", pa.string()),
@@ -54,7 +56,7 @@ def score_shard(
     rows = []
     for row, text, ids, here in zip(documents, texts, encoded, drawn, strict=True):
         found = next(losses) if here else []
-        scored = statistics.score(found) | ({} if here else {"reason": "not in the sample"})
+        scored = statistics.score(found) | ({} if here else {"reason": NOT_DRAWN})
         rows.append(
             row | _measured(text, ids) | {"n_tokens": sum(len(base) + 1 for base, _ in found)} | scored
         )

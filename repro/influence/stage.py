@@ -202,11 +202,14 @@ def _cut(folder: Path, max_tokens: int | None) -> dict[str, Any]:
     """
     import polars
 
+    from repro.influence.shards import NOT_DRAWN
+
     if max_tokens is None:
         return {"documents_cut": 0, "tokens_unscored": 0, "cut": {}}
     beyond = (polars.col("n_tokens_doc") - max_tokens).clip(lower_bound=0)
     counted = (
         parquet.scan(sorted(folder.glob("*.parquet")))
+        .filter(polars.col("reason").ne_missing(NOT_DRAWN))
         .group_by("domain")
         .agg(documents=polars.len(), documents_cut=(beyond > 0).sum(), tokens_unscored=beyond.sum())
         .filter(polars.col("documents_cut") > 0)

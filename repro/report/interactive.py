@@ -171,13 +171,7 @@ def _traces(panel: Panel, names: list[str]) -> list[dict[str, Any]]:
     several = sum(s.mode == "interval" for s in panel.series)
     traces: list[dict[str, Any]] = []
     for number, series in enumerate(panel.series):
-        index = (
-            series.colour
-            if series.colour is not None
-            else names.index(series.name)
-            if series.name in names
-            else number
-        )
+        index = series.colour_index(names, number)
         colour = COLOURS[index % len(COLOURS)]
         if series.mode == "interval":
             offset = (number - (several - 1) / 2) * 0.6 / max(several, 1)

@@ -41,6 +41,12 @@ class Series:
     marks: bool = False  # of a line: a mark and whiskers at each point instead of a band
     dots: list[list[float]] = field(default_factory=list)  # of an interval: the values that each rests on
 
+    def colour_index(self, names: list[str], number: int) -> int:
+        """Which colour: its own, else by its name among those of the plot, else by its place in the panel."""
+        if self.colour is not None:
+            return self.colour
+        return names.index(self.name) if self.name in names else number
+
     def only(self, labels: set[Any]) -> Series:
         """The points at some of its labels."""
         kept = [label in labels for label in self.y]
@@ -249,13 +255,7 @@ def _draw(axis: Axes, panel: Panel, names: list[str]) -> None:
     left = dict.fromkeys(rows, 0.0)
     several = sum(s.mode == "interval" for s in panel.series)
     for number, series in enumerate(panel.series):
-        index = (
-            series.colour
-            if series.colour is not None
-            else names.index(series.name)
-            if series.name in names
-            else number
-        )
+        index = series.colour_index(names, number)
         colour = COLOURS[index % len(COLOURS)]
         if series.mode == "interval":
             offset = (number - (several - 1) / 2) * 0.6 / max(several, 1)

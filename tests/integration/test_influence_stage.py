@@ -104,6 +104,8 @@ def test_a_sample_is_scored_as_it_is_in_the_whole_and_the_rest_says_why_not(scor
         assert part["doc_id"].equals(whole["doc_id"])
         here = part["reason"].ne_missing("not in the sample")
         drawn[share] = set(part.filter(here)["doc_id"])
+        facts = read_json(own.path(stages["score"]) / "manifest.json")["facts"]
+        assert facts["documents_cut"] == (part.filter(here)["n_tokens_doc"] > 160).sum()
         both = part.filter(here).join(whole, on="doc_id", suffix="_whole")
         np.testing.assert_allclose(
             both["loss_ref"].to_numpy(), both["loss_ref_whole"].to_numpy(), rtol=1e-5

@@ -231,3 +231,10 @@ def test_page_and_summary_mark_what_deviates_and_say_what_follows(tmp_path):
     table = next(t for t in sections.tables(found) if t.name == "registered")
     assert ["smallest effect of interest", "0.5", "deviates: 0.02"] in table.rows
     assert page.registered.lines({}) == []  # summaries of earlier versions have none
+
+
+def test_arms_that_are_left_out_are_named_once_whatever_was_stated_of_them():
+    """Also where nothing is primary, and every arm's selection is part of the statement."""
+    settings = compose(["exp=score_agreement", "scale=smoke", "exp.only=[attention_influence,distilled]"])
+    (said,) = deviations(settings)
+    assert "left out difference" in said and "selector" not in said
