@@ -13,6 +13,7 @@ from repro.evaluate.evaluate import evaluate
 from repro.evaluate.settings import Eval
 from repro.influence import stage as influence
 from repro.influence.scorer import Scorer
+from repro.influence.shards import NOT_DRAWN
 from repro.plan_cuts import unread
 from repro.report import cuts
 from repro.settings.compose import compose
@@ -72,9 +73,14 @@ def test_documents_are_scored_whole_unless_told_otherwise_and_what_is_left_is_co
     assert [token for window in whole for token in window] == ids
     assert sum(map(len, Scorer(Proxy(), [], window=64, max_tokens=100).windows(ids))) == 100
     lengths = {"web": [10, 300, 256, 257], "code": [5, 6]}
-    rows = [{"domain": domain, "n_tokens_doc": n} for domain, ns in lengths.items() for n in ns]
+    rows = [
+        {"domain": domain, "n_tokens_doc": n, "reason": None} for domain, ns in lengths.items() for n in ns
+    ]
+    rows.append({"domain": "web", "n_tokens_doc": 900, "reason": NOT_DRAWN})  # left out by choice, so not cut
     (tmp_path / "scores").mkdir()
-    pl.DataFrame(rows).write_parquet(tmp_path / "scores" / "a.parquet")
+    pl.DataFrame(rows, schema_overrides={"reason": pl.String}).write_parquet(
+        tmp_path / "scores" / "a.parquet"
+    )
     found = influence._cut(tmp_path / "scores", 256)
     assert found == {
         "documents_cut": 2,
