@@ -1,6 +1,6 @@
 """How long cleaning takes and what memory it needs, at 10 thousand to millions of documents.
 
-    python benchmarks/corpus.py [--documents 1e4 1e5] [--executor local --tasks 4 --workers 1] [--folder DIR]
+    python -m benchmarks.corpus [--documents 1e4 1e5] [--executor local --tasks 4 --workers 1] [--folder DIR]
 
 Synthetic documents of about 2.25 kB (360 words of a vocabulary whose frequencies fall as in text), 4 % of
 them copies and 5 % near copies, in 16 JSONL files, written first and not timed. Without ``--executor`` the

@@ -1,7 +1,7 @@
 """What every interval covers, how often every word is wrong, and how often what could be seen is seen:
 simulated truth.
 
-    python benchmarks/coverage.py [--runs 20000]
+    python -m benchmarks.coverage [--runs 20000]
 
 The functions are the product's own: ``compare``, ``judge``, ``verdict``, the claims' correction. Prints a
 Markdown report, puts it between the markers of ``docs/statistics.md``, and writes what reports quote to
@@ -22,13 +22,11 @@ from typing import Any
 
 import numpy as np
 
+from repro.outcomes import statistics, words
+from repro.outcomes.verdict import judge
+from repro.settings.experiment import Contrast
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from repro.outcomes import statistics, words  # noqa: E402
-from repro.outcomes.verdict import judge  # noqa: E402
-from repro.settings.experiment import Contrast  # noqa: E402
-
 DOCUMENT, QUOTED = ROOT / "docs" / "statistics.md", ROOT / "repro" / "outcomes" / "coverage.json"
 BEGIN, END = "<!-- coverage:begin -->", "<!-- coverage:end -->"
 SEEDS = (3, 5, 8)
@@ -320,7 +318,7 @@ def report(runs: int) -> tuple[str, dict[str, Any]]:
     ranked = max(100, runs // 10)
     lines = [
         (
-            f"`python benchmarks/coverage.py --runs {runs}` printed this ({runs:,} runs a design unless said"
+            f"`python -m benchmarks.coverage --runs {runs}` printed this ({runs:,} runs a design unless said"
             " otherwise)."
         ),
         "",

@@ -1,6 +1,6 @@
 """What our evaluation costs beside lm-eval alone: the same model, items and batch size, in turn.
 
-    python benchmarks/evaluation.py --items DIR [--tasks arc_easy] [--limit 1000] [--parameters 10]
+    python -m benchmarks.evaluation --items DIR [--tasks arc_easy] [--limit 1000] [--parameters 10]
 
 ``--items`` is a folder of ``<task>/<split>.jsonl``; the model is a Llama of random weights. Prints both
 processor times, their ratio (goal: at most 1.2) and whether the metrics agree to the last digit.
@@ -95,7 +95,7 @@ def main() -> None:
     same = all(
         summary["metrics"][f"{task}/acc"]["value"] == by_hand[task]["acc,none"] for task in arguments.tasks
     )
-    print("**Evaluation** (`python benchmarks/evaluation.py`)\n")
+    print("**Evaluation** (`python -m benchmarks.evaluation`)\n")
     print(f"{arguments.limit:,} items of {', '.join(arguments.tasks)}, a model of {arguments.parameters} M "
           f"parameters: this project {ours:.1f} s, lm-eval alone {alone:.1f} s of processor time, "
           f"ratio {ours / alone:.2f}; metrics "

@@ -1,7 +1,7 @@
 """Which model families can be a proxy: every tiny random model of the tests, exact or refused, as
 docs/families.md.
 
-    python benchmarks/families.py            # writes docs/families.md; half a minute, no download
+    python -m benchmarks.families            # writes docs/families.md; half a minute, no download
 
 The models, the oracle and the tolerance are those of tests/oracle/proxy_families.py, whose test compares with
 this table.
@@ -33,7 +33,7 @@ two, differ from an explicit softmax by at most {tolerance:.0e} of the largest e
 carry more than the hidden state between layers, so that the two models cannot share the layers below the
 masked heads; scoring takes about a third longer.
 
-{exact} families are exact, {refused} refused. `python benchmarks/families.py` makes this page, a test holds
+{exact} families are exact, {refused} refused. `python -m benchmarks.families` makes this page, a test holds
 it true.
 
 | family | what is special | outcome | how scored, or why refused |
@@ -43,7 +43,7 @@ it true.
 
 def render() -> str:
     """The page."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests/oracle")]
+    sys.path.insert(0, str(ROOT / "tests/oracle"))
     import proxy_families as families
     import torch
     import transformers

@@ -1,7 +1,7 @@
 """What a user waits for: the help, a plan, a whole run from nothing, and the same command again; and the
 memory it takes.
 
-    python benchmarks/job.py [--scale laptop] [--install]
+    python -m benchmarks.job [--scale laptop] [--install]
 
 Each command is a process of its own with a new work folder (the download cache of the machine is used where
 there is one). Memory is the sum over the job's processes of what each has for itself, looked at twice a
@@ -74,7 +74,7 @@ def main() -> None:
         "--install", action="store_true", help="time make install into a new environment as well"
     )
     given = parser.parse_args()
-    print(f"**The job** (`python benchmarks/job.py --scale {given.scale}`)\n")
+    print(f"**The job** (`python -m benchmarks.job --scale {given.scale}`)\n")
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python"
         f" {platform.python_version()}.\n"

@@ -1,7 +1,7 @@
 """Two trainings side by side, one thread each, against one after the other with every core: what
 run.parallel=2 gains.
 
-    python benchmarks/parallel.py --model 1m --steps 60 --rounds 5 --out results/benchmarks/parallel.md
+    python -m benchmarks.parallel --model 1m --steps 60 --rounds 5 --out results/benchmarks/parallel.md
 
 The trainings are the shipped loop with its logging, checks, checkpoint and export, in processes as a run has
 them, warmed up. The ways alternate, in one order and the other; each figure is the median over rounds, by the
@@ -61,8 +61,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="write the table to this file, too")
     given = parser.parse_args()
-    from training import made_up_tokens
-
+    from benchmarks.training import made_up_tokens
     from repro.pretrain.job import Job
 
     model = replace(Model(**read_option("model", given.model)), tokenizer="bpe")
@@ -111,7 +110,7 @@ def main() -> None:
         for way in ways
     }
     lines = [
-        "**Side by side** (`python benchmarks/parallel.py`)\n",
+        "**Side by side** (`python -m benchmarks.parallel`)\n",
         (
             f"Two trainings of model {given.model}, {given.dtype}, {given.batch} x {given.context} tokens a"
             f" step, {given.steps} steps, with export; median of {given.rounds} rounds, {every} CPU cores.\n"

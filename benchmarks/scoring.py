@@ -1,6 +1,6 @@
 """How fast detection and scoring are, against the two common ways, in one process, alternating.
 
-    python benchmarks/scoring.py [--model DIR] [--device cuda] [--documents 96] [--json FILE]
+    python -m benchmarks.scoring [--model DIR] [--device cuda] [--documents 96] [--json FILE]
 
 - padded two-pass: the common way. 8 documents a batch in the order they arrive, padded to the longest, an
   attention mask, the library's full logits, one pass with the intact and one with the masked model.
@@ -22,8 +22,6 @@ import statistics as plain
 import sys
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import torch
@@ -317,7 +315,7 @@ def table(report: dict) -> str:
     """The measurements as Markdown."""
     megabytes = lambda n: "not measured" if n is None else f"{n / 1e6:,.0f} MB"  # noqa: E731
     lines = [
-        "**Scoring** (`python benchmarks/scoring.py`)",
+        "**Scoring** (`python -m benchmarks.scoring`)",
         "",
         (
             f"{report['model']}, {report['dtype']}, {report['machine']}; {report['tokens']:,} tokens, both"

@@ -1,6 +1,6 @@
 """How long ranking and selecting takes, at 1 to 240 million documents (the size of SmolLM-Corpus).
 
-    python benchmarks/selection.py [--documents 1e6 1e7 1e8 2.4e8] [--folder DIR] [--threads 2]
+    python -m benchmarks.selection [--documents 1e6 1e7 1e8 2.4e8] [--folder DIR] [--threads 2]
 
 Synthetic ids (as long as FineWeb-Edu's), lengths and scores in five domains and 2,000 sources, with ties, in
 parquet files of a million rows, written first and not timed. Then the whole stage is timed in a process of
@@ -94,7 +94,7 @@ def main() -> None:
     parsed = parser.parse_args()
     if parsed.worker:
         return select(parsed.folder, parsed.threads, parsed.memory)
-    print(f"**Selection** (`python benchmarks/selection.py`, {parsed.threads} threads)\n")
+    print(f"**Selection** (`python -m benchmarks.selection`, {parsed.threads} threads)\n")
     print("| documents | seconds | processor seconds | peak GB | GB of scores | GB written |")
     print("|---|---|---|---|---|---|", flush=True)
     for documents in map(int, parsed.documents):

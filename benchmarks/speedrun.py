@@ -1,6 +1,6 @@
 """A rung of the ladder of our own models, trained once: held-out bits per byte against the time of the cores.
 
-    python benchmarks/speedrun.py 1m train=muon train.tokens=2000000 --corpus ../shared/data/corpus/wide
+    python -m benchmarks.speedrun 1m train=muon train.tokens=2000000 --corpus ../shared/data/corpus/wide
 
 Further words are settings of ``train`` and ``model`` as ``python -m repro.run`` takes them. Nothing that a
 comparison uses is touched: passages beyond the first 2,000 a domain in the order that corpus.seed=0 draws
@@ -141,7 +141,7 @@ def cpu_name() -> str:
 def page(rows: list[dict[str, Any]]) -> str:
     """The history as Markdown, by rung; the record of each in bold."""
     lines = [
-        "**Speedrun** (`python benchmarks/speedrun.py`)",
+        "**Speedrun** (`python -m benchmarks.speedrun`)",
         "",
         (
             "Held-out bits per byte (mean over domains; lower is better) of one training, from"

@@ -1,7 +1,7 @@
 """Training speed against a plain PyTorch loop and a nanoGPT-style one: same model, batches, optimizer and
 machine.
 
-    python benchmarks/training.py --model 10m --dtype float32 --steps 10 --rounds 5
+    python -m benchmarks.training --model 10m --dtype float32 --steps 10 --rounds 5
 
 Whole short trainings alternate in one process; each figure is the median over rounds. Ours is the shipped
 loop with its logging, data and checks, not a part of it. ``waiting`` is the share of step time spent on
@@ -227,7 +227,7 @@ def main() -> None:
         if given.device == "cpu"
         else torch.cuda.get_device_name()
     )
-    print("**Training** (`python benchmarks/training.py`)\n")
+    print("**Training** (`python -m benchmarks.training`)\n")
     print(
         f"Model {given.model}, {given.dtype}, {given.batch} x {given.context} tokens a step"
         f" ({train.micro_batch} at once by this project), {given.steps} steps, median of {given.rounds}"
