@@ -19,7 +19,10 @@ from concurrent.futures import wait
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.speedrun import cpu_name
+from benchmarks.training import made_up_tokens
 from repro.device import cores
+from repro.pretrain.job import Job
 from repro.pretrain.settings import Model, Train
 from repro.schedule import workers
 from repro.settings.files import read_option
@@ -61,8 +64,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="write the table to this file, too")
     given = parser.parse_args()
-    from benchmarks.training import made_up_tokens
-    from repro.pretrain.job import Job
 
     model = replace(Model(**read_option("model", given.model)), tokenizer="bpe")
     settings = Train(
@@ -113,7 +114,8 @@ def main() -> None:
         "**Side by side** (`python -m benchmarks.parallel`)\n",
         (
             f"Two trainings of model {given.model}, {given.dtype}, {given.batch} x {given.context} tokens a"
-            f" step, {given.steps} steps, with export; median of {given.rounds} rounds, {every} CPU cores.\n"
+            f" step, {given.steps} steps, with export; median of {given.rounds} rounds, {every} CPU cores of"
+            f" {cpu_name()}.\n"
         ),
         "| two trainings | tokens/s | against the first |",
         "|---|---|---|",
