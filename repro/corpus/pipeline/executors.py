@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.util
 import multiprocessing
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from repro.store import read_json, write_json
 from repro.tracking import progress
 
 KINDS = ("local", "slurm", "ray")
-DEATHS = 3  # of workers that were killed (by the system, for memory), before a phase gives up
+DEATHS = 3  # of workers that were killed (by the system, for memory), or jobs lost, before a phase gives up
 PRELOADED = ["duckdb", "datatrove.executor.local", "repro.corpus.pipeline.tasks", "repro.corpus.signatures"]
 SECONDS = 0.2  # between looks at what is finished
 WITHOUT_A_JOB = 60.0  # after a job has left Slurm's queue, for its files to be seen
@@ -188,39 +187,26 @@ def _ranks(
 
 
 def _slurm(executor: Executor, steps: list[Any], logs: Path, tasks: int, bar: Any) -> None:
-    from datatrove.executor.slurm import SlurmPipelineExecutor
+    from repro.corpus.pipeline import slurm
 
-    job = SlurmPipelineExecutor(
-        steps,
-        tasks=tasks,
-        workers=executor.workers,
-        logging_dir=str(logs),
-        mail_user=None,
-        **{"job_name": "repro-corpus", "qos": "", **executor.own},
-    )
-    job.run()
-    shown, gone = len(_done(logs)), None
-    while len(done := _done(logs)) < tasks:
-        bar.update(len(done) - shown)
-        shown = len(done)
-        time.sleep(SECONDS)
-        _raise_failed(logs)
-        if _queued(str(job.job_id)):
-            gone = None
-            continue
-        gone = gone or time.monotonic()
-        if time.monotonic() - gone > WITHOUT_A_JOB:
-            return
-    bar.update(tasks - shown)
-
-
-def _queued(job: str) -> bool:
-    """Whether Slurm still has something of a job; what cannot be asked counts as yes."""
-    try:
-        found = subprocess.run(["squeue", "-h", "-j", job], capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return True
-    return bool(found.stdout.strip()) and found.returncode == 0
+    shown = len(_done(logs))
+    for _ in range(1 + DEATHS):  # what was cancelled, or lost with its node, is submitted again
+        gone = None
+        with slurm.submitted(steps, executor, tasks, logs) as jobs:
+            while len(done := _done(logs)) < tasks:
+                bar.update(len(done) - shown)
+                shown = len(done)
+                time.sleep(SECONDS)
+                _raise_failed(logs)
+                if jobs.queued():
+                    gone = None
+                    continue
+                gone = gone or time.monotonic()
+                if time.monotonic() - gone > WITHOUT_A_JOB:
+                    break
+            else:
+                bar.update(tasks - shown)
+                return
 
 
 def _ray(executor: Executor, steps: list[Any], logs: Path, tasks: int, bar: Any) -> None:
