@@ -174,7 +174,12 @@ echo "Submitted batch job 7"
         ({}, "ray", "pip install ray"),
     ],
 )
-def test_what_is_not_there_is_one_line(cluster, executor, message):
+def test_what_is_not_there_is_one_line(cluster, executor, message, monkeypatch):
+    there = executors.importlib.util.find_spec
+    monkeypatch.setattr(
+        executors.importlib.util, "find_spec", lambda name: None if name == "ray" else there(name)
+    )
+    monkeypatch.setenv("PATH", "")
     with pytest.raises(SettingError, match=message):
         executors.of(Run(executor=executor, cluster=cluster), "datatrove", "cluster")
     with pytest.raises(SettingError, match="corpus.minhash=datatrove"):
