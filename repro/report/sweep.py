@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 
 from repro.outcomes import summary
 from repro.outcomes.compare import primary
@@ -13,6 +15,8 @@ from repro.report import plots
 from repro.report.plots import Panel, Plot, Series
 from repro.report.run_tables import POWER, arm_values
 from repro.report.table import Cell, Interval, Number, Table
+
+DRAW = "corpus.seed="  # labels of members that are draws of the corpus
 
 
 def _alone(member: Outcome) -> str:
@@ -54,11 +58,45 @@ def _best(found: dict[str, Outcome]) -> list[str]:
     ]
 
 
-def collate(folder: Path, name: str, runs: dict[str, Path]) -> str:
+def _over_draws(found: dict[str, Outcome]) -> list[str]:
+    """Of members that are draws of one corpus: the mean of their differences with its interval, one value a
+    draw.
+    """
+    rows = [primary(member) for member in found.values()]
+    compared = {(row["treatment"], row["control"], row["metric"]) if row else None for row in rows}
+    if not all(label.startswith(DRAW) for label in found) or len(compared) > 1 or None in compared:
+        return []
+    values = [row["difference"] for row in rows if row is not None]
+    said = f"Over {len(values)} draws of the corpus the mean difference is {mean(values):+.4f}"
+    if len(values) < FEWEST:
+        return [f"{said}; fewer than {FEWEST} have no interval."]
+    low, high = limits(values)
+    return [
+        f"{said} [{low:+.4f}, {high:+.4f}], one value a draw, their standard deviation {stdev(values):.4f}."
+        " This interval covers the draw of the corpus with its scores and selections, which the members' own"
+        " do not; seeds are the same numbers in every draw."
+    ]
+
+
+def _made_by(name: str, overrides: list[str], found: dict[str, Outcome]) -> list[str]:
+    """The command, with the number of threads where one was set, and the code."""
+    origins = [member["provenance"] for member in found.values()]
+    threads = {origin.get("omp_num_threads") for origin in origins} - {None}
+    before = f"OMP_NUM_THREADS={threads.pop()} " if len(threads) == 1 else ""
+    typed = shlex.join([f"sweep={name}", *(a for a in overrides if not a.startswith("work="))])
+    tags = {str(origin.get("tag") or origin.get("commit")) for origin in origins}
+    return (
+        [f"Made by `{before}python -m repro.sweep {typed}`; code: {', '.join(sorted(tags))}."]
+        if found
+        else []
+    )
+
+
+def collate(folder: Path, name: str, runs: dict[str, Path], overrides: Sequence[str] = ()) -> str:
     """``tables/sweep.*`` and ``figures/sweep.*`` in the sweep's folder; returns the table as text.
 
     A member without a primary contrast, or with one seed, has no interval and says so. ``runs`` is label ->
-    run folder.
+    run folder; ``overrides`` are what was typed beside the sweep's name.
     """
     found = {label: summary.read(run) for label, run in runs.items()}
     rows: list[list[Cell]] = []
@@ -96,11 +134,13 @@ def collate(folder: Path, name: str, runs: dict[str, Path]) -> str:
     ]
     notes = [
         *_best(found),
+        *_over_draws(found),
         POWER,
         (
             "Each member's own primary contrast and endpoint; intervals are not corrected for the number of"
             " members."
         ),
+        *_made_by(name, list(overrides), found),
     ]
     table = Table("sweep", f"Sweep {name}", columns, rows, notes)
     table.write(folder / "tables")

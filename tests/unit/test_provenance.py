@@ -14,11 +14,16 @@ from repro.errors import SettingError
 from repro.outcomes.collect import checksums, collect
 from repro.provenance import code, faults, unnamed
 from repro.report import page
+from repro.report.sweep import collate
 from repro.run import _say_where_from
 from repro.settings.compose import compose
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = {path.parent.name: path for path in sorted((ROOT / "results").glob("*/summary.json"))}
+RESULTS = {  # those of a sweep's members, too
+    str(path.parent.relative_to(ROOT / "results")): path
+    for path in sorted((ROOT / "results").rglob("summary.json"))
+}
+SWEEPS = sorted({path.parent.parent for name, path in RESULTS.items() if "/" in name})
 
 # Made before tags were required. This list only shrinks: it ends with the results of the next tag, and nothing joins it.
 BEFORE_TAGS = (
@@ -43,6 +48,17 @@ def read(name):
 def test_a_result_comes_from_one_clean_tag(name):
     found = faults(read(name))
     assert bool(found) == (name in BEFORE_TAGS), found or f"{name} is clean: take it off BEFORE_TAGS"
+
+
+@pytest.mark.parametrize("folder", SWEEPS, ids=lambda folder: folder.name)
+def test_a_sweeps_table_is_that_of_its_members(folder, tmp_path):
+    text = (folder / "sweep.md").read_text()
+    made_by = re.search(r"Made by `(?:\w+=\d+\s)*python\s-m\srepro.sweep\s(.*?)`", text, re.S)
+    name, *overrides = shlex.split(made_by[1])
+    runs = {member.name: member for member in sorted(folder.iterdir()) if member.is_dir()}
+    collate(tmp_path, name.removeprefix("sweep="), runs, overrides)
+    assert (tmp_path / "tables" / "sweep.md").read_text() == text
+    assert (tmp_path / "tables" / "sweep.csv").read_text() == (folder / "sweep.csv").read_text()
 
 
 def test_the_list_of_older_results_only_shrinks():

@@ -501,6 +501,34 @@ def test_the_settings_in_a_summary_name_no_place(run):
     assert run[1]["settings_digest"] == digest(run[1]["settings"])
 
 
+def test_draws_of_a_corpus_have_an_interval_of_their_own(tmp_path):
+    """One value a draw; the text names the command and the code."""
+    from repro.report.sweep import collate
+
+    runs = {}
+    for draw in range(3):
+        folder = tmp_path / str(draw)
+        folder.mkdir()
+        settings, store, stages = fabricated.run(folder / "work", seeds=(0, 1, 2, 3 + draw))
+        found = build.judged(collect.collect(settings, store, stages), settings.exp.contrasts)
+        summary.write(folder / "summary.json", found)
+        runs[f"corpus.seed={draw}"] = folder
+    ends = [next(r for r in summary.read(f)["comparisons"] if r["primary"]) for f in runs.values()]
+    values = [row["difference"] for row in ends if row["metric"] == ends[0]["metric"]]
+    low, high = limits(values)
+    text = collate(tmp_path / "sweep", "corpus_draw", runs, ["scale=smoke", "work=/elsewhere"])
+    assert (
+        f"Over 3 draws of the corpus the mean difference is {numpy.mean(values):+.4f} [{low:+.4f}, {high:+.4f}]"
+        in text
+    )
+    assert f"standard deviation {numpy.std(values, ddof=1):.4f}" in text
+    assert "python -m repro.sweep sweep=corpus_draw scale=smoke`; code:" in text and "elsewhere" not in text
+    two = collate(tmp_path / "two", "corpus_draw", dict(list(runs.items())[:2]))
+    assert "have no interval" in two
+    other = collate(tmp_path / "other", "rates", {f"rate={i}": path for i, path in enumerate(runs.values())})
+    assert "draws of the corpus" not in other
+
+
 def test_a_sweep_sets_its_members_side_by_side(run, tmp_path):
     from repro.report.sweep import collate
 
