@@ -380,6 +380,19 @@ def sweep(folder: Path) -> None:
             leftover.unlink()
 
 
+def discard(folder: Path, *vouching: str) -> None:
+    """Remove a folder of finished work. What in it vouches for the rest (files or folders) goes first, in
+    that order: a kill on the way must leave nothing that the next attempt takes for whole.
+    """
+    for name in vouching:
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
 def finite(value: float) -> float | None:
     """The value, or ``None`` where JSON has no word for it."""
     return value if math.isfinite(value) else None

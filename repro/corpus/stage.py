@@ -118,7 +118,7 @@ def run(context: Context, settings: Corpus, how: Run | None = None) -> None:
     from repro.corpus.split import Member, hold_out
     from repro.corpus.spool import spool
     from repro.errors import SettingError
-    from repro.store import write_json
+    from repro.store import discard, write_json
 
     for leftover in documents.SPLITS:  # of a killed attempt
         shutil.rmtree(context.out / leftover, ignore_errors=True)
@@ -145,7 +145,7 @@ def run(context: Context, settings: Corpus, how: Run | None = None) -> None:
         for i, candidate in enumerate(kept)
     ]
     publish(settings, spooled, context.out, placed)
-    shutil.rmtree(spooled)
+    discard(spooled, "state.json")
     counts = tally.counts() | {"domains": _domains(members, heldout, how, tally)}
     write_json(context.out / "counts.json", counts)
     context.facts.update(counts | sources.facts(settings))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -19,7 +18,9 @@ from repro.errors import SettingError, require
 from repro.evaluate import baselines, harness, minimal_pairs, per_item, tasks, texts
 from repro.evaluate import summary as summaries
 from repro.evaluate.settings import Eval
-from repro.store import atomic, is_full, read_json, sha256_file, write_json
+from repro.store import atomic, discard, is_full, read_json, sha256_file, write_json
+
+IDENTITY = "identity.json"  # of finished parts: without it none of them counts
 
 
 def evaluate(
@@ -62,7 +63,7 @@ def evaluate(
                 _task(lm, model, plan, s, items, out, place, f"{number}/{len(plans)} {plan.name}")
     bits = texts.measure(lm, sources, parts)
     summary = _merge(lm, plans, s, items, bits, out)
-    shutil.rmtree(parts, ignore_errors=True)
+    discard(parts, IDENTITY)
     return summary
 
 
@@ -84,9 +85,9 @@ def _parts(
         "device": lm.device.type,
     } | ({"masked": [list(pair) for pair in masked]} if masked else {})
     parts = out / "parts"
-    if not (parts / "identity.json").is_file() or read_json(parts / "identity.json") != identity:
-        shutil.rmtree(parts, ignore_errors=True)
-        write_json(parts / "identity.json", identity)
+    if not (parts / IDENTITY).is_file() or read_json(parts / IDENTITY) != identity:
+        discard(parts, IDENTITY)
+        write_json(parts / IDENTITY, identity)
     return parts
 
 

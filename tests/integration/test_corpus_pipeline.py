@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from killing import remove_one_and_die
 from test_corpus_stage import make_documents, save
 
 from repro import items
@@ -117,12 +118,22 @@ def test_killed_workers_are_replaced_and_failures_told(tmp_path, monkeypatch):
     read = (working / "spool/00000.parquet").stat().st_mtime_ns
     with monkeypatch.context() as patch:
         patch.setattr(tasks, "Sort", Killed)
-        patch.setattr(pipeline.shutil, "rmtree", lambda *a, **k: None)
+        patch.setattr(pipeline, "discard", lambda *a: None)
         store.ensure(made)
     final = store.path(made)
     assert whole(final) == one
     kept = final / "working" / working.name
     assert (kept / "killed").exists() and (kept / "spool/00000.parquet").stat().st_mtime_ns == read
+
+
+@pytest.mark.parametrize("number", [0, 5, -1, -3])
+def test_killed_while_the_working_folder_is_removed(tmp_path, monkeypatch, number):
+    """Whichever file goes first."""
+    settings = replace(save(tmp_path / "in", documents(40), 3), minhash="datatrove", near_duplicates="off")
+    one = whole(Store(tmp_path / "one").ensure(stage(settings, None)))
+    store, made = Store(tmp_path / "many"), stage(settings, None, LOCAL)
+    assert remove_one_and_die(monkeypatch, number, lambda: store.ensure(made)) > 9
+    assert whole(store.ensure(made)) == one
 
 
 def test_other_tasks_begin_anew(tmp_path):

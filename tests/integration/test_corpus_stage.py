@@ -2,6 +2,7 @@
 
 import json
 import random
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,19 @@ def test_killed_in_the_middle_the_next_attempt_gives_the_same(tmp_path, monkeypa
         read_json(s.path(stage(settings, None)) / "counts.json") for s in (store, Store(tmp_path / "w1"))
     ]
     assert counts[0] == counts[1]
+
+
+def test_killed_while_the_spool_is_removed(tmp_path, monkeypatch):
+    """Whichever file goes first."""
+    from killing import remove_one_and_die
+
+    settings = save(tmp_path / "in", make_documents(60), 2)
+    made = stage(settings, None)
+    whole = Store(tmp_path / "whole").ensure(made)
+    for number in range(4):
+        store = Store(tmp_path / str(number))
+        assert remove_one_and_die(monkeypatch, number, partial(store.ensure, made)) >= 2
+        assert everything(store.ensure(made)) == everything(whole)
 
 
 def test_a_killed_cleaning_goes_on_behind_the_last_file(tmp_path, monkeypatch):

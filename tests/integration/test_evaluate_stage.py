@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 import socket
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +12,7 @@ import pytest
 import torch
 import yaml
 from evaluating import items, tiny, words
+from killing import remove_one_and_die
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from repro.errors import SettingError
@@ -123,6 +125,21 @@ def test_an_interrupted_evaluation_continues_and_ends_the_same(whole, folders, m
     for name in ("summary.json", "results.json", "items.parquet", "texts.parquet"):
         assert (out / name).read_bytes() == (expected / name).read_bytes(), name
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in expected.iterdir())
+
+
+def test_killed_while_parts_are_cleared_away(folders, monkeypatch):
+    """Whichever file goes first."""
+    settings = Eval(tasks=["arc_easy", "lambada_openai"], text_tasks=["wikitext"], text_bytes=500)
+
+    def run(name):
+        return evaluate(folders / "model", settings, folders / "items", folders / name)
+
+    expected = run("not-killed")
+    for number in range(6):
+        files = remove_one_and_die(monkeypatch, number, partial(run, f"killed-{number}"))
+        assert files >= 5, "identity, two entries of two files each, a text"
+        assert run(f"killed-{number}") == expected
+        assert not (folders / f"killed-{number}" / "parts").exists()
 
 
 def test_parts_of_another_model_are_not_taken_over(folders, monkeypatch):

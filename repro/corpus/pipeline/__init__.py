@@ -17,7 +17,9 @@ from repro import parquet
 from repro.corpus.settings import Corpus
 from repro.errors import SettingError
 from repro.settings.execution import Run
-from repro.store import Context, atomic, digest, read_json, write_json
+from repro.store import Context, atomic, digest, discard, read_json, write_json
+
+LOGS = "logs"  # with what datatrove takes for done
 
 
 def run(context: Context, settings: Corpus, how: Run) -> None:
@@ -32,7 +34,7 @@ def run(context: Context, settings: Corpus, how: Run) -> None:
         if not (context.out / "working").is_dir():
             shutil.rmtree(context.out / leftover, ignore_errors=True)
     folder = _folder(context, executor.tasks)
-    logs = folder / "logs"
+    logs = folder / LOGS
     executor.run([tasks.Read(settings, folder)], logs / "read", "reading")
     tally = select.Tally()
     skipped: set[str] = set()
@@ -80,7 +82,7 @@ def run(context: Context, settings: Corpus, how: Run) -> None:
         executor.run([tasks.Write(folder, context.out, settings.shard_documents)], logs / "write", "writing")
         _count(context.out, db)
         domains = _domains(db, made, tally)
-    shutil.rmtree(context.out / "working")
+    discard(context.out / "working", f"{folder.name}/{LOGS}")
     counts = tally.counts() | {"domains": domains}
     write_json(context.out / "counts.json", counts)
     context.facts.update(counts | sources.facts(settings))
@@ -94,7 +96,7 @@ def _folder(context: Context, tasks: int) -> Path:
     name = digest([context.out.name, tasks])[:12]
     for other in working.glob("*"):
         if other.name != name:
-            shutil.rmtree(other)
+            discard(other, LOGS)
     (working / name).mkdir(parents=True, exist_ok=True)
     return working / name
 
