@@ -219,7 +219,7 @@ def _alike_together(files: dict[str, bytes]) -> list[tuple[str, bytes]]:
 def _within(written: Path, target: Path, files: dict[str, bytes], run_mb: float, all_mb: float) -> None:
     """Refuse a pack that is too large for a repository, naming what is large; it is not left behind."""
     size = written.stat().st_size / 1e6
-    others = [path for path in target.parent.parent.glob(f"*/{NAME}") if path.resolve() != target.resolve()]
+    others = [path for path in target.parent.parent.rglob(NAME) if path.resolve() != target.resolve()]
     total = size + sum(path.stat().st_size for path in others) / 1e6
     kinds: Counter[str] = Counter()
     for name, data in files.items():
