@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
 
 from repro.errors import SettingError, nearest, one_of, require
+from repro.plain import Json
 from repro.settings.experiment import Experiment
 from repro.settings.files import options
 
@@ -53,7 +53,7 @@ def named(select: str, share: float, budget: str = "tokens") -> str:
     return f"{select}_{round(100 * share):02}{BUDGETS[budget]}"
 
 
-def expand(exp: dict[str, Any], where: str) -> dict[str, Any]:
+def expand(exp: Json, where: str) -> Json:
     """``exp`` of a YAML with its ``grid`` written out: arms and contrasts of the file stay, and stand
     first.
     """

@@ -22,11 +22,11 @@ import zipfile
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from repro import retries
 from repro.bucket import Bucket
 from repro.errors import SettingError, nearest
+from repro.plain import Json
 from repro.remote import is_remote
 from repro.store import atomic, sha256_file
 from repro.tracking import progress
@@ -412,7 +412,7 @@ def _ask_hub(repo: str, revision: str, kind: str) -> str | None:
         return None
 
 
-def recall(name: str) -> dict[str, Any]:
+def recall(name: str) -> Json:
     """What :func:`remember` kept in the cache under a name; empty without it."""
     try:
         return json.loads((cache() / f"{name}.json").read_text())
@@ -420,7 +420,7 @@ def recall(name: str) -> dict[str, Any]:
         return {}
 
 
-def remember(name: str, values: dict[str, Any]) -> None:
+def remember(name: str, values: Json) -> None:
     """Keep in the cache, for all runs, what takes long to find out again."""
     try:
         with atomic(cache() / f"{name}.json") as temporary:

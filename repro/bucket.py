@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.errors import SettingError
+from repro.plain import Json
 from repro.remote import PACKAGES, filesystem, is_remote, said
 from repro.retries import patiently
 
@@ -122,7 +123,7 @@ def _filesystem(url: str, process: int) -> tuple[Any, str]:
     return filesystem(url)
 
 
-def _place(folder: str, manifest: dict[str, Any], name: str) -> str:
+def _place(folder: str, manifest: Json, name: str) -> str:
     return f"artifacts/{folder}/{manifest['seal'][:16]}/{name}"
 
 

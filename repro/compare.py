@@ -8,11 +8,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from repro import environment
 from repro.errors import SettingError
-from repro.outcomes.outcome import Outcome, Seed
+from repro.outcomes.outcome import Arm, Json, Outcome, Seed
+
+if TYPE_CHECKING:
+    from repro.report.table import Table
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,11 +43,11 @@ def report(a: Outcome, b: Outcome, folders: Sequence[Path] = ()) -> str:
     return "\n".join(parts) if parts else "The two runs do not differ."
 
 
-def differences(a: Outcome, b: Outcome) -> list[Any]:
+def differences(a: Outcome, b: Outcome) -> list[Table]:
     """One table each for settings, data (counts and artifact fingerprints) and versions, with the rows that
     differ.
     """
-    from repro.report.table import Table
+    from repro.report.table import Cell, Table
 
     tables = []
     for title, pick in (
@@ -54,12 +57,14 @@ def differences(a: Outcome, b: Outcome) -> list[Any]:
     ):
         ours, theirs = pick(a), pick(b)
         keys = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
-        rows = [[key, str(ours.get(key, "absent")), str(theirs.get(key, "absent"))] for key in keys]
+        rows: list[list[Cell]] = [
+            [key, str(ours.get(key, "absent")), str(theirs.get(key, "absent"))] for key in keys
+        ]
         tables.append(Table(title.split()[0].lower(), title, ["", "A", "B"], rows))
     return tables
 
 
-def outcomes(a: Outcome, b: Outcome, folders: Sequence[Path] = ()) -> Any:
+def outcomes(a: Outcome, b: Outcome, folders: Sequence[Path] = ()) -> Table:
     """Every metric of every arm the runs share: B minus A, paired by seed where three seeds or more are
     shared.
 
@@ -71,9 +76,9 @@ def outcomes(a: Outcome, b: Outcome, folders: Sequence[Path] = ()) -> Any:
 
     from repro.outcomes.compare import metrics, seed_values
     from repro.outcomes.statistics import compare
-    from repro.report.table import CHANCE, Interval, Number, Table
+    from repro.report.table import CHANCE, Cell, Interval, Number, Table
 
-    rows: list[list[Any]] = []
+    rows: list[list[Cell]] = []
     notes = []
     for arm in (name for name in a["arms"] if name in b["arms"]):
         variances = _item_variances(a["arms"][arm], b["arms"][arm], folders)
@@ -84,7 +89,7 @@ def outcomes(a: Outcome, b: Outcome, folders: Sequence[Path] = ()) -> Any:
             if not shared or all(ours[s] == theirs[s] for s in shared):
                 continue
             found = compare(theirs, ours, (variances or {}).get(metric, 0.0))
-            gap: Any = f"{found.difference:+.4f}, no interval: {found.no_interval}"
+            gap: Cell = f"{found.difference:+.4f}, no interval: {found.no_interval}"
             if isfinite(found.low):
                 gap = Interval(found.difference, found.low, found.high, 4, mark=mark)
             marks = [CHANCE if metric in side["arms"][arm].get("at_chance", []) else "" for side in (a, b)]
@@ -101,19 +106,23 @@ def outcomes(a: Outcome, b: Outcome, folders: Sequence[Path] = ()) -> Any:
     return Table("outcomes", "Outcomes that differ", columns, rows, notes)
 
 
-def _item_variances(a: Outcome, b: Outcome, folders: Sequence[Path]) -> dict[str, float] | None:
+def _item_variances(a: Arm, b: Arm, folders: Sequence[Path]) -> dict[str, float] | None:
     """What the choice of items contributes to each difference of an arm between two runs; ``None`` where it
     is not at hand.
     """
     from repro.outcomes.items import item_variances
 
     shared = [seed for seed in a["seeds"] if seed in b["seeds"]]
-    pairs = [tuple(_evaluation(folder, arm["seeds"][seed]) for folder, arm in zip(folders, (a, b),
-    strict=False))
-             for seed in shared]  # fmt: skip
-    if not pairs or any(len(pair) < 2 or not all(side and side.is_dir() for side in pair) for pair in pairs):
+    if not shared or len(folders) != 2:
         return None
-    return item_variances([(theirs, ours) for ours, theirs in pairs])  # type: ignore[misc]
+    pairs = []
+    for seed in shared:
+        ours = _evaluation(folders[0], a["seeds"][seed])
+        theirs = _evaluation(folders[1], b["seeds"][seed])
+        if ours is None or theirs is None or not ours.is_dir() or not theirs.is_dir():
+            return None
+        pairs.append((theirs, ours))
+    return item_variances(pairs)
 
 
 def _evaluation(folder: Path, seed: Seed) -> Path | None:
@@ -123,13 +132,13 @@ def _evaluation(folder: Path, seed: Seed) -> Path | None:
     return run.resolve().parents[1] / "artifacts" / evaluated["folder"] if evaluated else None
 
 
-def _settings(summary: Outcome) -> dict[str, Any]:
+def _settings(summary: Outcome) -> Json:
     from repro.report.run_tables import flatten
 
     return flatten(summary["settings"])
 
 
-def _data(summary: Outcome) -> dict[str, Any]:
+def _data(summary: Outcome) -> Json:
     from repro.report.run_tables import flatten
 
     found = {
@@ -146,7 +155,7 @@ def _data(summary: Outcome) -> dict[str, Any]:
     return found | ({"selected heads": " ".join(f"{layer}.{head}" for layer, head in heads)} if heads else {})
 
 
-def _versions(summary: Outcome) -> dict[str, Any]:
+def _versions(summary: Outcome) -> Json:
     from repro.report.run_tables import flatten
 
     return {key: value for key, value in flatten(summary["provenance"]).items() if key != "command"}

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from repro.schema import how
 
@@ -143,7 +143,15 @@ def warn_if_emulated(dtypes: dict[str, str], device: str) -> None:
         )
 
 
-def measured() -> dict[str, Any]:
+class Rates(TypedDict):
+    """FLOP/s of this CPU's products, and the day they were measured."""
+
+    float32: float
+    bfloat16: float
+    measured: str
+
+
+def measured() -> Rates:
     """FLOP/s of this CPU's ``float32`` and ``bfloat16`` products and the day they were ``measured``.
 
     Kept in the download cache for machines of this name, instructions, torch and threads; a damaged file
@@ -156,18 +164,22 @@ def measured() -> dict[str, Any]:
         found = read_json(path)
         if all(math.isfinite(found[dtype]) and found[dtype] > 0 for dtype in ("float32", "bfloat16")):
             return {
+                "float32": float(found["float32"]),
+                "bfloat16": float(found["bfloat16"]),
                 "measured": str(found["measured"]),
-                **{d: float(found[d]) for d in ("float32", "bfloat16")},
             }
     except (OSError, ValueError, TypeError, LookupError):
         pass
-    rates = {dtype: matrix_rate("cpu", dtype) for dtype in ("float32", "bfloat16")}
-    found = {**rates, "measured": time.strftime("%Y-%m-%d"), "machine": _machine()}
+    rates: Rates = {
+        "float32": matrix_rate("cpu", "float32"),
+        "bfloat16": matrix_rate("cpu", "bfloat16"),
+        "measured": time.strftime("%Y-%m-%d"),
+    }
     try:
-        write_json(path, found)
+        write_json(path, {**rates, "machine": _machine()})
     except OSError:  # a cache that cannot be written: measured again next time
         pass
-    return found
+    return rates
 
 
 def measurement_file() -> Path:
@@ -221,7 +233,7 @@ def product(size: int, device: str, dtype: str) -> None:
     (a @ a)[0, 0].item()  # waits for the device
 
 
-def _machine() -> dict[str, Any]:
+def _machine() -> dict[str, object]:
     """What the speed of a product depends on; known without importing torch."""
     from importlib.metadata import version
 

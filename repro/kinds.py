@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+
+from repro.plain import Json
 
 FOLDER = Path(__file__).resolve().parent / "experiments"
 NAMES = tuple(sorted(path.parent.name for path in FOLDER.glob("*/stages.py")))
@@ -20,7 +21,7 @@ def load(kind: str, part: str = "stages") -> ModuleType:
     return importlib.import_module(f"repro.experiments.{kind}.{part}")
 
 
-def expanded(values: dict[str, Any]) -> dict[str, Any]:
+def expanded(values: Json) -> Json:
     """Plain settings with what their kind makes of the arms that were written: ``expand`` of its ``arms.py``,
     if it has one.
     """

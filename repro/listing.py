@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The door. Exit 2 for a prefix that no setting has."""
     environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(
-        prog=environment.program or "python -m repro.listing", description=__doc__.split("\n\n")[0]
+        prog=environment.program or "python -m repro.listing", description=(__doc__ or "").split("\n\n")[0]
     )
     parser.add_argument(
         "prefix", nargs="?", default="", metavar="PREFIX", help="a group (score) or a part of a name (tokens)"

@@ -20,10 +20,11 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from repro import environment, parquet
 from repro.errors import SettingError, require
+from repro.provenance import Code
 from repro.settings.compose import compose
 from repro.settings.root import Settings
 from repro.store import Stage, Store, atomic, canonical, provenance, read_json, sealed, sha256_file
@@ -57,6 +58,24 @@ PAIR = ("gold_loglikelihood", "other_loglikelihood")  # of a minimal pair
 TEXT = ("text", "extra")  # columns of documents
 
 
+class Entry(TypedDict):
+    """An artifact in a pack."""
+
+    folder: str
+    stage: str
+    fingerprint: str
+    state: str  # finished | unfinished
+    files: dict[str, str]  # name -> sha256
+
+
+class Content(TypedDict):
+    """What a pack says of itself first (:data:`CONTENT`)."""
+
+    format: int
+    code: Code
+    artifacts: list[Entry]
+
+
 def pack(
     store: Store,
     stages: Iterable[Stage],
@@ -65,7 +84,7 @@ def pack(
     run_mb: float = RUN_MB,
     all_mb: float = ALL_MB,
     level: int = LEVEL,
-) -> dict[str, Any]:
+) -> Content:
     """Write what is finished of ``stages`` to ``target``; returns the pack's content (:data:`CONTENT`).
 
     ``rounded``: items' log-likelihoods in ``half`` or ``single`` precision. Raises :class:`SettingError`
@@ -78,12 +97,12 @@ def pack(
         bool(found),
         f"{store.root} holds nothing of this run that is finished; name its work folder with work=DIR",
     )
-    code = {key: value for key, value in provenance().items() if key in ("commit", "dirty", "tag")}
-    listed = [{key: value for key, value in entry.items() if key != "bytes"} for entry in found]
-    content = {"format": FORMAT, "code": code, "artifacts": listed}
+    made = provenance()
+    code: Code = {"commit": made["commit"], "dirty": made["dirty"], "tag": made["tag"]}
+    content: Content = {"format": FORMAT, "code": code, "artifacts": [entry for entry, _ in found]}
     files = {CONTENT: canonical(content).encode()}
-    for entry in found:
-        files |= {f"{entry['folder']}/{name}": data for name, data in entry["bytes"].items()}
+    for entry, held in found:
+        files |= {f"{entry['folder']}/{name}": data for name, data in held.items()}
     parameters = zstandard.ZstdCompressionParameters.from_level(
         level, window_log=WINDOW_LOG, enable_ldm=True, write_checksum=True, threads=-1 if level < LEVEL else 0
     )
@@ -104,13 +123,24 @@ def pack(
     return content
 
 
-def _artifacts(store: Store, stage: Stage, rounded: str | None) -> Iterator[dict[str, Any]]:
-    """One entry for a finished stage, or for an unfinished scoring that has shards; none for others."""
-    entry = {"folder": stage.folder, "stage": stage.name, "fingerprint": stage.fingerprint}
+def _artifacts(store: Store, stage: Stage, rounded: str | None) -> Iterator[tuple[Entry, dict[str, bytes]]]:
+    """One entry and its files for a finished stage, or for an unfinished scoring that has shards; none for
+    others.
+    """
+
+    def entry(folder: str, state: str, data: dict[str, bytes]) -> Entry:
+        return {
+            "folder": folder,
+            "stage": stage.name,
+            "fingerprint": stage.fingerprint,
+            "state": state,
+            "files": _digests(data),
+        }
+
     folder = store.path(stage)
     if store.has(stage):
         data = _finished(folder, stage.name, rounded)
-        yield entry | {"state": "finished", "files": _digests(data), "bytes": data}
+        yield entry(stage.folder, "finished", data), data
         return
     partial = folder.with_name(folder.name + ".partial")
     if stage.name == "score" and (shards := sorted((partial / "scores").glob("*.parquet"))):
@@ -121,12 +151,7 @@ def _artifacts(store: Store, stage: Stage, rounded: str | None) -> Iterator[dict
             for path in names
             if not path.name.startswith(".")
         }
-        yield entry | {
-            "folder": f"{stage.folder}.partial",
-            "state": "unfinished",
-            "files": _digests(data),
-            "bytes": data,
-        }
+        yield entry(f"{stage.folder}.partial", "unfinished", data), data
 
 
 def _finished(folder: Path, stage: str, rounded: str | None) -> dict[str, bytes]:
@@ -191,8 +216,9 @@ def _rounded(table: pa.Table, precision: str) -> pa.Table:
     what is rounded: the second is written as the first and the difference.
     """
     import pyarrow as pa
-    import pyarrow.compute as pc
+    import pyarrow.compute
 
+    pc: Any = pyarrow.compute  # its functions are made when it is imported
     kind = {"half": pa.float16(), "single": pa.float32()}[precision]
     difference = None
     if set(PAIR) <= set(table.column_names):

@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -32,7 +33,7 @@ def _all(kind: str) -> Iterable[tuple[str, str, Callable[[], ModuleType]]]:
     for folder in places.included():
         for path in sorted((folder / kind).glob("*.py")):
             if not path.stem.startswith("_"):
-                yield path.stem, str(path), lambda path=path: _from_file(kind, path)  # type: ignore[misc]
+                yield path.stem, str(path), partial(_from_file, kind, path)
     for point in sorted(entry_points(group=f"repro.{kind}")):
         package = f"{point.dist.name} {point.dist.version}" if point.dist else "an installed package"
         yield point.name, package, point.load

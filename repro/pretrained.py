@@ -13,6 +13,7 @@ from typing import Any
 
 from repro import retries
 from repro.errors import SettingError, require
+from repro.plain import Json
 
 SHOWN = 3  # tensors named in a message
 
@@ -139,7 +140,7 @@ def on_hub(init_from: str) -> tuple[str, str] | None:
     return repo, revision or "main"
 
 
-def config(init_from: str) -> dict[str, Any]:
+def config(init_from: str) -> Json:
     """``config.json``; of the hub's models it is fetched alone, so that a plan needs no weights."""
     hub = on_hub(init_from)
     if hub is None:

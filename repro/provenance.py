@@ -10,15 +10,43 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from repro.secrecy import hidden
+
+if TYPE_CHECKING:
+    from repro.outcomes.outcome import Outcome
+    from repro.settings.root import Settings
 
 COPY = "CODE.json"  # in the root of code that was copied: where from, and the sha256 of every file
 OUTCOMES = ("results", "paper_tables")  # what runs leave and no stage reads: they make the code no other
 
 
-def code(folder: Path) -> dict[str, Any]:
+class Code(TypedDict):
+    """Which code: ``None`` outside git."""
+
+    commit: str | None
+    dirty: bool | None
+    tag: str | None  # on that very commit
+
+
+class Copy(Code):
+    """Which code was copied, and the sha256 of its files."""
+
+    files: dict[str, str]
+
+
+class Provenance(Code):
+    """Which code ran, with what, and where."""
+
+    python: str
+    packages: dict[str, str | None]  # name -> version
+    machine: str
+    omp_num_threads: str | None
+    command: list[str]
+
+
+def code(folder: Path) -> Code:
     """``commit``, ``dirty`` and ``tag`` (on that very commit) of the checkout that holds ``folder``; ``None``
     outside git.
 
@@ -48,15 +76,15 @@ def code(folder: Path) -> dict[str, Any]:
     }
 
 
-def copied(files: Iterable[str], root: Path) -> dict[str, Any]:
+def copied(files: Iterable[str], root: Path) -> Copy:
     """What :data:`COPY` says of a copy of ``files`` (paths within the checkout ``root``); the copy is written
     elsewhere.
     """
     return {**code(root / "repro"), "files": {name: _sha256(root / name) for name in sorted(files)}}
 
 
-def _of_copy(root: Path) -> dict[str, Any]:
-    said = json.loads((root / COPY).read_text())
+def _of_copy(root: Path) -> Code:
+    said: Copy = json.loads((root / COPY).read_text())
     changed = any(not (root / n).is_file() or _sha256(root / n) != sha for n, sha in said["files"].items())
     return {"commit": said["commit"], "dirty": changed or said["dirty"], "tag": said["tag"]}
 
@@ -65,7 +93,7 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def provenance() -> dict[str, Any]:
+def provenance() -> Provenance:
     """Git commit, dirty flag and the tag on that very commit, package versions, Python and machine kind."""
     from importlib.metadata import PackageNotFoundError, version
 
@@ -85,7 +113,7 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def faults(summary: dict[str, Any]) -> list[str]:
+def faults(summary: Outcome) -> list[str]:
     """Why a run's summary is no result to be committed: evidence comes from a clean checkout of one tagged
     commit.
     """
@@ -102,7 +130,7 @@ def faults(summary: dict[str, Any]) -> list[str]:
     return found
 
 
-def unnamed(summary: dict[str, Any], settings: Any) -> list[str]:
+def unnamed(summary: Outcome, settings: Settings) -> list[str]:
     """Inputs outside the repository, as the settings of the run's command name them, whose checksum the
     summary lacks.
     """

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from repro.arms import picked
+from repro.plain import Json
 from repro.settings.root import Settings, as_dict
 
 SHOWN = {
@@ -25,7 +26,7 @@ SHOWN = {
 }
 
 
-def stated(settings: Mapping[str, Any]) -> dict[str, Any]:
+def stated(settings: Mapping[str, Any]) -> Json:
     """What ``settings`` (plain values) state: of the primary contrast, or of every arm where there is
     none.
     """
@@ -45,7 +46,7 @@ def stated(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _selects(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _selects(settings: Mapping[str, Any], name: str) -> Json:
     arm = settings["exp"]["arms"][name]
     budget = {**settings["budget"], **arm["budget"], **(arm["select"].get("budget") or {})}
     return {

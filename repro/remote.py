@@ -81,8 +81,9 @@ class Remote:
         """What its content is known by: the ETag where the place gives one, else the sha256."""
         if self.mark:
             return f"{self.mark}:{self.size}"
-        with self.open() as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()  # type: ignore[arg-type]
+        readable: Any = self.open()  # a buffered reader, which is all that is asked
+        with readable as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 class _Patient(io.RawIOBase):

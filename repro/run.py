@@ -20,7 +20,7 @@ from repro.settings.root import GROUPS, Settings, to_yaml
 DEMONSTRATIONS = ("smoke", "laptop")  # scales too small for evidence
 
 if TYPE_CHECKING:
-    from repro.running import Record
+    from repro.running import About, Record
     from repro.stages import Share
     from repro.store import Store
 
@@ -159,7 +159,7 @@ def _run(settings: Settings, device: str, share: Share, brief: bool) -> Path:
     _say_where_from(settings)
     for line in registration.lines(settings):
         print(line, flush=True)
-    about = {
+    about: About = {
         "experiment": settings.exp.name,
         "scale": settings.scale,
         "command": [hidden(word) for word in sys.argv],

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from repro.store import Stage, write_json
 
@@ -21,11 +21,54 @@ FOLDER = "running"
 KEPT = 50  # records of runs that ended, before the oldest goes
 
 
+class Begun(TypedDict):
+    """A stage that runs."""
+
+    stage: str
+    title: str
+    folder: str
+    since: float  # seconds of the epoch
+    progress: NotRequired[str]  # as ``repro.status`` reads it
+
+
+class Lost(TypedDict):
+    """A stage that failed, and why."""
+
+    stage: str
+    title: str
+    folder: str
+    reason: str
+
+
+class About(TypedDict):
+    """Which run it is."""
+
+    experiment: str
+    scale: str
+    command: list[str]
+
+
+class Values(About):
+    """What the record of a run says; times are seconds of the epoch."""
+
+    host: str
+    pid: int
+    started: float
+    state: str  # running | done | failed | stopped, and killed where it is gone without a word
+    stages: int
+    cached: int  # of them, found in the store
+    done: int
+    current: list[Begun]
+    failed: list[Lost]
+    run: str | None  # the run's folder, once there is one
+    ended: NotRequired[float]
+    reason: NotRequired[str]
+
+
 class Record:
     """The record of one run, kept up to date by what it tells the terminal."""
 
-    def __init__(self, work: Path, about: dict[str, Any]) -> None:
-        """``about``: experiment, scale, command."""
+    def __init__(self, work: Path, about: About) -> None:
         self.work = work
         name = re.sub(
             r"[^\w.-]",
@@ -33,7 +76,7 @@ class Record:
             f"{about['experiment']}-{about['scale']}-{time.strftime('%m%d-%H%M%S')}-{os.getpid()}",
         )
         self.path = work / FOLDER / f"{name}.json"
-        self.values: dict[str, Any] = {
+        self.values: Values = {
             **about,
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -63,32 +106,46 @@ class Record:
 
     def cached(self) -> None:
         """One more was in the store."""
-        self._write(cached=self.values["cached"] + 1)
+        self.values["cached"] += 1
+        self._write()
 
     def started(self, stage: Stage, title: str) -> None:
         """A stage begins."""
-        entry = {"stage": stage.name, "title": title, "folder": stage.folder, "since": time.time()}
-        self._write(current=[*self._others(stage), entry])
+        entry: Begun = {"stage": stage.name, "title": title, "folder": stage.folder, "since": time.time()}
+        self.values["current"] = [*self._others(stage), entry]
+        self._write()
 
     def ended(self, stage: Stage) -> None:
         """It is in the store."""
-        self._write(current=self._others(stage), done=self.values["done"] + 1)
+        self.values["current"] = self._others(stage)
+        self.values["done"] += 1
+        self._write()
 
     def failed(self, stage: Stage, title: str, reason: str) -> None:
         """It is not, and why."""
-        entry = {"stage": stage.name, "title": title, "folder": stage.folder, "reason": reason}
-        self._write(current=self._others(stage), failed=[*self.values["failed"], entry])
+        self.values["current"] = self._others(stage)
+        self.values["failed"].append(
+            {"stage": stage.name, "title": title, "folder": stage.folder, "reason": reason}
+        )
+        self._write()
 
-    def _others(self, stage: Stage) -> list[dict[str, Any]]:
+    def end(self, state: str, reason: str | None = None) -> None:
+        """The run has ended so; whatever was still running is over."""
+        self.values["state"], self.values["current"] = state, []
+        if reason is not None:
+            self.values["reason"] = reason
+        self.values["ended"] = time.time()
+        self._write()
+
+    def _others(self, stage: Stage) -> list[Begun]:
         return [entry for entry in self.values["current"] if entry["folder"] != stage.folder]
 
-    def _write(self, **changed: Any) -> None:
-        self.values |= changed
+    def _write(self) -> None:
         write_json(self.path, self.values)
 
 
 @contextmanager
-def recorded(work: Path, about: dict[str, Any]) -> Iterator[Record]:
+def recorded(work: Path, about: About) -> Iterator[Record]:
     """A record while the block runs; how it ended stays in it."""
     from filelock import FileLock
 
@@ -101,14 +158,12 @@ def recorded(work: Path, about: dict[str, Any]) -> Iterator[Record]:
         record._write()
         try:
             yield record
-            record._write(
-                state="failed" if record.values["failed"] else "done", current=[], ended=time.time()
-            )
+            record.end("failed" if record.values["failed"] else "done")
         except BaseException as error:
             state = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
             reason = hidden(str(error).strip().split("\n")[0] or type(error).__name__)
             with suppress(OSError):  # of a full disk, which is what the error may say
-                record._write(state=state, reason=reason, current=[], ended=time.time())
+                record.end(state, reason)
                 record.line(f"{state}: {reason}")
             raise
 

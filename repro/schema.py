@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from repro.errors import nearest, one_of, require
+from repro.plain import Json
 
 # Enters where it is not its default: a setting that came later, and makes nobody's results again.
 IF_SET = "if set"
@@ -58,7 +59,7 @@ def default_of(f: Field[Any]) -> Any:
     return f.default if f.default_factory is MISSING else f.default_factory()
 
 
-def identity(settings: Any, word: str = "") -> dict[str, Any]:
+def identity(settings: Any, word: str = "") -> Json:
     """What of ``settings`` enters a fingerprint, by name: the fields that always do, or those that say
     ``word``.
     """

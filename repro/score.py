@@ -12,10 +12,11 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from repro import environment, processes
 from repro.errors import SettingError, require
+from repro.plain import Row
 from repro.settings.compose import compose
 from repro.settings.files import options
 
@@ -300,9 +301,7 @@ def _starts(folder: Path) -> dict[str, str]:
     from repro.store import read_json
 
     path = folder / "examples.json"
-    rows: list[dict[str, Any]] = (
-        [row for rows in read_json(path).values() for row in rows] if path.is_file() else []
-    )
+    rows: list[Row] = [row for rows in read_json(path).values() for row in rows] if path.is_file() else []
     return {
         row["doc_id"]: row.get("text") or "".join(token for token, _ in row.get("tokens", [])[:40])
         for row in rows

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from repro.plain import Json
+
 # Variables by the names they have everywhere: HF_TOKEN, WANDB_API_KEY, OPENAI_API_KEY, AWS_SECRET_ACCESS_KEY,
 # PGPASSWORD, ...
 NAMES = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_ID)?$", re.IGNORECASE)
@@ -33,7 +35,7 @@ def hidden(text: str) -> str:
     return text
 
 
-def check(settings: dict[str, Any]) -> None:
+def check(settings: Json) -> None:
     """Raise :class:`repro.errors.SettingError` for a setting that holds a secret, without telling it."""
     from repro.errors import SettingError
 

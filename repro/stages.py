@@ -16,7 +16,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from repro.errors import SettingError, require
 from repro.experiments import Experiment
@@ -29,6 +29,7 @@ from repro.store import Stage, Store, digest
 from repro.tracking import progress_beside, progress_in
 
 if TYPE_CHECKING:
+    from repro.outcomes.outcome import Failed
     from repro.running import Record
 
 LEFT_OUT = "some share is less than its first document (exp.empty_domains)"
@@ -93,7 +94,7 @@ class Carried:
         }
         return replace(self.experiment, arms=arms)
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Failed]:
         """What failed, by arm and seed: at which stage, and why."""
         return [
             {

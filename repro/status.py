@@ -12,12 +12,12 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from repro import environment
 from repro.errors import SettingError, require
 from repro.lines import duration
-from repro.running import FOLDER, alive
+from repro.running import FOLDER, Values, alive
 
 ENDED = 5  # runs that are shown after their end
 PATIENCE = 0.4  # seconds that counting what lies on the disk may take
@@ -51,26 +51,48 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def read(work: Path) -> dict[str, Any]:
+class Run(Values):
+    """The record of a run, and where what it said is."""
+
+    log: str
+
+
+class Disk(TypedDict):
+    """Bytes that are free and that the work folder holds, ``least`` where not all were counted."""
+
+    free: int
+    held: int
+    least: bool
+
+
+class Found(TypedDict):
+    """What there is in a work folder."""
+
+    work: str
+    runs: list[Run]  # newest first
+    disk: Disk
+
+
+def read(work: Path) -> Found:
     """``runs``, newest first, as their records say, ``state`` being ``killed`` where the run is gone without
     a word; each of what is ``current`` with its ``progress``. ``disk``: bytes that are free, and that the
     folder holds, at ``least``.
     """
-    runs = []
+    runs: list[Run] = []
     for path in sorted((work / FOLDER).glob("*.json")):
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record: Values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # forgotten meanwhile
             continue
         if record["state"] == "running" and not alive(path):
             record["state"] = "killed"
         for entry in record["current"]:
             entry["progress"] = _progress(work, entry["folder"])
-        runs.append(record | {"log": str(path.with_suffix(".log"))})
+        runs.append({**record, "log": str(path.with_suffix(".log"))})
     held, whole = _held(work)
     free = shutil.disk_usage(work).free
-    disk = {"free": free, "held": held, "least": not whole}
-    return {"work": str(work), "runs": sorted(runs, key=lambda r: -r["started"]), "disk": disk}
+    runs.sort(key=lambda run: -run["started"])
+    return {"work": str(work), "runs": runs, "disk": {"free": free, "held": held, "least": not whole}}
 
 
 def _progress(work: Path, folder: str) -> str:
@@ -98,7 +120,7 @@ def _held(folder: Path) -> tuple[int, bool]:
     return total, True
 
 
-def render(found: dict[str, Any], width: int = 100) -> str:
+def render(found: Found, width: int = 100) -> str:
     """The same for a reader, in ``width`` columns."""
     disk, lines = found["disk"], []
     least = "at least " if disk["least"] else ""
@@ -115,7 +137,7 @@ def render(found: dict[str, Any], width: int = 100) -> str:
             f"process {run['pid']} on {run['host']}"
         )
         for entry in run["current"]:
-            said = entry["progress"] or f"for {duration(time.time() - entry['since'])}"
+            said = entry.get("progress") or f"for {duration(time.time() - entry['since'])}"
             lines.append(f"  {entry['stage']} {entry['title']}: {said}")
         lines += _failed(run)
         lines.append(f"  log: {run['log']}")
@@ -125,8 +147,8 @@ def render(found: dict[str, Any], width: int = 100) -> str:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.get("ended", run["started"])))
         where = f": {run['run']}" if run["run"] else ""
         why = (
-            f": {run['reason']}"
-            if run.get("reason")
+            f": {reason}"
+            if (reason := run.get("reason"))
             else ": gone without a word"
             if run["state"] == "killed"
             else ""
@@ -145,7 +167,7 @@ def _wrapped(line: str, width: int) -> list[str]:
     ) or [""]
 
 
-def _failed(run: dict[str, Any]) -> list[str]:
+def _failed(run: Run) -> list[str]:
     return [f"    FAILED {entry['stage']} {entry['title']}: {entry['reason']}" for entry in run["failed"]]
 
 

@@ -26,6 +26,7 @@ from typing import Any
 
 from repro.cost import Cost, Known, nothing
 from repro.errors import SettingError, as_file_name
+from repro.plain import Json
 from repro.provenance import provenance
 from repro.secrecy import hidden
 
@@ -48,12 +49,12 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def seal_of(manifest: dict[str, Any]) -> str:
+def seal_of(manifest: Json) -> str:
     """sha256 of all else that a manifest says."""
     return digest({key: value for key, value in manifest.items() if key != "seal"})
 
 
-def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
+def sealed(manifest: Json) -> Json:
     """A manifest with its seal, by which a damaged one is known (:mod:`repro.soundness`)."""
     # of what will be read: tuples are lists then
     return manifest | {"seal": seal_of(json.loads(json.dumps(manifest)))}
@@ -88,7 +89,7 @@ class RepeatedKey(ValueError):
     """A JSON object that has a key twice: Python would keep the last without a word."""
 
 
-def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique(pairs: list[tuple[str, Any]]) -> Json:
     """``object_pairs_hook`` of ``json.loads`` that raises :class:`RepeatedKey`."""
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -107,7 +108,7 @@ class Context:
     inputs: dict[str, Path]
     device: str
     # goes into the manifest: documents in, kept, dropped, ...
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Json = field(default_factory=dict)
 
     def warn(self, message: str) -> None:
         """Say it on the terminal and keep it with the facts: whoever finds the artifact in the store is told
@@ -127,11 +128,11 @@ class Stage:
 
     name: str
     label: str
-    settings: dict[str, Any]
+    settings: Json
     run: Callable[[Context], None]
     inputs: dict[str, Stage] = field(default_factory=dict)
     version: int = 1
-    summary: Callable[[dict[str, Any]], str] | None = None  # of the facts, in one line for the terminal
+    summary: Callable[[Json], str] | None = None  # of the facts, in one line for the terminal
     light: tuple[str, ...] = ()  # inputs of which it reads only what a pack keeps (no text, no weights)
     cost: Callable[[Known], Cost] = nothing  # for plans; never part of the fingerprint
 
@@ -271,13 +272,13 @@ class Store:
             bucket.kept(self.bucket, stage.folder, self.path(stage))
         return self.path(stage)
 
-    def facts(self, stage: Stage) -> dict[str, Any]:
+    def facts(self, stage: Stage) -> Json:
         """What the manifest of a finished stage says about its run: documents in, kept and dropped, warnings,
         ...
         """
         return read_json(self.path(stage) / "manifest.json")["facts"]
 
-    def _manifest(self, stage: Stage, context: Context, started: float) -> dict[str, Any]:
+    def _manifest(self, stage: Stage, context: Context, started: float) -> Json:
         files = sorted(p for p in context.out.rglob("*") if p.is_file() and p.name != "manifest.json")
         return {
             "stage": stage.name,

@@ -221,7 +221,7 @@ def main(arguments: list[str] | None = None) -> int:
     environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(
         prog=environment.program or "python -m repro.sweep",
-        description=__doc__.split("\n\n")[0],
+        description=(__doc__ or "").split("\n\n")[0],
         epilog="sweeps: " + ", ".join(options("sweep")),
     )
     parser.add_argument(

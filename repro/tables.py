@@ -58,7 +58,7 @@ def write(results_folder: Path, out: Path) -> set[str]:
     from repro.paper import figures as paper_figures
     from repro.paper import tables as paper_tables
     from repro.report import plots
-    from repro.report.table import NOT_RUN, Table
+    from repro.report.table import NOT_RUN, Cell, Table
     from repro.store import atomic
 
     require(
@@ -79,12 +79,12 @@ def write(results_folder: Path, out: Path) -> set[str]:
         plots.write(plot, out)
     if front:
         plots.write(front, out, dark=True)
-    rows = [[f"[{t.name}]({t.name}.md)", t.title] for t in tables]
-    rows += [[f"[{n}]({n}.svg)" if n in drawn else n, text if n in drawn else f"{text}: {NOT_RUN}"]
-             for n, text in paper_figures.WANTED.items()]  # fmt: skip
+    rows: list[list[Cell]] = [[f"[{t.name}]({t.name}.md)", t.title] for t in tables]
+    for n, text in paper_figures.WANTED.items():
+        rows.append([f"[{n}]({n}.svg)", text] if n in drawn else [n, f"{text}: {NOT_RUN}"])
     sources = [
         f"{r.name}: {r.summary['experiment']} at scale {r.summary['scale']}, checksum"
-        f" {r.summary['checksum'][:12]}"
+        f" {r.summary.get('checksum', '')[:12]}"
         for r in results
     ]
     notes = [

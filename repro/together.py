@@ -13,6 +13,7 @@ import argparse
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import cast
 
 from repro.errors import SettingError, require
 from repro.settings.compose import compose
@@ -21,7 +22,8 @@ from repro.store import Context, Stage, Store
 
 def main(arguments: list[str] | None = None) -> int:
     """The door; a user's mistake is one line."""
-    parser = argparse.ArgumentParser(prog="python -m repro.together", description=__doc__.split("\n\n")[0])
+    said = (__doc__ or "").split("\n\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m repro.together", description=said)
     parser.add_argument("settings", nargs="+", help="as of repro.run")
     parser.add_argument(
         "--arms", default="*", metavar="A,B", help="only of these arms; * and ? stand for anything"
@@ -49,6 +51,7 @@ def train(arguments: list[str], arms: list[str], rank: int, of: int, before: boo
     from repro.device import device_of
     from repro.experiments import build
     from repro.pretrain import cost, together
+    from repro.pretrain.stage import Training
 
     settings = cost.sized(compose(arguments))
     device, store = device_of(settings.device), Store(Path(settings.work))
@@ -71,7 +74,7 @@ def train(arguments: list[str], arms: list[str], rank: int, of: int, before: boo
             store.ensure(stage, device)
     if not before:
         left = [stage for stage in trainings[rank::of] if not store.has(stage)]
-        together.train([stage.run.job(_context(store, stage, device)) for stage in left])
+        together.train([cast(Training, stage.run).job(_context(store, stage, device)) for stage in left])
 
 
 def _context(store: Store, stage: Stage, device: str) -> Context:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from repro import environment
+from repro.plain import Json
 from repro.schema import check, how
 
 LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
@@ -74,7 +75,7 @@ class Tracker:
         name: str,
         group: str,
         tags: list[str] | None = None,
-        config: dict[str, Any] | None = None,
+        config: Json | None = None,
     ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
@@ -83,7 +84,7 @@ class Tracker:
         if settings.wandb != "disabled":
             self.run = _start_wandb(settings, path.parent, name, group, tags or [], config or {})
 
-    def log(self, row: dict[str, Any], step: int) -> None:
+    def log(self, row: Json, step: int) -> None:
         """Append one row."""
         self._handle.write(json.dumps({"step": step, **row}) + "\n")
         self._handle.flush()
@@ -99,7 +100,7 @@ class Tracker:
         os.replace(temporary, self.path)
         self._handle = open(self.path, "a")
 
-    def finish(self, summary: dict[str, Any] | None = None) -> None:
+    def finish(self, summary: Json | None = None) -> None:
         """Close both logs."""
         self._handle.close()
         if self.run is not None:
@@ -109,7 +110,7 @@ class Tracker:
 
 
 def _start_wandb(
-    settings: Tracking, folder: Path, name: str, group: str, tags: list[str], config: dict[str, Any]
+    settings: Tracking, folder: Path, name: str, group: str, tags: list[str], config: Json
 ) -> Any:
     """A W&B run, or ``None`` with one warning line: an outage must not stop the experiment."""
     os.environ.setdefault("WANDB_SILENT", "true")
@@ -117,10 +118,11 @@ def _start_wandb(
     try:
         import wandb
 
+        mode: Any = settings.wandb
         return wandb.init(
             project=settings.project,
             entity=settings.entity,
-            mode=settings.wandb,
+            mode=mode,
             name=name,
             group=group,
             tags=tags,
@@ -152,7 +154,7 @@ def wandb_settings() -> Any:
     return wandb.Settings(console="off", x_disable_stats=True, disable_git=True, save_code=False)
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path) -> list[Json]:
     """Rows of a JSONL log; a last line cut off by a kill is ignored."""
     rows = []
     for line in path.read_text().split("\n") if path.exists() else []:
@@ -177,7 +179,7 @@ def _said(line: str) -> str:
 
 
 @contextmanager
-def progress(total: float, unit: str, label: str) -> Iterator[Any]:
+def progress(total: float | None, unit: str, label: str) -> Iterator[Any]:
     """A progress bar with rate and time left; ``bar.update(n)``. One line every half minute where there is no
     terminal.
     """
@@ -188,7 +190,7 @@ def progress(total: float, unit: str, label: str) -> Iterator[Any]:
     if total is not None:  # else how much is left is not known
         line = "{desc}: {n_fmt} of {total_fmt}{unit}, {rate_fmt}, {elapsed} gone, {remaining} left"
 
-    class Noted(tqdm):  # type: ignore[type-arg]
+    class Noted(tqdm):
         """Beside what it shows, it notes how far it is in the file of :func:`progress_beside`."""
 
         def update(self, n: float | None = 1) -> bool | None:
@@ -196,23 +198,22 @@ def progress(total: float, unit: str, label: str) -> Iterator[Any]:
             now = time.monotonic()
             if beside is not None and now - getattr(self, "noted", 0.0) >= 1:
                 self.noted = now
-                _note(
-                    beside, _said(tqdm.format_meter(**self.format_dict | {"bar_format": line, "ncols": None}))
-                )
+                how = {**self.format_dict, "bar_format": line, "ncols": None}
+                _note(beside, _said(tqdm.format_meter(**how)))
             return shown
 
-    class Lines(Noted):  # type: ignore[type-arg]
+    class Lines(Noted):
         """A line for a log file, or in the file of :func:`progress_in`, instead of a bar that is drawn over
         itself.
         """
 
-        def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+        def display(self, msg: str | None = None, pos: int | None = None) -> None:
+            now = time.time()
             if msg is None and path is not None:
                 _note(path, _said(str(self)).strip())
-            elif msg is None and self._time() - getattr(self, "told", -LINE_SECONDS) >= LINE_SECONDS:
-                self.told = self._time()
+            elif msg is None and now - getattr(self, "told", -LINE_SECONDS) >= LINE_SECONDS:
+                self.told = now
                 print(_said(str(self)), file=self.fp, flush=True)
-            return False
 
     terminal = sys.stderr.isatty() and path is None
     how: dict[str, Any] = {"dynamic_ncols": True, "mininterval": 0.5, "delay": 2.0}

@@ -12,10 +12,10 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from repro.errors import SettingError, require
-from repro.pack import CONTENT, FORMAT, LEFT_OUT, NOT_PACKED, WEIGHTS, WINDOW_LOG, matches
+from repro.pack import CONTENT, FORMAT, LEFT_OUT, NOT_PACKED, WEIGHTS, WINDOW_LOG, Entry, matches
 from repro.store import digest, read_json, sha256_file
 
 MAX_BYTES = 2_000_000_000  # of a pack's files together: what is more is no pack of a run
@@ -58,14 +58,15 @@ def _check_sum(file: Path) -> None:
         )
 
 
-def _extract(file: Path, temporary: Path) -> list[dict[str, Any]]:
+def _extract(file: Path, temporary: Path) -> list[Entry]:
     """Write the listed files below ``temporary``; returns the entries of the pack's content."""
     import zstandard
 
     try:
         with open(file, "rb") as handle:
             reader = zstandard.ZstdDecompressor(max_window_size=2**WINDOW_LOG).stream_reader(handle)
-            with tarfile.open(fileobj=Bounded(reader, MAX_BYTES), mode="r|") as archive:
+            bounded = cast(IO[bytes], Bounded(reader, MAX_BYTES))  # a stream of a tar file is only read
+            with tarfile.open(fileobj=bounded, mode="r|") as archive:
                 members = _members(archive, temporary)
                 name, data = next(members, ("", b""))
                 require(name == CONTENT, f"{file} is no pack: it does not begin with {CONTENT}")
@@ -142,7 +143,7 @@ def _members(archive: tarfile.TarFile, temporary: Path) -> Iterator[tuple[str, b
         yield member.name, handle.read() if handle else b""
 
 
-def _check(file: Path, temporary: Path, entry: dict[str, Any]) -> None:
+def _check(file: Path, temporary: Path, entry: Entry) -> None:
     """An entry must be what its name says: the fingerprint is that of the manifest's own stage, settings and
     inputs.
     """

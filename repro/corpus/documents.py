@@ -10,12 +10,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from repro import parquet
+from repro.plain import Json, Row
 from repro.store import atomic
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Document:
     source: str
     license: str
     text: str
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: Json = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -73,7 +74,7 @@ def id_of(text: str) -> str:
     return f"sha256:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
 
 
-def row(document: Document, cluster: int) -> dict[str, Any]:
+def row(document: Document, cluster: int) -> Row:
     """A document in the columns of :data:`SCHEMA`; ``n_bytes`` counts UTF-8 bytes of the text."""
     return {
         "doc_id": document.id,
@@ -89,7 +90,7 @@ def row(document: Document, cluster: int) -> dict[str, Any]:
     }
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
+def write(path: Path, rows: list[Row]) -> None:
     """Write one parquet file atomically."""
     _write_table(path, pa.Table.from_pylist(rows, schema=SCHEMA))
 
@@ -140,6 +141,6 @@ def read(folder: Path, split: str = "documents", columns: list[str] | None = Non
 
     paths = shards(folder, split)
     if not paths:
-        empty = polars.from_arrow(SCHEMA.empty_table())
-        return empty.select(columns) if columns else empty  # type: ignore[union-attr, return-value]
+        empty = cast(polars.DataFrame, polars.from_arrow(SCHEMA.empty_table()))
+        return empty.select(columns) if columns else empty
     return parquet.read(paths, columns=columns)

@@ -21,6 +21,7 @@ from repro import assets, parquet, remote, schema
 from repro.corpus.documents import Document, Drop, id_of
 from repro.corpus.settings import Corpus
 from repro.errors import SettingError, require
+from repro.plain import Json, Row
 from repro.remote import Remote
 from repro.store import RepeatedKey, is_full, unique
 
@@ -46,7 +47,7 @@ SHARD = re.compile(r"(?:.*/)?([^/]+)-\d{5}\.[^/]+")
 KNOWN = (*LINES, ".parquet", *TEXT)
 
 
-def identity(settings: Corpus) -> dict[str, Any]:
+def identity(settings: Corpus) -> Json:
     """Digests of the files' content and the settings that read them; neither folder nor order of files
     counts.
     """
@@ -107,7 +108,7 @@ def files(settings: Corpus) -> list[tuple[Path | Remote, str]]:
     return _look(settings)[0]
 
 
-def facts(settings: Corpus) -> dict[str, Any]:
+def facts(settings: Corpus) -> Json:
     """For the manifest: how many files are read, and what else lies in the folders given, by kind and with a
     few names.
     """
@@ -249,7 +250,7 @@ def _open(path: Path | Remote) -> BinaryIO:
     return io.BufferedReader(pyarrow.input_stream(handle, compression=kind), 1 << 20) if kind else handle
 
 
-def _lines(path: Path | Remote, max_bytes: int) -> Iterator[tuple[str, dict[str, Any] | Drop]]:
+def _lines(path: Path | Remote, max_bytes: int) -> Iterator[tuple[str, Row | Drop]]:
     # Escaped JSON is up to six times as long as its text. A longer line is skipped piece by piece, never
     # held.
     limit = 6 * max_bytes + (1 << 20)
@@ -267,7 +268,7 @@ def _lines(path: Path | Remote, max_bytes: int) -> Iterator[tuple[str, dict[str,
                 yield where, _parse(line, where)
 
 
-def _parse(line: bytes, where: str) -> dict[str, Any] | Drop:
+def _parse(line: bytes, where: str) -> Row | Drop:
     try:
         found = json.loads(line.decode("utf-8"), object_pairs_hook=unique)
     except RepeatedKey:
@@ -291,7 +292,7 @@ def _asked(settings: Corpus) -> set[str]:
     return {*fields, settings.domain_field} if settings.domain_from == "field" else set(fields)
 
 
-def _parquet(path: Path | Remote, asked: set[str]) -> Iterator[tuple[str, dict[str, Any] | Drop]]:
+def _parquet(path: Path | Remote, asked: set[str]) -> Iterator[tuple[str, Row | Drop]]:
     """Rows of a parquet file. A column nobody asked for may be of any type: what Python cannot hold is told
     by its type.
     """
@@ -346,7 +347,7 @@ def _rows_at_once(about: Any) -> int:
     return max(1, min(BATCH_ROWS, BATCH_BYTES // max(largest, 1)))
 
 
-def _rows(batch: Any, asked: set[str]) -> list[dict[str, Any]]:
+def _rows(batch: Any, asked: set[str]) -> list[Row]:
     values = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
@@ -360,7 +361,7 @@ def _rows(batch: Any, asked: set[str]) -> list[dict[str, Any]]:
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
 
-def _one(batch: Any, asked: set[str]) -> dict[str, Any] | None:
+def _one(batch: Any, asked: set[str]) -> Row | None:
     try:
         return _rows(batch, asked)[0]
     except UnicodeDecodeError:
@@ -387,7 +388,7 @@ def _plain(path: Path | Remote, name: str, settings: Corpus) -> Document | Drop:
         return Drop("invalid_utf8", str(path), domain)
 
 
-def _document(values: dict[str, Any], where: str, name: str, settings: Corpus) -> Document | Drop:
+def _document(values: Row, where: str, name: str, settings: Corpus) -> Document | Drop:
     """A row as a document; its other fields pass through. Field names may be dotted (``doc.body``)."""
     names = tuple(values)
     values = dict(values)
@@ -419,13 +420,14 @@ def _document(values: dict[str, Any], where: str, name: str, settings: Corpus) -
     return Document(str(ident), domain, group, source or "not stated", license or "not stated", text, values)
 
 
-def _take(values: dict[str, Any], path: str) -> Any:
+def _take(values: Row, path: str) -> Any:
     """Remove a field and return it, or ``None``; ``a.b`` is b inside a where no field has that very name."""
     if path in values:
         return values.pop(path)
     *outer, last = path.split(".")
     for key in outer:
-        values = values.get(key)  # type: ignore[assignment]
-        if not isinstance(values, dict):
+        inner = values.get(key)
+        if not isinstance(inner, dict):
             return None
+        values = inner
     return values.pop(last, None)

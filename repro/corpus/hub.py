@@ -15,6 +15,7 @@ from repro import assets, schema
 from repro.corpus.documents import Document, Drop, id_of
 from repro.corpus.settings import Corpus, HubData
 from repro.errors import SettingError, one_of
+from repro.plain import Json, Row
 from repro.retries import patiently, told
 from repro.store import is_full
 
@@ -26,7 +27,7 @@ DRAW = 2  # of the way that a sample is drawn: raised when the same settings giv
 ENOUGH = 1.2  # times the size asked for: what cleaning may take away
 
 
-def identity(settings: Corpus) -> dict[str, Any]:
+def identity(settings: Corpus) -> Json:
     """The data sets asked for with their commits. A data set in a local folder counts by the content of its
     files.
     """
@@ -41,7 +42,7 @@ def identity(settings: Corpus) -> dict[str, Any]:
     return {"hub": found, "draw": DRAW}
 
 
-def check(identity: list[dict[str, Any]]) -> None:
+def check(identity: list[Json]) -> None:
     """Ask the hub, before anything is run, for all that ``identity`` names; ``local`` folders are left out.
 
     Raises :class:`SettingError` with the hub's own words where a data set is gated, private or away, or its
@@ -82,7 +83,7 @@ def _wanted(settings: Corpus) -> list[HubData]:
     return [data for data in settings.hub if not settings.domains or data.domain in settings.domains]
 
 
-def stream(settings: Corpus, position: dict[str, Any] | None = None) -> Iterator[Document | Drop]:
+def stream(settings: Corpus, position: Json | None = None) -> Iterator[Document | Drop]:
     """Documents of each data set in turn.
 
     Under ``max_documents_per_domain`` or ``max_tokens_per_domain`` rows are drawn by ``corpus.seed`` over all
@@ -111,11 +112,11 @@ def share(settings: Corpus, rank: int, tasks: int) -> Iterator[Document | Drop]:
         yield from _found(_rows(data, settings, 0, (rank, tasks)), data, settings)
 
 
-def _found(rows: Iterator[dict[str, Any]], data: HubData, settings: Corpus) -> Iterator[Document | Drop]:
+def _found(rows: Iterator[Row], data: HubData, settings: Corpus) -> Iterator[Document | Drop]:
     return _with_blobs(rows, data, settings) if data.blobs else (_document(row, data) for row in rows)
 
 
-def _of(data: HubData, settings: Corpus, position: dict[str, Any]) -> Iterator[Document | Drop]:
+def _of(data: HubData, settings: Corpus, position: Json) -> Iterator[Document | Drop]:
     for found in _found(_rows(data, settings, position["rows"]), data, settings):
         position["rows"] += 1
         if isinstance(found, Document) and len(found.text) >= settings.min_characters:
@@ -126,7 +127,7 @@ def _of(data: HubData, settings: Corpus, position: dict[str, Any]) -> Iterator[D
             return
 
 
-def _enough(position: dict[str, Any], settings: Corpus) -> bool:
+def _enough(position: Json, settings: Corpus) -> bool:
     return _reached(position["documents"], settings.max_documents_per_domain) or _reached(
         position["characters"] / 4, settings.max_tokens_per_domain
     )
@@ -136,9 +137,7 @@ def _reached(have: float, wanted: int | None) -> bool:
     return wanted is not None and have >= ENOUGH * wanted
 
 
-def _rows(
-    data: HubData, settings: Corpus, skip: int, share: tuple[int, int] = (0, 1)
-) -> Iterator[dict[str, Any]]:
+def _rows(data: HubData, settings: Corpus, skip: int, share: tuple[int, int] = (0, 1)) -> Iterator[Row]:
     from repro.corpus.row_groups import Table
 
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -165,14 +164,14 @@ def _parts(table: Table, settings: Corpus, rank: int, tasks: int) -> Iterator[Pa
     return row_groups.sample(table.groups(), settings.seed, wanted[0], 4 * wanted[1])
 
 
-def _field(row: dict[str, Any], path: str | None) -> Any:
+def _field(row: Row, path: str | None) -> Any:
     value: Any = row
     for key in path.split(".") if path else ():
         value = value.get(key) if isinstance(value, dict) else None
     return value if path else None
 
 
-def _document(row: dict[str, Any], data: HubData) -> Document | Drop:
+def _document(row: Row, data: HubData) -> Document | Drop:
     text = _field(row, data.text_field)
     ident = _field(row, data.id_field)
     where = f"{data.repo} {data.name or ''} {ident or ''}".strip()
@@ -198,7 +197,7 @@ def _group(value: Any) -> str:
     return (urlsplit(text).hostname or text) if text.startswith(("http://", "https://")) else text
 
 
-def _with_blobs(rows: Iterator[dict[str, Any]], data: HubData, settings: Corpus) -> Iterator[Document | Drop]:
+def _with_blobs(rows: Iterator[Row], data: HubData, settings: Corpus) -> Iterator[Document | Drop]:
     """Fetch the texts of many rows at once; the order stays that of the rows."""
     from repro.corpus.blobs import Blobs
 
@@ -207,9 +206,7 @@ def _with_blobs(rows: Iterator[dict[str, Any]], data: HubData, settings: Corpus)
             yield from _join(batch, blobs.texts([str(_field(row, data.text_field)) for row in batch]), data)
 
 
-def _join(
-    batch: list[dict[str, Any]], texts: Iterable[str | Drop], data: HubData
-) -> Iterator[Document | Drop]:
+def _join(batch: list[Row], texts: Iterable[str | Drop], data: HubData) -> Iterator[Document | Drop]:
     for row, text in zip(batch, texts, strict=True):
         if isinstance(text, Drop):
             yield Drop(text.reason, text.where, data.domain)

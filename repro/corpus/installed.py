@@ -17,14 +17,16 @@ import sys
 import sysconfig
 import warnings
 from collections.abc import Iterator
+from email.message import Message
 from functools import cache
 from importlib import metadata, util
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from repro.corpus.documents import Document, Drop, sampling_key
 from repro.corpus.settings import Corpus
 from repro.errors import one_of
+from repro.plain import Json
 
 # module: distribution. What is not installed is left out; the versions of what is make the identity.
 CODE = {
@@ -68,7 +70,7 @@ PART_CHARACTERS = 5_000
 DEFINITION = re.compile(r"(?<=\n\n)(?:@|def |class |async def )")
 
 
-def identity(settings: Corpus) -> dict[str, Any]:
+def identity(settings: Corpus) -> Json:
     """Versions of Python and of every package that is read."""
     return {"python": platform.python_version(), "packages": _versions()}
 
@@ -256,10 +258,15 @@ def _reference() -> Iterator[Document | Drop]:
 
 def _description(distribution: str) -> Iterator[Document | Drop]:
     """A package's long description: its README."""
-    text = str(metadata.metadata(distribution).get_payload() or "").strip()
+    text = str(_message(distribution).get_payload() or "").strip()
     if len(text) >= MIN_PAGE_CHARACTERS:
         about = _about(distribution)
         yield Document(f"{distribution}:README", "prose", f"{distribution} README", *about, text + "\n")
+
+
+def _message(distribution: str) -> Message:
+    """A package's metadata; ``importlib`` promises less than what it gives."""
+    return cast(Message, metadata.metadata(distribution))
 
 
 def _group(name: str) -> str:
@@ -270,7 +277,7 @@ def _group(name: str) -> str:
 @cache
 def _about(distribution: str) -> tuple[str, str]:
     """(source, licence) from the package's own metadata."""
-    info = metadata.metadata(distribution)
+    info = _message(distribution)
     classified = [
         c.rsplit(" :: ", 1)[-1] for c in info.get_all("Classifier", []) if c.startswith("License :: ")
     ]

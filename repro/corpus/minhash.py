@@ -7,6 +7,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -45,7 +46,7 @@ def near_duplicates(sets: list[np.ndarray], threshold: float, permutations: int)
             # [shingles, permutations] would be large for a long document
             for start in range(0, len(own), 4096):
                 sketch.update_batch((own[start : start + 4096] >> np.uint64(32)).tolist())
-            for other in lsh.query(sketch):
+            for other in cast(list[int], lsh.query(sketch)):
                 if not linked.connected(i, other) and jaccard(own, sets[other]) >= threshold:
                     linked.merge(i, other)
             lsh.insert(i, sketch, check_duplication=False)

@@ -10,7 +10,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from repro import schema
 from repro.corpus import bare
@@ -19,12 +18,13 @@ from repro.corpus.extract import FORMATS, VERSION, Unreadable
 from repro.corpus.passages import passage_id, passages
 from repro.corpus.settings import Corpus, GitTexts
 from repro.errors import one_of, require
+from repro.plain import Json
 
 FILE_BYTES = 4_000_000  # larger files are data, not text
 TOKENS_A_REPOSITORY = 5e5  # for plans: what those of corpus=open_texts hold on average
 
 
-def identity(settings: Corpus) -> dict[str, Any]:
+def identity(settings: Corpus) -> Json:
     """Repositories, commits and how they are read; not where the clones are."""
     return {"git": [schema.identity(texts) for texts in _wanted(settings)], "extract": VERSION}
 

@@ -22,6 +22,7 @@ import numpy as np
 from repro import assets, parquet
 from repro.corpus.settings import HubData
 from repro.errors import SettingError
+from repro.plain import Row
 from repro.retries import patiently, resumed
 
 BATCH_ROWS = 64
@@ -61,8 +62,7 @@ class Table:
         import datasets
 
         self.data, self.commit = data, commit
-        revision = {} if commit is None else {"revision": commit}
-        builder = patiently(lambda: datasets.load_dataset_builder(data.repo, data.name, **revision))
+        builder = patiently(lambda: datasets.load_dataset_builder(data.repo, data.name, revision=commit))
         splits = dict(builder.config.data_files or {})
         if data.split not in splits:
             raise SettingError(
@@ -125,7 +125,7 @@ class Table:
             found.append([group.num_rows, 0 if self.data.blobs else size])
         return found
 
-    def rows(self, parts: Iterator[Part], skip: int) -> Iterator[dict[str, Any]]:
+    def rows(self, parts: Iterator[Part], skip: int) -> Iterator[Row]:
         """The rows of the parts one after the other, without the first ``skip``; a cut connection is taken up
         again where it broke.
         """
@@ -142,12 +142,12 @@ class Table:
                     yield row
         self._close()
 
-    def _part(self, part: Part, skip: int) -> Iterator[dict[str, Any]]:
+    def _part(self, part: Part, skip: int) -> Iterator[Row]:
         if part.group.rows is None:
             return self._of_other_format(part, skip)
         return self._of_row_group(part, skip)
 
-    def _of_row_group(self, part: Part, skip: int) -> Iterator[dict[str, Any]]:
+    def _of_row_group(self, part: Part, skip: int) -> Iterator[Row]:
         wanted = np.asarray(part.rows)[skip:]
         if not len(wanted):
             return
@@ -180,9 +180,10 @@ class Table:
             self.current[1].close()
             self.current = None
 
-    def _of_other_format(self, part: Part, skip: int) -> Iterator[dict[str, Any]]:
+    def _of_other_format(self, part: Part, skip: int) -> Iterator[Row]:
         """What ``datasets`` makes of a file."""
-        stream = self.builder.as_streaming_dataset(self.data.split)
+        assert isinstance(part.rows, range)  # row groups alone are drawn from
+        stream: Any = self.builder.as_streaming_dataset(self.data.split)
         if stream.num_shards == len(self.in_order):
             stream = stream.shard(len(self.in_order), self.in_order.index(part.group.name), contiguous=True)
         elif part.group.name != min(self.in_order):  # not to be told apart: all come with the first

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from repro.corpus.documents import sampling_key
 from repro.corpus.settings import Corpus
 from repro.corpus.spool import Candidate
 from repro.errors import SettingError
+from repro.plain import Json
 
 EXAMPLES = 5  # places kept for each reason
 BYTES_PER_TOKEN = 4  # the estimate behind corpus.max_tokens_per_domain
@@ -37,12 +37,12 @@ class Tally:
         """Count documents that have near-duplicates."""
         self.in_clusters.update(domains)
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> Json:
         """For a later attempt to :meth:`restore`."""
         dropped = [[domain, reason, n] for (domain, reason), n in self.dropped.items()]
         return {"seen": self.seen, "dropped": dropped, "examples": self.examples}
 
-    def restore(self, values: dict[str, Any]) -> None:
+    def restore(self, values: Json) -> None:
         """What a killed attempt had counted."""
         self.seen, self.examples = values["seen"], values["examples"]
         self.dropped = Counter({(domain, reason): n for domain, reason, n in values["dropped"]})
@@ -68,7 +68,7 @@ class Tally:
         """One line for an error message."""
         return ", ".join(f"{n} {reason}" for reason, n in self.by_reason().items()) or "the source is empty"
 
-    def counts(self) -> dict[str, Any]:
+    def counts(self) -> Json:
         """For ``counts.json``."""
         return {"in": self.seen, "kept": self.kept, "dropped": self.by_reason(), "examples": self.examples}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datatrove.pipeline.dedup.minhash import (
@@ -48,7 +49,8 @@ class Steps:
     def sign(self, again: bool) -> MinhashDedupSignature:
         """Of the documents that come in; ``again``: those of a finished file are used again."""
         folder = str(self.folder / "signatures")
-        return Signature(folder, self.config, WhitespaceTokenizer(), skip_existing_sigs=again)
+        tokenizer: Any = WhitespaceTokenizer()  # taken as well as the name of a language
+        return Signature(folder, self.config, tokenizer, skip_existing_sigs=again)
 
     def pair(self) -> MinhashDedupBuckets:
         """Documents that share a whole bucket."""

@@ -10,18 +10,19 @@ from typing import Any
 
 from repro.corpus.documents import Document, Drop
 from repro.corpus.settings import Corpus
+from repro.plain import Json
 
 TOKENS_OF_DOCUMENT = 1000  # of a document or passage, for plans
 
 
-def identity(settings: Corpus) -> dict[str, Any]:
+def identity(settings: Corpus) -> Json:
     """What decides the content of the source: package versions, digests of files, commits. Cheap enough for a
     plan.
     """
     return _module(settings).identity(settings)
 
 
-def stream(settings: Corpus, position: dict[str, Any] | None = None) -> Iterator[Document | Drop]:
+def stream(settings: Corpus, position: Json | None = None) -> Iterator[Document | Drop]:
     """Documents as they come, and a :class:`Drop` for everything that is none.
 
     ``position`` says, after each of them, how far the stream is; given again (it is JSON), the stream goes on
@@ -49,7 +50,7 @@ def share(settings: Corpus, rank: int, tasks: int) -> Iterator[Document | Drop]:
         yield from module.stream(settings)
 
 
-def facts(settings: Corpus) -> dict[str, Any]:
+def facts(settings: Corpus) -> Json:
     """What the manifest should say about the source, such as files that were not read."""
     module = _module(settings)
     return module.facts(settings) if hasattr(module, "facts") else {}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +18,7 @@ from repro.corpus.clean import text_digest
 from repro.corpus.documents import Document, Drop, row, write
 from repro.corpus.settings import Corpus
 from repro.errors import SettingError, nearest
+from repro.plain import Row
 from repro.store import atomic, read_json, write_json
 from repro.tracking import progress
 
@@ -61,7 +62,7 @@ def spool(settings: Corpus, folder: Path, tally: Tally) -> list[Candidate]:
         return candidates
     position, skipped = found["position"], set(found["skipped"])
     own: list[Candidate] = []
-    batch: list[dict[str, Any]] = []
+    batch: list[Row] = []
     size, file = 0, found["files"]
 
     def save(done: bool) -> None:
@@ -75,7 +76,7 @@ def spool(settings: Corpus, folder: Path, tally: Tally) -> list[Candidate]:
         write_json(state, now | {"tally": tally.dump()})
         candidates.extend(own)
 
-    with progress(None, "documents", "reading") as bar:  # type: ignore[arg-type]
+    with progress(None, "documents", "reading") as bar:
         bar.update(tally.seen)
         for document in sources.stream(settings, position):
             tally.seen += 1

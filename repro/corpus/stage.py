@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from repro import schema
 from repro.corpus.settings import Corpus
 from repro.cost import BYTES_PER_TOKEN, CLEANED, STORED_BYTES, Cost, Known, Made
+from repro.plain import Json
 from repro.settings.execution import Run
 from repro.store import Context, Stage, read_json
 
@@ -56,7 +57,7 @@ def stage(settings: Corpus, items: Stage | None, how: Run | None = None) -> Stag
     )
 
 
-def summary(facts: dict[str, Any]) -> str:
+def summary(facts: Json) -> str:
     """In one line: documents in, kept, held out, dropped by reason, and files that were not read."""
     held = sum(domain["heldout_documents"] for domain in facts["domains"].values())
     line = f"documents: {facts['in']:,} in, {facts['kept']:,} kept ({held:,} of them held out)"
@@ -139,14 +140,14 @@ def run(context: Context, settings: Corpus, how: Run | None = None) -> None:
         Member(c.id, c.domain, c.group or c.id, cluster, c.n_bytes)
         for c, cluster in zip(kept, clusters, strict=True)
     ]
-    heldout, how = hold_out(members, settings.heldout_share, settings.seed)
+    heldout, held_by = hold_out(members, settings.heldout_share, settings.seed)
     placed = [
         (candidate, "heldout" if i in heldout else "documents", members[i].cluster, members[i].group)
         for i, candidate in enumerate(kept)
     ]
     publish(settings, spooled, context.out, placed)
     discard(spooled, "state.json")
-    counts = tally.counts() | {"domains": _domains(members, heldout, how, tally)}
+    counts = tally.counts() | {"domains": _domains(members, heldout, held_by, tally)}
     write_json(context.out / "counts.json", counts)
     context.facts.update(counts | sources.facts(settings))
 
@@ -211,7 +212,7 @@ def _clusters(settings: Corpus, spool: Path, kept: list[Candidate], sets: list[A
     return [sorted(files[file][position] for file, position in members) for members in found]
 
 
-def _domains(members: list[Any], heldout: set[int], how: dict[str, str], tally: Tally) -> dict[str, Any]:
+def _domains(members: list[Any], heldout: set[int], how: dict[str, str], tally: Tally) -> Json:
     """Counts of each domain: documents, bytes, groups, clusters, and how its held-out split was made."""
     found = {}
     for domain in sorted(how):

@@ -15,10 +15,11 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from repro import environment, items
 from repro.errors import SettingError
+from repro.evaluate.cells import Summary
 from repro.evaluate.settings import Eval
 from repro.items.settings import Items
 from repro.settings import words
@@ -68,15 +69,15 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _show(summary: dict[str, Any]) -> None:
+def _show(summary: Summary) -> None:
     for name, cell in summary["metrics"].items():
-        chance = "  (its interval covers chance)" if cell["covers_chance"] else ""
+        chance = "  (its interval covers chance)" if cell.get("covers_chance") else ""
         stderr = "" if cell["stderr"] is None else f" +- {cell['stderr']:.4f}"
         print(f"{name:45s} {cell['value']:.4f}{stderr}  n={cell['n']}{chance}")
-    for group in ("gold", "text"):
-        for name, cell in summary[f"{group}_bits_per_byte"].items():
+    for group in ("gold_bits_per_byte", "text_bits_per_byte"):
+        for name, cell in summary[group].items():
             value = "not finite" if cell["value"] is None else f"{cell['value']:.4f}"
-            print(f"{f'{group}_bits_per_byte/{name}':45s} {value}")
+            print(f"{f'{group}/{name}':45s} {value}")
 
 
 def _settings(suite: str, tasks: list[str] | None, dotted: list[str]) -> Eval:
@@ -87,7 +88,7 @@ def _settings(suite: str, tasks: list[str] | None, dotted: list[str]) -> Eval:
     given = [words.nested(Eval, argument) for argument in dotted]
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Eval), values, *given)
-        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+        return cast(Eval, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise SettingError(str(error).splitlines()[0]) from None
 

@@ -10,16 +10,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from repro import parquet
 from repro.cost import BYTES_PER_TOKEN, STARTED, WORDS_COUNTED, Cost, Known
+from repro.evaluate.cells import Cell
 from repro.evaluate.settings import Eval
+from repro.plain import Row
 from repro.store import Context, Stage, atomic, write_json
 
 ORDER = 5  # words of the n-gram model
 BYTES = 20_000_000  # of text that is counted
 NAMES = {"word_frequency": "word frequency", "ngram": f"{ORDER}-gram"}
+
+
+class Baseline(TypedDict):
+    """What a count of words or n-grams scores."""
+
+    name: str  # for readers
+    metrics: dict[str, Cell]
 
 
 def is_blimp(entry: str) -> bool:
@@ -62,9 +71,9 @@ def run(ctx: Context, limits: dict[str, int | None]) -> None:
     }
     documents = list(sample(ctx.inputs["corpus"], BYTES)) if found else []
     size = sum(len(text.encode()) for text in documents)
-    made: dict[str, Any] = {}
-    if documents:
-        counted = ngrams.Counted(documents)
+    made: dict[str, Baseline] = {}
+    counted = ngrams.Counted(documents) if documents else None
+    if counted is not None:
         scorers = {
             "word_frequency": lambda texts: ngrams.word_frequency(counted, texts),
             "ngram": ngrams.KneserNey(counted, ORDER).score,
@@ -76,13 +85,13 @@ def run(ctx: Context, limits: dict[str, int | None]) -> None:
         ]
         for name, score in scorers.items():
             made[name] = {"name": NAMES[name], "metrics": _scored(ctx.out / f"{name}.parquet", pairs, score)}
-    words = len(counted.ids) if documents else 0
+    words = len(counted.ids) if counted is not None else 0
     trained_on = {"bytes": size, "documents": len(documents), "words": words, "order": ORDER}
     write_json(ctx.out / "baselines.json", {"baselines": made, "missing": missing, "trained_on": trained_on})
     ctx.facts |= trained_on | {"missing": missing}
 
 
-def _scored(path: Path, pairs: Sequence[tuple[str, str, int, dict[str, Any]]], score: Any) -> dict[str, Any]:
+def _scored(path: Path, pairs: Sequence[tuple[str, str, int, Row]], score: Any) -> dict[str, Cell]:
     """Write a baseline's rows; returns its metrics."""
     import polars as pl
 
@@ -95,7 +104,7 @@ def _scored(path: Path, pairs: Sequence[tuple[str, str, int, dict[str, Any]]], s
     table = minimal_pairs.frame(rows)
     with atomic(path) as temporary:
         table.write_parquet(temporary)
-    found: dict[str, Any] = {}
+    found: dict[str, Cell] = {}
     for (entry,), part in table.group_by("entry", maintain_order=True):
         found |= minimal_pairs.metrics(str(entry), part.filter(pl.col("finite")))
     return found

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from repro.evaluate.cells import Pooled
 from repro.proxy import rope
 
 TOKENS = {"cpu": 2**12, "cuda": 2**16}  # of a batch
@@ -89,7 +90,7 @@ def measure(
     ]
 
 
-def pooled(bits: list[float], n_bytes: list[int]) -> dict[str, Any]:
+def pooled(bits: list[float], n_bytes: list[int]) -> Pooled:
     """Bits per byte of a collection, sum of bits over sum of bytes, with the standard error of that ratio
     over documents.
 

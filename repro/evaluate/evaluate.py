@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import polars as pl
 import torch
@@ -17,10 +17,24 @@ from repro import parquet
 from repro.errors import SettingError, require
 from repro.evaluate import baselines, harness, minimal_pairs, per_item, tasks, texts
 from repro.evaluate import summary as summaries
+from repro.evaluate.cells import Cell, Summary
 from repro.evaluate.settings import Eval
+from repro.plain import Json, Row
 from repro.store import atomic, discard, is_full, read_json, sha256_file, write_json
 
 IDENTITY = "identity.json"  # of finished parts: without it none of them counts
+
+
+class Part(TypedDict):
+    """What is kept of a finished entry until all are: its results, or ``why`` there are none."""
+
+    name: str
+    missing: dict[str, str]
+    notes: dict[str, str]
+    why: NotRequired[str]
+    pairs: NotRequired[bool]  # minimal pairs
+    results: NotRequired[Json]
+    items: NotRequired[dict[str, dict[str, str]]]
 
 
 def evaluate(
@@ -32,7 +46,7 @@ def evaluate(
     device: str = "cpu",
     definitions: Path | None = None,
     masked: Sequence[tuple[int, int]] = (),
-) -> dict[str, Any]:
+) -> Summary:
     """Evaluate a Hugging Face folder, or a loaded ``(model, tokenizer)`` such as one with masked heads;
     returns the summary.
 
@@ -104,8 +118,8 @@ def _task(
     """Evaluate one entry and leave ``parts/<name>.parquet``, then ``parts/<name>.json``, which says that it
     is done.
     """
-    part: dict[str, Any] = {"name": plan.name, "missing": plan.missing, "notes": plan.notes}
-    rows: list[dict[str, Any]] = []
+    part: Part = {"name": plan.name, "missing": plan.missing, "notes": plan.notes}
+    rows: list[Row] = []
     if not plan.leaves:
         part["why"] = next(iter(plan.missing.values()), "it has no tasks")
         if baselines.is_blimp(plan.name):
@@ -122,7 +136,7 @@ def _task(
                 results, rows = harness.run(
                     lm, plan, folder, s.shots.get(plan.name), limit, s.allow_code_execution, label
                 )
-            part |= {"results": results, "items": _checksums(plan)}
+            part["results"], part["items"] = results, _checksums(plan)
         except (MemoryError, torch.OutOfMemoryError, SettingError):
             raise
         # a task's own code fails in any way it likes; the other cells must not suffer
@@ -154,17 +168,17 @@ def _checksums(plan: tasks.Plan) -> dict[str, dict[str, str]]:
 
 def _merge(
     lm: harness.QuietLM, plans: list[tasks.Plan], s: Eval, items: Path, bits: pl.DataFrame, out: Path
-) -> dict[str, Any]:
+) -> Summary:
     """Write the four files from the finished parts."""
-    done = [read_json(out / "parts" / f"{plan.name}.json") for plan in plans]
+    done: list[Part] = [read_json(out / "parts" / f"{plan.name}.json") for plan in plans]
     rows = pl.concat([parquet.read(out / "parts" / f"{plan.name}.parquet") for plan in plans])
-    native: dict[str, Any] = {}
-    metrics: dict[str, Any] = {}
+    native: Json = {}
+    metrics: dict[str, Cell] = {}
     missing: dict[str, str] = {}
     notes: dict[str, list[str]] = {}
     for plan, part in zip(plans, done, strict=True):
-        if "why" in part:
-            missing[plan.name] = part["why"]
+        if "results" not in part or "items" not in part:
+            missing[plan.name] = part.get("why", "")
             continue
         results = part["results"]
         remarks = {f"without {task}: {why}" for task, why in part["missing"].items()} | set(
@@ -223,7 +237,7 @@ def _merge(
     for source_name in s.text_tasks:
         if source_name not in text:
             missing[f"text/{source_name}"] = "no items of this name to take text from"
-    summary = {
+    summary: Summary = {
         "metrics": metrics,
         "gold_bits_per_byte": gold,
         "gold_probability": per_item.gold_probability(rows),

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import datasets
@@ -24,7 +24,9 @@ import torch
 from lm_eval import evaluator
 from lm_eval.evaluator_utils import _process_results
 from lm_eval.models.huggingface import HFLM
+from lm_eval.result_schema import EvalResults
 from lm_eval.tasks import TaskManager
+from lm_eval.tasks.manager import TaskDict
 from lm_eval.utils import handle_non_serializable
 from safetensors import SafetensorError
 
@@ -33,6 +35,7 @@ from repro.evaluate import likelihood, per_item, reading, targets
 from repro.evaluate import shots as worked
 from repro.evaluate.code import sandbox
 from repro.evaluate.tasks import OFFICIAL, Plan
+from repro.plain import Json, Row
 from repro.pretrained import Encoder, load_model, load_tokenizer
 from repro.proxy import rope
 from repro.tracking import progress
@@ -62,7 +65,7 @@ def quiet() -> Iterator[None]:
     try:
         with (
             mock.patch.object(huggingface_hub.constants, "HF_HUB_OFFLINE", True),
-            mock.patch.object(datasets.config, "HF_HUB_OFFLINE", True),
+            mock.patch("datasets.config.HF_HUB_OFFLINE", True),
             # or lm-eval's bootstrap forks a process with threads
             mock.patch.dict(os.environ, {"DISABLE_MULTIPROC": "1"}),
             contextlib.redirect_stdout(io.StringIO()),
@@ -76,7 +79,10 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-class QuietLM(HFLM):
+_HFLM: Any = HFLM  # lm-eval's decorator hides what it is
+
+
+class QuietLM(_HFLM):
     """lm-eval's Hugging Face model; its forward passes move our progress bar."""
 
     bar: Any = None
@@ -86,7 +92,7 @@ class QuietLM(HFLM):
     # whose requests are being answered, in their order; empty for texts in windows
     asked: Sequence[tuple[str, int]] = ()
     # prompt -> the items that it asks an answer for
-    written: Mapping[str, Sequence[tuple[str, int]]] = MappingProxyType({})
+    written: Mapping[str, list[tuple[str, int]]] = MappingProxyType({})
     encoder: Encoder
     _bare = False  # inside `loglikelihood_rolling`, which starts a text with the prefix token itself
 
@@ -211,10 +217,9 @@ def load(
     ``max_length`` caps the context window in tokens (``None`` = the model's own). Raises
     :class:`SettingError` for a folder without model or tokenizer.
     """
-    options: dict[str, Any] = {"batch_size": batch_size, "max_length": max_length}
     with quiet():
         if not isinstance(model, Path):
-            return _wrapped(*model, options)
+            return _wrapped(*model, batch_size, max_length)
         if not (model / "config.json").is_file():
             raise SettingError(f"{model} holds no model (config.json); give a Hugging Face folder")
         if not any((model / name).is_file() for name in TOKENIZER_FILES):
@@ -222,7 +227,8 @@ def load(
                 f"{model} holds no tokenizer (tokenizer.json); add one: tokenizer.save_pretrained('{model}')"
             )
         try:
-            return _wrapped(load_model(model, dtype=dtype).to(device), load_tokenizer(model), options)
+            loaded = load_model(model, dtype=dtype).to(device)
+            return _wrapped(loaded, load_tokenizer(model), batch_size, max_length)
         except SettingError as error:
             raise SettingError(f"{model} cannot be evaluated: {error}") from None
         except (OSError, ValueError, KeyError, SafetensorError) as error:
@@ -231,9 +237,9 @@ def load(
             ) from error
 
 
-def _wrapped(model: Any, tokenizer: Any, options: dict[str, Any]) -> QuietLM:
+def _wrapped(model: Any, tokenizer: Any, batch_size: int, max_length: int | None) -> QuietLM:
     """The model as lm-eval's."""
-    lm = QuietLM(pretrained=model, tokenizer=tokenizer, **options)
+    lm = QuietLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=max_length)
     lm.encoder = Encoder(tokenizer)
     # a tokenizer without special tokens (the built proxy): texts start on a new line
     if lm.prefix_token_id is None:
@@ -264,7 +270,7 @@ def run(
     limit: int | None = None,
     allow_code: bool = False,
     label: str = "evaluate",
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+) -> tuple[Json, list[Row]]:
     """Evaluate one planned entry whose YAML files lie in ``folder``.
 
     Returns lm-eval's results (its native JSON, without samples) and the rows of
@@ -290,7 +296,7 @@ def run(
                 worked.keep_apart(task)
             results = evaluator.evaluate(
                 lm,
-                loaded,
+                cast(dict[str, Any], loaded),
                 limit=limit,
                 bootstrap_iters=BOOTSTRAP,
                 log_samples=True,
@@ -298,7 +304,8 @@ def run(
             )
         finally:
             lm.bar = None
-    samples = results.pop("samples")
+    assert results is not None  # as on ranks that are not the first
+    samples = cast(dict[str, list[Row]], results.pop("samples"))
     with targets.checked():
         items = [
             row
@@ -319,12 +326,12 @@ def run(
     if excluded:
         with quiet():
             results = _without(excluded, why, loaded, samples)
-    redrawn = {name: task.redrawn for name, task in loaded["tasks"].items() if task.redrawn}
+    redrawn = {name: number for name, task in loaded["tasks"].items() if (number := worked.redrawn(task))}
     told = {"excluded": excluded, "why_excluded": dict.fromkeys(excluded, why), "redrawn": redrawn}
     return _plain(results, plan, folder) | told, items
 
 
-def _loaded(plan: Plan, folder: Path) -> dict[str, Any]:
+def _loaded(plan: Plan, folder: Path) -> TaskDict:
     """The tasks of an entry, as lm-eval loads them; it reads the first item of each already."""
     try:
         return TaskManager(include_path=str(folder), include_defaults=False).load([plan.name])
@@ -336,8 +343,8 @@ def _loaded(plan: Plan, folder: Path) -> dict[str, Any]:
 
 
 def _without(
-    excluded: dict[str, list[int]], why: str, loaded: Any, samples: dict[str, list[Any]]
-) -> dict[str, Any]:
+    excluded: dict[str, list[int]], why: str, loaded: TaskDict, samples: dict[str, list[Row]]
+) -> EvalResults:
     """lm-eval's own aggregation over the items that are left."""
     kept = {}
     for name, task in loaded["tasks"].items():
@@ -352,7 +359,7 @@ def _without(
     return _process_results(kept, loaded.get("groups", {}), BOOTSTRAP)._to_eval_results()
 
 
-def _plain(results: dict[str, Any], plan: Plan, folder: Path) -> dict[str, Any]:
+def _plain(results: EvalResults, plan: Plan, folder: Path) -> Json:
     """JSON values only, without what changes from place to place: folders of this machine, addresses of
     objects.
 

@@ -66,9 +66,8 @@ class _Reader:
     def __init__(self, model: Any, progress: Any, answers: dict[Tokens, dict[Tokens, Found]]) -> None:
         self.model, self.progress, self.answers = model, progress, answers
         self.device = next(model.parameters()).device
-        self.logits, self.tokens, self.ragged = (
-            sizes[self.device.type] for sizes in (LOGITS, TOKENS, RAGGED)
-        )
+        self.logits, self.tokens = (sizes[self.device.type] for sizes in (LOGITS, TOKENS))
+        self.ragged = RAGGED[self.device.type]
         self.keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.vocabulary = model.get_output_embeddings().weight.shape[0]
 

@@ -22,8 +22,10 @@ from typing import Any
 import polars as pl
 
 from repro.evaluate import likelihood, per_item
+from repro.evaluate.cells import Cell
 from repro.evaluate.tasks import Plan
 from repro.items.stage import read_rows
+from repro.plain import Json, Row
 from repro.store import read_json
 from repro.tracking import progress
 
@@ -59,7 +61,7 @@ def absent(plan: Plan, items: Path) -> str:
     )
 
 
-def pairs(plan: Plan, limit: int | None) -> Iterator[tuple[str, int, dict[str, Any]]]:
+def pairs(plan: Plan, limit: int | None) -> Iterator[tuple[str, int, Row]]:
     """(task, index, item) of every pair, the first ``limit`` of each paradigm as in lm-eval."""
     for leaf in plan.leaves:
         definition = _definition(plan, leaf)
@@ -70,14 +72,14 @@ def pairs(plan: Plan, limit: int | None) -> Iterator[tuple[str, int, dict[str, A
             yield leaf, index, row
 
 
-def _definition(plan: Plan, leaf: str) -> dict[str, Any]:
+def _definition(plan: Plan, leaf: str) -> Json:
     from lm_eval.tasks._yaml_loader import load_yaml
 
     own = plan.files[f"{leaf}.yaml"]
     return {"target_delimiter": " ", **load_yaml(Path(own["include"]), resolve_func=False), **own}
 
 
-def run(lm: Any, plan: Plan, limit: int | None, label: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def run(lm: Any, plan: Plan, limit: int | None, label: str) -> tuple[Row, list[Row]]:
     """Results in lm-eval's form and the rows of :mod:`repro.evaluate.per_item`. ``lm`` is loaded, in
     float32.
     """
@@ -128,7 +130,7 @@ def _request(prefix: int, ids: list[int]) -> tuple[list[int], list[int]]:
     return (ids[:1], ids[1:]) if ids and ids[0] == prefix else ([prefix], ids)
 
 
-def row_of(entry: str, task: str, index: int, item: dict[str, Any], pair: Pair) -> dict[str, Any]:
+def row_of(entry: str, task: str, index: int, item: Row, pair: Pair) -> Row:
     """One pair as a row of the per-item table. ``gold`` is the grammatical sentence, ``other`` the
     ungrammatical one.
     """
@@ -168,7 +170,7 @@ def correct(pair: Pair) -> float:
     return 0.5 if is_tie(pair) else float(pair[0] > pair[1])
 
 
-def results(plan: Plan, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def results(plan: Plan, rows: Sequence[Row]) -> Row:
     """lm-eval's native shape: every paradigm, and the group as the mean over paradigms where the entry is
     one.
     """
@@ -176,7 +178,7 @@ def results(plan: Plan, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for row in rows:
         if row["finite"]:
             by_task[row["task"]].append(row["acc"])
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Json] = {}
     for task, values in by_task.items():
         n, share = len(values), sum(values) / len(values)
         stderr = (sum((v - share) ** 2 for v in values) / (n - 1) / n) ** 0.5 if n > 1 else "N/A"
@@ -192,12 +194,12 @@ def results(plan: Plan, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"results": found, "n-shot": dict.fromkeys(by_task, 0)}
 
 
-def frame(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
+def frame(rows: Sequence[Row]) -> pl.DataFrame:
     """Rows as a table."""
     return per_item.frame(list(rows))
 
 
-def metrics(entry: str, items: pl.DataFrame) -> dict[str, dict[str, Any]]:
+def metrics(entry: str, items: pl.DataFrame) -> dict[str, Cell]:
     """``<entry>/acc`` and ``<entry>_acc/<phenomenon>``: value, clustered stderr, n, chance, clusters
     (paradigms) and ties.
     """
@@ -211,20 +213,20 @@ def metrics(entry: str, items: pl.DataFrame) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _cell(items: pl.DataFrame) -> dict[str, Any]:
+def _cell(items: pl.DataFrame) -> Cell:
     from repro.evaluate.clusters import clustered
 
     value, stderr, clusters = clustered(items["acc"].to_numpy(), items["cluster"].to_list())
     ties = sum(map(is_tie, items.select("gold_loglikelihood", "other_loglikelihood").iter_rows()))
-    cell = {
+    return {
         "value": value,
         "stderr": stderr,
         "n": len(items),
         "chance": CHANCE,
         "clusters": clusters,
         "ties": ties,
+        "covers_chance": stderr is None or abs(value - CHANCE) <= wide(clusters) * stderr,
     }
-    return cell | {"covers_chance": stderr is None or abs(value - CHANCE) <= wide(clusters) * stderr}
 
 
 def wide(clusters: int) -> float:

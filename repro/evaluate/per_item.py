@@ -10,6 +10,8 @@ import numpy as np
 import polars as pl
 
 from repro.evaluate import targets
+from repro.evaluate.cells import Cell, Cut
+from repro.plain import Row
 
 SCHEMA = {
     "entry": pl.String,  # the name in eval.tasks: a task, a group, a tag
@@ -38,7 +40,7 @@ SCHEMA = {
 GOLD = ("gold_loglikelihood", "gold_bytes", "gold_bits_per_byte", "gold_probability", "other_loglikelihood")
 
 
-def rows(entry: str, task: Any, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def rows(entry: str, task: Any, samples: list[Row]) -> list[Row]:
     """Rows of one lm-eval task. ``samples`` are its logged samples.
 
     The gold answers must be those that lm-eval's accuracy was made with. A task that makes its own results
@@ -54,12 +56,12 @@ def rows(entry: str, task: Any, samples: list[dict[str, Any]]) -> list[dict[str,
     return [row | {name: None for name in GOLD} for row in found]
 
 
-def frame(items: list[dict[str, Any]]) -> pl.DataFrame:
+def frame(items: list[Row]) -> pl.DataFrame:
     """The rows as a table with fixed columns, empty or not."""
     return pl.DataFrame(items, schema=SCHEMA)
 
 
-def _row(entry: str, task: Any, sample: dict[str, Any]) -> dict[str, Any]:
+def _row(entry: str, task: Any, sample: Row) -> Row:
     metrics = {name: sample[name] for name in sample["metrics"]}
     scalars = {
         k: float(v) for k, v in metrics.items() if isinstance(v, (int, float, np.number)) and math.isfinite(v)
@@ -88,12 +90,12 @@ def _row(entry: str, task: Any, sample: dict[str, Any]) -> dict[str, Any]:
     return row if row["finite"] else row | {"acc": None, "acc_norm": None}
 
 
-def _rolling(sample: dict[str, Any]) -> float:
+def _rolling(sample: Row) -> float:
     response = sample["resps"][0][0]
     return float(response[0] if isinstance(response, (tuple, list)) else response)
 
 
-def _gold(loglikelihood: float, continuation: str) -> dict[str, Any]:
+def _gold(loglikelihood: float, continuation: str) -> Row:
     """Gold columns; a log-likelihood that is not a number leaves them empty."""
     n_bytes = len(continuation.encode())
     if not math.isfinite(loglikelihood) or not n_bytes:
@@ -105,10 +107,10 @@ def _gold(loglikelihood: float, continuation: str) -> dict[str, Any]:
     }
 
 
-def _choices(task: Any, sample: dict[str, Any]) -> dict[str, Any]:
+def _choices(task: Any, sample: Row) -> Row:
     choices = task.doc_to_choice(sample["doc"])
     loglikelihoods = np.array([response[0][0] for response in sample["resps"][: len(choices)]], dtype=float)
-    row: dict[str, Any] = {"n_choices": len(choices), "finite": bool(np.isfinite(loglikelihoods).all())}
+    row: Row = {"n_choices": len(choices), "finite": bool(np.isfinite(loglikelihoods).all())}
     if not row["finite"]:
         return row
     label = task.doc_to_text(sample["doc"]) if task.multiple_input else sample["target"]
@@ -131,7 +133,7 @@ def _choices(task: Any, sample: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def gold_bits_per_byte(items: pl.DataFrame) -> dict[str, dict[str, Any]]:
+def gold_bits_per_byte(items: pl.DataFrame) -> dict[str, Cell]:
     """Mean over items of the gold answer's bits per byte, for each entry that has any, with its standard
     error.
     """
@@ -144,17 +146,20 @@ def gold_bits_per_byte(items: pl.DataFrame) -> dict[str, dict[str, Any]]:
         pl.len().alias("n"),
         pl.col("gold_bytes").sum().alias("bytes"),
     )
-    return {row.pop("entry"): row for row in means.to_dicts()}
+    return {
+        entry: {"value": value, "stderr": stderr, "n": n, "bytes": n_bytes}
+        for entry, value, stderr, n, n_bytes in means.iter_rows()
+    }
 
 
-def gold_probability(items: pl.DataFrame) -> dict[str, dict[str, Any]]:
+def gold_probability(items: pl.DataFrame) -> dict[str, Cell]:
     """Mean over items of the gold answer's normalised probability, for each entry with choices, with its
     standard error and what guessing gives; where items come in clusters both are those of the clusters'
     means.
     """
     from repro.evaluate.clusters import clustered
 
-    found = {}
+    found: dict[str, Cell] = {}
     scored = items.drop_nulls("gold_probability").unique(
         ["task", "doc_id"], keep="first", maintain_order=True
     )
@@ -165,7 +170,7 @@ def gold_probability(items: pl.DataFrame) -> dict[str, dict[str, Any]]:
     return found
 
 
-def cuts(items: pl.DataFrame) -> dict[str, dict[str, int]]:
+def cuts(items: pl.DataFrame) -> dict[str, Cut]:
     """{entry: items, items_cut, tokens_cut} of entries with prompts that were longer than the context."""
     once = items.unique(["entry", "task", "doc_id"], keep="first", maintain_order=True)
     counted = once.group_by("entry", maintain_order=True).agg(
@@ -173,7 +178,10 @@ def cuts(items: pl.DataFrame) -> dict[str, dict[str, int]]:
         (pl.col("cut_tokens") > 0).sum().alias("items_cut"),
         pl.col("cut_tokens").sum().alias("tokens_cut"),
     )
-    return {row.pop("entry"): row for row in counted.filter(pl.col("items_cut") > 0).to_dicts()}
+    return {
+        entry: {"items": number, "items_cut": cut, "tokens_cut": tokens}
+        for entry, number, cut, tokens in counted.filter(pl.col("items_cut") > 0).iter_rows()
+    }
 
 
 def chance(items: pl.DataFrame) -> float | None:

@@ -19,18 +19,19 @@ import datasets
 from repro.errors import SettingError
 from repro.evaluate.targets import Refused
 from repro.items.stage import read_rows
+from repro.plain import Row
 
 INT64 = range(-(2**63), 2**63)
 
 
-class Rows(list):  # type: ignore[type-arg]
+class Rows(list[Row]):
     """Items that Arrow's columns cannot hold as they are (a number beside text): a list with what lm-eval
     asks of a split.
 
     Whatever else ``datasets`` offers (``map`` of a task's ``process_docs``) is refused.
     """
 
-    def __init__(self, rows: list[dict[str, Any]], columns: list[str], why: str) -> None:
+    def __init__(self, rows: list[Row], columns: list[str], why: str) -> None:
         super().__init__(rows)
         self.features = dict.fromkeys(columns)
         self.column_names, self.why = columns, why
@@ -140,7 +141,7 @@ def _kinds(value: Any, place: str, seen: dict[str, set[Any]]) -> None:
         seen.setdefault(place, set()).add("int" if value in INT64 else "a number of more than 64 bits")
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: Path) -> list[Row]:
     if path.suffix == ".gz":
         try:
             text = gzip.open(path, "rb").read()
@@ -161,7 +162,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         raise Refused(f"{path.name} is neither JSON lines nor a JSON list of objects ({error})") from None
 
 
-def _objects(text: bytes) -> list[dict[str, Any]]:
+def _objects(text: bytes) -> list[Row]:
     try:
         found = json.loads(text)
         found = found if isinstance(found, list) else [found]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from repro.errors import require
+from repro.plain import Json
 from repro.schema import COUNT, check, how, setting
 
 
@@ -18,10 +18,10 @@ class Eval:
         "lm-eval tasks by name, or YAML files of your own",
     )
     shots: dict[str, int] = setting({}, "default: the task's own definition, usually 0")
-    overrides: dict[str, Any] = setting({}, "task: {key of its definition: another value}")
-    columns: dict[str, Any] = how({}, "column of a table: task/metric, or a list to average")
+    overrides: Json = setting({}, "task: {key of its definition: another value}")
+    columns: Json = how({}, "column of a table: task/metric, or a list to average")
     limit: int | None = setting(None, "a task, those of a group too; null = all", unit="items", within=COUNT)
-    limits: dict[str, Any] = setting({}, "task or group: another limit for it (null: every item)")
+    limits: Json = setting({}, "task or group: another limit for it (null: every item)")
     batch_size: int = setting(16, "at once; it changes last bits", unit="requests", within=COUNT)
     dtype: str = setting("float32", "of the models", choices="float32 | bfloat16 | float16")
     max_length: int | None = setting(None, "of the context window; default: the model's own", unit="tokens")

@@ -13,6 +13,7 @@ from typing import Any
 
 from repro.evaluate import targets
 from repro.evaluate.targets import Refused
+from repro.plain import Row
 
 
 def keep_apart(task: Any) -> None:
@@ -31,11 +32,11 @@ def keep_apart(task: Any) -> None:
         return
     context, sample, asked = task.fewshot_context, task.sampler.sample, {}
 
-    def fewshot_context(doc: dict[str, Any], *given: Any, **named: Any) -> Any:
+    def fewshot_context(doc: Row, *given: Any, **named: Any) -> Any:
         asked["key"] = _key(task, doc)
         return context(doc, *given, **named)
 
-    def apart(n: int, eval_doc: Any = None, *given: Any, **named: Any) -> Sequence[dict[str, Any]]:
+    def apart(n: int, eval_doc: Any = None, *given: Any, **named: Any) -> Sequence[Row]:
         try:
             drawn = list(sample(n, eval_doc, *given, **named))
         except (ValueError, AssertionError):  # the split is too small for lm-eval's own way
@@ -51,12 +52,17 @@ def keep_apart(task: Any) -> None:
     task.fewshot_context, task.sampler.sample = fewshot_context, apart
 
 
-def _others(task: Any, n: int, taken: list[dict[str, Any]], asked: str) -> list[dict[str, Any]]:
+def redrawn(task: Any) -> int:
+    """How many worked examples :func:`keep_apart` has replaced."""
+    return task.redrawn
+
+
+def _others(task: Any, n: int, taken: list[Row], asked: str) -> list[Row]:
     """``n`` further rows of the pool that are neither the item nor among those ``taken``."""
     pool = list(task.sampler.fewshot_docs())
     ordered = type(task.sampler).__name__ == "FirstNSampler"
     order = range(len(pool)) if ordered else task.sampler.rnd.sample(range(len(pool)), len(pool))
-    found: list[dict[str, Any]] = []
+    found: list[Row] = []
     for index in order:
         if len(found) == n:
             break
@@ -70,7 +76,7 @@ def _others(task: Any, n: int, taken: list[dict[str, Any]], asked: str) -> list[
     return found
 
 
-def _key(task: Any, doc: dict[str, Any]) -> str:
+def _key(task: Any, doc: Row) -> str:
     """What the model reads of an item: question and choices, whatever the case, the spacing and the order of
     choices.
     """

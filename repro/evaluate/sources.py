@@ -12,6 +12,7 @@ from typing import Any
 
 from repro.assets import content_digests
 from repro.errors import SettingError
+from repro.plain import Json
 
 
 @contextmanager
@@ -28,7 +29,7 @@ def definition(entry: str | Path) -> Iterator[None]:
         raise SettingError(f"{entry} is no task definition that lm-eval reads ({reason}); mend it") from None
 
 
-def identity(entry: str, overrides: dict[str, Any]) -> dict[str, Any]:
+def identity(entry: str, overrides: Json) -> Json:
     """Names and digests of the files behind ``entry``, the path of a YAML file; ``overrides`` may name
     further items.
 

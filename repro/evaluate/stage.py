@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Any
 
 from repro import schema
 from repro.assets import content_digests
 from repro.evaluate import sources
+from repro.evaluate.cells import Summary
 from repro.evaluate.cost import suite
 from repro.evaluate.settings import Eval
+from repro.plain import Json
 from repro.proxy.settings import Proxy
 from repro.store import Context, Stage, read_json, write_json
 
@@ -80,7 +81,7 @@ def masked_stage(
     return Stage("evaluate", label, settings, run, inputs, version=3, cost=lambda known: suite(s, known))
 
 
-def facts(summary: dict[str, Any]) -> dict[str, Any]:
+def facts(summary: Summary) -> Json:
     """What the manifest says about an evaluation."""
     return {
         "missing": summary["missing"],
@@ -92,7 +93,7 @@ def facts(summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def identity(s: Eval) -> dict[str, Any]:
+def identity(s: Eval) -> Json:
     """The settings that change a result; a user's YAML counts by the content of all it reads, wherever it
     lies.
     """

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from statistics import mean
 from typing import Any
 
 import polars as pl
 
 from repro.evaluate import bits_per_byte, per_item
+from repro.evaluate.cells import Absent, Cell, Pooled
 
 Z95 = 1.959964  # two-sided 95 % of the normal distribution
 CHANCE = ("acc", "acc_norm", "acc_bytes")  # metrics that guessing among the choices earns
 
 
-def task_metrics(
-    results: Mapping[str, Any], names: list[str], items: pl.DataFrame
-) -> dict[str, dict[str, Any]]:
+def task_metrics(results: Mapping[str, Any], names: list[str], items: pl.DataFrame) -> dict[str, Cell]:
     """{"task/metric": {value, stderr, n, chance, covers_chance}} of one entry of ``eval.tasks``.
 
     ``names`` are the tasks or groups to show. A metric keeps lm-eval's filter in its name
@@ -24,7 +24,7 @@ def task_metrics(
     score interval of the accuracy (Wilson 1927) holds the chance level; unlike value +- 1.96 stderr it has a
     width where every item is right, or wrong.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Cell] = {}
     for name in names:
         row = results["results"].get(name, {})
         own = items.filter(pl.col("task") == name)
@@ -49,7 +49,7 @@ def task_metrics(
     return found
 
 
-def text_metrics(texts: pl.DataFrame, kind: str) -> dict[str, dict[str, Any]]:
+def text_metrics(texts: pl.DataFrame, kind: str) -> dict[str, Pooled]:
     """{source: {value, stderr, n, bytes, non_finite}} of the texts of one kind ("out_of_corpus" or
     "heldout").
     """
@@ -60,7 +60,7 @@ def text_metrics(texts: pl.DataFrame, kind: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def endpoint(text: Mapping[str, Mapping[str, Any]], gold: Mapping[str, Mapping[str, Any]]) -> float | None:
+def endpoint(text: Mapping[str, Pooled], gold: Mapping[str, Cell]) -> float | None:
     """The primary endpoint: bits per byte over out-of-corpus text and gold answers (method.md, section 6);
     lower is better.
 
@@ -69,14 +69,14 @@ def endpoint(text: Mapping[str, Mapping[str, Any]], gold: Mapping[str, Mapping[s
     there are. Where one kind is absent the other stands alone; ``None`` without either. Held-out text of the
     corpus is not in it: it favours arms that train on the unselected corpus.
     """
-    kinds = [[cell["value"] for cell in kind.values() if cell["value"] is not None] for kind in (text, gold)]
+    kinds = [
+        [value for cell in kind.values() if (value := cell["value"]) is not None] for kind in (text, gold)
+    ]
     means = [mean(values) for values in kinds if values]
     return mean(means) if means else None
 
 
-def column(
-    cells: Mapping[str, Mapping[str, Any]], missing: Mapping[str, str], sought: str | list[str]
-) -> dict[str, Any]:
+def column(cells: Mapping[str, Cell], missing: Mapping[str, str], sought: str | list[str]) -> Cell | Absent:
     """One cell of a table: a metric by name, or the mean of several; {"why": ...} where it was not measured.
 
     ``sought`` comes from ``eval.columns``; the standard error of a mean takes its parts as independent.
@@ -87,14 +87,13 @@ def column(
             task = name.partition("/")[0]
             return {"why": missing.get(task, f"not run: {name} was not measured")}
     if len(names) == 1:
-        return dict(cells[names[0]])
+        return copy(cells[names[0]])
     parts = [cells[name] for name in names]
-    errors = [part["stderr"] for part in parts]
+    errors = [error for part in parts if (error := part["stderr"]) is not None]
+    levels = [level for part in parts if (level := part.get("chance")) is not None]
     return {
         "value": mean(part["value"] for part in parts),
-        "stderr": None if None in errors else sum(e**2 for e in errors) ** 0.5 / len(parts),
+        "stderr": sum(e**2 for e in errors) ** 0.5 / len(parts) if len(errors) == len(parts) else None,
         "n": sum(part["n"] for part in parts),
-        "chance": (
-            None if any(part["chance"] is None for part in parts) else mean(part["chance"] for part in parts)
-        ),
+        "chance": mean(levels) if len(levels) == len(parts) else None,
     }

@@ -19,6 +19,8 @@ from unittest import mock
 import lm_eval.utils
 from lm_eval.api.task import ConfigurableTask
 
+from repro.plain import Row
+
 _compile = lm_eval.utils.env.from_string
 
 
@@ -33,7 +35,7 @@ def indices(target: Any, choices: list[str]) -> list[int]:
     Raises :class:`Refused` for anything else, which lm-eval would count as wrong whatever the model answers.
     """
     if isinstance(target, list):
-        if target and all(isinstance(entry, Integral) and 0 <= entry < len(choices) for entry in target):
+        if target and all(_index(entry, choices) for entry in target):
             return [int(entry) for entry in target]
         raise Refused(
             f"its right answers are {_short(target)}, and lm-eval takes a list as indices into the"
@@ -41,7 +43,7 @@ def indices(target: Any, choices: list[str]) -> list[int]:
         )
     if isinstance(target, str) and target in choices:
         return [choices.index(target)]
-    if isinstance(target, Integral) and 0 <= target < len(choices):
+    if _index(target, choices):
         return [int(target)]
     raise Refused(
         f"its label {_short(target)} is none of its choices {_short(choices)} and no index of them (0 to"
@@ -49,7 +51,11 @@ def indices(target: Any, choices: list[str]) -> list[int]:
     )
 
 
-def of_item(task: Any, doc: dict[str, Any]) -> Any:
+def _index(target: Any, choices: list[str]) -> bool:
+    return isinstance(target, Integral) and 0 <= int(target) < len(choices)
+
+
+def of_item(task: Any, doc: Row) -> Any:
     """What holds the label: where the choices are put into the prompt (winogrande) that is
     ``doc_to_text``.
     """
@@ -98,7 +104,7 @@ def _forms(task: Any, text: Any, target: Any, choices: list[str] | None, kind: s
     elif kind == "loglikelihood" and not (isinstance(target, str) and target):
         raise Refused(f"its target is {_short(target)}, and output_type: loglikelihood scores a text")
     elif kind == "generate_until":
-        if choices is not None and not (isinstance(target, Integral) and 0 <= target < len(choices)):
+        if choices is not None and not _index(target, choices):
             raise Refused(
                 f"its label is {_short(target)}; with doc_to_choice and written answers lm-eval takes an"
                 f" index into the choices (0 to {len(choices) - 1})"
@@ -135,7 +141,7 @@ def _numbers(task: Any) -> None:
     )
 
 
-def check_shot(task: Any, doc: dict[str, Any]) -> None:
+def check_shot(task: Any, doc: Row) -> None:
     """Raise :class:`Refused` for a worked example that lm-eval would show with a wrong answer, or with
     none.
     """

@@ -20,8 +20,11 @@ import yaml
 from repro.errors import SettingError, as_file_name, nearest
 from repro.evaluate.sources import definition
 from repro.items.hub import TASKS
+from repro.plain import Json
 
-OFFICIAL = Path(str(find_spec("lm_eval").origin)).parent / "tasks"  # type: ignore[union-attr]  # importing it takes seconds
+_LM_EVAL = find_spec("lm_eval")  # importing it takes seconds
+assert _LM_EVAL is not None
+OFFICIAL = Path(str(_LM_EVAL.origin)).parent / "tasks"
 OWN_NAMES = {"ceval", "math_500"}  # of TASKS: items that tasks of other names read
 LOCAL_BUILDERS = ("json", "csv", "parquet", "text", "arrow")  # of `datasets`: the task brings its own files
 
@@ -34,7 +37,7 @@ class Plan:
     """What one entry of ``eval.tasks`` runs."""
 
     name: str
-    files: dict[str, dict[str, Any]] = field(default_factory=dict)  # generated YAML, by file name
+    files: dict[str, Json] = field(default_factory=dict)  # generated YAML, by file name
     leaves: list[str] = field(default_factory=list)  # tasks that will run
     items: dict[str, dict[str, str]] = field(default_factory=dict)  # leaf -> {split: file}
     missing: dict[str, str] = field(default_factory=dict)  # leaf -> why it does not run
@@ -46,7 +49,7 @@ class Wanted:
     """How an entry is to be run."""
 
     items: Path
-    overrides: dict[str, Any]
+    overrides: Json
     shots: int | None
     allow_code: bool
     allow_task_code: bool
@@ -92,7 +95,7 @@ def tagged(tag: str) -> list[str]:
     return sorted(found)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Json:
     """A definition with its includes merged and ``!function`` left as text."""
     from lm_eval.tasks._yaml_loader import load_yaml
 
@@ -166,7 +169,7 @@ def name_of(entry: str) -> str:
 def plan(
     entry: str,
     items: Path,
-    overrides: dict[str, Any] | None = None,
+    overrides: Json | None = None,
     shots: int | None = None,
     allow_code: bool = False,
     allow_task_code: bool = False,
@@ -238,7 +241,7 @@ def _members(result: Plan, members: list[Any], index: dict[str, Path], wanted: W
     return kept
 
 
-def _local(result: Plan, name: str, cfg: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
+def _local(result: Plan, name: str, cfg: Json, wanted: Wanted) -> Json:
     """Keys that point one task at local items; raises ``LookupError`` saying why it cannot run."""
     if cfg.get("unsafe_code") and not wanted.allow_code:
         raise LookupError(
@@ -255,7 +258,7 @@ def _local(result: Plan, name: str, cfg: dict[str, Any], wanted: Wanted) -> dict
     if evaluated not in files:
         raise LookupError(f"the items of {folder.name} have no split {evaluated!r}, only {', '.join(files)}")
 
-    own: dict[str, Any] = {"dataset_path": "json", "dataset_name": None}
+    own: Json = {"dataset_path": "json", "dataset_name": None}
     for key in ("training_split", "validation_split", "fewshot_split"):
         if cfg.get(key) and cfg[key] not in files:
             own[key] = None

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from repro import kinds
+from repro.plain import Json
 from repro.settings.root import Settings
 from repro.store import Stage
 
@@ -83,7 +83,7 @@ class Experiment:
             if any("pretrain" in s for s in by_seed.values())
         }
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         """The shape the report reads: the shared stages by name, the arms, and comparisons of selections by
         name.
         """

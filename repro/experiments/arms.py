@@ -8,7 +8,6 @@ rescores nothing.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from repro import items
 from repro.corpus import stage as corpus
@@ -19,6 +18,7 @@ from repro.experiments import Experiment
 from repro.heads import stage as heads
 from repro.influence import measures
 from repro.influence import stage as influence
+from repro.plain import Json
 from repro.pretrain import stage as pretrain
 from repro.pretrain.settings import Train
 from repro.proxy import stage as proxy
@@ -119,7 +119,7 @@ def budget_of(settings: Settings, name: str) -> Budget:
 def train_of(settings: Settings, name: str) -> Train:
     """An arm's training settings; one that ends sooner keeps the models up to its end."""
     arm = settings.exp.arms[name]
-    own: dict[str, Any] = {
+    own: Json = {
         "tokens": settings.train.tokens,
         "keep_at_tokens": settings.train.keep_at_tokens,
     } | arm.train

@@ -8,12 +8,12 @@ away one by one.
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import numpy as np
 import torch
 
 from repro.errors import SettingError, require
+from repro.heads.found import Control, Example
 from repro.heads.settings import Heads
 from repro.heads.stage import CALIBRATION_TOKENS
 from repro.proxy import masking
@@ -26,7 +26,7 @@ REPLACEMENTS = 4  # of the last head of a bisection
 
 def draw(
     s: Heads, scores: np.ndarray, important: Pairs, proxy: ProxyModel, texts: list[str]
-) -> tuple[Pairs, dict[str, Any]]:
+) -> tuple[Pairs, Control]:
     """The heads of control ``s.detector``: as many as ``important``, none of them, and facts about the
     draw.
     """
@@ -70,7 +70,7 @@ def same_layers(rng: random.Random, others: Pairs, important: Pairs) -> Pairs:
 
 def matched_damage(
     s: Heads, rng: random.Random, others: Pairs, important: Pairs, proxy: ProxyModel, texts: list[str]
-) -> tuple[Pairs, dict[str, Any]]:
+) -> tuple[Pairs, Control]:
     """Random heads whose masking raises the loss on ordinary held-out text about as much as masking
     ``important`` does.
 
@@ -173,7 +173,7 @@ def mean_loss(proxy: ProxyModel, windows: list[list[int]], heads: Pairs | None =
 
 
 @torch.inference_mode()
-def effect(proxy: ProxyModel, examples: list[dict[str, Any]], heads: Pairs) -> dict[str, float | int]:
+def effect(proxy: ProxyModel, examples: list[Example], heads: Pairs) -> dict[str, float | int]:
     """Loss and token accuracy on the answers of a few probes, without and with ``heads`` masked."""
     found: dict[str, list[float]] = {}
     for example in examples:

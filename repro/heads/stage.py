@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from repro import parquet, plugins
 from repro.cost import STARTED, Cost, Known
 from repro.errors import SettingError, one_of, require
 from repro.heads import detectors
+from repro.heads.found import Chosen
 from repro.heads.settings import Heads
 from repro.proxy.settings import Proxy
 from repro.schema import identity
@@ -114,12 +115,12 @@ def _given(s: Heads, proxy_settings: Proxy, context: Context) -> None:
             f"heads.given: the proxy has {proxy.num_layers} layers of {proxy.num_heads} heads, counted from"
             f" 0, and so no [{layer}, {head}]",
         )
-    found: dict[str, Any] = {
+    found: Chosen = {
         "model": proxy.model.config.model_type,
         "num_layers": proxy.num_layers,
         "num_heads": proxy.num_heads,
         "scores": None,
-        "selected": [list(pair) for pair in s.given],
+        "selected": [(layer, head) for layer, head in s.given],
         "detector": "given",
         "share": len(s.given) / (proxy.num_layers * proxy.num_heads),
         "control": None,
@@ -304,41 +305,39 @@ def _select(s: Heads, proxy_settings: Proxy, context: Context) -> None:
     lowest = float(min(scores[layer, head] for layer, head in selected))
     tied = int((scores == lowest).sum())
     enough = len(per_probe) > 1
-    write_json(
-        context.out / "heads.json",
-        {
-            "model": proxy.model.config.model_type,
-            "num_layers": proxy.num_layers,
-            "num_heads": proxy.num_heads,
-            "scores": scores.tolist(),
-            "selected": [list(pair) for pair in selected],
-            "detector": s.detector,
-            "share": s.share,
-            "probe": {
-                **identity(s, "detection"),
-                **identity(s, "detector"),
-                "stop_when_stable": s.stop_when_stable,
-                "probes": len(per_probe),
-                "accuracy": detected["accuracy"],
-                "loss": detected["loss"],
-                "tokens": detected["tokens"],
-            },
-            "zero_heads": int(np.count_nonzero(scores == 0)),
-            "lowest_selected_score": lowest,
-            "tied_at_lowest": tied,
-            "tie_among_zeros": lowest == 0.0,
-            "stability": {
-                "halves_overlap": importance.halves_overlap(per_probe, s.share) if enough else None,
-                "probes_needed": importance.probes_needed(per_probe, s.share) if enough else None,
-            },
-            "effect_on_probes": controls.effect(proxy, detected["examples"], selected),
-            "control": control,
+    found: Chosen = {
+        "model": proxy.model.config.model_type,
+        "num_layers": proxy.num_layers,
+        "num_heads": proxy.num_heads,
+        "scores": scores.tolist(),
+        "selected": selected,
+        "detector": s.detector,
+        "share": s.share,
+        "probe": {
+            **identity(s, "detection"),
+            **identity(s, "detector"),
+            "stop_when_stable": s.stop_when_stable,
+            "probes": len(per_probe),
+            "accuracy": detected["accuracy"],
+            "loss": detected["loss"],
+            "tokens": detected["tokens"],
         },
-    )
+        "zero_heads": int(np.count_nonzero(scores == 0)),
+        "lowest_selected_score": lowest,
+        "tied_at_lowest": tied,
+        "tie_among_zeros": lowest == 0.0,
+        "stability": {
+            "halves_overlap": importance.halves_overlap(per_probe, s.share) if enough else None,
+            "probes_needed": importance.probes_needed(per_probe, s.share) if enough else None,
+        },
+        "effect_on_probes": controls.effect(proxy, detected["examples"], selected),
+        "control": control,
+    }
+    write_json(context.out / "heads.json", found)
     context.facts |= {"selected": len(selected), "tie_among_zeros": lowest == 0.0}
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read(folder: Path) -> Chosen:
     """``heads.json`` of a finished stage, with ``selected`` as (layer, head) tuples."""
     heads = read_json(folder / "heads.json")
     heads["selected"] = [tuple(pair) for pair in heads["selected"]]

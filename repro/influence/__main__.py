@@ -70,7 +70,8 @@ def join(root: Path, own: dict[str, str], device: str) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """The door. Exit 2 for a user's mistake."""
     environment.prepare(restart=arguments is None)
-    parser = argparse.ArgumentParser(prog="python -m repro.influence", description=__doc__.split("\n\n")[0])
+    said = (__doc__ or "").split("\n\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m repro.influence", description=said)
     parser.add_argument(
         "settings", nargs="*", metavar="key=value", help="work=STORE, device=..., score.processes=N"
     )

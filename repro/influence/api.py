@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,8 +22,9 @@ from repro.heads import importance, probes
 from repro.heads.detectors import retrieval
 from repro.heads.settings import Heads
 from repro.influence import statistics
-from repro.influence.examples import token_losses
+from repro.influence.examples import Token, token_losses
 from repro.influence.scorer import Scorer
+from repro.plain import Row
 from repro.proxy.load import load
 from repro.tracking import progress
 
@@ -93,13 +93,13 @@ class AttentionInfluence:
                 probe = probes.build(index, values, self.proxy.encode, s, self.proxy.prefix)
                 scores.append(retrieval.detect(self.proxy, probe, s).scores)
                 bar.update(1)
-        self.head_scores = np.mean(scores, axis=0)
-        self.heads = importance.top(self.head_scores, share)
+        self.head_scores = means = np.mean(scores, axis=0)
+        self.heads = importance.top(means, share)
         return self.heads
 
     def score(
         self, texts: str | Sequence[str], window: int = 1024, max_tokens: int | None = None
-    ) -> list[dict[str, Any]]:
+    ) -> list[Row]:
         """One row per text, a single string being one: ``score``, ``loss_base``, ``loss_ref`` (nats a token),
         ``score_error``, ``n_tokens``, ``reason``.
 
@@ -119,7 +119,7 @@ class AttentionInfluence:
             for ids, found in zip(encoded, losses, strict=True)
         ]
 
-    def token_losses(self, text: str, window: int = 1024) -> list[dict[str, Any]]:
+    def token_losses(self, text: str, window: int = 1024) -> list[Token]:
         """Every predicted token of a text with its two losses: ``token``, ``loss_base``, ``loss_ref``."""
         return token_losses(self.proxy, self._chosen(), text, window)
 

@@ -30,13 +30,14 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from repro.errors import SettingError
+from repro.plain import Json
 from repro.store import is_full, read_json, write_json
 
 TRIES = 3  # that raise
@@ -63,6 +64,39 @@ def place() -> str | None:
         return None
 
 
+class Posted(TypedDict):
+    """``job.json``: what is scored, by what. Paths are relative to the unfinished stage's folder."""
+
+    tokens: dict[str, int]  # shard -> estimate
+    digests: dict[str, str]  # shard -> sha256
+    corpus: str
+    model: str
+    means: str | None
+    settings: Json
+    heads: Sequence[Sequence[int]]  # (layer, head)
+    version: int
+    lease_seconds: float
+
+
+class Identity(TypedDict):
+    """Who a worker is."""
+
+    id: str
+    host: str
+    pid: int
+    place: str | None  # :func:`place`
+    device: str
+
+
+class Told(Identity):
+    """What a worker says of itself, every few seconds."""
+
+    shards: int  # finished
+    tokens: int  # fed to the model, in all
+    tokens_per_second: float
+    at: dict[str, int]  # shard -> tokens of it that are done
+
+
 @dataclass(frozen=True)
 class State:
     """One look at a job: its shards by what became of them."""
@@ -79,7 +113,7 @@ class Board:
     def __init__(self, partial: Path) -> None:
         self.partial, self.folder, self.scores = partial, partial / "claims", partial / "scores"
         try:
-            self.job: dict[str, Any] = read_json(self.folder / "job.json")
+            self.job: Posted = read_json(self.folder / "job.json")
         except FileNotFoundError:
             raise Closed from None
 
@@ -110,7 +144,7 @@ class Board:
                 (again if last else fresh).append(shard)
         return State(finished, failed, fresh + again, held)
 
-    def workers(self) -> list[dict[str, Any]]:
+    def workers(self) -> list[Told]:
         """What the workers that live say of themselves."""
         lost = self._lost()
         return [told for path in self._worker_files() if (told := _told(path)) and not lost(told["id"], path)]
@@ -201,7 +235,7 @@ class Worker:
         host = platform.node().replace(" ", "-") or "host"
         self.id = f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
         self.path = self.board.folder / f"worker-{self.id}.json"
-        self.told = {
+        self.told: Identity = {
             "id": self.id,
             "host": platform.node(),
             "pid": os.getpid(),
@@ -319,7 +353,8 @@ class Worker:
             self._rate.popleft()
         seconds, tokens = now - self._rate[0][0], self.tokens - self._rate[0][1]
         rate = tokens / seconds if seconds > 0 else 0.0
-        told = self.told | {
+        told: Told = {
+            **self.told,
             "shards": self.shards,
             "tokens": self.tokens,
             "tokens_per_second": rate,
@@ -341,7 +376,7 @@ class Progress:
     tokens_done: int
     tokens_per_second: float
     seconds_left: float | None  # None where nobody works, or nobody has shown its speed yet
-    workers: list[dict[str, Any]] = field(default_factory=list)
+    workers: list[Told] = field(default_factory=list)
 
     def line(self) -> str:
         """In one line for a terminal."""
@@ -387,7 +422,7 @@ def waiting(root: Path) -> list[Path]:
     return sorted(path.parent.parent for path in root.glob("score/*.partial/claims/job.json"))
 
 
-def open_job(partial: Path, job: dict[str, Any]) -> Board:
+def open_job(partial: Path, job: Posted) -> Board:
     """Write ``job.json``, so that workers may join; tries of an earlier run that raised are forgotten."""
     folder = partial / "claims"
     folder.mkdir(parents=True, exist_ok=True)
@@ -407,7 +442,7 @@ def close_job(partial: Path) -> None:
     shutil.rmtree(away, ignore_errors=True)
 
 
-def joined(partial: Path, settings: dict[str, Any]) -> None:
+def joined(partial: Path, settings: dict[str, str]) -> None:
     """Refuse to join where ``settings`` (key: value as text) are others than the scoring's."""
     board = Board(partial)
     for key, value in settings.items():
@@ -442,7 +477,7 @@ def _names(folder: Path, absent: type[Exception] | None = None) -> Iterator[str]
             raise absent from None
 
 
-def _told(path: Path) -> dict[str, Any] | None:
+def _told(path: Path) -> Told | None:
     try:
         return read_json(path)
     except (FileNotFoundError, json.JSONDecodeError):

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import polars
 
 from repro import parquet
 from repro.influence.scorer import Scorer
 from repro.proxy.load import ProxyModel
+
+
+class Token(TypedDict):
+    """A predicted token and its two losses in nats."""
+
+    token: str
+    loss_base: float
+    loss_ref: float
+
+
+class Extreme(TypedDict):
+    """A document of the ``highest`` or ``lowest`` scores of its domain."""
+
+    domain: str
+    end: str
+    doc_id: str
+    score: float
+    tokens: list[Token]
 
 
 def token_losses(
@@ -20,17 +38,17 @@ def token_losses(
     window: int = 1024,
     mask: str = "uniform",
     max_tokens: int | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Token]:
     """Every predicted token of a text, in order: ``token`` (its text), ``loss_base`` and ``loss_ref`` in
     nats.
     """
     return _of_document(Scorer(proxy, heads, window, max_tokens, mask=mask), text)
 
 
-def _of_document(scorer: Scorer, text: str) -> list[dict[str, Any]]:
+def _of_document(scorer: Scorer, text: str) -> list[Token]:
     ids = scorer.proxy.encode([text])[0]
     found = scorer.losses([ids])[0]
-    tokens: list[dict[str, Any]] = []
+    tokens: list[Token] = []
     for window, (base, reference) in zip(scorer.windows(ids), found, strict=True):
         for token, one, other in zip(window[1:], base.tolist(), reference.tolist(), strict=True):
             tokens.append(
@@ -39,7 +57,7 @@ def _of_document(scorer: Scorer, text: str) -> list[dict[str, Any]]:
     return tokens
 
 
-def extremes(scorer: Scorer, corpus: Path, out: Path, count: int) -> list[dict[str, Any]]:
+def extremes(scorer: Scorer, corpus: Path, out: Path, count: int) -> list[Extreme]:
     """Per-token losses of the ``count`` documents with the highest and with the lowest score of each
     domain.
     """

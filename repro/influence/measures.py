@@ -8,7 +8,6 @@ scores. The files are those of scores (:data:`repro.influence.shards.SCHEMA`) wi
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from repro.cost import STARTED, TOKENISED, Cost, Known
 from repro.store import Context, Stage
@@ -32,7 +31,7 @@ def _run(context: Context) -> None:
 
     sources = shards(context.inputs["corpus"])
     encoder = Encoder(load_tokenizer(context.inputs["proxy"] / "model"))
-    counts: dict[str, Any] = {"documents": 0, "tokens": 0}
+    counts = {"documents": 0, "tokens": 0}
     with progress(len(sources), "shards", "measures") as bar:
         for source in sources:
             documents, tokens = measure_shard(encoder, source, context.out / "scores" / Path(source).name)

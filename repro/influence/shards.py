@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from repro import parquet
 from repro.influence import statistics
 from repro.influence.scorer import Scorer
+from repro.plain import Row
 from repro.store import atomic, sha256_file
 
 if TYPE_CHECKING:
@@ -86,17 +87,17 @@ def measure_shard(encoder: Encoder, source: Path, target: Path) -> tuple[int, in
     return len(rows), sum(row["n_tokens_doc"] for row in rows)
 
 
-def _documents(source: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def _documents(source: Path) -> tuple[list[Row], list[str]]:
     documents = parquet.read(source, columns=["doc_id", "domain", "group", "n_bytes", "text"])
     return documents.drop("text").to_dicts(), documents["text"].to_list()
 
 
-def _measured(text: str, ids: list[int]) -> dict[str, Any]:
+def _measured(text: str, ids: list[int]) -> Row:
     measures = {"compressibility": statistics.compressibility(text), "repetition": statistics.repetition(ids)}
     return {"n_tokens_doc": len(ids)} | measures
 
 
-def _table(rows: list[dict[str, Any]], shard_sha256: str) -> pa.Table:
+def _table(rows: list[Row], shard_sha256: str) -> pa.Table:
     schema = SCHEMA.with_metadata({"shard_sha256": shard_sha256, "rows": str(len(rows))})
     return pa.Table.from_pylist(rows, schema=schema)
 

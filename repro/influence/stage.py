@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from repro import parquet
 from repro.cost import STARTED, Cost, Known
@@ -15,6 +15,7 @@ from repro.errors import SettingError, require
 from repro.heads.settings import Heads
 from repro.heads.stage import CALIBRATION
 from repro.influence.settings import Score
+from repro.plain import Json
 from repro.proxy.settings import Proxy
 from repro.schema import identity
 from repro.store import Context, Stage, read_json, sha256_file, write_json
@@ -196,7 +197,7 @@ def _check_losses(job: Job, context: Context) -> None:
         )
 
 
-def _cut(folder: Path, max_tokens: int | None) -> dict[str, Any]:
+def _cut(folder: Path, max_tokens: int | None) -> Json:
     """Documents that were scored by their first ``max_tokens`` tokens only, and the tokens beyond, in all and
     by domain.
     """
@@ -223,7 +224,7 @@ def _cut(folder: Path, max_tokens: int | None) -> dict[str, Any]:
     return totals | {"cut": by_domain}
 
 
-def _verified(folder: Path, sources: list[Path]) -> dict[str, Any]:
+def _verified(folder: Path, sources: list[Path]) -> Json:
     """Every document of every shard once; counts for the manifest, documents without a score by name and
     reason.
     """

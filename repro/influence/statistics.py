@@ -6,15 +6,16 @@ from __future__ import annotations
 
 import math
 import zlib
-from typing import Any
 
 import numpy as np
+
+from repro.plain import Row
 
 BLOCKS = 16  # of the jackknife
 NGRAM = 13
 
 
-def score(losses: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
+def score(losses: list[tuple[np.ndarray, np.ndarray]]) -> Row:
     """Mean losses in nats, their difference, and the score (L_ref - L_base) / L_base of one document (eq. 5).
 
     Means are over all predicted tokens of all windows. What cannot be scored has a ``reason`` and no score.

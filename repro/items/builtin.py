@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+
+from repro.plain import Row
 
 NAMES = "Ada Boris Clara Daniel Elena Felix Greta Hugo Irene Jonas Katia Leon".split()
 THINGS = "lantern compass ladder kettle notebook basket hammer blanket whistle mirror candle bucket".split()
@@ -34,7 +35,7 @@ PAIRS = {
 COLOURS = "green yellow silver brown purple white copper blue orange black".split()
 
 
-def read(asked: Callable[[str], bool]) -> Iterator[tuple[str, str, Iterable[dict[str, Any]]]]:
+def read(asked: Callable[[str], bool]) -> Iterator[tuple[str, str, Iterable[Row]]]:
     """(task, split, rows): ``arc_easy``, ``lambada_openai``, ``wikitext`` and four paradigms in the form of
     BLiMP's, always the same.
     """
@@ -53,7 +54,7 @@ def read(asked: Callable[[str], bool]) -> Iterator[tuple[str, str, Iterable[dict
                 yield task, split, rows
 
 
-def _questions(split: str, n: int) -> list[dict[str, Any]]:
+def _questions(split: str, n: int) -> list[Row]:
     """Sums with three wrong answers each."""
     rows = []
     for i in range(n):
@@ -88,7 +89,7 @@ def _story(i: int) -> str:
     )
 
 
-def _pair(paradigm: str, i: int) -> dict[str, Any]:
+def _pair(paradigm: str, i: int) -> Row:
     """Two sentences of which one breaks a rule."""
     draw = random.Random(f"{paradigm} {i}")
     filled = {"she": draw.choice(NAMES[::2]), "he": draw.choice(NAMES[1::2]), "verb": draw.choice(VERBS)}

@@ -9,11 +9,12 @@ from typing import Any
 from repro import assets, retries
 from repro.errors import SettingError, nearest
 from repro.items.settings import Items
+from repro.plain import Row
 
 # task: (data set, configuration). The configuration "*" makes every one of them a subtask; "a|b" names the
 # subtasks.
 AGIEVAL = "aqua-rat logiqa-en lsat-ar lsat-lr lsat-rc math sat-en sat-en-without-passage sat-math".split()
-TASKS: dict[str, tuple[str, str | None]] = {
+_OF_LM_EVAL: dict[str, tuple[str, str | None]] = {
     "arc_challenge": ("allenai/ai2_arc", "ARC-Challenge"),
     "arc_easy": ("allenai/ai2_arc", "ARC-Easy"),
     "bbh": ("SaylorTwift/bbh", "*"),
@@ -43,7 +44,11 @@ TASKS: dict[str, tuple[str, str | None]] = {
     "triviaqa": ("mandarjoshi/trivia_qa", "rc.nocontext"),
     "wikitext": ("EleutherAI/wikitext_document_level", "wikitext-2-raw-v1"),
     "winogrande": ("allenai/winogrande", "winogrande_xl"),
-} | {f"agieval_en/{name}": (f"hails/agieval-{name}", None) for name in AGIEVAL}
+}
+_OF_AGIEVAL: dict[str, tuple[str, str | None]] = {
+    f"agieval_en/{name}": (f"hails/agieval-{name}", None) for name in AGIEVAL
+}
+TASKS = _OF_LM_EVAL | _OF_AGIEVAL
 NOT_SUBTASKS = {"all", "auxiliary_train"}  # of cais/mmlu
 FEW_SHOT_ROWS = 2000  # a training split serves few-shot examples only
 
@@ -71,9 +76,7 @@ def revisions(settings: Items) -> dict[str, str]:
     }
 
 
-def read(
-    settings: Items, asked: Callable[[str], bool]
-) -> Iterator[tuple[str, str, Iterable[dict[str, Any]]]]:
+def read(settings: Items, asked: Callable[[str], bool]) -> Iterator[tuple[str, str, Iterable[Row]]]:
     """(task, split, rows) through ``datasets``; raises :class:`SettingError` when the hub is away."""
     commits = {
         r: r if Path(r).is_dir() else assets.hub_commit(r, commit)
@@ -92,18 +95,18 @@ def _configurations(repo: str, configuration: str | None, commit: str) -> list[t
         return [(configuration, None)]
     import datasets
 
-    names = _guard(repo, lambda: datasets.get_dataset_config_names(repo, **_revision(repo, commit)))
+    names = _guard(repo, lambda: datasets.get_dataset_config_names(repo, revision=_revision(repo, commit)))
     return [(name, name) for name in sorted(names) if name not in NOT_SUBTASKS]
 
 
 def _load(repo: str, name: str | None, commit: str) -> Any:
     import datasets
 
-    return _guard(repo, lambda: datasets.load_dataset(repo, name, **_revision(repo, commit)))
+    return _guard(repo, lambda: datasets.load_dataset(repo, name, revision=_revision(repo, commit)))
 
 
-def _revision(repo: str, commit: str) -> dict[str, str]:
-    return {} if Path(repo).is_dir() else {"revision": commit}
+def _revision(repo: str, commit: str) -> str | None:
+    return None if Path(repo).is_dir() else commit
 
 
 def _guard(repo: str, call: Any) -> Any:

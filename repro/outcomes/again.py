@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import cast
 
 from repro.outcomes.compare import item_variance
 from repro.outcomes.items import of_endpoint
-from repro.outcomes.outcome import Outcome, Seed
+from repro.outcomes.outcome import Json, Metric, Outcome, Seed
 from repro.outcomes.registration import limits_on_record
 from repro.settings.experiment import Contrast
 
@@ -18,23 +19,27 @@ AVERAGE = "accuracy_average"
 
 def measured(summary: Outcome) -> Outcome:
     """The summary without what judging adds to it; models and their metrics are copies."""
-    found = {
-        key: value
-        for key, value in summary.items()
-        if key not in ("comparisons", "verdict", "averaged", "noise")
-    }
+    found = copy.copy(summary)
+    for key in ("comparisons", "verdict", "averaged", "noise"):
+        cast(Json, found).pop(key, None)
     found["arms"] = {
         name: {**arm, "seeds": {seed: _without_average(row) for seed, row in arm["seeds"].items()}}
         for name, arm in summary["arms"].items()
     }
-    return found  # type: ignore[return-value]
+    return found
 
 
 def _without_average(row: Seed) -> Seed:
-    new = copy.deepcopy({key: row[key] for key in ("metrics", "checkpoints") if key in row})  # type: ignore[literal-required]
-    for cells in (new.get("metrics", {}), *new.get("checkpoints", {}).values()):
-        cells.pop(AVERAGE, None)
-    return {**row, **new}  # type: ignore[typeddict-item]
+    new = copy.copy(row)
+    if "metrics" in row:
+        new["metrics"] = _measured_alone(row["metrics"])
+    if "checkpoints" in row:
+        new["checkpoints"] = {tokens: _measured_alone(cells) for tokens, cells in row["checkpoints"].items()}
+    return new
+
+
+def _measured_alone(cells: dict[str, Metric]) -> dict[str, Metric]:
+    return {metric: copy.copy(cell) for metric, cell in cells.items() if metric != AVERAGE}
 
 
 def given(
@@ -47,8 +52,8 @@ def given(
     variances: dict[tuple[str, str], dict[str, float]] = {}
     noise: dict[str, float] = {}
     for row in summary["comparisons"]:
-        if row.get("noise") is not None:
-            noise[row["metric"]] = row["noise"]
+        if (deviation := row.get("noise")) is not None:
+            noise[row["metric"]] = deviation
         known = row["item_variance"] is not None or math.isinf(item_variance(row))
         if known and row["metric"] != AVERAGE:
             alone = _of_one_item(summary, row["treatment"], row["metric"])
@@ -62,5 +67,6 @@ def _of_one_item(summary: Outcome, arm: str, metric: str) -> bool:
     """Whether a single text or item was asked, or all of one cluster: earlier versions recorded no variance
     for it.
     """
-    cells = [seed["metrics"].get(metric, {}) for seed in summary["arms"][arm]["seeds"].values()]
+    seeds = [seed.get("metrics", {}) for seed in summary["arms"][arm]["seeds"].values()]
+    cells = [cells[metric] for cells in seeds if metric in cells]
     return any(cell.get("clusters", cell.get("n")) == 1 for cell in cells)

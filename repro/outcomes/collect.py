@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterable, Mapping
 from itertools import permutations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from repro import parquet
 from repro.outcomes import measure
-from repro.outcomes.outcome import Artifact, Json, MakeUp, Metric, Outcome, Seed
+from repro.outcomes.outcome import Artifact, Json, MakeUp, Masked, Metric, Outcome, Seed
 from repro.selection.settings import Budget
 from repro.settings.root import Settings, as_dict
 from repro.store import Stage, Store, digest, finite, provenance, read_json
@@ -37,7 +37,7 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> Outc
     failed. Raises ``FileNotFoundError`` when a named artifact is not in the store.
     """
     shared = {name: stages[name] for name in STAGES if name in stages}
-    summary: Outcome = {
+    summary: Json = {
         "experiment": settings.exp.name,
         "kind": settings.exp.kind,
         "question": settings.exp.question,
@@ -81,7 +81,7 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> Outc
         summary["baselines"] = _baselines(store, shared["baselines"], stages.get("arms", {}))
     if "items" in shared:
         summary["items"] = read_json(store.path(shared["items"]) / "items.json")
-    return summary
+    return cast(Outcome, summary)  # whole once it is judged
 
 
 def overlap(
@@ -177,12 +177,22 @@ def _artifacts(store: Store, stages: Iterable[Stage]) -> dict[str, Artifact]:
 def _artifact(store: Store, stage: Stage) -> Artifact:
     """Identity, cost and facts of a finished stage."""
     manifest = read_json(store.path(stage) / "manifest.json")
-    kept = ("stage", "label", "fingerprint", "device", "seconds_last_attempt", "facts")
-    commit = {key: manifest["provenance"].get(key) for key in ("commit", "dirty", "tag")}
-    inputs = {key: child.fingerprint for key, child in stage.inputs.items()}
-    found = {"folder": stage.folder, "inputs": inputs, **{key: manifest[key] for key in kept}, **commit}
-    outside = checksums(manifest["settings"])
-    return found | ({"outside": outside} if outside else {})
+    found: Artifact = {
+        "folder": stage.folder,
+        "inputs": {key: child.fingerprint for key, child in stage.inputs.items()},
+        "stage": manifest["stage"],
+        "label": manifest["label"],
+        "fingerprint": manifest["fingerprint"],
+        "device": manifest["device"],
+        "seconds_last_attempt": manifest["seconds_last_attempt"],
+        "facts": manifest["facts"],
+        "commit": manifest["provenance"].get("commit"),
+        "dirty": manifest["provenance"].get("dirty"),
+        "tag": manifest["provenance"].get("tag"),
+    }
+    if outside := checksums(manifest["settings"]):
+        found["outside"] = outside
+    return found
 
 
 def checksums(identity: Mapping[str, Any]) -> list[str]:
@@ -259,7 +269,8 @@ def _seed(store: Store, named: Mapping[str, Stage], documents: polars.DataFrame 
     # masked, and the proxy evaluated or documents scored
     if "heads" in named and named.keys() & {"evaluate", "ranking"}:
         found = read_json(store.path(named["heads"]) / "heads.json")
-        row["masked"] = {key: found[key] for key in ("detector", "selected", "control") if key in found}
+        named_there = {key: found[key] for key in ("detector", "selected", "control") if key in found}
+        row["masked"] = cast(Masked, named_there)
     if "found" in named:
         row["found"] = read_json(store.path(named["found"]) / "found.json")
     if "judge" in named:
@@ -295,15 +306,18 @@ def flatten_metrics(result: Mapping[str, Any]) -> dict[str, Metric]:
     Groups keep their name in front: ``heldout_bits_per_byte/code`` (``repro.outcomes.measure`` reads such
     names).
     """
-    flat: dict[str, Json] = {}
+    flat: dict[str, Metric] = {}
 
     def add(name: str, value: Any) -> None:
         cell = dict(value) if isinstance(value, Mapping) else {"value": value}
         numbers = {
-            key: cell[key] for key in ("value", "stderr", "chance", "guess") if cell.get(key) is not None
+            key: finite(float(cell[key]))
+            for key in ("value", "stderr", "chance", "guess")
+            if cell.get(key) is not None
         }
         counts = {key: int(cell[key]) for key in ("n", "clusters", "ties") if cell.get(key) is not None}
-        flat[name] = {key: finite(float(value)) for key, value in numbers.items()} | counts
+        if numbers.get("value") is not None:
+            flat[name] = cast(Metric, numbers | counts)
 
     # the endpoint first
     for group, value in sorted(result.items(), key=lambda pair: pair[0] != measure.ENDPOINT):
@@ -315,7 +329,7 @@ def flatten_metrics(result: Mapping[str, Any]) -> dict[str, Metric]:
         elif group.endswith(("_bits_per_byte", "_probability")):
             for name, cell in value.items():
                 add(f"{group}/{name}", cell)
-    return {name: cell for name, cell in flat.items() if cell.get("value") is not None}
+    return flat
 
 
 def read_scores(folder: Path) -> polars.DataFrame:

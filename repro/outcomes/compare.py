@@ -8,7 +8,7 @@ from statistics import mean
 
 from repro.errors import require
 from repro.outcomes import measure
-from repro.outcomes.outcome import Arm, Difference, Gap, Outcome, Seed
+from repro.outcomes.outcome import Arm, Difference, Gap, Outcome, Seed, bounds
 from repro.settings.experiment import Contrast
 from repro.store import finite
 
@@ -57,9 +57,9 @@ def _compared(treatment: Arm, control: Arm, seeds: set[int]) -> int:
 def seed_values(arm: Arm, metric: str) -> dict[int, float]:
     """{seed: value} of a metric."""
     found = {
-        int(s): row["metrics"][metric]["value"]
+        int(s): cells[metric]["value"]
         for s, row in arm["seeds"].items()
-        if metric in row.get("metrics", {})
+        if metric in (cells := row.get("metrics", {}))
     }
     return dict(sorted(found.items()))
 
@@ -77,7 +77,7 @@ def covers_chance(arm: Arm, metric: str) -> bool:
     (:func:`interval`) reaches down to that level. Accuracies without a chance level (generated answers) have
     one of zero.
     """
-    cells = [row["metrics"][metric] for row in evaluated(arm).values()]
+    cells = [row.get("metrics", {})[metric] for row in evaluated(arm).values()]
     chance = cells[0].get("chance", 0.0 if measure.of(metric).accuracy else None)
     if chance is None:
         return False
@@ -94,12 +94,13 @@ def interval(arm: Arm, metric: str) -> tuple[float, float, float] | None:
     """
     from repro.outcomes.statistics import FEWEST, few, limits
 
-    cells = [row["metrics"][metric] for row in evaluated(arm).values()]
+    cells = [row.get("metrics", {})[metric] for row in evaluated(arm).values()]
     values = [cell["value"] for cell in cells]
     centre, clusters = mean(values), min(cell.get("clusters", 0) for cell in cells)
     share = 0 <= centre <= 1 and not measure.of(metric).bits
-    errors = [cell.get("stderr") or (_of_share(centre, cell.get("n")) if share else None) for cell in cells]
-    if clusters == 1 or None in errors:
+    stated = [cell.get("stderr") or (_of_share(centre, cell.get("n")) if share else None) for cell in cells]
+    errors = [error for error in stated if error is not None]
+    if clusters == 1 or len(errors) < len(stated):
         return None
     variance = mean(errors) ** 2 * (few(clusters) if clusters else 1.0)
     low, high = limits(values if len(values) >= FEWEST else [centre] * FEWEST, variance)
@@ -131,7 +132,7 @@ def add_average(summary: Outcome) -> None:
         return
     for arm in arms:
         for seed in arm["seeds"].values():
-            for cells in (seed["metrics"], *seed.get("checkpoints", {}).values()):
+            for cells in (seed.get("metrics", {}), *seed.get("checkpoints", {}).values()):
                 if all(m in cells for m in counted):
                     cells["accuracy_average"] = {"value": mean(cells[m]["value"] for m in counted)}
 
@@ -145,7 +146,7 @@ def compare_arms(
     ``noise`` holds no pilot's limit for the metric. Perplexities are left out: bits per byte say the same,
     and a mean of exponentials over small models is noise.
     """
-    from repro.outcomes.statistics import FEWEST, RECORDED, compare
+    from repro.outcomes.statistics import FEWEST, compare
 
     noise = noise or {}
     tasks = summary.get("averaged", [])
@@ -176,11 +177,9 @@ def compare_arms(
             "seeds": pairs,
             "item_variance": finite(variances.get(metric, 0.0)) if metric in variances else None,
             "noise": noise.get(metric),
-            **{
-                key: value if isinstance(value := getattr(found, key), str) else finite(value)
-                for key in RECORDED
-            },
+            **found.recorded(),
             "p_holm": None,
+            "verdict": "",  # of all comparisons together
         }
         rows.append(row)
     return rows
@@ -200,13 +199,17 @@ def between(summary: Outcome, treatment: str, control: str, metrics: Sequence[st
 
     sign, rows = _rows_between(summary, treatment, control)
     if len(metrics) == 1 and (row := rows.get(metrics[0])) is not None:
-        ends = (row["low"], row["high"]) if sign > 0 or row["low"] is None else (-row["high"], -row["low"])
-        kept = {"p": row["p"], "detectable": row["detectable"], "seeds": row["seeds"], "compared": True}
+        _, low, high = bounds(row) or (None, None, None)
+        if low is not None and high is not None and sign < 0:
+            low, high = -high, -low
         return {
             "difference": row["difference"] and sign * row["difference"],
-            "low": ends[0],
-            "high": ends[1],
-            **kept,
+            "low": low,
+            "high": high,
+            "p": row["p"],
+            "detectable": row["detectable"],
+            "seeds": row["seeds"],
+            "compared": True,
         }
     sides = [
         [seed_values(summary["arms"][arm], metric) for metric in metrics] for arm in (treatment, control)
@@ -220,10 +223,11 @@ def between(summary: Outcome, treatment: str, control: str, metrics: Sequence[st
     known = all(metric in rows for metric in metrics)
     variance = sum(item_variance(rows[m]) for m in metrics) / len(metrics) ** 2 if known else 0.0
     found = compare(ours, theirs, variance)
-    ends = {key: finite(getattr(found, key)) if known else None for key in ("low", "high", "p")}
     return {
         "difference": found.difference,
-        **ends,
+        "low": finite(found.low) if known else None,
+        "high": finite(found.high) if known else None,
+        "p": finite(found.p) if known else None,
         "detectable": None,
         "seeds": found.seeds,
         "compared": known,

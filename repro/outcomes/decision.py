@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from statistics import mean
+from typing import Any
 
 Values = Mapping[str, Mapping[int, float]]  # arm -> seed -> value
 
@@ -31,9 +32,9 @@ def against_control(
     if not others or control not in values or all(len(set(found)) == 1 for found in values.values()):
         return {}
     drawn = numpy.random.default_rng(0)
-    result = dunnett(
-        *(list(values[name]) for name in others), control=list(values[control]), random_state=drawn
-    )
+    samples = [list(values[name]) for name in others]
+    compared: Any = dunnett  # its decorator hides that it takes a generator
+    result = compared(*samples, control=list(values[control]), random_state=drawn)
     limits = result.confidence_interval(0.95)
     gaps = [mean(values[name]) - mean(values[control]) for name in others]
     return {

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from repro import parquet
 from repro.store import atomic, read_json
@@ -18,7 +18,19 @@ EXTREMES = 5  # documents at each end of a domain
 EXCERPT = 1500  # characters shown where there are no token losses
 
 
-def examples(corpus: Path, score: Path) -> dict[str, list[dict[str, Any]]]:
+class Example(TypedDict):
+    """A document as the page shows it: its tokens, with the rise of their losses, or its text."""
+
+    doc_id: str
+    source: str
+    license: str
+    score: float
+    place: str  # "3 of 120"
+    tokens: NotRequired[list[tuple[str, float]]]  # lists on disk
+    text: NotRequired[str]
+
+
+def examples(corpus: Path, score: Path) -> dict[str, list[Example]]:
     """Per domain the ``EXTREMES`` highest and lowest documents: place, score, doc_id, source, license, text
     and, where the score artifact kept token losses, ``tokens`` as [text, rise of the loss in nats].
     """
@@ -42,11 +54,16 @@ def examples(corpus: Path, score: Path) -> dict[str, list[dict[str, Any]]]:
         .collect()
     )
     rises = token_rises(score)
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[Example]] = {}
     for row in ends.join(texts, on="doc_id", how="inner").sort("domain", "place").iter_rows(named=True):
         total = row["place"] + row["last"] - 1
-        entry = {key: row[key] for key in ("doc_id", "source", "license", "score")}
-        entry["place"] = f"{row['place']} of {total}"
+        entry: Example = {
+            "doc_id": row["doc_id"],
+            "source": row["source"],
+            "license": row["license"],
+            "score": row["score"],
+            "place": f"{row['place']} of {total}",
+        }
         if row["doc_id"] in rises:
             entry["tokens"] = _with_head(row["text"], rises[row["doc_id"]])
         else:

@@ -9,11 +9,11 @@ types.
 
 from __future__ import annotations
 
-from typing import Any, NotRequired
+from typing import NotRequired
 
 from typing_extensions import TypedDict  # that of the standard library cannot be validated before Python 3.12
 
-Json = dict[str, Any]  # what a stage wrote, as it wrote it
+from repro.plain import Json
 
 
 class Metric(TypedDict):
@@ -107,7 +107,19 @@ class Arm(TypedDict):
     at_chance: list[str]
 
 
-class Difference(TypedDict):
+class Statistics(TypedDict):
+    """What is recorded of a comparison (``repro.outcomes.statistics.Comparison``)."""
+
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    detectable: float | None
+    no_interval: NotRequired[str]  # why there is none
+    test: str
+
+
+class Difference(Statistics):
     """A contrast on one metric: treatment minus control, its 95 % interval, its test and the words for it.
 
     ``low``, ``high`` and ``p`` are ``None`` where nothing says how far the difference may be off
@@ -126,13 +138,6 @@ class Difference(TypedDict):
     seeds: int  # that compare other evaluations
     item_variance: float | None
     noise: NotRequired[float | None]  # standard deviation of one seed's difference, upper limit of a pilot
-    no_interval: NotRequired[str]  # why there is none
-    difference: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-    detectable: float | None
-    test: str
     p_holm: float | None
     verdict: str
 
@@ -147,6 +152,12 @@ class Gap(TypedDict):
     detectable: float | None
     seeds: int
     compared: bool
+
+
+def bounds(row: Difference | Gap) -> tuple[float, float, float] | None:
+    """A difference and the limits of its interval; ``None`` where there is no interval."""
+    difference, low, high = row["difference"], row["low"], row["high"]
+    return None if difference is None or low is None or high is None else (difference, low, high)
 
 
 class Verdict(TypedDict):

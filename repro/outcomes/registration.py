@@ -16,7 +16,7 @@ from typing import Any
 from repro import places
 from repro.errors import SettingError
 from repro.outcomes import summary as summaries
-from repro.outcomes.outcome import Json, Outcome, Registration
+from repro.outcomes.outcome import Conclusion, Json, Outcome, Registration
 from repro.registration import deviations, stated
 from repro.settings.root import Settings, as_dict
 
@@ -52,19 +52,19 @@ def power(settings: Settings) -> Json | None:
     number = pairs(settings)
     if not number:
         return None
-    found, why = _pilot(settings)
-    if found is not None and found["settings"]["exp"].get("kind", "train") != settings.exp.kind:
-        return {
-            "unknown": f"the noise of {found['run']}, another kind of experiment, says nothing of this one"
-        }
-    noise = (found or {}).get("noise", {}).get(settings.exp.endpoint)
-    if found is None or noise is None or not noise["paired_limit"] > 0:
-        return {"unknown": why or f"the pilot has no noise of {settings.exp.endpoint}"}
+    found, named = _pilot(settings)
+    if found is None:
+        return {"unknown": named}
+    if found["settings"]["exp"].get("kind", "train") != settings.exp.kind:
+        return {"unknown": f"the noise of {named}, another kind of experiment, says nothing of this one"}
+    noise = found.get("noise", {}).get(settings.exp.endpoint)
+    if noise is None or not noise["paired_limit"] > 0:
+        return {"unknown": f"the pilot has no noise of {settings.exp.endpoint}"}
     from repro.outcomes import statistics
 
     limit, effect = noise["paired_limit"], settings.exp.smallest_effect
     return {
-        "pilot": found["run"],
+        "pilot": named,
         "differs": differences(found["settings"], settings),
         "deviation": limit,
         "pairs": number,
@@ -87,7 +87,8 @@ def limits(settings: Settings) -> dict[str, float]:
 
 
 def _limits(pilot: Outcome) -> dict[str, float]:
-    return {metric: row["paired_limit"] for metric, row in pilot["noise"].items() if row["paired_limit"] > 0}
+    noise = pilot.get("noise", {})
+    return {metric: row["paired_limit"] for metric, row in noise.items() if row["paired_limit"] > 0}
 
 
 def limits_on_record(summary: Outcome) -> dict[str, float]:
@@ -103,16 +104,14 @@ def limits_on_record(summary: Outcome) -> dict[str, float]:
 
 
 def _pilot(settings: Settings) -> tuple[Outcome | None, str]:
-    """The pilot's summary with ``run``, the name of its folder (no place of this machine); else why there is
-    none.
-    """
+    """The pilot's summary and the name of its folder (no place of this machine); else why there is none."""
     if settings.exp.pilot is not None:
         found = summaries.read(Path(settings.exp.pilot))
         if not found.get("noise"):
             raise SettingError(
                 f"exp.pilot={settings.exp.pilot} is no pilot of two arms; make one with exp=pilot"
             )
-        return found | {"run": Path(settings.exp.pilot).name}, ""
+        return found, Path(settings.exp.pilot).name
     near: list[str] = []
     for folder in _candidates(Path(settings.work)):
         try:
@@ -120,7 +119,7 @@ def _pilot(settings: Settings) -> tuple[Outcome | None, str]:
         except SettingError:  # of another version: no pilot for this one
             continue
         if not (differ := differences(found["settings"], settings)):
-            return found | {"run": f"results/{folder.name}" if folder.parent == RESULTS else folder.name}, ""
+            return found, f"results/{folder.name}" if folder.parent == RESULTS else folder.name
         near.append(
             f"{folder.name} differs in {', '.join(differ[:3])}{' and more' if len(differ) > 3 else ''}"
         )
@@ -213,7 +212,7 @@ def _power(settings: Settings) -> Json | None:
         return {"unknown": str(error)}
 
 
-def concluded(summary: Outcome) -> dict[str, str] | None:
+def concluded(summary: Outcome) -> Conclusion | None:
     """The ``outcome`` of the primary contrast and the ``text`` that was stated for it; ``None`` where nothing
     was stated.
 
@@ -222,22 +221,19 @@ def concluded(summary: Outcome) -> dict[str, str] | None:
     from repro.outcomes.compare import primary
     from repro.outcomes.words import conclusion
 
-    said = summary["registration"]["run"]["conclusions"]
-    row = primary(summary)
-    if row is None or not said:
+    row, registration = primary(summary), summary.get("registration")
+    if row is None or registration is None or not registration["run"]["conclusions"]:
         return None
+    run = registration["run"]
     if summary["verdict"]["demonstration"]:
         return {
             "outcome": "none",
             "text": "A demonstration: none of the conclusions stated beforehand is drawn.",
         }
-    margin = summary["registration"]["run"]["smallest_effect"]
+    margin, low, high = run["smallest_effect"], row["low"], row["high"]
     outcome = conclusion(row["low"], row["high"], row["lower_is_better"], margin)
-    text = said.get(outcome, "Nothing was stated for this outcome.")
-    if (
-        outcome in ("better", "worse")
-        and margin is not None
-        and max(abs(row["low"]), abs(row["high"])) < margin
-    ):
+    text = run["conclusions"].get(outcome, "Nothing was stated for this outcome.")
+    sure = outcome in ("better", "worse") and low is not None and high is not None
+    if sure and margin is not None and max(abs(low), abs(high)) < margin:
         text += f" The whole interval is smaller than the smallest effect of interest, {margin:g}."
     return {"outcome": outcome, "text": text}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
+
+from repro.plain import Json
 
 RECORD = Path(__file__).with_name("coverage.json")
 
 
 @cache
-def record() -> dict[str, Any]:
+def record() -> Json:
     """{design: {seeds: share of intervals that hold the truth}} and the number of ``runs``."""
     return json.loads(RECORD.read_text(encoding="utf-8"))
 

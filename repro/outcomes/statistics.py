@@ -21,6 +21,7 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from scipy import stats
@@ -28,6 +29,8 @@ from scipy.optimize import brentq
 from scipy.special import ndtri, stdtr, stdtrit
 
 from repro.evaluate.clusters import cluster_means
+from repro.outcomes.outcome import Statistics
+from repro.store import finite
 
 FEWEST = 3  # seeds, below which there is no interval
 # of the limb on the side of the skew, a unit of skewness, over the square of the number of seeds: about the
@@ -61,8 +64,13 @@ class Comparison:
     no_interval: str = ""
     test: str = "t"
 
+    def recorded(self) -> Statistics:
+        """What a summary records: numbers that are not finite are ``None`` there."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("recorded", True)}
+        plain = {key: value if isinstance(value, str) else finite(value) for key, value in values.items()}
+        return cast(Statistics, plain)
 
-RECORDED = [f.name for f in fields(Comparison) if f.metadata.get("recorded", True)]
+
 COLUMNS = {f.name: f.metadata["column"] for f in fields(Comparison) if "column" in f.metadata}
 
 
@@ -114,32 +122,42 @@ def limits(
     ``item_variance`` (...) is that of the mean. Of the longer limb as of Student's quantile the seeds' share
     of the variance is taken.
     """
-    mean, *spread = _moments(np.asarray(values, dtype=np.float64), item_variance)
-    below, above = _limbs(*spread, level)
+    mean, spread = _moments(np.asarray(values, dtype=np.float64), item_variance)
+    below, above = _limbs(spread, level)
     return mean - below, mean + above
 
 
 def p_value(values: np.ndarray, item_variance: float = 0.0) -> float:
     """One minus the level at which the interval (:func:`limits`) of ``values`` (seeds) ends at zero."""
-    mean, *spread = _moments(np.asarray(values, dtype=np.float64), item_variance)
+    mean, spread = _moments(np.asarray(values, dtype=np.float64), item_variance)
     if mean and item_variance == 0:  # Student's, the limb as long as it is
-        unit = [float(limb) / stdtrit(len(values) - 1, 0.975) for limb in _limbs(*spread, 0.95)]
+        unit = [float(limb) / stdtrit(len(values) - 1, 0.975) for limb in _limbs(spread, 0.95)]
         return float(2 * stdtr(len(values) - 1, -abs(mean) / unit[int(mean < 0)]))
 
     def excess(p: float) -> float:
-        below, above = _limbs(*spread, 1 - p)
+        below, above = _limbs(spread, 1 - p)
         return float(below if mean > 0 else above) - abs(float(mean))
 
     least, most = 1e-15, 1 - 1e-15
     if mean == 0 or excess(most) >= 0:  # a mean that is zero, or zero but for rounding
         return 1.0
-    return least if excess(least) <= 0 else float(brentq(excess, least, most, xtol=1e-18, rtol=1e-12))
+    if excess(least) <= 0:
+        return least
+    root: Any = brentq(excess, least, most, xtol=1e-18, rtol=np.float64(1e-12))
+    return float(root)
 
 
-def _moments(values: np.ndarray, item_variance: float | np.ndarray) -> tuple[np.ndarray, ...]:
-    """Mean, variance of the mean over seeds and items, the seeds' share of it, their skewness, and their
-    number.
-    """
+class _Spread(NamedTuple):
+    """Variance of a mean over seeds and items, the seeds' share of it, their skewness, and their number."""
+
+    total: np.ndarray
+    share: np.ndarray
+    skewness: np.ndarray
+    n: np.ndarray
+
+
+def _moments(values: np.ndarray, item_variance: float | np.ndarray) -> tuple[np.ndarray, _Spread]:
+    """Mean and spread of ``values`` (..., seeds)."""
     n = values.shape[-1]
     mean = values.mean(axis=-1)
     apart = values - mean[..., None]
@@ -149,13 +167,12 @@ def _moments(values: np.ndarray, item_variance: float | np.ndarray) -> tuple[np.
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.where(total > 0, of_seeds / total, 0.0)
         skewness = np.where(squares > 0, (apart**3).mean(axis=-1) / (squares / n) ** 1.5, 0.0)
-    return mean, total, share, skewness, np.asarray(n)
+    return mean, _Spread(total, share, skewness, np.asarray(n))
 
 
-def _limbs(
-    total: np.ndarray, share: np.ndarray, skewness: np.ndarray, n: np.ndarray, level: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _limbs(spread: _Spread, level: float) -> tuple[np.ndarray, np.ndarray]:
     """How far the interval reaches below and above the mean."""
+    total, share, skewness, n = spread
     student, normal = stdtrit(n - 1, 0.5 + level / 2), ndtri(0.5 + level / 2)
     half = np.sqrt(total) * (share * student + (1 - share) * normal)
     longer = STRETCH / n**2 * skewness * share
@@ -248,5 +265,5 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
     if not p_values:
         return {}
-    corrected = multipletests(list(p_values.values()), method="holm")[1]
+    corrected = np.asarray(multipletests(list(p_values.values()), method="holm")[1])
     return dict(zip(p_values, (float(p) for p in corrected), strict=True))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 from repro.errors import SettingError
 from repro.outcomes.outcome import Outcome
@@ -17,7 +18,7 @@ SCHEMA = 2  # 2: a verdict in words beside every comparison
 def seal(summary: Outcome) -> Outcome:
     """The summary with ``schema`` and the sha256 of its own content under ``checksum``."""
     body = {"schema": SCHEMA, **{k: v for k, v in summary.items() if k not in ("schema", "checksum")}}
-    return {**body, "checksum": digest(json.loads(json.dumps(body)))}
+    return cast(Outcome, {**body, "checksum": digest(json.loads(json.dumps(body)))})
 
 
 def write(path: Path, summary: Outcome) -> Outcome:
@@ -43,14 +44,14 @@ def read(path: Path) -> Outcome:
         reason = str(error).splitlines()[0]
         raise SettingError(f"{file} is not JSON ({reason}); run the experiment again to rewrite it") from None
     schema = summary.get("schema") if isinstance(summary, dict) else None
-    if schema != SCHEMA:
+    if schema != SCHEMA or not isinstance(summary, dict):
         raise SettingError(
             f"{file} has schema {schema}, this code reads {SCHEMA}; run the experiment again with this"
             " version"
         )
-    if seal(summary)["checksum"] != summary.get("checksum"):
+    if seal(cast(Outcome, summary)).get("checksum") != summary.get("checksum"):
         raise SettingError(
             f"{file} was edited: its checksum does not fit its content; restore it, or run the experiment"
             " again"
         )
-    return summary
+    return cast(Outcome, summary)

@@ -21,7 +21,7 @@ from repro.outcomes.compare import (
     primary,
     secondary,
 )
-from repro.outcomes.outcome import Arm, Difference, Outcome, Verdict
+from repro.outcomes.outcome import Arm, Difference, Outcome, Verdict, bounds
 from repro.settings.experiment import Contrast
 from repro.settings.root import as_dict
 
@@ -88,12 +88,13 @@ def correct(family: list[Difference], tested: bool) -> None:
     from repro.store import finite
 
     names = {f"{r['treatment']}/{r['control']}/{r['metric']}": r for r in family}
-    corrected = statistics.holm({name: row["p"] for name, row in names.items()}) if tested else {}  # type: ignore[misc]
+    p_values = {name: p for name, row in names.items() if (p := row["p"]) is not None}
+    corrected = statistics.holm(p_values) if tested else {}
     for name, row in names.items():
         row["p_holm"] = corrected.get(name)
-        if row.get("noise") is not None:
+        if (noise := row.get("noise")) is not None:
             effect = statistics.smallest_effect(
-                row["noise"], row["seeds"], item_variance(row), 1 - words.ALPHA / len(family)
+                noise, row["seeds"], item_variance(row), 1 - words.ALPHA / len(family)
             )
             row["detectable"] = finite(effect)
 
@@ -134,7 +135,8 @@ def verdict(summary: Outcome, comparisons: list[Difference]) -> Verdict:
         sentence = lost if named and has_stage(summary, "evaluate") else ""
         return {"demonstration": False, "reasons": [], "words": "none", "sentence": sentence}
     reasons = shortfalls(summary, row)
-    sentence = _measured(row) if reasons or row["low"] is None else _concluded(row, summary)
+    limits = bounds(row)
+    sentence = _measured(row) if reasons or limits is None else _concluded(row, limits, summary)
     return {"demonstration": bool(reasons), "reasons": reasons, "words": row["verdict"], "sentence": sentence}
 
 
@@ -202,9 +204,9 @@ def _measured(row: Difference) -> str:
     return f"{row['treatment']} − {row['control']} on {row['metric']}: {row['difference']:+.4f}, {interval}."
 
 
-def _concluded(row: Difference, summary: Outcome) -> str:
-    over = f"{row['seeds']} {unit(summary)}"
-    interval = f"{row['difference']:+.4f} (95 % interval {row['low']:+.4f} to {row['high']:+.4f}, {over})"
+def _concluded(row: Difference, limits: tuple[float, float, float], summary: Outcome) -> str:
+    over, (difference, low, high) = f"{row['seeds']} {unit(summary)}", limits
+    interval = f"{difference:+.4f} (95 % interval {low:+.4f} to {high:+.4f}, {over})"
     better = "lower is better" if row["lower_is_better"] else "higher is better"
     where = f"on {row['metric']} ({better}): {interval}"
     drawn = masked(summary)
@@ -220,7 +222,7 @@ def _concluded(row: Difference, summary: Outcome) -> str:
         return (
             f"{treatment} and {control} are {row['verdict']}, the smallest effect of interest, {where}.{seen}"
         )
-    far = words.outwards(max(-row["low"], row["high"]))  # type: ignore[operator,type-var]
+    far = words.outwards(max(-low, high))
     return (
         f"Undecided between {treatment} and {control} {where}. No difference is established, and one of up to"
         f" {far} is not excluded.{seen}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from repro.outcomes import measure, statistics, words
 from repro.outcomes.compare import masked, primary
@@ -53,34 +54,31 @@ def claims() -> list[Claim]:
     base, treated = paper.printed("baseline/after_lrd"), paper.printed("ai-1.3b/after_lrd")
     large = paper.printed("ai-7b/after_lrd")
     highlights = ("MMLU", "MMLU-Pro", "AGIEval-en", "GSM8K", "HumanEval")
-    gains = ", ".join(f"{c} {treated[c] - base[c]:+.2f}" for c in highlights)  # type: ignore[operator]
-    average = f"{treated['Avg'] - base['Avg']:+.2f} points on the average"  # type: ignore[operator]
-    proxies = f"{large['Avg'] - treated['Avg']:+.2f} points on the average"  # type: ignore[operator]
-    mixture = {"experiment": "paper_mixture", "treatment": TREATED}
-    masking = {"experiment": "mirror_effect", "treatment": MASKED, "hurts": True}
+    gains = ", ".join(f"{c} {paper.gain(base, treated, c)}" for c in highlights)
+    average = f"{paper.gain(base, treated, 'Avg')} points on the average"
+    proxies = f"{paper.gain(treated, large, 'Avg')} points on the average"
+    mixture = partial(Claim, experiment="paper_mixture", treatment=TREATED)
+    masking = partial(Claim, experiment="mirror_effect", treatment=MASKED, hurts=True)
     return [
-        Claim(
+        mixture(
             "Adding the selected documents once more to the corpus makes a better model than the corpus"
             " alone.",
             "table 1",
             average,
             control=BASELINE,
-            **mixture,
         ),
-        Claim(
+        mixture(
             "The gains stand out on knowledge and reasoning.",
             "table 1",
             gains,
             control=BASELINE,
             columns=highlights,
-            **mixture,
         ),
-        Claim(
+        mixture(
             "The advantage is there early and stays until the end of training.",
             "figures 1, 7",
             "no figures printed",
             shown="figures 1, 7",
-            **mixture,
         ),
         Claim(
             "A larger selecting model selects better.",
@@ -91,12 +89,11 @@ def claims() -> list[Claim]:
             "full_plus_small",
             needs="a second, larger proxy (exp=proxy_size)",
         ),
-        Claim(
+        masking(
             "Masking retrieval heads hurts reasoning tasks far more than masking as many other heads.",
             "table 6",
             _mirror(),
             control=OTHERS,
-            **masking,
         ),
         Claim(
             "The selections of the method and of an educational classifier differ, most on code and"
@@ -121,20 +118,18 @@ def claims() -> list[Claim]:
             "head_evolution",
             shown="figure 2",
         ),
-        Claim(
+        mixture(
             "Not in the paper: the selection does better than a random one of the same tokens and repeats.",
             "public reviews",
             "not tested",
             control=RANDOM,
-            **mixture,
         ),
-        Claim(
+        masking(
             "Not in the paper: masking retrieval heads hurts answers more than masking heads that hurt"
             " ordinary text as much.",
             "public reviews",
             "not tested",
             control=MATCHED,
-            **masking,
         ),
         Claim(
             "Not in the paper: the selected 30 % alone does better than a random 30 %.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 
 from repro.experiments.analyse import view as selected
@@ -71,10 +72,8 @@ def _figure2(results: list[Result]) -> list[Plot]:
 def _benchmarks(name: str, result: Result, arms: list[str]) -> list[Plot]:
     """Every column of table 1 that was run, against training tokens, for the given arms."""
     metrics = dict.fromkeys(m for column in paper.reference()["columns"] for m in columns_of(result, column))
-    some = {
-        **result.summary,
-        "arms": {arm: row for arm, row in result.summary["arms"].items() if arm in arms},
-    }
+    some = copy(result.summary)
+    some["arms"] = {arm: row for arm, row in some["arms"].items() if arm in arms}
     plot = curve.performance(some, list(metrics)) if metrics else None
     return [_named(name, result, plot)] if plot is not None else []
 

@@ -51,6 +51,7 @@ def _drawn(result: Result) -> Plot | None:
     if masked(summary) or len(alone) < 2 or alone != set(arms):
         return None
     tasks = {t: found[0] for t, found in benchmarks.tasks(summary).items() if curve.chance(summary, found[0])}
+    measured: list[tuple[str, list[str], float | None]]
     measured = [(summary["endpoint"].replace("_", " ") + ", lower is better", [summary["endpoint"]], None)]
     if tasks:
         level = mean(curve.chance(summary, metric) or 0.0 for metric in tasks.values())

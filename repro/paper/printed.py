@@ -7,11 +7,13 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 from statistics import mean
-from typing import Any
+
+from repro.errors import SettingError
+from repro.plain import Json
 
 
 @cache
-def reference() -> dict[str, Any]:
+def reference() -> Json:
     """The whole of ``paper_reference.yaml``."""
     import yaml
 
@@ -35,6 +37,14 @@ def printed(row: str) -> dict[str, float | None]:
     """{column: printed percent} of a row of tables 1 and 10, the printed average under ``Avg``."""
     found = reference()["table1_and_10"][row]
     return {**dict(zip(reference()["columns"], found["values"], strict=True)), "Avg": found["avg"]}
+
+
+def gain(control: dict[str, float | None], treatment: dict[str, float | None], column: str) -> str:
+    """The printed difference of two rows in a column that both have."""
+    low, high = control[column], treatment[column]
+    if low is None or high is None:
+        raise SettingError(f"paper_reference.yaml prints no {column} for one of two rows that are compared")
+    return f"{high - low:+.2f}"
 
 
 def average_notes() -> list[str]:
@@ -61,12 +71,12 @@ def arc_notes() -> list[str]:
     notes = []
     for row in reference()["table1_and_10"]:
         values = printed(row)
-        parts = values["ARC-C"], values["ARC-E"]
-        if None not in parts and abs(mean(parts) - values["ARC(C+E)"]) > 0.0051:  # type: ignore[arg-type]
-            notes.append(
-                f"{row}: ARC(C+E) is printed as {values['ARC(C+E)']}, the mean of its parts is"
-                f" {mean(parts):.3f}"
-            )  # type: ignore[arg-type]
+        challenge, easy, whole = (values[name] for name in ("ARC-C", "ARC-E", "ARC(C+E)"))
+        if challenge is None or easy is None or whole is None:
+            continue
+        again = mean((challenge, easy))
+        if abs(again - whole) > 0.0051:
+            notes.append(f"{row}: ARC(C+E) is printed as {whole}, the mean of its parts is {again:.3f}")
     return notes
 
 
@@ -93,7 +103,7 @@ def parameter_note() -> str:
     )
 
 
-def llama_parameters(model: dict[str, Any], ffn: int) -> int:
+def llama_parameters(model: Json, ffn: int) -> int:
     """Parameters of a Llama with untied embeddings and ``shared_q_head`` query heads per key-value head."""
     hidden = model["hidden"]
     attention = 2 * hidden * hidden + 2 * hidden * hidden // model["shared_q_head"]

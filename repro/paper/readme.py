@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import stdev
 from textwrap import wrap
 
-from repro.outcomes.compare import differences, masked, primary
-from repro.outcomes.outcome import Difference
+from repro.outcomes.compare import differences, masked, primary, seed_values
+from repro.outcomes.outcome import Difference, bounds
 from repro.outcomes.statistics import detectable, upper_limit
 from repro.outcomes.words import outwards
 from repro.paper import picture
@@ -157,7 +157,7 @@ def answer(results: list[Result]) -> str:
     )
     if told:
         return f"**Training on the selection was {' and '.join(told)}** ({runs}). {end}"
-    ends = [max(-row["low"], row["high"]) for _, row in rows]
+    ends = [max(-limits[1], limits[2]) for _, row in rows if (limits := bounds(row))]
     return (
         f"**No difference from training on the selection was shown:** in {runs}, every 95 % interval of the"
         f" primary contrast holds zero. Not excluded are differences of up to {outwards(max(ends))} bits per"
@@ -168,20 +168,20 @@ def answer(results: list[Result]) -> str:
 def figure(results: list[Result]) -> Plot | None:
     """Every contrast of every trained result on its endpoint, evidence first."""
     rows = [
-        (f"{result.name}: {row['treatment']} − {row['control']}", row, differences(result.summary, row))
+        (f"{result.name}: {row['treatment']} − {row['control']}", limits, differences(result.summary, row))
         for result in sorted(results, key=lambda r: r.summary["verdict"]["demonstration"])
         if not masked(result.summary)
         for row in result.summary["comparisons"]
-        if row["metric"] == result.summary["endpoint"] and row["low"] is not None
+        if row["metric"] == result.summary["endpoint"] and (limits := bounds(row)) is not None
     ]
     if not rows:
         return None
-    x, low, high = ([row[key] for _, row, _ in rows] for key in ("difference", "low", "high"))
+    x, low, high = ([limits[end] for _, limits, _ in rows] for end in range(3))
     series = Series(
         "", x, [label for label, _, _ in rows], "interval", low, high, dots=[seeds for _, _, seeds in rows]
     )
     axis = "difference, bits per byte"  # short: long names of arms leave little room
-    clear = [label for label, row, _ in rows if row["low"] > 0 or row["high"] < 0]
+    clear = [label for label, (_, low, high), _ in rows if low > 0 or high < 0]
     alt = (
         f"{len(rows)} contrasts with 95 % intervals; zero lies outside for"
         f" {', '.join(clear) or 'none of them'}."
@@ -235,7 +235,7 @@ def _noise(result: Result) -> str | None:
     if "noise" in summary:  # a pilot of two arms says it itself
         return None
     (arm,) = summary["arms"].values()
-    values = [seed["metrics"][summary["endpoint"]]["value"] for seed in arm["seeds"].values()]
+    values = list(seed_values(arm, summary["endpoint"]).values())
     if len(values) < 2:
         return None
     spread = stdev(values)

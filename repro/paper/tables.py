@@ -13,7 +13,7 @@ from statistics import mean
 from repro.experiments.analyse import view as selected
 from repro.outcomes import measure, summary
 from repro.outcomes.compare import between, no_interval, seed_values
-from repro.outcomes.outcome import Outcome
+from repro.outcomes.outcome import Outcome, bounds
 from repro.outcomes.verdict import COVERS, left_out
 from repro.paper import printed as paper
 from repro.report.run_tables import CHANCE_NOTE, POWER
@@ -130,9 +130,10 @@ def difference(
     row = between(result.summary, treatment, control, metrics) if there else None
     if row is None:
         return Gap(NOT_RUN)
-    if row["low"] is None:
+    if (limits := bounds(row)) is None:
         return Gap(no_interval(row), None, row["seeds"])
-    shown = Interval(scale * row["difference"], scale * row["low"], scale * row["high"], digits)
+    value, low, high = (scale * end for end in limits)
+    shown = Interval(value, low, high, digits)
     sees = None if row["detectable"] is None else Number(scale * row["detectable"], digits)
     return Gap(shown, sees, row["seeds"], row["p"])
 
@@ -173,7 +174,7 @@ def table1(results: list[Result]) -> Table:
     for result in results or [None]:
         for column in [*paper.reference()["columns"], "Avg"]:
             low, high = base[column], treated[column]
-            gap = f"{high - low:+.2f}"  # type: ignore[operator]
+            gap = paper.gain(base, treated, column)
             row: list[Cell] = [result.label if result else "ours", column, _printed(low), _printed(high), gap]
             metrics = columns_of(result, column) if result else []
             if result is None or not metrics:
@@ -358,10 +359,9 @@ def table6(results: list[Result]) -> Table:
             row: list[Cell] = [label, column, *(_printed(100 * reference[kind][i]) for kind in kinds)]
             ours = _masked(result, columns_of(result, column)) if result else [NOT_RUN] * 3
             rows.append([*row, *ours] if result else [*row, *ours, *Gap(NOT_RUN).cells])
-        for column in own_columns(result) if result else ():
-            if column not in reference["columns"]:
-                cells = _masked(result, own_columns(result)[column])
-                rows.append([label, column, *["not in the paper"] * len(kinds), *cells])
+        for column, sought in own_columns(result).items() if result else ():
+            if result and column not in reference["columns"]:
+                rows.append([label, column, *["not in the paper"] * len(kinds), *_masked(result, sought)])
     named = (
         "random: other heads masked, mean over draws; retrieval: the retrieval heads masked; the difference"
         " is retrieval − random."
@@ -400,8 +400,10 @@ def table8(results: list[Result]) -> Table:
     rows.append(["paper (billion)", "sum of the parts", Number(sum(parts.values()), 1)])
     for result in results:
         found = {domain: row.get("tokens", 0) for domain, row in result.summary.get("scores", {}).items()}
-        rows += [[result.label, domain, f"{tokens:,}"] for domain, tokens in found.items()]
-        rows += [[result.label, "sum of the parts", f"{sum(found.values()):,}"]] if found else []
+        for domain, tokens in found.items():
+            rows.append([result.label, domain, f"{tokens:,}"])
+        if found:
+            rows.append([result.label, "sum of the parts", f"{sum(found.values()):,}"])
     return Table(
         "table8",
         "Table 8: tokens of the corpus",

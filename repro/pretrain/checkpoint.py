@@ -19,7 +19,11 @@ from repro.store import read_json, sha256_file, write_json
 TAG = "state"
 
 
-def save(engine: Any, folder: Path, step: int, setup: dict[str, Any], *beside: Path) -> Path:
+# what a run that goes on must share with the one that wrote a checkpoint, by name
+Setup = dict[str, int | float | str]
+
+
+def save(engine: Any, folder: Path, step: int, setup: Setup, *beside: Path) -> Path:
     """Write ``folder/step-<step>``: all ranks into a temporary folder, then checksums, then one rename.
 
     ``step`` counts finished steps. ``setup`` is what a run that resumes must share (ranks, ZeRO stage,
@@ -101,7 +105,7 @@ def newest(folder: Path) -> Path | None:
     return found[0]
 
 
-def restore(engine: Any, checkpoint: Path, setup: dict[str, Any]) -> int:
+def restore(engine: Any, checkpoint: Path, setup: Setup) -> int:
     """Load a checkpoint into the engine and return its finished steps.
 
     Raises :class:`SettingError` for one written under another setup.

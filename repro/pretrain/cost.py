@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from repro import pretrained
 from repro.cost import STARTED, Cost, Made
 from repro.errors import require
+from repro.plain import Json
 from repro.pretrain import source
 from repro.pretrain.settings import Model, Train
 
@@ -40,7 +41,7 @@ def sized(settings: S) -> S:
     return replace(own, model=_with_sizes(own.model, config(own.proxy)))
 
 
-def _with_sizes(model: Model, config: dict[str, Any]) -> Model:
+def _with_sizes(model: Model, config: Json) -> Model:
     config = config.get("text_config", config)
     names = {
         "layers": "num_hidden_layers",

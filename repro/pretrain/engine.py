@@ -9,12 +9,16 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from repro.errors import require
+from repro.plain import Json
 from repro.pretrain.settings import Train
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def join(device: str, ranks: int) -> tuple[int, int]:
@@ -32,7 +36,8 @@ def join(device: str, ranks: int) -> tuple[int, int]:
     deepspeed.runtime.bf16_optimizer.see_memory_usage = lambda *_, **__: None
     # DeepSpeed compiles a shared-memory collective for CPUs (80 s, needs a compiler) which only its inference
     # uses.
-    sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
+    backend_module: Any = sys.modules["deepspeed.comm.torch"]
+    backend_module.build_shm_op = lambda: None
     backend = "nccl" if device == "cuda" else "gloo"
     # DeepSpeed insists; leave() takes it away, it means "launched" to accelerate
     os.environ.setdefault("LOCAL_RANK", "0")
@@ -73,9 +78,8 @@ def repeatable(device: str) -> Iterator[None]:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
-    filled = torch.utils.deterministic.fill_uninitialized_memory
-    # a check for programs that read what nobody wrote
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    checks: Any = torch.utils.deterministic  # of programs that read what nobody wrote
+    filled, checks.fill_uninitialized_memory = checks.fill_uninitialized_memory, False
     try:
         torch.use_deterministic_algorithms(True)
         try:
@@ -91,7 +95,7 @@ def repeatable(device: str) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        checks.fill_uninitialized_memory = filled
 
 
 def _small_step(device: str) -> None:
@@ -112,7 +116,7 @@ def zero_stage(train: Train) -> int:
     return max(train.zero_stage, 1) if train.dtype == "bfloat16" else train.zero_stage
 
 
-def deepspeed_config(train: Train) -> dict[str, Any]:
+def deepspeed_config(train: Train) -> Json:
     """DeepSpeed's configuration: float32 master weights, moments and gradient sums in either dtype."""
     half = train.dtype == "bfloat16"
     return {
@@ -129,7 +133,7 @@ def deepspeed_config(train: Train) -> dict[str, Any]:
     }
 
 
-def parameter_groups(network: torch.nn.Module, train: Train) -> list[dict[str, Any]]:
+def parameter_groups(network: PreTrainedModel, train: Train) -> list[dict[str, Any]]:
     """Matrices decay, norms do not. With ``train.optimizer=muon`` its matrices come first, a group for each
     shape.
     """
@@ -156,7 +160,7 @@ def parameter_groups(network: torch.nn.Module, train: Train) -> list[dict[str, A
     return groups
 
 
-def optimizer_of(network: torch.nn.Module, train: Train, capturable: bool = False) -> torch.optim.AdamW:
+def optimizer_of(network: PreTrainedModel, train: Train, capturable: bool = False) -> torch.optim.AdamW:
     """AdamW, or Muon with AdamW; the caller sets the learning rates. ``capturable``: in a CUDA graph."""
     from repro.pretrain.muon import Muon
 
@@ -167,7 +171,7 @@ def optimizer_of(network: torch.nn.Module, train: Train, capturable: bool = Fals
     )
 
 
-def start(network: torch.nn.Module, train: Train, device: str) -> Any:
+def start(network: PreTrainedModel, train: Train, device: str) -> Any:
     """A DeepSpeed engine over ``network`` with its optimizer, clipping and accumulation; the caller sets the
     learning rates.
     """
@@ -226,10 +230,12 @@ def _show_what_is_not_finite(optimizer: Any) -> None:
     import deepspeed.runtime.utils
     import deepspeed.runtime.zero.stage_1_and_2
 
+    modules: list[Any] = [deepspeed.runtime.utils, deepspeed.runtime.zero.stage_1_and_2]
+
     def infinite(norm: torch.Tensor, **_: Any) -> None:
         norm.nan_to_num_(nan=torch.inf, posinf=torch.inf)
 
-    for module in (deepspeed.runtime.utils, deepspeed.runtime.zero.stage_1_and_2):
+    for module in modules:
         module.mask_nan_or_inf_with_val_inplace = infinite
     if hasattr(optimizer, "get_grad_norm_direct"):  # ZeRO 3 has the -1 in its own lines
         of_group = optimizer.get_grad_norm_direct

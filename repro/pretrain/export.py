@@ -14,6 +14,7 @@ from transformers import GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
 from repro.errors import SettingError
+from repro.plain import Json
 from repro.pretrained import load_model, load_tokenizer
 
 
@@ -77,7 +78,7 @@ def export(engine: Any, folder: Path, tokenizer: Path, card: str, probe: torch.T
     return difference
 
 
-def model_card(facts: dict[str, Any]) -> str:
+def model_card(facts: Json) -> str:
     """A short README in the format of Hugging Face model cards."""
     lines = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
     return f"""---

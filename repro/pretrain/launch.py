@@ -11,10 +11,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from repro import environment
 from repro.errors import SettingError, require
+from repro.plain import Json
 from repro.pretrain.cost import must_fit
 from repro.pretrain.job import Job
 from repro.pretrain.loop import finished, train
@@ -154,7 +154,7 @@ def memory_of_rank(s: Train, device: str) -> float | None:
     return None
 
 
-def launch(job: Job) -> dict[str, Any]:
+def launch(job: Job) -> Json:
     """Train ``job`` with its launcher and return its facts; raises :class:`SettingError` for what cannot
     fit.
     """
@@ -182,7 +182,7 @@ def launch(job: Job) -> dict[str, Any]:
         code = 0
     else:
         code, line = _run(job, path)
-    said = (
+    said: Json = (
         read_json(answer) if answer.is_file() else {"error": f"no rank answered; see the output of: {line}"}
     )
     if code or "error" in said:

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from repro.errors import SettingError, require
+from repro.plain import Json
 from repro.pretrain import checkpoint
 from repro.pretrain import engine as ds
 from repro.pretrain.export import export, model_card
@@ -32,7 +33,7 @@ from repro.tracking import progress
 FACTS = "training.json"  # of a training that is finished
 
 
-def train(job: Job) -> dict[str, Any]:
+def train(job: Job) -> Json:
     """Train, or go on where a killed run was, until ``job.out/model`` stands. Returns facts for the manifest.
 
     Raises :class:`SettingError` for a selection, model or checkpoint that does not fit, and when the training
@@ -53,7 +54,7 @@ def train(job: Job) -> dict[str, Any]:
             done, found = resume(job, engine, stream)
             log = Log(job, stream, done) if rank == 0 else None
             facts = run_steps(job, engine, stream, end_token, log, done, found)
-            if rank == 0:
+            if log is not None:
                 log.tracker.finish(facts)
                 facts["reads"] = write_reads(out / "reads.parquet", tokens, stream, facts["tokens"])
                 write_json(out / FACTS, facts)
@@ -91,7 +92,7 @@ def only_run_in(out: Path) -> Iterator[None]:
 
 def run_steps(
     job: Job, engine: Any, stream: TokenStream, end_token: int, log: Log | None, done: int, found: Path | None
-) -> dict[str, Any]:
+) -> Json:
     """Steps ``done`` .. ``steps - 1`` and the export. ``found`` is the checkpoint the engine stands at; rank
     0 has a log.
     """
@@ -108,7 +109,7 @@ def run_steps(
             job.device, non_blocking=True
         )
 
-    def publish(name: str, step: int) -> dict[str, Any]:
+    def publish(name: str, step: int) -> Json:
         """Export the model as it is behind ``step`` to ``out/name``."""
         facts = describe(job, engine, stream, step)
         tokenizer, probe = Path(job.tokens) / "tokenizer", sequences(0, 0)[:1, :-1]
@@ -170,7 +171,7 @@ def run_steps(
     return publish("model", s.steps)
 
 
-def setup(job: Job, stream: TokenStream, ranks: int) -> dict[str, Any]:
+def setup(job: Job, stream: TokenStream, ranks: int) -> checkpoint.Setup:
     """What a run that goes on from a checkpoint must share with the one that wrote it."""
     s = job.train
     return {
@@ -202,14 +203,14 @@ def resume(job: Job, engine: Any, stream: TokenStream) -> tuple[int, Path | None
             shutil.copyfile(found / "loss.jsonl", out / "loss.jsonl")
     done = checkpoint.restore(engine, found, shared) if found else 0
     require(
-        s.branch_from is None or done <= decay_start(s) or found.parent.parent == out,
+        s.branch_from is None or done <= decay_start(s) or (found is not None and found.parent.parent == out),
         f"the branch point {found} lies behind step {decay_start(s)}, where this run's decay starts; raise"
         " train.tokens or lower train.decay",
     )
     return done, found
 
 
-def describe(job: Job, engine: Any, stream: TokenStream, step: int) -> dict[str, Any]:
+def describe(job: Job, engine: Any, stream: TokenStream, step: int) -> Json:
     """Facts about the model behind ``step``, for its card and the manifest."""
     tokens = step * job.train.batch_tokens
     return {

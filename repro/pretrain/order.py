@@ -109,7 +109,7 @@ class TokenStream:
         """A short hash of everything the order follows from."""
         sha = hashlib.sha256(str(self.seed).encode())
         for array in (self.length, self.key, self.repeats):
-            sha.update(np.ascontiguousarray(array))
+            sha.update(np.ascontiguousarray(array).data)
         return sha.hexdigest()[:12]
 
     def tokens_read(self, tokens: int) -> np.ndarray:

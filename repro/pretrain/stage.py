@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from repro.cost import TOKENISED, Cost, Known
+from repro.plain import Json
 from repro.pretrain import cost, source
 from repro.pretrain.cost import shape
 from repro.pretrain.job import Job
@@ -21,7 +21,7 @@ from repro.tracking import Tracking
 def tokens_stage(model: Model, corpus: Stage, proxy: Stage | None = None) -> Stage:
     """Token ids of the corpus, shared by every arm. ``proxy`` is read where its tokenizer is used."""
     inputs, model = {"corpus": corpus}, shape(model)
-    settings: dict[str, Any] = {"tokenizer": model.tokenizer, "vocabulary": model.vocabulary}
+    settings: Json = {"tokenizer": model.tokenizer, "vocabulary": model.vocabulary}
     if model.init_from == source.PROXY:
         settings = {"tokenizer_of": source.PROXY}
     elif model.init_from is not None:
@@ -78,12 +78,18 @@ class Training:
 
     def job(self, ctx: Context) -> Job:
         """What there is to train, where its inputs are there."""
-        where = {key: str(ctx.inputs[key]) for key in ("tokens", "selection")} | {
-            "out": str(ctx.out),
-            "device": ctx.device,
-        }
-        named = {"seed": self.seed, "tracking": self.tracking, "group": self.group, "arm": self.arm}
-        return Job(model=_start(self.model, ctx), train=self.train, **named, **where)
+        return Job(
+            model=_start(self.model, ctx),
+            train=self.train,
+            seed=self.seed,
+            tracking=self.tracking,
+            group=self.group,
+            arm=self.arm,
+            tokens=str(ctx.inputs["tokens"]),
+            selection=str(ctx.inputs["selection"]),
+            out=str(ctx.out),
+            device=ctx.device,
+        )
 
     def __call__(self, ctx: Context) -> None:
         """Train, by whatever launcher."""

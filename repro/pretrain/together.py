@@ -15,12 +15,13 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 
 from repro.errors import SettingError, require
+from repro.plain import Json
 from repro.pretrain import engine
 from repro.pretrain.export import export, model_card
 from repro.pretrain.health import stop_if_not_finite
@@ -33,6 +34,9 @@ from repro.pretrain.schedule import learning_rate
 from repro.pretrain.validate import heldout_windows, validate
 from repro.store import read_json, write_json
 from repro.tracking import progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 LOGS = ("loss.jsonl", "metrics.jsonl")
 CHUNK = 200  # steps that are launched before the host writes down those before
@@ -65,7 +69,8 @@ class Training:
         )
         self.job, self.order = job, open_stream(Path(job.tokens), Path(job.selection), job.seed)
         self.end_token = read_json(Path(job.tokens) / "tokens.json")["end_token"]
-        self.module = build(job.model, s.context, self.end_token, job.seed).to(device).train()
+        module: Any = build(job.model, s.context, self.end_token, job.seed)
+        self.module: PreTrainedModel = module.to(device).train()
         cuda = device != "cpu"
         self.stream = torch.cuda.Stream() if cuda else None
         self.optimizer = engine.optimizer_of(self.module, s, capturable=cuda)
@@ -141,7 +146,7 @@ class Training:
             stop_if_not_finite(self.job, self.order, step, loss, norm, None)
             self.log.step(step + 1, loss, norm, learning_rate(self.job.train, step), seconds, 0.0)
 
-    def publish(self, name: str, step: int) -> dict[str, Any]:
+    def publish(self, name: str, step: int) -> Json:
         """Export the model as it is behind ``step`` to ``out/name``."""
         facts = describe(self.job, self, self.order, step) | {"together": True}
         probe = self.batches[0, :1, :-1].long()
@@ -157,12 +162,14 @@ class Training:
         heldout = heldout_windows(
             Path(job.tokens), job.train.context, self.end_token, job.train.validate_tokens
         )
-        self.log.tracker.log(validate(self, heldout, 32, None, job.device), job.train.steps)
+        log = self.log
+        assert log is not None  # as every training that has taken its steps
+        log.tracker.log(validate(self, heldout, 32, None, job.device), job.train.steps)
         facts = self.publish("model", job.train.steps)
-        self.log.tracker.finish(facts)
+        log.tracker.finish(facts)
         facts["reads"] = write_reads(out / "reads.parquet", Path(job.tokens), self.order, facts["tokens"])
         write_json(out / FACTS, facts)
-        self.log.close()
+        log.close()
 
 
 def train(jobs: Sequence[Job]) -> None:

@@ -16,7 +16,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import polars as pl
@@ -182,7 +182,18 @@ INDEX = {
 }
 
 
-def write_corpus(out: Path, shards: dict[str, list[Path]], vocabulary: int) -> dict[str, Any]:
+class Tokenised(TypedDict):
+    """``tokens.json``."""
+
+    dtype: str
+    vocabulary: int  # embeddings of the model
+    vocabulary_of_tokenizer: int
+    end_token: int
+    documents: dict[str, dict[str, int]]  # split -> domain -> number
+    tokens: dict[str, dict[str, int]]
+
+
+def write_corpus(out: Path, shards: dict[str, list[Path]], vocabulary: int) -> Tokenised:
     """Tokenise every split with ``out/tokenizer``; returns the facts that ``tokens.json`` holds.
 
     ``shards[split]`` are parquet files with doc_id, domain, n_bytes and text; ``vocabulary`` the model's
@@ -206,7 +217,7 @@ def write_corpus(out: Path, shards: dict[str, list[Path]], vocabulary: int) -> d
     with atomic(out / "index.parquet") as temporary:
         index.write_parquet(temporary)
     counted = index.group_by("split", "domain").agg(pl.col("length").sum(), pl.len()).sort("split", "domain")
-    facts = {
+    facts: Tokenised = {
         "dtype": dtype.name,
         "vocabulary": vocabulary,
         "vocabulary_of_tokenizer": len(encode.tokenizer),

@@ -57,7 +57,8 @@ def _model() -> Any:
 
     # transformers wants a multiple of the number of heads; one entry is used
     width = CODE * (BACK + 2) + HEADS
-    config = LlamaConfig(
+    configured: Any = LlamaConfig  # takes what every model takes, beyond what it declares
+    config = configured(
         vocab_size=VOCABULARY,
         hidden_size=width,
         intermediate_size=8,

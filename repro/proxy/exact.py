@@ -103,7 +103,8 @@ def sample(model: Any) -> Tensor:
 def _check_attention(call: Call, what: str) -> None:
     """The family's own attention on what the layer handed over, with and without a zero query, in float32."""
     own = getattr(sys.modules[type(call.module).__module__], "eager_attention_forward", None)
-    require(own is not None, f"{what} has no attention of its own to compare with; {REMEDY}")
+    if own is None:
+        raise SettingError(f"{what} has no attention of its own to compare with; {REMEDY}")
     query, key, value = call.query.float(), call.key.float(), call.value.float()
     allowed = masking.visible(call.mask, query.shape[2], key.shape[2], query.device)
     if call.mask is None or call.mask.dtype == torch.bool:

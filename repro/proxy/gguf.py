@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.errors import SettingError, require
+from repro.plain import Json
 
 # whose conversion the tests compare with the model that the file was made of
 ARCHITECTURES = ("llama", "qwen2", "gemma3")
@@ -34,7 +35,7 @@ class Header:
     quantisation: str  # tensors by type, most first
     tensors: int
     parameters: int
-    config: dict[str, Any]  # its sizes, as config.json names them
+    config: Json  # its sizes, as config.json names them
 
 
 def header(path: Path, setting: str = "proxy.path") -> Header:
@@ -95,7 +96,7 @@ def _header(path: Path, setting: str, size: int, changed: int) -> Header:
     )
 
 
-def _check_supported(what: str, architecture: str, own: dict[str, Any], tensors: dict[str, Any]) -> None:
+def _check_supported(what: str, architecture: str, own: Json, tensors: Json) -> None:
     require(
         architecture in ARCHITECTURES,
         f"{what} holds a model of architecture {architecture!r}, which is not converted;"
@@ -115,7 +116,7 @@ def _check_supported(what: str, architecture: str, own: dict[str, Any], tensors:
     )
 
 
-def convert(path: Path, target: Path) -> dict[str, Any]:
+def convert(path: Path, target: Path) -> Json:
     """Write the model and the tokenizer of a GGUF file to the folder ``target``: float32, as the file
     de-quantises.
 
@@ -129,7 +130,7 @@ def convert(path: Path, target: Path) -> dict[str, Any]:
     from repro.pretrained import load_model, load_tokenizer
 
     about = header(path)
-    options: dict[str, Any] = {"dtype": torch.float32}
+    options: Json = {"dtype": torch.float32}
     if hasattr(transformers, "GgufConfig"):  # newer versions may leave the weights packed
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     # Alone in a folder: what lies beside the file (another model's tokenizer_config.json) must not be read
@@ -205,17 +206,18 @@ def _reader(skip: bool) -> Any:
             self.data = np.asarray(self.data)
             return super()._get(*arguments, **options)
 
-        def _get_field_parts(self, start: int, kind: int) -> Any:
-            if not skip or gguf.GGUFValueType(kind) != gguf.GGUFValueType.ARRAY:
-                return super()._get_field_parts(start, kind)
-            inner, length = self._get(start, np.uint32), self._get(start + 4, np.uint64)
-            at, kind_of = start + 12, gguf.GGUFValueType(int(inner[0]))
+        def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+            if not skip or gguf.GGUFValueType(raw_type) != gguf.GGUFValueType.ARRAY:
+                return super()._get_field_parts(orig_offs, raw_type)
+            inner, length = self._get(orig_offs, np.uint32), self._get(orig_offs + 4, np.uint64)
+            at, kind_of = orig_offs + 12, gguf.GGUFValueType(int(inner[0]))
             if kind_of == gguf.GGUFValueType.STRING:
+                data = self.data.data
                 for _ in range(int(length[0])):
-                    at += 8 + struct.unpack_from("<Q", self.data, at)[0]
+                    at += 8 + struct.unpack_from("<Q", data, at)[0]
             else:
                 at += int(length[0]) * np.dtype(self.gguf_scalar_to_np[kind_of]).itemsize
-            return at - start, [inner, length], [], [gguf.GGUFValueType.ARRAY, kind_of]
+            return at - orig_offs, [inner, length], [], [gguf.GGUFValueType.ARRAY, kind_of]
 
     return Reader
 

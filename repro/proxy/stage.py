@@ -10,11 +10,11 @@ import re
 import shutil
 from math import prod
 from pathlib import Path
-from typing import Any
 
 from repro import pretrained, retries
 from repro.cost import Cost, Known, Made
 from repro.errors import SettingError, require
+from repro.plain import Json
 from repro.proxy.settings import Proxy
 from repro.schema import identity
 from repro.store import Context, Stage
@@ -100,7 +100,7 @@ BUILT = {"num_hidden_layers": 2, "hidden_size": 164, "num_attention_heads": 4, "
          "intermediate_size": 8, "vocab_size": 1024, "tie_word_embeddings": False}  # fmt: skip
 
 
-def config(s: Proxy) -> dict[str, Any]:
+def config(s: Proxy) -> Json:
     """The proxy's sizes, as its config.json names them, before it is made or downloaded."""
     if s.kind == "gguf":
         from repro.proxy import gguf, pinned
@@ -201,7 +201,7 @@ def _files(folder: Path) -> list[Path]:
     return sorted({p for pattern in FOLDER_FILES for p in folder.glob(pattern) if p.is_file()})
 
 
-def _run(s: Proxy, settings: dict[str, Any], context: Context) -> None:
+def _run(s: Proxy, settings: Json, context: Context) -> None:
     from transformers import logging
 
     logging.disable_progress_bar()
@@ -233,7 +233,7 @@ def _run(s: Proxy, settings: dict[str, Any], context: Context) -> None:
     }
 
 
-def _from_gguf(s: Proxy, sha256: str, target: Path) -> dict[str, Any]:
+def _from_gguf(s: Proxy, sha256: str, target: Path) -> Json:
     """Convert a file, or the pinned one of a name; returns what it says of itself, and where it comes
     from.
     """

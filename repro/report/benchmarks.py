@@ -9,7 +9,7 @@ from statistics import mean
 
 from repro.outcomes import measure
 from repro.outcomes.compare import interval, metrics
-from repro.outcomes.outcome import Arm, Metric, Outcome
+from repro.outcomes.outcome import Arm, Metric, Outcome, bounds
 from repro.report.plots import Panel, Plot, Series
 from repro.report.table import CHANCE, Cell, Interval, Number, Table
 
@@ -64,7 +64,7 @@ def _cell(arm: Arm, metric: str) -> Cell:
 
 
 def _mean(arm: Arm, metric: str) -> float:
-    return mean(seed["metrics"][metric]["value"] for seed in arm["seeds"].values())
+    return mean(seed.get("metrics", {})[metric]["value"] for seed in arm["seeds"].values())
 
 
 def _primary(summary: Outcome) -> tuple[list[str], Callable[[str], Cell]]:
@@ -75,9 +75,8 @@ def _primary(summary: Outcome) -> tuple[list[str], Callable[[str], Cell]]:
     first = next(iter(rows.values()))
 
     def difference(metric: str) -> Cell:
-        row = rows.get(metric)
-        whole = row is not None and row["low"] is not None
-        return Interval(row["difference"], row["low"], row["high"]) if row is not None and whole else None
+        limits = bounds(rows[metric]) if metric in rows else None
+        return Interval(*limits) if limits is not None else None
 
     return [f"{first['treatment']} − {first['control']} [95 %]"], difference
 
@@ -118,11 +117,14 @@ def _blimp_metrics(summary: Outcome) -> dict[str, str]:
     found: dict[str, str] = {}
     for metric in metrics(arms[0]) if arms else []:
         one = measure.of(metric)
-        if "clusters" in next(iter(arms[0]["seeds"].values()))["metrics"][metric] and all(
-            metric in metrics(a) for a in arms
-        ):
+        if "clusters" in _first(arms[0])[metric] and all(metric in metrics(a) for a in arms):
             found[metric] = one.task.replace("_", " ") if one.group else f"{one.task}, all"
     return found
+
+
+def _first(arm: Arm) -> dict[str, Metric]:
+    """The metrics of an arm's first model."""
+    return next(iter(arm["seeds"].values())).get("metrics", {})
 
 
 def blimp(summary: Outcome) -> Table | None:
@@ -136,8 +138,9 @@ def blimp(summary: Outcome) -> Table | None:
     arms, baselines = summary["arms"], summary.get("baselines", {}).get("baselines", {})
     rows: list[list[Cell]] = []
     for metric, name in found.items():
-        cell = next(iter(next(iter(arms.values()))["seeds"].values()))["metrics"][metric]
-        row: list[Cell] = [name, cell["clusters"], cell["n"], *(_cell(arm, metric) for arm in arms.values())]
+        cell = _first(next(iter(arms.values())))[metric]
+        counts = cell.get("clusters"), cell.get("n")
+        row: list[Cell] = [name, *counts, *(_cell(arm, metric) for arm in arms.values())]
         row += [_baseline(base["metrics"].get(metric)) for base in baselines.values()]
         rows.append([*row, difference(metric)] if column else row)
     names = [row["name"] for row in baselines.values()]
@@ -151,7 +154,7 @@ def blimp(summary: Outcome) -> Table | None:
         f"Ties: {_ties(summary, found)}.",
     ]
     if baselines:
-        text = summary["baselines"]["trained_on"]
+        text = summary.get("baselines", {})["trained_on"]
         notes.append(
             f"{' and '.join(names)}: counted on {text['bytes'] / 1e6:.1f} MB of the unselected training"
             f" corpus ({text['documents']:,} documents, {text['words']:,} words and sentence starts)."
@@ -165,11 +168,12 @@ def _baseline(cell: Metric | None) -> Cell:
 
     if cell is None:
         return "not run"
-    if cell["stderr"] is None:
-        return Number(cell["value"], 3, CHANCE)
-    half = wide(cell["clusters"]) * cell["stderr"]
-    mark = CHANCE if cell["value"] - half <= cell["chance"] else ""
-    return Interval(cell["value"], cell["value"] - half, cell["value"] + half, signed=False, mark=mark)
+    value, stderr = cell["value"], cell.get("stderr")
+    if stderr is None:
+        return Number(value, 3, CHANCE)
+    half = wide(cell.get("clusters", 0)) * stderr
+    mark = CHANCE if value - half <= (cell.get("chance") or 0.0) else ""
+    return Interval(value, value - half, value + half, signed=False, mark=mark)
 
 
 def _ties(summary: Outcome, found: dict[str, str]) -> str:
@@ -177,7 +181,7 @@ def _ties(summary: Outcome, found: dict[str, str]) -> str:
     said = []
     for metric in (m for m in found if m.endswith("/acc")):
         for name, arm in summary["arms"].items():
-            counts = [seed["metrics"][metric].get("ties", 0) for seed in arm["seeds"].values()]
+            counts = [seed.get("metrics", {})[metric].get("ties", 0) for seed in arm["seeds"].values()]
             span = f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
             said.append(f"{name} {span}")
         for row in summary.get("baselines", {}).get("baselines", {}).values():
@@ -256,8 +260,8 @@ def during_training(summary: Outcome) -> Plot | None:
     def points(arm: Arm, metric: str) -> dict[float, list[float]]:
         found: dict[float, list[float]] = {}
         for seed in arm["seeds"].values():
-            end = {seed["loss"][-1][0]: seed.get("metrics", {})} if seed.get("loss") else {}
-            for tokens, cells in {**seed.get("checkpoints", {}), **end}.items():
+            end = {loss[-1][0]: seed.get("metrics", {})} if (loss := seed.get("loss")) else {}
+            for tokens, cells in [*seed.get("checkpoints", {}).items(), *end.items()]:
                 if metric in cells:
                     found.setdefault(float(tokens), []).append(cells[metric]["value"])
         return found
@@ -278,7 +282,8 @@ def by_share(summary: Outcome) -> Plot | None:
     def points(names: list[str], metric: str) -> dict[float, list[float]]:
         arms = [summary["arms"][name] for name in names + whole]
         found = {
-            100.0 * a["share"]: [s["metrics"][metric]["value"] for s in a["seeds"].values()] for a in arms
+            100.0 * a["share"]: [s.get("metrics", {})[metric]["value"] for s in a["seeds"].values()]
+            for a in arms
         }
         return found if len({summary["arms"][name]["share"] for name in names}) > 1 else {}
 

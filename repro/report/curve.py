@@ -37,7 +37,8 @@ def chance(summary: Outcome, metric: str) -> float | None:
         (s.get("metrics", {}) for row in summary["arms"].values() for s in row["seeds"].values()), {}
     )
     levels = [cells.get(m, {}).get("chance") for m in counted]
-    return mean(levels) if levels and None not in levels else None
+    known = [level for level in levels if level is not None]
+    return mean(known) if known and len(known) == len(levels) else None
 
 
 def axis_of(metric: str) -> str:
@@ -134,7 +135,7 @@ def performance(summary: Outcome, metrics: Sequence[str] = ()) -> Plot | None:
         for arm, row in arms.items():
             by_tokens: dict[int, list[float]] = {}
             for seed in row["seeds"].values():
-                ends = {str(int(seed["loss"][-1][0])): seed.get("metrics", {})} if seed.get("loss") else {}
+                ends = {str(int(loss[-1][0])): seed.get("metrics", {})} if (loss := seed.get("loss")) else {}
                 for tokens, cells in {**seed.get("checkpoints", {}), **ends}.items():
                     if metric in cells:
                         by_tokens.setdefault(int(tokens), []).append(cells[metric]["value"])
@@ -173,7 +174,7 @@ def _uncrowded(summary: Outcome) -> dict[str, Arm]:
 
 def _training_tokens(summary: Outcome, arm: str) -> float:
     seeds = summary["arms"][arm]["seeds"].values()
-    return max((seed["loss"][-1][0] for seed in seeds if seed.get("loss")), default=0.0)
+    return max((loss[-1][0] for seed in seeds if (loss := seed.get("loss"))), default=0.0)
 
 
 def whiskers(name: str, x: list[float], values: list[list[float]]) -> Series:

@@ -11,10 +11,10 @@ def sentence(summary: Outcome, metric: str | None = None) -> str | None:
     metric = metric or summary["endpoint"]
     cells = next(
         (
-            s["metrics"]
+            found
             for arm in summary["arms"].values()
             for s in arm["seeds"].values()
-            if metric in s.get("metrics", {})
+            if metric in (found := s.get("metrics", {}))
         ),
         None,
     )
@@ -48,7 +48,8 @@ def _meaning(metric: str, cells: dict[str, Metric], summary: Outcome) -> str:
         )
         if one.group == measure.PROBABILITY:
             what = "probability of the grammatical of two sentences, its likelihood over the sum of both"
-        return f"{what}, mean over {cell['clusters']} paradigms ({cell['n']:,} pairs; guessing gives 0.5)"
+        pairs = cell.get("n", 0)
+        return f"{what}, mean over {cell['clusters']} paradigms ({pairs:,} pairs; guessing gives 0.5)"
     if one.group == measure.PROBABILITY:
         items = f"{_items(cell)} of {one.task}{_guessing(cell)}"
         return f"likelihood of the right answer over that of all choices, mean over {items}"
@@ -66,7 +67,7 @@ _KINDS = {measure.TEXT: "text from outside the corpus", measure.GOLD: "right ans
 
 
 def _items(cell: Metric, what: str = "items") -> str:
-    return f"{cell['n']:,} {what}" if cell.get("n") else f"the {what}"
+    return f"{number:,} {what}" if (number := cell.get("n")) else f"the {what}"
 
 
 def _guessing(cell: Metric) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from repro.outcomes.compare import differences
-from repro.outcomes.outcome import Artifact, Difference, MakeUp, Outcome
+from repro.outcomes.outcome import Artifact, Difference, MakeUp, Outcome, bounds
 from repro.report.plots import Heat, Panel, Plot, Series
 
 
@@ -18,9 +18,10 @@ def _rows(summary: Outcome, **wanted: Any) -> list[Difference]:
 
 def _interval(summary: Outcome, rows: list[Difference], labels: list[str]) -> Series:
     """Intervals, and the differences of the seeds that they rest on."""
-    values = {key: [row[key] for row in rows] for key in ("difference", "low", "high")}
+    limits = [found for row in rows if (found := bounds(row)) is not None]
+    middle, low, high = ([ends[i] for ends in limits] for i in range(3))
     dots = [differences(summary, row) for row in rows]
-    return Series("", values["difference"], labels, "interval", values["low"], values["high"], dots=dots)
+    return Series("", middle, labels, "interval", low, high, dots=dots)
 
 
 def contrasts(summary: Outcome) -> Plot | None:
@@ -65,7 +66,7 @@ def benchmarks(summary: Outcome) -> Plot | None:
     if not panels:
         return None
     name = f"{chosen[0]['treatment']} − {chosen[0]['control']}"
-    clear = [r["metric"] for r in chosen if r["low"] > 0 or r["high"] < 0]
+    clear = [r["metric"] for r in chosen if (limits := bounds(r)) and (limits[1] > 0 or limits[2] < 0)]
     alt = (
         f"{name} on {len(chosen)} metrics; the interval excludes zero on"
         f" {', '.join(clear) or 'none of them'}."
@@ -77,7 +78,7 @@ def learning(summary: Outcome) -> Plot | None:
     """Training loss against tokens: mean over seeds with the range between them."""
     series, ends = [], []
     for arm, row in summary["arms"].items():
-        curves = [seed["loss"] for seed in row["seeds"].values() if seed.get("loss")]
+        curves = [loss for seed in row["seeds"].values() if (loss := seed.get("loss"))]
         if not curves:
             continue
         points = list(zip(*curves, strict=False))
@@ -136,7 +137,7 @@ def sources(summary: Outcome) -> Plot | None:
     # domain -> arm or "corpus" -> group -> share of bytes
     shares: dict[str, dict[str, dict[str, float]]] = {}
     for arm, row in summary["arms"].items():
-        seeds = [seed["make_up"] for seed in row["seeds"].values() if seed.get("make_up")]
+        seeds = [made for seed in row["seeds"].values() if (made := seed.get("make_up"))]
         for domain in seeds[0] if seeds else []:
             here = shares.setdefault(domain, {})
             total = seeds[0][domain]["bytes"] or 1

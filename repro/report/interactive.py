@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass, replace
 from html import escape
 from typing import Any
 
+from repro.plain import Json
 from repro.report.plots import CHANCE, COLOURS, Heat, Panel, Plot, Series, Words
 
 GAP = 84  # pixels between panels, for tick labels, an axis title and the next panel's title
@@ -23,7 +24,7 @@ def plotly_script() -> str:
     return get_plotlyjs()
 
 
-def to_plotly(plot: Plot) -> dict[str, Any]:
+def to_plotly(plot: Plot) -> Json:
     """``{"data": [...], "layout": {...}}``; panels stand under each other so that a phone shows them
     whole.
     """
@@ -33,7 +34,7 @@ def to_plotly(plot: Plot) -> dict[str, Any]:
     total = sum(sizes) + GAP * (len(panels) - 1)
     legend = len(plot.labelled) > 1
     margin = {"l": 8, "r": 12, "t": 26 + 44 * legend, "b": 60}
-    layout: dict[str, Any] = {
+    layout: Json = {
         "height": total + margin["t"] + margin["b"],
         "margin": margin,
         "legend": {"orientation": "h", "yref": "container", "y": 1, "yanchor": "top", "x": 0},
@@ -43,7 +44,7 @@ def to_plotly(plot: Plot) -> dict[str, Any]:
         "annotations": [],
         "shapes": [],
     }
-    data: list[dict[str, Any]] = []
+    data: list[Json] = []
     top = 1.0
     shown: set[str] = set()
     for number, (panel, size) in enumerate(zip(panels, sizes, strict=True), 1):
@@ -101,14 +102,14 @@ def _inert(value: Any) -> Any:
     return value
 
 
-def _axes(panel: Panel) -> tuple[dict[str, Any], dict[str, Any]]:
+def _axes(panel: Panel) -> tuple[Json, Json]:
     """Horizontal and vertical axis of a panel, but for their places."""
-    across: dict[str, Any] = {
+    across: Json = {
         "automargin": True,
         "title": {"text": panel.xlabel.replace(" (", "<br>(")},
         "zeroline": panel.zero_line,
     }
-    up: dict[str, Any] = {"automargin": True, "title": {"text": panel.ylabel}, "zeroline": False}
+    up: Json = {"automargin": True, "title": {"text": panel.ylabel}, "zeroline": False}
     if panel.log_x:
         across["type"] = "log"
     if panel.zero_line:
@@ -134,7 +135,7 @@ def _pixels(panel: Panel) -> int:
     return 34 + 26 * labels if labels else 240
 
 
-def _traces(panel: Panel, names: list[str]) -> list[dict[str, Any]]:
+def _traces(panel: Panel, names: list[str]) -> list[Json]:
     if isinstance(panel.content, Heat):
         heat = panel.content
         limits = {"zmin": 0, "zmax": heat.highest} if heat.unit_range else {}
@@ -169,7 +170,7 @@ def _traces(panel: Panel, names: list[str]) -> list[dict[str, Any]]:
         ]
     rows = list(dict.fromkeys(y for s in panel.series if s.mode in ("interval", "bars") for y in s.y))
     several = sum(s.mode == "interval" for s in panel.series)
-    traces: list[dict[str, Any]] = []
+    traces: list[Json] = []
     for number, series in enumerate(panel.series):
         index = series.colour_index(names, number)
         colour = COLOURS[index % len(COLOURS)]
@@ -228,7 +229,7 @@ def _traces(panel: Panel, names: list[str]) -> list[dict[str, Any]]:
     return traces
 
 
-def _line(series: Series, colour: str, symbol: str) -> list[dict[str, Any]]:
+def _line(series: Series, colour: str, symbol: str) -> list[Json]:
     line = {"type": "scatter", "mode": "lines", "name": series.name, "x": series.x, "y": series.y,
             "line": {"color": colour, "dash": "dash" if series.dashed else "solid"}}  # fmt: skip
     if not series.low:

@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from repro.outcomes.documents import Example
 from repro.outcomes.outcome import Json, Outcome
 from repro.outcomes.verdict import unit
 from repro.report import endpoint, failed, registered
@@ -34,7 +35,7 @@ WORDS = [
     ("could see x", "a true difference of x is seen with 80 % power at the noise that a pilot measured"),
 ]  # fmt: skip
 
-Examples = dict[str, list[Json]]  # domain -> documents, highest score first
+Examples = dict[str, list[Example]]  # by domain, highest score first
 
 
 def render(summary: Outcome, sections: list[Section], stills: Path, examples: Examples, config: str) -> str:
@@ -99,14 +100,11 @@ def _data_uri(path: Path) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
-def _coloured(row: Json) -> Json:
+def _coloured(row: Example) -> Json:
     """Tokens as (text, level 0 to 4, rise): level counts the thresholds that the rise in loss reaches."""
-    if not row.get("tokens"):
-        return row
-    return {
-        **row,
-        "tokens": [(text, sum(rise >= limit for limit in LEVELS), rise) for text, rise in row["tokens"]],
-    }
+    tokens = row.get("tokens", [])
+    coloured = [(text, sum(rise >= limit for limit in LEVELS), rise) for text, rise in tokens]
+    return {**row, "tokens": coloured} if coloured else {**row}
 
 
 def _shown(block: Any) -> tuple[str, Any]:

@@ -173,8 +173,9 @@ def write(plot: Plot, folder: Path, dark: bool = False) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.rcsetup import cycler
 
-    style = {
+    style: dict[Any, Any] = {
         "svg.hashsalt": "repro",
         "svg.fonttype": "none",
         "font.family": "sans-serif",
@@ -184,7 +185,7 @@ def write(plot: Plot, folder: Path, dark: bool = False) -> None:
         "axes.grid": True,
         "grid.alpha": 0.25,
         "axes.axisbelow": True,
-        "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+        "axes.prop_cycle": cycler(color=COLOURS),
         **(DARK if dark else {}),
     }
     with matplotlib.rc_context(style):
@@ -372,8 +373,9 @@ def _draw_heat(axis: Axes, heat: Heat) -> None:
             Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="#D55E00", linewidth=1.2)
         )
     axis.grid(False)
-    axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.yaxis.get_major_locator().set_params(integer=True)
+    for side in (axis.xaxis, axis.yaxis):
+        locator: Any = side.get_major_locator()
+        locator.set_params(integer=True)
     axis.figure.colorbar(image, ax=axis, label=heat.label, shrink=0.85)
 
 

@@ -119,7 +119,7 @@ def outcome(summary: Outcome) -> Table | None:
 def arm_values(summary: Outcome, arm: str, metric: str) -> list[float]:
     """Values of a metric over the seeds of an arm, each evaluation once."""
     seeds = evaluated(summary["arms"][arm]).values()
-    return [seed["metrics"][metric]["value"] for seed in seeds if metric in seed.get("metrics", {})]
+    return [cells[metric]["value"] for seed in seeds if metric in (cells := seed.get("metrics", {}))]
 
 
 def contrasts(summary: Outcome) -> Table | None:
@@ -188,7 +188,7 @@ def selection(summary: Outcome) -> Table | None:
     """What each arm selected, by domain; means over seeds."""
     rows: list[list[Cell]] = []
     for arm, row in summary["arms"].items():
-        seeds = [seed["make_up"] for seed in row["seeds"].values() if seed.get("make_up")]
+        seeds = [made for seed in row["seeds"].values() if (made := seed.get("make_up"))]
         for domain in seeds[0] if seeds else []:
             here = [seed[domain] for seed in seeds]
             size = mean(h["selected_bytes"] for h in here)
@@ -230,7 +230,7 @@ def sources(summary: Outcome) -> Table | None:
     """Share of every source group in the corpus and in each arm's selection."""
     rows: list[list[Cell]] = []
     for arm, row in summary["arms"].items():
-        seeds = [seed["make_up"] for seed in row["seeds"].values() if seed.get("make_up")]
+        seeds = [made for seed in row["seeds"].values() if (made := seed.get("make_up"))]
         for domain in seeds[0] if seeds else []:
             taken = selected_shares([seed[domain] for seed in seeds])
             for group in seeds[0][domain]["by_group"]:
@@ -356,9 +356,9 @@ def cost(summary: Outcome) -> Table | None:
     return Table("cost", "Cost and time", columns, rows, notes) if rows else None
 
 
-def flatten(value: dict[str, Any], path: str = "") -> dict[str, Any]:
+def flatten(value: Json, path: str = "") -> Json:
     """Nested dictionaries as dotted keys; lists stay values."""
-    flat: dict[str, Any] = {}
+    flat: Json = {}
     for key, inner in value.items():
         flat |= (
             flatten(inner, f"{path}{key}.") if isinstance(inner, dict) and inner else {f"{path}{key}": inner}

@@ -9,7 +9,7 @@ store, stages)`` for files beside the report.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 from repro import kinds
 from repro.outcomes.outcome import Outcome
@@ -36,10 +36,11 @@ class Section:
 
     name: str
     title: str
-    blocks: Sequence[Block | None] = field(default_factory=list)
+    given: InitVar[Sequence[Block | None]] = ()
+    blocks: list[Block] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.blocks = [block for block in self.blocks if block is not None]
+    def __post_init__(self, given: Sequence[Block | None]) -> None:
+        self.blocks = [block for block in given if block is not None]
 
 
 def sections(summary: Outcome) -> list[Section]:
@@ -66,7 +67,7 @@ def plots(summary: Outcome) -> list[Plot]:
 
 def _blocks(summary: Outcome) -> Iterator[Block]:
     for section in sections(summary):
-        yield from section.blocks  # type: ignore[misc]
+        yield from section.blocks
 
 
 def folded(table: Table | None) -> Folded | None:

@@ -9,7 +9,7 @@ from statistics import mean, stdev
 
 from repro.outcomes import summary
 from repro.outcomes.compare import primary
-from repro.outcomes.outcome import Outcome
+from repro.outcomes.outcome import Outcome, bounds
 from repro.outcomes.statistics import FEWEST, limits
 from repro.report import plots
 from repro.report.plots import Panel, Plot, Series
@@ -47,11 +47,8 @@ def _best(found: dict[str, Outcome]) -> list[str]:
     first = next(iter(rows.values()))
     means = {label: mean(arm_values(found[label], first["control"], first["metric"])) for label in rows}
     best = (min if first["lower_is_better"] else max)(means, key=lambda label: means[label])
-    order = (
-        "is the same in every member"
-        if len({r["difference"] > 0 for r in rows.values()}) == 1
-        else "depends on the member"
-    )
+    signs = {(r["difference"] or 0.0) > 0 for r in rows.values()}
+    order = "is the same in every member" if len(signs) == 1 else "depends on the member"
     return [
         f"By {first['control']} alone the best member is {best}; the order of the two arms {order}"
         " (differences of means)."
@@ -107,8 +104,8 @@ def collate(folder: Path, name: str, runs: dict[str, Path], overrides: Sequence[
             rows.append([label, "no primary contrast", *[None] * 5, _alone(member)])
             continue
         gap: Cell = f"{row['difference']:+.4f}, {row['verdict']}"
-        if row["low"] is not None:
-            gap = Interval(row["difference"], row["low"], row["high"], 4)
+        if (limits := bounds(row)) is not None:
+            gap = Interval(*limits, 4)
             for values, value in zip(
                 (series.x, series.low, series.high), (gap.value, gap.low, gap.high), strict=True
             ):

@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from repro.outcomes.outcome import Outcome
 from repro.report import figures, sections
@@ -32,7 +33,7 @@ def identity(*parts: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def log(run_dir: Path, summary: Outcome, mode: str) -> list[Path]:
+def log(run_dir: Path, summary: Outcome, mode: Literal["online", "offline"]) -> list[Path]:
     """Log every stage, then tables and figures; ``mode`` is "online" or "offline". Returns the folders of
     this run's offline W&B runs; one that is there already is left as it is.
     """
@@ -40,16 +41,18 @@ def log(run_dir: Path, summary: Outcome, mode: str) -> list[Path]:
 
     os.environ.setdefault("WANDB_SILENT", "true")
     tracking = summary["settings"]["tracking"]
-    common = {
-        "project": tracking["project"],
-        "entity": tracking["entity"],
-        "mode": mode,
-        "group": summary["experiment"],
-        "dir": str(folder(run_dir)),
-        "reinit": "create_new",
-        "settings": wandb_settings(),
-    }
-    seal = summary["checksum"]
+    started = partial(
+        wandb.init,
+        project=tracking["project"],
+        entity=tracking["entity"],
+        mode=mode,
+        group=summary["experiment"],
+        dir=str(folder(run_dir)),
+        reinit="create_new",
+        resume="allow",
+        settings=wandb_settings(),
+    )
+    seal = summary.get("checksum", "")
     written: list[Path] = []
 
     def absent(key: str) -> bool:
@@ -68,8 +71,8 @@ def log(run_dir: Path, summary: Outcome, mode: str) -> list[Path]:
         key = identity(summary["experiment"], summary["scale"], stage["fingerprint"])
         if not absent(key):
             continue
-        shown = {"name": _readable(summary, stage["stage"], place), "job_type": stage["stage"], "id": key}
-        with wandb.init(**common, **shown, resume="allow", config=config, tags=_tags(summary, place)) as run:
+        shown, tags = _readable(summary, stage["stage"], place), _tags(summary, place)
+        with started(name=shown, job_type=stage["stage"], id=key, config=config, tags=tags) as run:
             written.append(Path(run.dir).parent)
             inputs = {
                 key: names[fingerprint]
@@ -85,12 +88,12 @@ def log(run_dir: Path, summary: Outcome, mode: str) -> list[Path]:
     key = identity(summary["experiment"], summary["scale"], seal)
     if not absent(key):
         return written
-    shown = {"name": _readable(summary, "report", {}), "job_type": "report", "id": key}
+    shown, tags = _readable(summary, "report", {}), _tags(summary, {})
     config = {"settings": summary["settings"]}
-    with wandb.init(**common, **shown, resume="allow", config=config, tags=_tags(summary, {})) as run:
+    with started(name=shown, job_type="report", id=key, config=config, tags=tags) as run:
         written.append(Path(run.dir).parent)
         for table in sections.tables(summary):
-            rows = [["" if cell is None else str(cell) for cell in row] for row in table.rows]
+            rows: list[Any] = [["" if cell is None else str(cell) for cell in row] for row in table.rows]
             run.log(
                 {f"tables/{table.name}": wandb.Table(columns=[c or " " for c in table.columns], data=rows)}
             )
@@ -108,21 +111,31 @@ def log(run_dir: Path, summary: Outcome, mode: str) -> list[Path]:
     return written
 
 
-def _readable(summary: Outcome, stage: str, place: dict[str, Any]) -> str:
+class Place(TypedDict, total=False):
+    """Which model a stage belongs to; nothing of one that several share."""
+
+    arm: str
+    seed: int
+
+
+def _readable(summary: Outcome, stage: str, place: Place) -> str:
     """A name for people: experiment, scale, arm, seed, stage."""
-    arm = [str(place["arm"]), f"seed {place['seed']}"] if place else []
+    arm = _named(place)
     return " / ".join([summary["experiment"], summary["scale"], *arm, stage])
 
 
-def _tags(summary: Outcome, place: dict[str, Any]) -> list[str]:
+def _named(place: Place) -> list[str]:
+    return [place["arm"], f"seed {place['seed']}"] if "arm" in place and "seed" in place else []
+
+
+def _tags(summary: Outcome, place: Place) -> list[str]:
     """For filters: scale, arm and seed (W&B takes 64 characters a tag)."""
-    arm = [str(place["arm"]), f"seed {place['seed']}"] if place else []
-    return [tag[:64] for tag in [summary["scale"], *arm]]
+    return [tag[:64] for tag in [summary["scale"], *_named(place)]]
 
 
-def _owners(summary: Outcome) -> dict[str, dict[str, Any]]:
+def _owners(summary: Outcome) -> dict[str, Place]:
     """{fingerprint: {"arm", "seed"}} of the stages that belong to one arm and seed."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Place] = {}
     for arm, row in summary["arms"].items():
         for seed, one in row["seeds"].items():
             for artifact in one["artifacts"].values():

@@ -89,7 +89,7 @@ def build(summary: Outcome) -> Any:
             filters=f"Group = '{summary['experiment']}'",
             groupby=["config.arm"],
         )
-        panels = [
+        panels: list[Any] = [
             wr.LinePlot(title=key, x="tokens", y=[key]) for key in ("loss", "learning_rate", "grad_norm")
         ]
         blocks += [wr.H2(text="Training"), wr.PanelGrid(runsets=[runs], panels=panels)]

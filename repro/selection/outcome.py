@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import duckdb
 
 from repro import parquet
+from repro.plain import Json
 from repro.selection.inputs import quoted
 from repro.selection.rank import Cut, taken
 from repro.selection.settings import Mixture
@@ -56,7 +57,7 @@ def write_selection(
 
 def describe(
     connection: duckdb.DuckDBPyConnection, cuts: dict[str, Cut], mixture: Mixture, unit: str
-) -> dict[str, Any]:
+) -> Json:
     """Per domain: documents and tokens there and selected, shares, cut, shortfall, lengths, repeats,
     unranked, source groups.
 
@@ -71,7 +72,7 @@ def describe(
                    count(*) FILTER (isfinite(raw)) AS ranked, count(*) FILTER (duplicate) AS duplicates,
                    min(raw) FILTER (chosen) AS lowest
             FROM (SELECT *, {taken(cuts)} AS chosen FROM pool) GROUP BY ALL""")
-    domains: dict[str, Any] = {}
+    domains: Json = {}
     rows = connection.execute(
         """SELECT scope, domain, sum(documents)::BIGINT, sum(tokens)::BIGINT, sum(kept)::BIGINT,
         sum(kept_tokens)::BIGINT,
@@ -122,7 +123,7 @@ def describe(
     return domains
 
 
-def _groups(connection: duckdb.DuckDBPyConnection, domain: str, groups: int) -> dict[str, dict[str, Any]]:
+def _groups(connection: duckdb.DuckDBPyConnection, domain: str, groups: int) -> dict[str, Json]:
     """The largest source groups of a domain, and all others in one row."""
     columns = (
         "sum(documents)::BIGINT, sum(tokens)::BIGINT, sum(kept)::BIGINT, sum(kept_tokens)::BIGINT,"
@@ -139,7 +140,7 @@ def _groups(connection: duckdb.DuckDBPyConnection, domain: str, groups: int) -> 
     return {name: dict(zip(names, values, strict=True)) for name, *values in rows}
 
 
-def frozen(record: dict[str, Any], scores: Path | str) -> polars.DataFrame:
+def frozen(record: Json, scores: Path | str) -> polars.DataFrame:
     """The cut of ``selection.json`` applied to new score shards: doc_id, domain, selected. The budget is not
     applied again.
 
@@ -166,7 +167,7 @@ def frozen(record: dict[str, Any], scores: Path | str) -> polars.DataFrame:
         return connection.sql(f"SELECT doc_id, domain, {taken(found)} AS selected FROM pool").pl()
 
 
-def frozen_cuts(record: dict[str, Any]) -> dict[str, Cut]:
+def frozen_cuts(record: Json) -> dict[str, Cut]:
     """The cut of each domain in ``selection.json``.
 
     Raises ``ValueError`` where the priority is no formula over the scores, or a rank within strata.

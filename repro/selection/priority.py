@@ -5,9 +5,10 @@ and scores.
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from repro.cost import READ, Cost, Known
+from repro.plain import Json
 from repro.selection import selectors
 from repro.selection.settings import Select
 from repro.store import Context, Stage
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import polars
 
 
-def stages(selector: str, params: dict[str, Any], corpus: Stage) -> dict[str, Stage]:
+def stages(selector: str, params: Json, corpus: Stage) -> dict[str, Stage]:
     """Inputs of a stage that calls ``selector``: one for each selector in it that reads text; none for a
     formula.
     """
@@ -28,9 +29,7 @@ def stages(selector: str, params: dict[str, Any], corpus: Stage) -> dict[str, St
     }
 
 
-def asking(
-    select: Select, seed: int, corpus: Stage, scores: Stage
-) -> tuple[int, dict[str, Any], dict[str, Stage]]:
+def asking(select: Select, seed: int, corpus: Stage, scores: Stage) -> tuple[int, Json, dict[str, Stage]]:
     """Of a stage that asks a selector about every document: the seed it depends on, its settings and its
     inputs.
     """
@@ -47,7 +46,7 @@ def asking(
     )
 
 
-def _stage(selector: str, params: dict[str, Any], corpus: Stage) -> Stage:
+def _stage(selector: str, params: Json, corpus: Stage) -> Stage:
     settings = {"selector": selector, "params": selectors.identity(selector, params)}
     parameters = getattr(selectors.load(selector), "PARAMETERS", 0)
 
@@ -65,7 +64,7 @@ def _stage(selector: str, params: dict[str, Any], corpus: Stage) -> Stage:
     )
 
 
-def _run(context: Context, selector: str, params: dict[str, Any]) -> None:
+def _run(context: Context, selector: str, params: Json) -> None:
     from repro.selection import inputs, rank
     from repro.store import atomic
 
@@ -74,6 +73,7 @@ def _run(context: Context, selector: str, params: dict[str, Any]) -> None:
         inputs.open_documents(connection, corpus)
         asked = selectors.Context(corpus, None, connection, device=context.device, out=context.out)
         found = selectors.call(selector, asked, params)
+    assert not isinstance(found, str)  # an expression over the scores needs no stage of its own
     with atomic(context.out / "priorities.parquet") as temporary:
         found.select("doc_id", "priority").write_parquet(temporary)
     for name in ("spill", "judged"):
@@ -94,7 +94,7 @@ def asked(context: Context, connection: duckdb.DuckDBPyConnection, seed: int) ->
 def of_documents(
     context: Context,
     selector: str,
-    params: dict[str, Any],
+    params: Json,
     seed: int,
     query: str = "SELECT doc_id FROM documents",
 ) -> tuple[polars.DataFrame, polars.DataFrame]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from repro.errors import require
+from repro.plain import Json
 from repro.schema import COUNT, IF_SET, check, setting
 
 
@@ -38,8 +38,8 @@ class Select:
     """A selector: an option of ``configs/select``. ``params`` go to the selector's function."""
 
     selector: str = setting("all")
-    params: dict[str, Any] = setting({}, identity="content")
-    budget: dict[str, Any] = setting({}, "overrides of the experiment's budget", schema=Budget)
+    params: Json = setting({}, identity="content")
+    budget: Json = setting({}, "overrides of the experiment's budget", schema=Budget)
     match: str | None = setting(None, "another arm, whose tokens of each domain are matched")
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from repro import schema
 from repro.cost import of_rows
 from repro.errors import SettingError, require
+from repro.plain import Json
 from repro.selection import priority, selectors
 from repro.selection.settings import Budget, Mixture, Select
 from repro.store import Context, Stage, digest, read_json
@@ -104,7 +105,7 @@ def _everything(context: Context) -> None:
     context.facts |= {"documents": len(documents)}
 
 
-def identity(budget: Budget) -> dict[str, Any]:
+def identity(budget: Budget) -> Json:
     """The budget as it enters the fingerprint: of frozen cuts their content; no word of what is not asked
     for.
     """
@@ -118,7 +119,7 @@ def identity(budget: Budget) -> dict[str, Any]:
     return values
 
 
-def frozen_record(budget: Budget) -> dict[str, Any]:
+def frozen_record(budget: Budget) -> Json:
     """The ``selection.json`` that ``budget.frozen`` names; raises :class:`SettingError` if it is none or has
     no cuts.
     """
@@ -187,9 +188,7 @@ def _constrained(budget: Budget) -> bool:
     return budget.length_bins > 1 or budget.within_group or budget.one_per_cluster
 
 
-def _run(
-    context: Context, selector: str, params: dict[str, Any], mixture: Mixture, budget: Budget, seed: int
-) -> None:
+def _run(context: Context, selector: str, params: Json, mixture: Mixture, budget: Budget, seed: int) -> None:
     from repro.selection import inputs, outcome, rank
     from repro.store import write_json
 
@@ -239,7 +238,7 @@ def _run(
 
 
 def _judge(
-    context: Context, selector: str, budget: Budget, domains: dict[str, Any], unranked: int, missing: int
+    context: Context, selector: str, budget: Budget, domains: Json, unranked: int, missing: int
 ) -> dict[str, list[str]]:
     """Warn of domains left empty, and of documents without priority; returns ``{"empty_domains": [...]}`` if
     there are any.

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from repro import arms, effect, kinds, places, question, registration, secrecy
 from repro.device import choose
@@ -25,6 +25,7 @@ from repro.errors import SettingError, nearest, one_of, require
 from repro.settings import overrides, typed
 from repro.settings.files import option_file, option_name, options, read_option
 from repro.settings.root import GROUPS, Settings, as_dict
+from repro.settings.words import container
 
 
 def compose(arguments: list[str], planning: bool = False) -> Settings:
@@ -42,16 +43,16 @@ def compose(arguments: list[str], planning: bool = False) -> Settings:
     chosen, dotted = _told_apart(arguments)
     conf = _of_files(chosen)
     written = list(conf.exp.arms)
-    registered = registration.stated(kinds.expanded(OmegaConf.to_container(conf)))  # type: ignore[arg-type]
+    registered = registration.stated(kinds.expanded(container(conf)))
     conf, dotted = overrides.laid_over(conf, dotted)
-    plain: dict[str, Any] = OmegaConf.to_container(conf)  # type: ignore[assignment]
+    plain = container(conf)
     if plain["exp"]["only"]:
         plain["exp"]["only"] += [name for name in plain["exp"]["arms"] if name not in written]
     if (own := kinds.expanded(plain)) is not plain:
         written, dotted = list(own["exp"]["arms"]), [d for d in dotted if not d.startswith("exp.arms.")]
         conf = OmegaConf.merge(OmegaConf.structured(Settings), own)
     try:
-        settings: Settings = OmegaConf.to_object(conf)  # type: ignore[assignment]
+        settings = cast(Settings, OmegaConf.to_object(conf))
     except SettingError:
         raise
     except Exception as error:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
 
 from repro.errors import require
+from repro.plain import Json
 from repro.schema import ANY, check, how
 
 
@@ -21,7 +21,7 @@ class Run:
     executor: str | None = how(
         None, "that makes a large corpus (docs/cluster.md); null = in place", choices="local | slurm | ray"
     )
-    cluster: dict[str, Any] = how({}, "the executor's tasks and workers, and Slurm's or Ray's own")
+    cluster: Json = how({}, "the executor's tasks and workers, and Slurm's or Ray's own")
 
     def __post_init__(self) -> None:
         check("run", self)

@@ -9,6 +9,7 @@ from repro import kinds
 from repro.errors import SettingError, nearest, one_of, require
 from repro.heads.settings import Heads
 from repro.influence.settings import Score
+from repro.plain import Json
 from repro.pretrain.settings import Model, Train
 from repro.proxy.settings import Proxy
 from repro.schema import POSITIVE, check, how, setting
@@ -29,12 +30,12 @@ class Arm:
 
     select: Any = setting("all", "an option of configs/select", schema=Select)
     mixture: Any = setting("alone", "an option of configs/mixture", schema=Mixture)
-    budget: dict[str, Any] = setting({}, schema=Budget)
-    train: dict[str, Any] = setting({}, schema=Train)
-    model: dict[str, Any] = setting({}, schema=Model)
-    proxy: dict[str, Any] = setting({}, schema=Proxy)
-    heads: dict[str, Any] = setting({}, schema=Heads)
-    score: dict[str, Any] = setting({}, schema=Score)
+    budget: Json = setting({}, schema=Budget)
+    train: Json = setting({}, schema=Train)
+    model: Json = setting({}, schema=Model)
+    proxy: Json = setting({}, schema=Proxy)
+    heads: Json = setting({}, schema=Heads)
+    score: Json = setting({}, schema=Score)
     equal_passes: bool = setting(False, "trained on budget.share of train.tokens")
     seeds: list[int] = setting([], "of this arm; empty = exp.seeds. Contrasts pair the seeds both arms have")
 
@@ -75,7 +76,7 @@ class Experiment:
     arms: dict[str, Arm] = setting({}, "by name: what is compared")
     contrasts: list[Contrast] = how([], "[{treatment: ARM, control: ARM, primary: true}, ...]")
     seeds: list[int] = setting([0, 1, 2], "of the trainings; arms are paired by them")
-    params: dict[str, Any] = setting({}, "of the kind of experiment")
+    params: Json = setting({}, "of the kind of experiment")
     only: list[str] = setting([], "names or patterns (random_*) of the arms to run; empty = all")
     empty_domains: str = setting("refuse", "of a share", choices="refuse | leave_out (of all arms alike)")
     smallest_effect: float | None = how(
@@ -83,7 +84,7 @@ class Experiment:
     )
     conclusions: dict[str, str] = how({}, "what follows from each outcome of the primary contrast")
     pilot: str | None = how(None, "run folder of a pilot; null = looked for (repro.registration)")
-    registered: dict[str, Any] = how({}, "what the YAML files say, filled in by compose()")
+    registered: Json = how({}, "what the YAML files say, filled in by compose()")
 
     def __post_init__(self) -> None:
         one_of("exp.kind", self.kind, kinds.NAMES)

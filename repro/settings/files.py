@@ -9,6 +9,7 @@ from typing import Any
 
 from repro import places, plugins
 from repro.errors import SettingError, nearest, require
+from repro.plain import Json
 from repro.schema import setting
 from repro.selection.settings import Mixture, Select
 from repro.settings import words
@@ -47,7 +48,7 @@ def option_file(group: str, name: str) -> str:
     return name if name.endswith((".yaml", ".yml")) else f"configs/{group}/{name}.yaml"
 
 
-def read_option(group: str, name: str, schema: type | None = None) -> dict[str, Any]:
+def read_option(group: str, name: str, schema: type | None = None) -> Json:
     """The content of ``configs/<group>/<name>.yaml``, of a file of one's own, or of an option in a folder of
     ``REPRO_PATH``; ``schema`` says what it holds where the group does not.
 

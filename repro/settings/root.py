@@ -14,6 +14,7 @@ from repro.evaluate.settings import Eval
 from repro.heads.settings import Heads
 from repro.influence.settings import Score
 from repro.items.settings import Items
+from repro.plain import Json
 from repro.pretrain.settings import Model, Train
 from repro.proxy.settings import Proxy
 from repro.schema import how, setting
@@ -63,7 +64,7 @@ def to_yaml(settings: Settings) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(as_dict(settings)))
 
 
-def as_dict(settings: Any) -> dict[str, Any]:
+def as_dict(settings: Any) -> Json:
     """A dataclass as plain JSON-able values; refuses infinity and NaN."""
     values = asdict(settings)
     _check_finite(values)

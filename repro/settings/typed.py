@@ -7,13 +7,14 @@ from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_origin
 
 from repro.errors import SettingError, nearest, require
+from repro.plain import Json
 from repro.settings.root import Settings
 from repro.settings.words import kind_at, required
 
 EXPECTED = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
 
 
-def overlay(conf: Any, where: str, values: dict[str, Any], schema: type = Settings, path: str = "") -> Any:
+def overlay(conf: Any, where: str, values: Json, schema: type = Settings, path: str = "") -> Any:
     """``values`` merged over ``conf``, a structured config of ``schema``.
 
     ``where`` is a file, or the argument itself; ``path`` is what the keys of ``schema`` stand below. Raises
@@ -42,7 +43,7 @@ def complete(where: str, values: Any, path: str = "") -> None:
         complete(where, value, f"{path}{key}.")
 
 
-def check_keys(where: str, given: dict[str, Any], schema: type, path: str = "") -> None:
+def check_keys(where: str, given: Json, schema: type, path: str = "") -> None:
     """Refuse keys that the schema does not have, with the nearest valid one. Free-form dictionaries are not
     descended.
     """
@@ -52,7 +53,8 @@ def check_keys(where: str, given: dict[str, Any], schema: type, path: str = "") 
             key in known,
             f"{where}: unknown setting {f'{path}{key}'!r}; did you mean {path}{nearest(key, known)[1:-1]}?",
         )
-        if isinstance(value, dict) and is_dataclass(inner := kind_at(schema, key)):
+        inner = kind_at(schema, key)
+        if isinstance(value, dict) and isinstance(inner, type) and is_dataclass(inner):
             check_keys(where, value, inner, f"{path}{key}.")
 
 
@@ -94,7 +96,7 @@ def _wrong_type(where: str, error: Exception, values: Any, schema: type, path: s
     return SettingError(f"{setting} must be {expected}{mend}")
 
 
-def override(schema: type, given: dict[str, Any], path: str) -> dict[str, Any]:
+def override(schema: type, given: Json, path: str) -> Json:
     """What an arm overrides, its types checked. Values stay as they were written where they are equal to the
     typed ones: 1 and 1.0 would be two fingerprints.
     """

@@ -14,9 +14,10 @@ from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from repro.errors import SettingError
+from repro.plain import Json
 
 ITEM = re.compile(
     r"""\s*("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|(?!["'])(?:\[[^][]*]|\{[^{}]*}|[^],[{}])+)\s*(?:,|$)"""
@@ -24,7 +25,7 @@ ITEM = re.compile(
 
 
 @cache
-def held(schema: type) -> dict[str, Any]:
+def held(schema: type) -> Json:
     """What each field of a schema holds: a type, or the schema whose fields a dictionary may hold."""
     types = get_type_hints(schema)
     return {f.name: f.metadata.get("schema") or types[f.name] for f in fields(schema)}
@@ -111,7 +112,16 @@ def _items(text: str) -> list[str]:
     return found
 
 
-def nested(schema: type, argument: str) -> dict[str, Any]:
+def container(conf: Any) -> Json:
+    """The plain values of a configuration of OmegaConf's that has keys."""
+    from omegaconf import OmegaConf
+
+    found = OmegaConf.to_container(conf)
+    assert isinstance(found, dict)
+    return cast(Json, found)
+
+
+def nested(schema: type, argument: str) -> Json:
     """The settings that ``key.path=value`` stands for; raises :class:`SettingError` for a broken value."""
     from omegaconf import OmegaConf
 
@@ -123,4 +133,4 @@ def nested(schema: type, argument: str) -> dict[str, Any]:
         raise SettingError(
             f"{argument}: the value cannot be read; is a bracket, brace or quote left open?"
         ) from None
-    return OmegaConf.to_container(conf)  # type: ignore[return-value]
+    return container(conf)

@@ -16,6 +16,7 @@ from typing import Any
 from repro import parquet
 from repro.corpus.settings import Corpus
 from repro.errors import SettingError
+from repro.plain import Json
 from repro.settings.execution import Run
 from repro.store import Context, atomic, digest, discard, read_json, write_json
 
@@ -101,7 +102,7 @@ def _folder(context: Context, tasks: int) -> Path:
     return working / name
 
 
-def _add(tally: Any, values: dict[str, Any]) -> set[str]:
+def _add(tally: Any, values: Json) -> set[str]:
     """Add a task's tally; returns the domains that were not asked for."""
     from repro.corpus.select import EXAMPLES
 
@@ -127,7 +128,7 @@ def _count(out: Path, db: Any) -> None:
             )
 
 
-def _domains(db: Any, how: dict[str, str], tally: Any) -> dict[str, Any]:
+def _domains(db: Any, how: dict[str, str], tally: Any) -> Json:
     """Counts of each domain, as :func:`repro.corpus.stage.run` gives them."""
     columns = """count(*) FILTER (NOT held), coalesce(sum(n_bytes) FILTER (NOT held), 0)::BIGINT,
         count(DISTINCT own_group) FILTER (NOT held), count(*) FILTER (held),

@@ -8,7 +8,7 @@ near-duplicates).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +199,7 @@ def walk(
         _insert(db, target, dict(zip(columns, found, strict=True)))
 
 
-def _insert(db: duckdb.DuckDBPyConnection, target: str, columns: dict[str, Any]) -> None:
+def _insert(db: duckdb.DuckDBPyConnection, target: str, columns: Mapping[str, Any]) -> None:
     db.register("rows_to_insert", pa.table({name: pa.array(values) for name, values in columns.items()}))
     db.execute(f"INSERT INTO {target} ({', '.join(columns)}) SELECT * FROM rows_to_insert")
     db.unregister("rows_to_insert")

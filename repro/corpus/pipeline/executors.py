@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.errors import SettingError, one_of, require
+from repro.plain import Json
 from repro.processes import leave_with_parent
 from repro.settings.execution import Run
 from repro.store import read_json, write_json
@@ -36,7 +37,7 @@ class Executor:
     kind: str
     tasks: int
     workers: int
-    own: dict[str, Any]
+    own: Json
 
     def run(self, steps: Sequence[Any], logs: Path, what: str, tasks: int | None = None) -> None:
         """Run a phase and wait for all its ranks (``tasks``: another number of them).

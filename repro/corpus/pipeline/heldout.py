@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro.corpus.documents import sampling_key
@@ -103,7 +104,7 @@ def _hold_part(db: duckdb.DuckDBPyConnection, domain: str, wanted: float) -> str
     return PART.format(group)
 
 
-def places(db: duckdb.DuckDBPyConnection, folder: object, per_shard: int) -> None:
+def places(db: duckdb.DuckDBPyConnection, folder: Path, per_shard: int) -> None:
     """Write ``placed.parquet`` (task, row, rank, cluster, own_group) and ``parts.parquet``: runs of shards
     that are written at once.
     """
@@ -115,7 +116,7 @@ def places(db: duckdb.DuckDBPyConnection, folder: object, per_shard: int) -> Non
     db.execute("""CREATE TABLE ranked AS SELECT task, "row", cluster, own_group, n_bytes, domain,
         CASE WHEN held THEN 'heldout' ELSE 'documents' END AS split,
         row_number() OVER (ORDER BY split, domain, key) - 1 AS rank FROM placed""")
-    with atomic(folder / "placed.parquet") as temporary:  # type: ignore[operator]
+    with atomic(folder / "placed.parquet") as temporary:
         db.execute(f"""COPY (SELECT task, "row", rank, cluster, own_group FROM ranked ORDER BY task, "row")
             TO {parquet.quoted(temporary)} (FORMAT parquet)""")
     shards = rows(
@@ -142,7 +143,7 @@ def places(db: duckdb.DuckDBPyConnection, folder: object, per_shard: int) -> Non
                 }
             )
             size = n_bytes
-    with atomic(folder / "parts.parquet") as temporary:  # type: ignore[operator]
+    with atomic(folder / "parts.parquet") as temporary:
         import pyarrow.parquet as pq
 
         pq.write_table(pa.Table.from_pylist(parts), temporary)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from repro import parquet
 from repro.corpus.documents import SCHEMA, Document, Drop, row, sampling_key, write_shards
 from repro.corpus.settings import Corpus
+from repro.plain import Row
 from repro.store import atomic, write_json
 
 ABOUT = pa.schema(
@@ -71,9 +72,7 @@ class Read:
         write_json(self.folder / f"tally/{rank:05d}.json", tally.dump() | {"skipped": sorted(skipped)})
 
 
-def _about(
-    settings: Corpus, found: Document, n_bytes: int, rank: int, at: int, digest: Any
-) -> dict[str, Any]:
+def _about(settings: Corpus, found: Document, n_bytes: int, rank: int, at: int, digest: Any) -> Row:
     return {
         "task": rank, "row": at, "id": found.id, "domain": found.domain, "group": found.group,
         "digest": digest(found.text), "n_bytes": n_bytes, "key": sampling_key(settings.seed, found.id),
@@ -91,7 +90,7 @@ class _writer:
         self.writer = pq.ParquetWriter(self.whole.__enter__(), self.schema, compression="zstd")
         return self
 
-    def add(self, values: dict[str, Any], n_bytes: int = 100) -> None:
+    def add(self, values: Row, n_bytes: int = 100) -> None:
         """One row."""
         self.waiting.append(values)
         self.rows, self.size = self.rows + 1, self.size + n_bytes
@@ -149,7 +148,7 @@ def chosen_texts(folder: Path, rank: int) -> Iterator[tuple[int, str]]:
         query = (
             f'SELECT "row" FROM {parquet.sql(folder / "chosen.parquet")} WHERE task = $task ORDER BY "row"'
         )
-        rows = connection.execute(query, {"task": rank}).to_arrow_reader(ROWS_AT_ONCE * 64)
+        rows: Any = connection.execute(query, {"task": rank}).to_arrow_reader(ROWS_AT_ONCE * 64)
         wanted = (value for batch in rows for value in batch["row"].to_pylist())
         following = next(wanted, None)
         with parquet.opened(folder / f"spool/{rank:05d}.parquet") as spool:
@@ -208,7 +207,7 @@ class Write:
             for part in parts[len(parts) * rank // tasks : len(parts) * (rank + 1) // tasks]:
                 query = f"SELECT {columns} FROM {read} WHERE rank BETWEEN $first AND $last ORDER BY rank"
                 limits = {"first": part["first_rank"], "last": part["last_rank"]}
-                batches = connection.execute(query, limits).to_arrow_reader(ROWS_AT_ONCE)
+                batches: Any = connection.execute(query, limits).to_arrow_reader(ROWS_AT_ONCE)
                 write_shards(
                     self.out, part["split"], part["domain"], batches, self.per_shard, part["first_shard"]
                 )

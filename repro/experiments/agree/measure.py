@@ -7,7 +7,7 @@ the domain.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars
@@ -24,6 +24,7 @@ from repro.analysis.ranks import (
     spearman,
     units_of,
 )
+from repro.plain import Json
 
 if TYPE_CHECKING:
     from repro.experiments.agree.stages import Agreement
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 FEWEST = 10  # documents of a domain, below which nothing is said
 
 
-def measure(documents: polars.DataFrame, s: Agreement) -> dict[str, Any]:
+def measure(documents: polars.DataFrame, s: Agreement) -> Json:
     """Agreement within one domain; ``documents`` has group, priority and other, in the order that breaks
     ties.
 
@@ -41,7 +42,7 @@ def measure(documents: polars.DataFrame, s: Agreement) -> dict[str, Any]:
     """
     ranked = documents.filter(polars.col("priority").is_finite() & polars.col("other").is_finite())
     n = len(ranked)
-    found: dict[str, Any] = {"documents": n, "dropped": len(documents) - n, "spearman": None, "overlap": {}}
+    found: Json = {"documents": n, "dropped": len(documents) - n, "spearman": None, "overlap": {}}
     if n < FEWEST:
         return found | {"reason": "too few documents"}
     if min(ranked["priority"].n_unique(), ranked["other"].n_unique()) < 2:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from repro import parquet
 from repro.cost import of_rows
 from repro.errors import require
 from repro.experiments import Experiment, arms
+from repro.plain import Json
 from repro.selection import priority
 from repro.selection.settings import Select
 from repro.settings.root import Settings
@@ -72,7 +72,7 @@ def ranking_stage(select: Select, seed: int, corpus: Stage, scores: Stage) -> St
     )
 
 
-def _rank(context: Context, selector: str, given: dict[str, Any], seed: int) -> None:
+def _rank(context: Context, selector: str, given: Json, seed: int) -> None:
     from repro.selection import rank
 
     query = f'SELECT doc_id, "group", {rank.TAIL} AS tie FROM documents'

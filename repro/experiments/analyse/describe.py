@@ -7,16 +7,14 @@ reading of table 4, shares of each selection's vocabulary, is kept beside it.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy
 import polars
-from scipy.stats import spearmanr
 
 from repro import parquet
 from repro.corpus.documents import shards
 from repro.experiments.analyse import embeddings, words
-from repro.experiments.analyse.sample import drawn, mean, sample, selected
+from repro.experiments.analyse.sample import drawn, mean, sample, selected, spearman
+from repro.plain import Json
 from repro.selection import priority, rank
 from repro.settings.analysis import Analysis
 from repro.store import Context, finite, write_json
@@ -29,12 +27,12 @@ QUANTITIES = {"length": "n_tokens_doc", "base_loss": "loss_base", "compressibili
 BINS = 24
 
 
-def describe(context: Context, s: Analysis, selector: str, params: dict[str, Any], seed: int) -> None:
+def describe(context: Context, s: Analysis, selector: str, params: Json, seed: int) -> None:
     """Run the stage "describe"."""
     ranking = _ranking(context, selector, params, seed)
     ranking.write_parquet(context.out / "ranking.parquet")
     counts, counted = _count_words(context, s, ranking)
-    profile: dict[str, Any] = {}
+    profile: Json = {}
     vocabulary: dict[str, polars.DataFrame] = {}
     for (domain,), part in ranking.group_by("domain", maintain_order=True):
         of_domain = words.total([counts.filter(polars.col("domain") == domain)], [])
@@ -61,7 +59,7 @@ def describe(context: Context, s: Analysis, selector: str, params: dict[str, Any
     }
 
 
-def _ranking(context: Context, selector: str, params: dict[str, Any], seed: int) -> polars.DataFrame:
+def _ranking(context: Context, selector: str, params: Json, seed: int) -> polars.DataFrame:
     """Every training document: doc_id, domain, priority, place (1 = first, null where unranked), selected,
     the quantities.
     """
@@ -114,12 +112,12 @@ def _bands(counts: polars.DataFrame, of_domain: polars.DataFrame, documents: int
     return named
 
 
-def _distributions(part: polars.DataFrame) -> dict[str, Any]:
+def _distributions(part: polars.DataFrame) -> Json:
     """One domain: sizes, quantiles and histograms of the quantities among the selected and among all, and
     Spearman's correlations of the priority with each.
     """
     chosen = part.filter("selected")
-    found: dict[str, Any] = {
+    found: Json = {
         "documents": len(part), "selected": len(chosen),
         "ranked": part["priority"].len() - part["priority"].null_count(),
         "tokens": int(part["n_tokens_doc"].sum()), "selected_tokens": int(chosen["n_tokens_doc"].sum()),
@@ -129,7 +127,7 @@ def _distributions(part: polars.DataFrame) -> dict[str, Any]:
     for name, column in QUANTITIES.items():
         pair = part.filter(polars.col(column).is_finite() & polars.col("priority").is_not_null())
         if len(pair) > 2 and pair[column].n_unique() > 1 and pair["priority"].n_unique() > 1:
-            found["spearman"][name] = finite(float(spearmanr(pair["priority"], pair[column]).statistic))
+            found["spearman"][name] = finite(spearman(pair["priority"], pair[column]))
         everything = part.filter(polars.col(column).is_finite())[column].cast(polars.Float64).to_numpy()
         taken = chosen.filter(polars.col(column).is_finite())[column].cast(polars.Float64).to_numpy()
         if not len(everything) or not len(taken):

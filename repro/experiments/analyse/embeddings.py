@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from repro.errors import SettingError, require
+from repro.plain import Json
 
 if TYPE_CHECKING:
     import torch
@@ -115,7 +116,8 @@ def clusters(vectors: np.ndarray, wanted: int, seed: int) -> np.ndarray:
     from sklearn.cluster import KMeans
 
     k = max(1, min(wanted, len(vectors) // 5))
-    found = KMeans(n_clusters=k, n_init=4, random_state=seed).fit_predict(vectors)
+    starts: Any = 4  # scikit-learn's own signature names its default alone, a word
+    found = KMeans(n_clusters=k, n_init=starts, random_state=seed).fit_predict(vectors)
     sizes = np.bincount(found, minlength=k)
     rank = np.empty(k, int)
     rank[np.argsort(-sizes, kind="stable")] = np.arange(k)
@@ -153,9 +155,7 @@ def plane(vectors: np.ndarray) -> tuple[np.ndarray, list[float]]:
     return pca.transform(vectors), [float(x) for x in np.nan_to_num(pca.explained_variance_ratio_)]
 
 
-def balance(
-    labels: np.ndarray, left: np.ndarray, right: np.ndarray, words: Sequence[Sequence[str]]
-) -> dict[str, Any]:
+def balance(labels: np.ndarray, left: np.ndarray, right: np.ndarray, words: Sequence[Sequence[str]]) -> Json:
     """Clusters of the union of two selections: members of each (bool masks), names, evenness and distance.
 
     A cluster is named by the words that its documents are named by, the first ones of each counting most;
@@ -166,7 +166,7 @@ def balance(
     for cluster in range(k):
         members = np.flatnonzero(labels == cluster)
         votes: dict[str, float] = {}
-        for i in members:
+        for i in members.tolist():
             for place, word in enumerate(words[i], 1):
                 votes[word] = votes.get(word, 0.0) + 1 / place
         name = [word for word, _ in sorted(votes.items(), key=lambda pair: (-pair[1], pair[0]))[:3]]

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from repro import retries
+from repro.plain import Json
 from repro.settings.analysis import Judge
 from repro.store import atomic, digest
 from repro.tracking import progress
@@ -55,7 +56,7 @@ class Outcome:
     prompt_tokens: int = 0  # of answers received now
     answer_tokens: int = 0
 
-    def report(self, s: Judge) -> dict[str, Any]:
+    def report(self, s: Judge) -> Json:
         """Plain values; the cost in the currency of the prices."""
         cost = (self.prompt_tokens * s.price_prompt + self.answer_tokens * s.price_answer) / 1e6
         return {
@@ -83,7 +84,7 @@ class Unanswered(Exception):
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """A redirect would carry the key to another host."""
 
-    def redirect_request(self, *_: Any) -> None:  # noqa: ANN401
+    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: Any) -> None:
         return None
 
 
@@ -134,6 +135,7 @@ class _Client:
 
     def __init__(self, s: Judge, cache: Path) -> None:
         self.s, self.cache, self.outcome = s, cache, Outcome()
+        self.url = f"{(s.url or '').rstrip('/')}/chat/completions"
         self.lock = threading.Lock()
         self.next_slot = 0.0
         self.failed_in_a_row = 0
@@ -168,7 +170,7 @@ class _Client:
         found = parse(received["content"])
         return found, "answered neither yes nor no" if found is None else None
 
-    def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, body: Json) -> Json:
         """One answer, with retries; raises :class:`Unanswered`."""
         for attempt in range(self.s.tries):
             if self.closed:
@@ -213,13 +215,11 @@ class _Client:
             self.next_slot = slot + 60 / self.s.requests_per_minute
         time.sleep(max(0.0, slot - time.monotonic()))
 
-    def _send(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _send(self, body: Json) -> Json:
         headers = {"Content-Type": "application/json"} | (
             {"Authorization": f"Bearer {self.key}"} if self.key else {}
         )
-        request = urllib.request.Request(
-            f"{self.s.url.rstrip('/')}/chat/completions", json.dumps(body).encode(), headers
-        )
+        request = urllib.request.Request(self.url, json.dumps(body).encode(), headers)
         try:
             with self.opener.open(request, timeout=self.s.timeout) as response:
                 received = json.loads(response.read())
@@ -262,7 +262,7 @@ def _http_reason(code: int) -> str:
     return f"unknown model or address (HTTP {code})" if code == 404 else f"HTTP {code}"
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> Json | None:
     """A kept answer; damaged ones are asked for again."""
     try:
         kept = json.loads(path.read_text())

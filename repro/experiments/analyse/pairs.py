@@ -4,14 +4,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy
 import polars
-from scipy.stats import spearmanr
 
 from repro import parquet
 from repro.experiments.analyse import embeddings, words
+from repro.experiments.analyse.sample import spearman
+from repro.plain import Json
 from repro.settings.analysis import Analysis
 from repro.store import Context, finite, read_json, write_json
 
@@ -35,20 +34,21 @@ def compare(context: Context, s: Analysis) -> None:
             [frame.filter(polars.col("domain") == domain) for frame in frames]
             for frames in (ranks, counts, samples)
         ]
+        (left_ranks, right_ranks), (left_counts, right_counts), (left_sample, right_sample) = here
         pair[domain] = {
-            "documents": shared_documents(*here[0]),
-            **shared_words(*here[1], s.top_words, row["counted_documents"]),
-            **shared_topics(*here[2], s),
+            "documents": shared_documents(left_ranks, right_ranks),
+            **shared_words(left_counts, right_counts, s.top_words, row["counted_documents"]),
+            **shared_topics(left_sample, right_sample, s),
         }
     write_json(context.out / "pair.json", pair)
     context.facts |= {"domains": len(pair)}
 
 
-def shared_documents(left: polars.DataFrame, right: polars.DataFrame) -> dict[str, Any]:
+def shared_documents(left: polars.DataFrame, right: polars.DataFrame) -> Json:
     """Documents of each and of both, by number and tokens; Spearman's correlation of the two rankings."""
     both = left.join(right, on="doc_id", suffix="_right")
     ranked = both.filter(polars.col("priority").is_not_null() & polars.col("priority_right").is_not_null())
-    found: dict[str, Any] = {}
+    found: Json = {}
     for name, kept in (
         ("left", polars.col("selected")),
         ("right", polars.col("selected_right")),
@@ -59,15 +59,11 @@ def shared_documents(left: polars.DataFrame, right: polars.DataFrame) -> dict[st
     union = found["left"] + found["right"] - found["both"]
     found["jaccard"] = found["both"] / union if union else None
     varied = len(ranked) > 2 and ranked["priority"].n_unique() > 1 and ranked["priority_right"].n_unique() > 1
-    found["spearman"] = (
-        finite(float(spearmanr(ranked["priority"], ranked["priority_right"]).statistic)) if varied else None
-    )
+    found["spearman"] = finite(spearman(ranked["priority"], ranked["priority_right"])) if varied else None
     return found
 
 
-def shared_words(
-    left: polars.DataFrame, right: polars.DataFrame, frequent: int, documents: int
-) -> dict[str, Any]:
+def shared_words(left: polars.DataFrame, right: polars.DataFrame, frequent: int, documents: int) -> Json:
     """Table 4 in both readings, and the two clouds of figure 18."""
     of_domain = words.total([left], [])
 
@@ -85,12 +81,12 @@ def shared_words(
         by_words[str(share)] = {w: words.overlap(*(words.top(c, w, max(1, round(share * len(c)))) for c
         in chosen))
                                 for w in ("tf", "tfidf")}  # fmt: skip
-    clouds = words.clouds(*chosen, frequent, WORDS_OF_A_CLOUD)
+    clouds = words.clouds(chosen[0], chosen[1], frequent, WORDS_OF_A_CLOUD)
     overlap = {"documents": by_documents, "words": by_words}
     return {"overlap": overlap, "clouds": {"left": clouds[0], "right": clouds[1]}}
 
 
-def shared_topics(left: polars.DataFrame, right: polars.DataFrame, s: Analysis) -> dict[str, Any]:
+def shared_topics(left: polars.DataFrame, right: polars.DataFrame, s: Analysis) -> Json:
     """Figures 4 to 6: clusters of both samples together, and where the documents lie on two principal
     components.
     """
@@ -111,6 +107,6 @@ def shared_topics(left: polars.DataFrame, right: polars.DataFrame, s: Analysis) 
             [round(float(x), 3), round(float(y), 3)] for x, y in points[numpy.flatnonzero(mask)[:POINTS]]
         ]
     return {
-        "topics": embeddings.balance(labels, *members, union["words"].to_list()),
+        "topics": embeddings.balance(labels, members[0], members[1], union["words"].to_list()),
         "map": {"points": shown, "explained": [round(e, 4) for e in explained]},
     }

@@ -5,8 +5,10 @@ compared.
 from __future__ import annotations
 
 import hashlib
+from typing import Any, cast
 
 import polars
+from scipy.stats import spearmanr
 
 from repro import parquet
 from repro.corpus.documents import shards
@@ -42,4 +44,10 @@ def sample(context: Context, number: int, seed: int, documents: polars.DataFrame
 
 def mean(column: polars.Series) -> float | None:
     """Of the values that are there; ``None`` without any."""
-    return float(column.mean()) if len(column) - column.null_count() else None  # type: ignore[arg-type]
+    return cast(float, column.mean()) if len(column) - column.null_count() else None
+
+
+def spearman(x: polars.Series, y: polars.Series) -> float:
+    """Spearman's correlation of two columns without nulls."""
+    found: Any = spearmanr(x, y)
+    return float(found.statistic)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import accumulate
+from typing import cast
 
 from repro.outcomes.outcome import Json, Outcome
 from repro.report.plots import Panel, Plot, Series, Words
@@ -123,8 +124,8 @@ def share(counts: dict[str, int]) -> Cell:
 
     if not counts["answered"]:
         return "no answers"
-    low, high = proportion_confint(counts["yes"], counts["answered"], method="wilson")
-    return Interval(counts["yes"] / counts["answered"], low, high, 2, signed=False)
+    ends = cast(tuple[float, float], proportion_confint(counts["yes"], counts["answered"], method="wilson"))
+    return Interval(counts["yes"] / counts["answered"], *ends, 2, signed=False)
 
 
 def words(summary: Outcome) -> Table:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any
 
 from repro.arms import picked
 from repro.errors import nearest, require
+from repro.plain import Json
 from repro.settings.files import options, read_option
 
 CONTROL = "random"
 SHAPE = ("name", "layers", "hidden", "heads", "kv_heads", "ffn", "tie_embeddings")
 
 
-def expand(exp: dict[str, Any]) -> dict[str, Any]:
+def expand(exp: Json) -> Json:
     """``exp`` in plain values with arms ``<arm>_<size>`` for each size of ``params.models``, smallest first,
     in place of those written (and of ``only``, which names those), each against random of its size. What was
     to be compared is compared at the largest size.
@@ -44,7 +44,7 @@ def expand(exp: dict[str, Any]) -> dict[str, Any]:
     return {**exp, "arms": found, "contrasts": contrasts, "only": []}
 
 
-def _shape(size: str) -> dict[str, Any]:
+def _shape(size: str) -> Json:
     require(
         size in options("model"),
         f"exp.params.models: no size {size!r}; did you mean {nearest(size, options('model'))}?",

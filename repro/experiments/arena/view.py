@@ -184,7 +184,7 @@ def decisions(summary: Outcome) -> Table | None:
     truth = _values(summary, largest, summary["endpoint"], seeds)
     goal = {name: mean(by_seed.values()) for name, by_seed in truth.items()}
     best = decision.ceiling(truth)
-    rows: list[list[Cell]] = []
+    found: list[tuple[str, str, float, int]] = []
     for size in smaller:
         arms_of = of_size(summary, size)
         for metric in metrics(next(iter(arms_of.values()))) if arms_of else []:
@@ -197,10 +197,11 @@ def decisions(summary: Outcome) -> Table | None:
             oriented = {name: value if same else -value for name, value in means.items()}
             share = decision.agreement(oriented, goal)
             if share is not None and not measure.of(metric).part and not measure.of(metric).perplexity:
-                rows.append([size, metric, Number(share, 2), len(means) * (len(means) - 1) // 2])
-    if not rows:
+                found.append((size, metric, share, len(means) * (len(means) - 1) // 2))
+    if not found:
         return None
-    rows.sort(key=lambda row: (row[1] != summary["endpoint"], -row[2].value))  # type: ignore[union-attr]
+    found.sort(key=lambda row: (row[1] != summary["endpoint"], -row[2]))
+    rows: list[list[Cell]] = [[size, metric, Number(share, 2), pairs] for size, metric, share, pairs in found]
     limit = "unknown, with one seed" if best is None else f"{best:.2f}"
     notes = [
         (

@@ -15,7 +15,9 @@ from typing import Any
 from repro.errors import require
 from repro.heads import detectors
 from repro.heads import stage as heads
+from repro.heads.found import Chosen
 from repro.heads.settings import Heads
+from repro.plain import Json, Row
 from repro.pretrain.settings import Train
 from repro.proxy import stage as proxy
 from repro.proxy.settings import Proxy
@@ -24,7 +26,7 @@ from repro.store import Context, Stage, write_json
 
 ABOVE = 0.1  # score from which Wu et al. (arXiv 2404.15574) call a head a retrieval head
 DIGITS = 4
-MEASURES: dict[str, Any] = {"retrieval": {"detector": "retrieval"}, "induction": {"detector": "induction"}}
+MEASURES: Json = {"retrieval": {"detector": "retrieval"}, "induction": {"detector": "induction"}}
 
 
 @dataclass
@@ -32,7 +34,7 @@ class Evolution:
     """``exp.params`` of an experiment on checkpoints."""
 
     # name: settings of heads that differ
-    measures: dict[str, Any] = field(default_factory=lambda: dict(MEASURES))
+    measures: Json = field(default_factory=lambda: dict(MEASURES))
     # of our own training with the finished model, unless train.keep_at_tokens names them
     checkpoints: int = 6
     first: float = 1 / 32  # share of the token budget at the first one; geometric from there to the end
@@ -116,11 +118,11 @@ def _collect(context: Context, checkpoints: list[list[Any]]) -> None:
         "checkpoints of one series must be of one model; layers and heads here: "
         f"{', '.join(f'{name} {l} x {h}' for name, (l, h) in shapes.items())}",
     )
-    write_json(context.out / "evolution.json", evolve(found, dict(checkpoints)))
+    write_json(context.out / "evolution.json", evolve(found, {name: tokens for name, tokens in checkpoints}))
     context.facts |= {"checkpoints": len(found)}
 
 
-def evolve(heads: Mapping[str, dict[str, Any]], tokens: Mapping[str, int | None]) -> dict[str, Any]:
+def evolve(heads: Mapping[str, Chosen], tokens: Mapping[str, int | None]) -> Json:
     """What the checkpoints' ``heads.json`` say, in their order: scores [layers][heads] and what they come to.
 
     ``shared_with_last``: share of the last checkpoint's selected heads that are selected here too. Heads that
@@ -131,7 +133,7 @@ def evolve(heads: Mapping[str, dict[str, Any]], tokens: Mapping[str, int | None]
 
     *_, last = heads.values()
     final = _selected(last)
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for name, found in heads.items():
         scores = np.array(found["scores"])
         earlier = zip(rows, heads.values(), strict=False)
@@ -146,20 +148,21 @@ def evolve(heads: Mapping[str, dict[str, Any]], tokens: Mapping[str, int | None]
                 "above": int((scores > ABOVE).sum()),
                 "zero_heads": int((scores == 0).sum()),
                 "shared_with_last": len(set(_selected(found)) & set(final)) / len(final) if final else None,
-                "probe_accuracy": found["probe"]["accuracy"],
-                "probe_loss": found["probe"]["loss"],
+                "probe_accuracy": found.get("probe", {})["accuracy"],
+                "probe_loss": found.get("probe", {})["loss"],
                 # equal scores to the last digit: the same weights under two names
                 "same_as": same if scores.any() else None,
             }
         )
     facts = {key: last[key] for key in ("model", "num_layers", "num_heads", "detector", "share")}
+    asked = last.get("probe", {})
     probes = {
-        key: last["probe"][key]
-        for key in ("probes", "probe_tokens", "shots", "key_characters")
-        if key in last["probe"]
+        key: asked[key] for key in ("probes", "probe_tokens", "shots", "key_characters") if key in asked
     }
     return {**facts, "probe": probes, "checkpoints": rows}
 
 
-def _selected(found: dict[str, Any]) -> list[tuple[int, int]]:
-    return [(layer, head) for layer, head in found["selected"] if found["scores"][layer][head] > 0]
+def _selected(found: Chosen) -> list[tuple[int, int]]:
+    scores = found["scores"]
+    assert scores is not None  # checkpoints are measured, by a detector
+    return [(layer, head) for layer, head in found["selected"] if scores[layer][head] > 0]

@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import polars
 import pyarrow as pa
@@ -19,14 +18,15 @@ from repro.corpus import documents as docs
 from repro.corpus.documents import Document
 from repro.errors import SettingError
 from repro.experiments.planted.texts import KINDS, cut, deduplicated
+from repro.plain import Json
 from repro.store import Context, read_json, write_json
 
 
-def write(context: Context, settings: dict[str, Any]) -> None:
+def write(context: Context, settings: Json) -> None:
     """Run the stage "planted". ``extra`` of a document says ``kind``, ``version`` and ``host``."""
     source = context.inputs["corpus"]
     counts = read_json(source / "counts.json")
-    domains: dict[str, Any] = {}
+    domains: Json = {}
     cluster = 0
     for domain, real in drawn(source, settings).items():
         rows, groups = [], set()
@@ -50,7 +50,7 @@ def write(context: Context, settings: dict[str, Any]) -> None:
     context.facts |= {"documents": total}
 
 
-def drawn(corpus: Path, settings: dict[str, Any]) -> dict[str, list[Document]]:
+def drawn(corpus: Path, settings: Json) -> dict[str, list[Document]]:
     """The first documents of each domain that are long enough: a corpus lies in the order of a hash, so they
     are a sample.
     """
@@ -68,7 +68,7 @@ def drawn(corpus: Path, settings: dict[str, Any]) -> dict[str, list[Document]]:
     return dict(sorted(found.items()))
 
 
-def plant(domain: str, hosts: list[Document], settings: dict[str, Any]) -> Iterator[Document]:
+def plant(domain: str, hosts: list[Document], settings: Json) -> Iterator[Document]:
     """The documents of one domain. The same hosts serve every kind; real documents to compare with are
     others.
 
@@ -91,9 +91,7 @@ def plant(domain: str, hosts: list[Document], settings: dict[str, Any]) -> Itera
             yield from _versions(f"planted/{domain}/{kind}/{i:04d}", host, text, kind, settings)
 
 
-def _versions(
-    ident: str, host: Document, text: str, kind: str, settings: dict[str, Any]
-) -> Iterator[Document]:
+def _versions(ident: str, host: Document, text: str, kind: str, settings: Json) -> Iterator[Document]:
     extra = {"kind": kind, "host": host.id}
     yield replace(host, id=ident, text=text, extra=extra | {"version": "as is"})
     without = deduplicated(text)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import polars
 
 from repro.experiments.planted.auroc import auroc
 from repro.experiments.planted.texts import KINDS
+from repro.plain import Json
 
 
-def measure(table: polars.DataFrame) -> dict[str, Any]:
+def measure(table: polars.DataFrame) -> Json:
     """{kind: {"before", "after"}}, each an AUROC over real text with its interval, or ``None``; ``table`` has
     doc_id, domain, group, kind, version, priority.
 
@@ -29,7 +28,7 @@ def measure(table: polars.DataFrame) -> dict[str, Any]:
     }
 
 
-def _over(rows: polars.DataFrame, kind: str, other: str) -> dict[str, Any] | None:
+def _over(rows: polars.DataFrame, kind: str, other: str) -> Json | None:
     ranked = rows.filter(polars.col("priority").is_not_null())
     x, y = ranked.filter(polars.col("kind") == kind), ranked.filter(polars.col("kind") == other)
     estimate = auroc(x, y)

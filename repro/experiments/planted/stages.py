@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from repro.corpus.settings import Corpus
 from repro.cost import BYTES_PER_TOKEN, STORED_BYTES, WORDS_COUNTED, Cost, Known, Made, of_rows
 from repro.errors import require
 from repro.experiments import Experiment, arms
 from repro.experiments.planted.texts import KINDS
+from repro.plain import Json
 from repro.selection import priority
 from repro.selection.settings import Select
 from repro.settings.root import Settings
@@ -59,7 +59,7 @@ def stages(settings: Settings) -> Experiment:
     )
 
 
-def planted_stage(corpus_settings: Corpus, given: dict[str, Any], max_tokens: int, corpus: Stage) -> Stage:
+def planted_stage(corpus_settings: Corpus, given: Json, max_tokens: int, corpus: Stage) -> Stage:
     """A corpus artifact of planted and real documents. ``extra`` says ``kind``, ``version`` and ``host``."""
     s = as_object(Planted, given, "exp.params")
     settings = asdict(s) | {"shard_documents": corpus_settings.shard_documents}
@@ -94,7 +94,7 @@ def found_stage(select: Select, seed: int, corpus: Stage, scores: Stage) -> Stag
     )
 
 
-def _found(context: Context, selector: str, given: dict[str, Any], seed: int) -> None:
+def _found(context: Context, selector: str, given: Json, seed: int) -> None:
     import polars
 
     from repro.corpus import documents as docs

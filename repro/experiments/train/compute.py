@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from statistics import mean
 
-from repro.outcomes.outcome import Outcome
+from repro.outcomes.outcome import Outcome, bounds
 from repro.outcomes.spent import scoring_flops
 from repro.pretrain import cost
 from repro.pretrain.settings import Model, Train
@@ -43,21 +43,21 @@ def tables(summary: Outcome) -> list[Table]:
 def _row(summary: Outcome, name: str, whole: str) -> list[Cell] | None:
     from repro.outcomes.compare import between, no_interval
 
-    spent = {arm: _training_flops(summary, arm) for arm in (name, whole)}
-    if None in spent.values():
+    own, everything = _training_flops(summary, name), _training_flops(summary, whole)
+    if own is None or everything is None:
         return None
     found = between(summary, name, whole, [summary["endpoint"]])
     gap: Cell = None
     if found is not None:
-        ends = found["low"], found["high"]
-        gap = no_interval(found) if None in ends else Interval(found["difference"], *ends, 4)
+        limits = bounds(found)
+        gap = no_interval(found) if limits is None else Interval(*limits, 4)
     scoring = 0.0 if summary["arms"][name]["select"]["selector"] == "random" else scoring_flops(summary)
-    saved = spent[whole] - spent[name]  # type: ignore[operator]
+    saved = everything - own
     tokens = mean(_tokens(summary, name))
     return [
         name,
         Number(tokens, 0),
-        *(f"{flops:.3g}" for flops in (spent[name], saved, scoring, saved - scoring)),
+        *(f"{flops:.3g}" for flops in (own, saved, scoring, saved - scoring)),
         gap,
     ]
 

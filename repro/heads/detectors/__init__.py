@@ -18,11 +18,12 @@ import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from repro import plugins
 from repro.errors import SettingError, nearest
 from repro.heads.settings import Heads
+from repro.plain import Json
 from repro.store import sha256_file
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def load(name: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{name}")
 
 
-def identity(s: Heads) -> dict[str, Any]:
+def identity(s: Heads) -> Json:
     """What of the settings changes what the detector ``s.detector`` says, as it enters the fingerprint."""
     module = load(s.detector)
     found = {key: getattr(s, key) for key in getattr(module, "READS", PROBES)}

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro import parquet, plugins
 from repro.errors import SettingError, nearest, require
+from repro.plain import Json
 from repro.store import atomic, digest, sha256_file
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Context:
         for path in shards(self.corpus):
             yield parquet.read(path, columns=list(columns))
 
-    def judged(self, judge: Callable[[polars.DataFrame], Sequence[float]]) -> polars.DataFrame:
+    def judged(self, judge: Callable[[polars.DataFrame], Iterable[float]]) -> polars.DataFrame:
         """``doc_id`` and ``priority`` of every training document: ``judge`` gives one number for each row of
         a shard.
 
@@ -101,7 +102,7 @@ class Context:
                     parts[-1].write_parquet(temporary)
         return polars.concat(parts)
 
-    def priorities(self, selector: str, params: dict[str, Any] | None = None) -> polars.DataFrame:
+    def priorities(self, selector: str, params: Json | None = None) -> polars.DataFrame:
         """What another selector says: doc_id, domain, priority (null where it is not finite)."""
         import polars
 
@@ -138,7 +139,7 @@ def load(name: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{name}")
 
 
-def check(name: str, params: dict[str, Any]) -> None:
+def check(name: str, params: Json) -> None:
     """Refuse parameters that the selector's function does not have, or that it needs and were not given."""
     import inspect
 
@@ -157,7 +158,7 @@ def check(name: str, params: dict[str, Any]) -> None:
     )
 
 
-def call(name: str, context: Context, params: dict[str, Any]) -> str | polars.DataFrame:
+def call(name: str, context: Context, params: Json) -> str | polars.DataFrame:
     """The selector's answer, with its shape checked."""
     check(name, params)
     if (made := context.made.get(key(name, params))) is not None:
@@ -179,7 +180,7 @@ def call(name: str, context: Context, params: dict[str, Any]) -> str | polars.Da
     return found
 
 
-def identity(name: str, params: dict[str, Any]) -> dict[str, Any]:
+def identity(name: str, params: Json) -> Json:
     """The parameters as they enter the fingerprint."""
     check(name, params)
     module = load(name)
@@ -187,12 +188,12 @@ def identity(name: str, params: dict[str, Any]) -> dict[str, Any]:
     return found if name in SHIPPED else {**found, "code": sha256_file(Path(str(module.__file__)))}
 
 
-def key(name: str, params: dict[str, Any]) -> str:
+def key(name: str, params: Json) -> str:
     """Under which name a stage reads what a selector that ``READS_TEXT`` said."""
     return f"priority {digest([name, identity(name, params)])[:8]}"
 
 
-def reads_losses(name: str, params: dict[str, Any]) -> bool:
+def reads_losses(name: str, params: Json) -> bool:
     """Whether a selector, or one that it is made of (``params.of``), needs scores; the others make do with
     the measures.
     """
@@ -205,7 +206,7 @@ def reads_losses(name: str, params: dict[str, Any]) -> bool:
     return bool(found(**params)) if callable(found) else found
 
 
-def readers(name: str, params: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def readers(name: str, params: Json) -> Iterator[tuple[str, Json]]:
     """The selectors that read text: this one, or those it is made of (``params.of``), with their
     parameters.
     """

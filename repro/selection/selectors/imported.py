@@ -7,6 +7,7 @@ import polars
 
 from repro import parquet
 from repro.errors import SettingError, nearest, one_of, require
+from repro.plain import Json
 from repro.selection.selectors import Context
 from repro.store import sha256_file
 
@@ -70,6 +71,6 @@ def files(path: str) -> list[Path]:
     return found
 
 
-def identity(path: str, **params: Any) -> dict[str, Any]:
+def identity(path: str, **params: Any) -> Json:
     """The contents of the files, wherever they lie."""
     return {"sha256": sorted(sha256_file(p) for p in files(path)), **params}

@@ -8,6 +8,7 @@ from typing import Any
 from repro import parquet
 from repro.assets import content_digests
 from repro.errors import one_of, require
+from repro.plain import Json
 from repro.selection.selectors import Context
 
 
@@ -57,6 +58,6 @@ def _checked(other: str) -> Path:
     return folder
 
 
-def identity(other: str, **params: Any) -> dict[str, Any]:
+def identity(other: str, **params: Any) -> Json:
     """The content of the other artifact's scores, wherever they lie."""
     return {"other": content_digests(sorted((_checked(other) / "scores").glob("*.parquet"))), **params}

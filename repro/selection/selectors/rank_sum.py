@@ -5,18 +5,19 @@ from typing import Any
 import polars
 
 from repro.errors import require
+from repro.plain import Json
 from repro.selection.selectors import Context, load
 from repro.selection.selectors import identity as one
 
 
-def priority(context: Context, of: list[dict[str, Any]]) -> polars.DataFrame:
+def priority(context: Context, of: list[Json]) -> polars.DataFrame:
     """``of`` lists selectors as ``{selector: name, params: {...}}``. Ranks are shares of the domain, so all
     count the same.
     """
     return combined(context, of, polars.sum_horizontal)
 
 
-def combined(context: Context, of: list[dict[str, Any]], join: Any) -> polars.DataFrame:
+def combined(context: Context, of: list[Json], join: Any) -> polars.DataFrame:
     """``join`` of the ranks (1 = highest, equal priorities share the mean rank); null where one selector has
     no priority.
     """
@@ -31,12 +32,13 @@ def combined(context: Context, of: list[dict[str, Any]], join: Any) -> polars.Da
         )
         found = found.select("doc_id", rank)
         ranked = found if ranked is None else ranked.join(found, on="doc_id")
+    assert ranked is not None  # of two selectors or more
     ranks = [name for name in ranked.columns if name != "doc_id"]
     known = polars.all_horizontal(polars.col(ranks).is_not_null())
     return ranked.select("doc_id", priority=polars.when(known).then(join(ranks)))
 
 
-def check(of: list[dict[str, Any]]) -> None:
+def check(of: list[Json]) -> None:
     """Refuse what is not a list of two selectors or more that do not depend on the seed."""
     require(
         isinstance(of, list) and len(of) >= 2 and all(isinstance(o, dict) and "selector" in o for o in of),
@@ -46,7 +48,7 @@ def check(of: list[dict[str, Any]]) -> None:
     require(not seeded, f"params.of cannot hold {', '.join(seeded)}, which is another one for every seed")
 
 
-def identity(of: list[dict[str, Any]]) -> dict[str, Any]:
+def identity(of: list[Json]) -> Json:
     """The selectors with what identifies them."""
     check(of)
     return {

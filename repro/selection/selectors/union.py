@@ -2,17 +2,16 @@
 allows.
 """
 
-from typing import Any
-
 import polars
 
+from repro.plain import Json
 from repro.selection.selectors import Context
 from repro.selection.selectors.rank_sum import combined, identity
 
 __all__ = ["identity", "priority"]
 
 
-def priority(context: Context, of: list[dict[str, Any]]) -> polars.DataFrame:
+def priority(context: Context, of: list[Json]) -> polars.DataFrame:
     """A document's best rank within its domain. ``of`` lists selectors as ``{selector: name, params:
     {...}}``.
     """
