@@ -233,7 +233,8 @@ def concluded(summary: Outcome) -> Conclusion | None:
     margin, low, high = run["smallest_effect"], row["low"], row["high"]
     outcome = conclusion(row["low"], row["high"], row["lower_is_better"], margin)
     text = run["conclusions"].get(outcome, "Nothing was stated for this outcome.")
-    sure = outcome in ("better", "worse") and low is not None and high is not None
-    if sure and margin is not None and max(abs(low), abs(high)) < margin:
+    ends = None if low is None or high is None else max(abs(low), abs(high))
+    sure = outcome in ("better", "worse")
+    if sure and ends is not None and margin is not None and ends < margin:
         text += f" The whole interval is smaller than the smallest effect of interest, {margin:g}."
     return {"outcome": outcome, "text": text}

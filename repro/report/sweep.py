@@ -63,7 +63,7 @@ def _over_draws(found: dict[str, Outcome]) -> list[str]:
     compared = {(row["treatment"], row["control"], row["metric"]) if row else None for row in rows}
     if not all(label.startswith(DRAW) for label in found) or len(compared) > 1 or None in compared:
         return []
-    values = [row["difference"] for row in rows if row is not None]
+    values = [row["difference"] for row in rows if row is not None and row["difference"] is not None]
     said = f"Over {len(values)} draws of the corpus the mean difference is {mean(values):+.4f}"
     if len(values) < FEWEST:
         return [f"{said}; fewer than {FEWEST} have no interval."]

@@ -77,7 +77,6 @@ def submitted(steps: list[Any], executor: Executor, tasks: int, logs: Path) -> I
         tasks=tasks,
         workers=executor.workers,
         logging_dir=str(logs),
-        mail_user=None,
         **{"job_name": "repro-corpus", "qos": "", **executor.own},
     )
     try:
