@@ -148,7 +148,7 @@ def errors(seeds: int, shift: float, runs: int) -> dict[str, float]:
     for _ in range(runs):
         values = {arm: g.normal(size=(5, seeds)) + g.normal(size=(1, seeds)) for arm in "abc"}
         values["a"][0] -= shift
-        rows = judge(run_of(values), CONTRASTS)["comparisons"]  # type: ignore[arg-type]
+        rows = judge(run_of(values), CONTRASTS)["comparisons"]
         said = {(r["treatment"], r["control"], r["metric"]): words.direction(r["verdict"]) for r in rows}
         first = said.pop(("a", "b", ENDPOINT))
         beside = any(
@@ -229,7 +229,7 @@ def accuracy(runs: int, seeds: int = 3, items: int = 200) -> dict[str, float]:
             for v in values
         ]
         arm: Any = {"seeds": {str(s): {"metrics": {"t/acc": cell}} for s, cell in enumerate(cells)}}
-        _, low, high = interval(arm, "t/acc")  # type: ignore[misc]
+        _, low, high = interval(arm, "t/acc")
         held += low <= 0.25 <= high
         above += not covers_chance(arm, "t/acc")
     return {"held": held / runs, "above": above / runs}

@@ -60,7 +60,7 @@ def select(folder: Path, threads: int, memory: str) -> None:
     from repro.store import Context, Stage
 
     plain = rank.connect
-    rank.connect = lambda **settings: plain(memory=memory, threads=threads, **settings)  # type: ignore[assignment]
+    rank.connect = lambda **settings: plain(memory=memory, threads=threads, **settings)
     none = Stage("none", "none", {}, lambda context: None)
     context = Context(folder / "out", {"corpus": folder, "scores": folder}, "cpu")
     context.out.mkdir(exist_ok=True)

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +100,7 @@ class Tracker:
         os.replace(temporary, self.path)
         self._handle = open(self.path, "a")
 
-    def finish(self, summary: Json | None = None) -> None:
+    def finish(self, summary: Mapping[str, Any] | None = None) -> None:
         """Close both logs."""
         self._handle.close()
         if self.run is not None:

@@ -78,7 +78,7 @@ def artifacts(
         folder.mkdir(parents=True, exist_ok=True)
         rows = list(rows)
         if shuffle is not None:
-            np.random.default_rng(shuffle).shuffle(rows)  # type: ignore[arg-type]
+            np.random.default_rng(shuffle).shuffle(rows)
         for domain in sorted({r["domain"] for r in rows}):
             mine = [{c: r[c] for c in columns} for r in rows if r["domain"] == domain]
             for number in range(files):
@@ -122,7 +122,7 @@ def select(
         made["corpus"],
         made["scores"],
         reference,
-    )  # type: ignore[arg-type]
+    )
     store = Store(work)
     for one in s.ancestors():
         store.ensure(one)

@@ -14,7 +14,7 @@ from transformers import GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
 from repro.errors import SettingError
-from repro.plain import Json
+from repro.pretrain.job import Facts
 from repro.pretrained import load_model, load_tokenizer
 
 
@@ -78,7 +78,7 @@ def export(engine: Any, folder: Path, tokenizer: Path, card: str, probe: torch.T
     return difference
 
 
-def model_card(facts: Json) -> str:
+def model_card(facts: Facts) -> str:
     """A short README in the format of Hugging Face model cards."""
     lines = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
     return f"""---

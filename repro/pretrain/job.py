@@ -4,9 +4,29 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import NotRequired, TypedDict
 
 from repro.pretrain.settings import Model, Train
 from repro.tracking import Tracking
+
+
+class Facts(TypedDict):
+    """What the manifest, the model's card and ``training.json`` say of a model."""
+
+    arm: str
+    seed: int
+    experiment: str
+    parameters: int
+    steps: int
+    tokens: int
+    passes: float  # over what the arm selects
+    selection: str  # name of its artifact
+    device: str
+    ranks: int
+    commit: str | None
+    together: NotRequired[bool]  # trained beside others on one GPU
+    logits_difference: NotRequired[float]  # of the exported model to the trained one
+    reads: NotRequired[dict[str, dict[str, float]]]  # by domain, how often documents were read
 
 
 @dataclass(frozen=True)

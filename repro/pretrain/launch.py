@@ -16,7 +16,7 @@ from repro import environment
 from repro.errors import SettingError, require
 from repro.plain import Json
 from repro.pretrain.cost import must_fit
-from repro.pretrain.job import Job
+from repro.pretrain.job import Facts, Job
 from repro.pretrain.loop import finished, train
 from repro.pretrain.settings import Train
 from repro.pretrain.worker import ANSWER
@@ -154,7 +154,7 @@ def memory_of_rank(s: Train, device: str) -> float | None:
     return None
 
 
-def launch(job: Job) -> Json:
+def launch(job: Job) -> Facts:
     """Train ``job`` with its launcher and return its facts; raises :class:`SettingError` for what cannot
     fit.
     """

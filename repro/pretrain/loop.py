@@ -13,12 +13,11 @@ import torch
 import torch.distributed as dist
 
 from repro.errors import SettingError, require
-from repro.plain import Json
 from repro.pretrain import checkpoint
 from repro.pretrain import engine as ds
 from repro.pretrain.export import export, model_card
 from repro.pretrain.health import stop_if_not_finite
-from repro.pretrain.job import Job
+from repro.pretrain.job import Facts, Job
 from repro.pretrain.log import Log, write_reads
 from repro.pretrain.model import build, next_token_loss
 from repro.pretrain.order import TokenStream, open_stream
@@ -33,7 +32,7 @@ from repro.tracking import progress
 FACTS = "training.json"  # of a training that is finished
 
 
-def train(job: Job) -> Json:
+def train(job: Job) -> Facts:
     """Train, or go on where a killed run was, until ``job.out/model`` stands. Returns facts for the manifest.
 
     Raises :class:`SettingError` for a selection, model or checkpoint that does not fit, and when the training
@@ -92,7 +91,7 @@ def only_run_in(out: Path) -> Iterator[None]:
 
 def run_steps(
     job: Job, engine: Any, stream: TokenStream, end_token: int, log: Log | None, done: int, found: Path | None
-) -> Json:
+) -> Facts:
     """Steps ``done`` .. ``steps - 1`` and the export. ``found`` is the checkpoint the engine stands at; rank
     0 has a log.
     """
@@ -109,7 +108,7 @@ def run_steps(
             job.device, non_blocking=True
         )
 
-    def publish(name: str, step: int) -> Json:
+    def publish(name: str, step: int) -> Facts:
         """Export the model as it is behind ``step`` to ``out/name``."""
         facts = describe(job, engine, stream, step)
         tokenizer, probe = Path(job.tokens) / "tokenizer", sequences(0, 0)[:1, :-1]
@@ -210,7 +209,7 @@ def resume(job: Job, engine: Any, stream: TokenStream) -> tuple[int, Path | None
     return done, found
 
 
-def describe(job: Job, engine: Any, stream: TokenStream, step: int) -> Json:
+def describe(job: Job, engine: Any, stream: TokenStream, step: int) -> Facts:
     """Facts about the model behind ``step``, for its card and the manifest."""
     tokens = step * job.train.batch_tokens
     return {

@@ -21,11 +21,10 @@ import torch
 import torch.distributed as dist
 
 from repro.errors import SettingError, require
-from repro.plain import Json
 from repro.pretrain import engine
 from repro.pretrain.export import export, model_card
 from repro.pretrain.health import stop_if_not_finite
-from repro.pretrain.job import Job
+from repro.pretrain.job import Facts, Job
 from repro.pretrain.log import Log, write_reads
 from repro.pretrain.loop import FACTS, describe, finished, only_run_in
 from repro.pretrain.model import build, next_token_loss
@@ -146,9 +145,10 @@ class Training:
             stop_if_not_finite(self.job, self.order, step, loss, norm, None)
             self.log.step(step + 1, loss, norm, learning_rate(self.job.train, step), seconds, 0.0)
 
-    def publish(self, name: str, step: int) -> Json:
+    def publish(self, name: str, step: int) -> Facts:
         """Export the model as it is behind ``step`` to ``out/name``."""
-        facts = describe(self.job, self, self.order, step) | {"together": True}
+        facts = describe(self.job, self, self.order, step)
+        facts["together"] = True
         probe = self.batches[0, :1, :-1].long()
         tokenizer = Path(self.job.tokens) / "tokenizer"
         facts["logits_difference"] = export(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from repro import parquet
-from repro.plain import Json
 from repro.selection.inputs import quoted
 from repro.selection.rank import Cut, taken
+from repro.selection.record import Domain, Group, Record
 from repro.selection.settings import Mixture
 from repro.store import atomic
 
@@ -57,7 +57,7 @@ def write_selection(
 
 def describe(
     connection: duckdb.DuckDBPyConnection, cuts: dict[str, Cut], mixture: Mixture, unit: str
-) -> Json:
+) -> dict[str, Domain]:
     """Per domain: documents and tokens there and selected, shares, cut, shortfall, lengths, repeats,
     unranked, source groups.
 
@@ -72,7 +72,7 @@ def describe(
                    count(*) FILTER (isfinite(raw)) AS ranked, count(*) FILTER (duplicate) AS duplicates,
                    min(raw) FILTER (chosen) AS lowest
             FROM (SELECT *, {taken(cuts)} AS chosen FROM pool) GROUP BY ALL""")
-    domains: Json = {}
+    domains: dict[str, Domain] = {}
     rows = connection.execute(
         """SELECT scope, domain, sum(documents)::BIGINT, sum(tokens)::BIGINT, sum(kept)::BIGINT,
         sum(kept_tokens)::BIGINT,
@@ -109,11 +109,11 @@ def describe(
             "mean_tokens": kept_tokens / kept if kept else None,
             "mean_tokens_of_all": tokens / documents,
             "unranked": documents - ranked,
-            "near_duplicates": duplicates,  # passed over in favour of another document of their cluster
+            "near_duplicates": duplicates,
             "budget": cut.limit,
             "shortfall": cut.limit - of_scope[scope],
-            "threshold": lowest,  # the lowest priority taken, as the selector gives it
-            "cut": {"priority": cut.priority, "tie": cut.tie},  # with strata: the rank within them
+            "threshold": lowest,
+            "cut": {"priority": cut.priority, "tie": cut.tie},
             "repeats": {str(times): n for times, n in counts.items() if n},
             "read_tokens": base * tokens + mixture.weight * kept_tokens,
             "sources": groups,
@@ -123,7 +123,7 @@ def describe(
     return domains
 
 
-def _groups(connection: duckdb.DuckDBPyConnection, domain: str, groups: int) -> dict[str, Json]:
+def _groups(connection: duckdb.DuckDBPyConnection, domain: str, groups: int) -> dict[str, Group]:
     """The largest source groups of a domain, and all others in one row."""
     columns = (
         "sum(documents)::BIGINT, sum(tokens)::BIGINT, sum(kept)::BIGINT, sum(kept_tokens)::BIGINT,"
@@ -136,11 +136,19 @@ def _groups(connection: duckdb.DuckDBPyConnection, domain: str, groups: int) -> 
             GROUP BY name ORDER BY 3 DESC, name""",
         [domain],
     ).fetchall()
-    names = ("documents", "tokens", "selected_documents", "selected_tokens", "threshold")
-    return {name: dict(zip(names, values, strict=True)) for name, *values in rows}
+    return {
+        name: {
+            "documents": documents,
+            "tokens": tokens,
+            "selected_documents": selected,
+            "selected_tokens": selected_tokens,
+            "threshold": lowest,
+        }
+        for name, documents, tokens, selected, selected_tokens, lowest in rows
+    }
 
 
-def frozen(record: Json, scores: Path | str) -> polars.DataFrame:
+def frozen(record: Record, scores: Path | str) -> polars.DataFrame:
     """The cut of ``selection.json`` applied to new score shards: doc_id, domain, selected. The budget is not
     applied again.
 
@@ -167,7 +175,7 @@ def frozen(record: Json, scores: Path | str) -> polars.DataFrame:
         return connection.sql(f"SELECT doc_id, domain, {taken(found)} AS selected FROM pool").pl()
 
 
-def frozen_cuts(record: Json) -> dict[str, Cut]:
+def frozen_cuts(record: Record) -> dict[str, Cut]:
     """The cut of each domain in ``selection.json``.
 
     Raises ``ValueError`` where the priority is no formula over the scores, or a rank within strata.

@@ -13,6 +13,7 @@ from repro.cost import of_rows
 from repro.errors import SettingError, require
 from repro.plain import Json
 from repro.selection import priority, selectors
+from repro.selection.record import Domain, Notes, Record, Whole
 from repro.selection.settings import Budget, Mixture, Select
 from repro.store import Context, Stage, digest, read_json
 
@@ -119,7 +120,7 @@ def identity(budget: Budget) -> Json:
     return values
 
 
-def frozen_record(budget: Budget) -> Json:
+def frozen_record(budget: Budget) -> Record:
     """The ``selection.json`` that ``budget.frozen`` names; raises :class:`SettingError` if it is none or has
     no cuts.
     """
@@ -214,32 +215,37 @@ def _run(context: Context, selector: str, params: Json, mixture: Mixture, budget
         )
     shutil.rmtree(context.out / "spill", ignore_errors=True)
 
-    whole = {
-        key: sum(d[key] for d in domains.values())
-        for key in ("documents", "selected_documents", "selected_tokens")
-    }
     unranked = sum(d["unranked"] for d in domains.values())
     empty = _judge(context, selector, budget, domains, unranked, missing)
     freezes = isinstance(found, str) and budget.scope == "domain" and not _constrained(budget)
-    record = {
+    left_out: Notes = {"left_out": sorted(budget.leave_out)} if budget.leave_out else {}
+    whole: Whole = {
+        "documents": sum(d["documents"] for d in domains.values()),
+        "selected_documents": sum(d["selected_documents"] for d in domains.values()),
+        "selected_tokens": sum(d["selected_tokens"] for d in domains.values()),
+    }
+    record: Record = {
         "selector": selector,
         "params": params,
         "budget": identity(budget),
         "mixture": schema.identity(mixture),
         "seed": seed,
+        "matched_tokens": limits,  # the budget's share counts without a match
+        "formula": found if isinstance(found, str) and freezes else None,
+        "missing_scores": missing,
+        "unranked": unranked,
+        **whole,
+        **empty,
+        **left_out,
+        "domains": domains,
     }
-    # the budget's share counts without a match
-    record |= {"matched_tokens": limits, "formula": found if freezes else None}
-    record |= {"missing_scores": missing, "unranked": unranked, **whole} | empty
-    if budget.leave_out:
-        record["left_out"] = sorted(budget.leave_out)
-    write_json(context.out / "selection.json", {**record, "domains": domains})
+    write_json(context.out / "selection.json", record)
     context.facts.update(**whole, unranked=unranked, missing_scores=missing, **empty)
 
 
 def _judge(
-    context: Context, selector: str, budget: Budget, domains: Json, unranked: int, missing: int
-) -> dict[str, list[str]]:
+    context: Context, selector: str, budget: Budget, domains: dict[str, Domain], unranked: int, missing: int
+) -> Notes:
     """Warn of domains left empty, and of documents without priority; returns ``{"empty_domains": [...]}`` if
     there are any.
 
