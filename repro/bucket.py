@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.errors import SettingError
-from repro.plain import Json
+from repro.manifest import Manifest
 from repro.remote import PACKAGES, filesystem, is_remote, said
 from repro.retries import patiently
 
@@ -74,7 +74,7 @@ class Bucket:
         own = (source / "manifest.json").read_bytes()
         there = self.get(f"artifacts/{folder}/manifest.json")
         if there is None:
-            manifest = json.loads(own)
+            manifest: Manifest = json.loads(own)
             for name in manifest["files"]:
                 if name not in manifest.get("left_out", {}):
                     self.put(_place(folder, manifest, name), source / name)
@@ -123,8 +123,8 @@ def _filesystem(url: str, process: int) -> tuple[Any, str]:
     return filesystem(url)
 
 
-def _place(folder: str, manifest: Json, name: str) -> str:
-    return f"artifacts/{folder}/{manifest['seal'][:16]}/{name}"
+def _place(folder: str, manifest: Manifest, name: str) -> str:
+    return f"artifacts/{folder}/{manifest.get('seal', '')[:16]}/{name}"
 
 
 def at_home(settings: Settings) -> Settings:

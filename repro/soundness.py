@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from repro.manifest import Manifest
 from repro.store import Stage, Store, atomic, read_json, seal_of, sha256_file
 from repro.tracking import progress
 
@@ -49,7 +50,7 @@ def damage(store: Store, stage: Stage, memory: Memory | None = None) -> list[str
     """
     folder = store.path(stage)
     try:
-        manifest = read_json(folder / "manifest.json")
+        manifest: Manifest = read_json(folder / "manifest.json")
         files = manifest["files"]
         if manifest["fingerprint"] != stage.fingerprint or manifest.get("seal", seal_of(manifest)) != seal_of(
             manifest

@@ -26,6 +26,7 @@ from typing import Any
 
 from repro.cost import Cost, Known, nothing
 from repro.errors import SettingError, as_file_name
+from repro.manifest import Manifest
 from repro.plain import Json
 from repro.provenance import provenance
 from repro.secrecy import hidden
@@ -49,15 +50,15 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def seal_of(manifest: Json) -> str:
+def seal_of(manifest: Manifest) -> str:
     """sha256 of all else that a manifest says."""
     return digest({key: value for key, value in manifest.items() if key != "seal"})
 
 
-def sealed(manifest: Json) -> Json:
+def sealed(manifest: Manifest) -> Manifest:
     """A manifest with its seal, by which a damaged one is known (:mod:`repro.soundness`)."""
     # of what will be read: tuples are lists then
-    return manifest | {"seal": seal_of(json.loads(json.dumps(manifest)))}
+    return {**manifest, "seal": seal_of(json.loads(json.dumps(manifest)))}
 
 
 @contextmanager
@@ -278,7 +279,7 @@ class Store:
         """
         return read_json(self.path(stage) / "manifest.json")["facts"]
 
-    def _manifest(self, stage: Stage, context: Context, started: float) -> Json:
+    def _manifest(self, stage: Stage, context: Context, started: float) -> Manifest:
         files = sorted(p for p in context.out.rglob("*") if p.is_file() and p.name != "manifest.json")
         return {
             "stage": stage.name,

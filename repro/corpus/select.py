@@ -5,15 +5,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 from repro.corpus.documents import sampling_key
 from repro.corpus.settings import Corpus
 from repro.corpus.spool import Candidate
 from repro.errors import SettingError
-from repro.plain import Json
 
 EXAMPLES = 5  # places kept for each reason
 BYTES_PER_TOKEN = 4  # the estimate behind corpus.max_tokens_per_domain
+
+
+class Dump(TypedDict):
+    """What a killed attempt had counted."""
+
+    seen: int
+    dropped: list[tuple[str, str, int]]  # domain, reason, number; lists on disk
+    examples: dict[str, list[str]]  # reason -> where
+
+
+# of ``counts.json``: documents in, kept and dropped, by reason
+Counts = TypedDict(
+    "Counts", {"in": int, "kept": int, "dropped": dict[str, int], "examples": dict[str, list[str]]}
+)
 
 
 @dataclass
@@ -37,12 +51,12 @@ class Tally:
         """Count documents that have near-duplicates."""
         self.in_clusters.update(domains)
 
-    def dump(self) -> Json:
+    def dump(self) -> Dump:
         """For a later attempt to :meth:`restore`."""
-        dropped = [[domain, reason, n] for (domain, reason), n in self.dropped.items()]
+        dropped = [(domain, reason, n) for (domain, reason), n in self.dropped.items()]
         return {"seen": self.seen, "dropped": dropped, "examples": self.examples}
 
-    def restore(self, values: Json) -> None:
+    def restore(self, values: Dump) -> None:
         """What a killed attempt had counted."""
         self.seen, self.examples = values["seen"], values["examples"]
         self.dropped = Counter({(domain, reason): n for domain, reason, n in values["dropped"]})
@@ -68,7 +82,7 @@ class Tally:
         """One line for an error message."""
         return ", ".join(f"{n} {reason}" for reason, n in self.by_reason().items()) or "the source is empty"
 
-    def counts(self) -> Json:
+    def counts(self) -> Counts:
         """For ``counts.json``."""
         return {"in": self.seen, "kept": self.kept, "dropped": self.by_reason(), "examples": self.examples}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from repro import parquet
+from repro.manifest import Manifest
 from repro.outcomes import measure
 from repro.outcomes.outcome import Artifact, Json, MakeUp, Masked, Metric, Outcome, Seed
 from repro.selection.settings import Budget
@@ -176,7 +177,7 @@ def _artifacts(store: Store, stages: Iterable[Stage]) -> dict[str, Artifact]:
 
 def _artifact(store: Store, stage: Stage) -> Artifact:
     """Identity, cost and facts of a finished stage."""
-    manifest = read_json(store.path(stage) / "manifest.json")
+    manifest: Manifest = read_json(store.path(stage) / "manifest.json")
     found: Artifact = {
         "folder": stage.folder,
         "inputs": {key: child.fingerprint for key, child in stage.inputs.items()},

@@ -7,13 +7,14 @@ the domain.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import numpy as np
 import polars
 
 from repro.analysis.ranks import (
     SOURCES,
+    Estimate,
     Ranks,
     alone,
     correlation_interval,
@@ -24,7 +25,6 @@ from repro.analysis.ranks import (
     spearman,
     units_of,
 )
-from repro.plain import Json
 
 if TYPE_CHECKING:
     from repro.experiments.agree.stages import Agreement
@@ -32,7 +32,19 @@ if TYPE_CHECKING:
 FEWEST = 10  # documents of a domain, below which nothing is said
 
 
-def measure(documents: polars.DataFrame, s: Agreement) -> Json:
+class Agreed(TypedDict):
+    """How far two rankings of a domain agree; estimates have ``value``, ``low`` and ``high``."""
+
+    documents: int
+    dropped: int
+    spearman: Estimate | None
+    overlap: dict[str, Estimate]  # share -> estimate and what chance gives
+    drawn: NotRequired[str]
+    units: NotRequired[int]
+    reason: NotRequired[str]
+
+
+def measure(documents: polars.DataFrame, s: Agreement) -> Agreed:
     """Agreement within one domain; ``documents`` has group, priority and other, in the order that breaks
     ties.
 
@@ -42,11 +54,11 @@ def measure(documents: polars.DataFrame, s: Agreement) -> Json:
     """
     ranked = documents.filter(polars.col("priority").is_finite() & polars.col("other").is_finite())
     n = len(ranked)
-    found: Json = {"documents": n, "dropped": len(documents) - n, "spearman": None, "overlap": {}}
+    found: Agreed = {"documents": n, "dropped": len(documents) - n, "spearman": None, "overlap": {}}
     if n < FEWEST:
-        return found | {"reason": "too few documents"}
+        return {**found, "reason": "too few documents"}
     if min(ranked["priority"].n_unique(), ranked["other"].n_unique()) < 2:
-        return found | {"reason": "all scores equal"}
+        return {**found, "reason": "all scores equal"}
     x, y = (Ranks.of(ranked[column].to_numpy()) for column in ("priority", "other"))
     unit, units = units_of(ranked["group"])
 
@@ -58,7 +70,7 @@ def measure(documents: polars.DataFrame, s: Agreement) -> Json:
         [statistics(weight) for weight in resampled(unit, units, 0 if few else s.draws, s.seed)]
     ).T
     values = statistics(np.ones(n))
-    found |= {"drawn": "sources", "units": units}
+    found["drawn"], found["units"] = "sources", units
     found["spearman"] = alone(values[0]) if few else correlation_interval(values[0], drawn[0], units)
     for number, share in enumerate(s.shares, 1):
         estimate = alone(values[number]) if few else share_interval(values[number], drawn[number], units)

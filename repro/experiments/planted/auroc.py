@@ -9,7 +9,7 @@ are compared; domains are averaged.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,10 +31,6 @@ class Estimate:
     wanted: int
     others: int
     sources: int
-
-    def as_dict(self) -> dict[str, float]:
-        """For JSON."""
-        return asdict(self)
 
 
 def auroc(wanted: polars.DataFrame, others: polars.DataFrame, level: float = 0.95) -> Estimate | None:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TypedDict, cast
+
 import polars
 
 from repro.experiments.planted.auroc import auroc
 from repro.experiments.planted.texts import KINDS
-from repro.plain import Json
 
 
-def measure(table: polars.DataFrame) -> Json:
+class Found(TypedDict):
+    """An AUROC with its interval (``repro.experiments.planted.auroc``), and what it rests on."""
+
+    auroc: float
+    low: float
+    high: float
+    wanted: int
+    others: int
+    sources: int
+    median: float | None  # priority
+    median_of_others: float | None
+    unranked: int
+
+
+def measure(table: polars.DataFrame) -> dict[str, dict[str, Found | None]]:
     """{kind: {"before", "after"}}, each an AUROC over real text with its interval, or ``None``; ``table`` has
     doc_id, domain, group, kind, version, priority.
 
@@ -28,12 +43,21 @@ def measure(table: polars.DataFrame) -> Json:
     }
 
 
-def _over(rows: polars.DataFrame, kind: str, other: str) -> Json | None:
+def _over(rows: polars.DataFrame, kind: str, other: str) -> Found | None:
     ranked = rows.filter(polars.col("priority").is_not_null())
     x, y = ranked.filter(polars.col("kind") == kind), ranked.filter(polars.col("kind") == other)
     estimate = auroc(x, y)
     if estimate is None:
         return None
     unranked = rows.filter(polars.col("priority").is_null() & polars.col("kind").is_in([kind, other])).height
-    medians = {"median": x["priority"].median(), "median_of_others": y["priority"].median()}
-    return estimate.as_dict() | medians | {"unranked": unranked}
+    return {
+        "auroc": estimate.auroc,
+        "low": estimate.low,
+        "high": estimate.high,
+        "wanted": estimate.wanted,
+        "others": estimate.others,
+        "sources": estimate.sources,
+        "median": cast(float | None, x["priority"].median()),
+        "median_of_others": cast(float | None, y["priority"].median()),
+        "unranked": unranked,
+    }
