@@ -1,6 +1,6 @@
 """How fast shards reach the model: a scoring whose model takes no time, against the tokenizer alone.
 
-    python -m benchmarks.feeding --tokenizer FOLDER --texts FILE... [--processes 2] [--rounds 3] [--out FILE.md]
+    python -m benchmarks.feeding --tokenizer FOLDER --texts FILE... [--processes 2] [--rounds 3] [--out FILE]
 
 The scoring is the real one (claims, reading, tokenising ahead in ``--processes``, windows, batches laid out,
 statistics, files put in place); only the forward pass is left out. In turns with it, as many processes do
@@ -25,8 +25,10 @@ from statistics import median
 import numpy as np
 import torch
 
-from repro.corpus import documents
+from benchmarks.speedrun import cpu_name
 from repro import parquet
+from repro.corpus import documents
+from repro.corpus.documents import Document
 from repro.influence import claims, loop
 from repro.influence.feeding import PART, Feed
 from repro.influence.scorer import Scorer, Started, Tokens, laid_out
@@ -73,17 +75,16 @@ def limit(folder: str, texts: list[str], processes: int) -> float:
 
 
 def fed(folder: str, corpus: Path, processes: int, scorer: StandIn) -> float:
-    """Tokens a second of documents scored by a model that takes no time. The first shard starts the
-    processes and is not timed.
+    """Tokens a second of documents scored by a model that takes no time, from the first claim to the last
+    file.
     """
     names = documents.shards(corpus)
-    counts = {p.name: 1 for p in names}
     with tempfile.TemporaryDirectory() as store:
         partial = Path(store) / "score" / "x.partial"
         claims.open_job(
             partial,
             {
-                "tokens": counts,
+                "tokens": {p.name: 1 for p in names},
                 "lease_seconds": 60,
                 "settings": {},
                 "corpus": os.path.relpath(corpus, partial),
@@ -91,24 +92,23 @@ def fed(folder: str, corpus: Path, processes: int, scorer: StandIn) -> float:
             },
         )
         with claims.Worker(partial) as worker, Feed(folder, processes) as feed:
+            first = documents.shards(corpus, "heldout")[0]
+            feed.read(first, sha256_file(first), 1.0).result()  # its processes have started
+            began = time.perf_counter()
             loop.Loop(worker, feed, lambda: scorer, 1.0, lambda: None).run()
-        written = sorted((partial / "scores").iterdir(), key=lambda path: path.stat().st_mtime_ns)
-        stamps = [path.stat().st_mtime_ns / 1e9 for path in written]
-        tokens = [sum(parquet.read(path)["n_tokens_doc"]) for path in written]
-    return sum(tokens[1:]) / (stamps[-1] - stamps[0])
+            seconds = time.perf_counter() - began
+        tokens = parquet.read(sorted((partial / "scores").iterdir()))["n_tokens_doc"].sum()
+    return tokens / seconds
 
 
 def written_corpus(folder: Path, texts: list[str], per_shard: int, count: int) -> Path:
-    """``count`` shards of ``per_shard`` documents; texts begin again where they end."""
-    for shard in range(count):
-        rows = [
-            documents.row(
-                documents.Document(str(i), "web", "g", "s", "l", texts[i % len(texts)]), cluster=i
-            )
-            for i in range(shard * per_shard, (shard + 1) * per_shard)
-        ]
-        (folder / "documents").mkdir(parents=True, exist_ok=True)
-        documents.write(folder / "documents" / f"web-{shard:05d}.parquet", rows)
+    """``count`` shards of ``per_shard`` documents, and a small one held out; texts begin again at the end."""
+    for split, number, size in (("documents", count, per_shard), ("heldout", 1, 4 * PART)):
+        (folder / split).mkdir()
+        for shard in range(number):
+            some = [(i, texts[i % len(texts)]) for i in range(shard * size, (shard + 1) * size)]
+            rows = [documents.row(Document(str(i), "web", "g", "s", "l", text), i) for i, text in some]
+            documents.write(folder / split / f"web-{shard:05d}.parquet", rows)
     return folder
 
 
@@ -160,24 +160,28 @@ def main() -> None:
         given.out.write_text(text)
 
 
-def page(processes: int, count: int, texts: list[str], rates: list[tuple[float, float]], scorer: StandIn) -> str:
+def page(
+    processes: int, count: int, texts: list[str], rates: list[tuple[float, float]], scorer: StandIn
+) -> str:
     """What was measured, in Markdown."""
     ratios = [whole / alone for alone, whole in rates]
     tokens, places = (np.array(column) for column in zip(*scorer.fills, strict=True))
     size = sum(len(text.encode()) for text in texts) / len(texts)
+    at_once = scorer.tokens_per_batch
     return f"""# Feeding the model
 
-{machine()}. {processes} tokenizers, shards of {count:,} documents of {size:,.0f} bytes on average, {len(rates)} rounds.
+{cpu_name()}, {os.cpu_count()} cores, beside other work. {processes} tokenizers, shards of {count:,} documents
+of {size:,.0f} bytes on average, {len(rates)} rounds.
 
 | | tokens/s, median |
 |---|---:|
 | tokenizers alone: the limit | {median(alone for alone, _ in rates):,.0f} |
 | scoring whose model takes no time | {median(whole for _, whole in rates):,.0f} |
 
-The second over the first, round by round: median {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}).
+The second over the first, round by round: {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}).
 
-Batches of {scorer.tokens_per_batch:,} tokens: {len(tokens)}, on average {tokens.mean() / scorer.tokens_per_batch:.1%}
-full ({places.mean() / scorer.tokens_per_batch:.1%} with padding, which is {1 - tokens.sum() / places.sum():.1%} of what is computed).
+{len(tokens)} batches of at most {at_once:,} tokens: {tokens.mean() / at_once:.1%} full on average,
+{places.mean() / at_once:.1%} with padding, {1 - tokens.sum() / places.sum():.1%} of what is computed.
 """
 
 
