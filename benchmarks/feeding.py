@@ -4,8 +4,9 @@
 
 The scoring is the real one (claims, reading, tokenising ahead in ``--processes``, windows, batches laid out,
 statistics, files put in place); only the forward pass is left out. In turns with it, as many processes do
-nothing but tokenise the same documents: the limit. Ratios of neighbouring rounds, and their median: other
-work on the machine slows both. Batches are those of ``scale=gpu``: how full they are is counted, not timed.
+nothing but tokenise the same documents: the limit. Ratios of neighbouring
+rounds, and their median, by the clock and by the processor time of all processes: other work on the machine
+takes from the clock. Batches are those of ``scale=gpu``: how full they are is counted, not timed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from statistics import median
 
@@ -63,21 +64,42 @@ def tokenised(folder: str, texts: list[str]) -> int:
     return sum(map(len, encoder(folder)(texts)))
 
 
-def limit(folder: str, texts: list[str], processes: int) -> float:
-    """Tokens a second that ``processes`` tokenizers make, and nothing else."""
+@dataclass(frozen=True)
+class Rate:
+    """How many tokens came through, in which time, of how much of the processor."""
+
+    tokens: int
+    seconds: float
+    processor: float
+
+    def of(self, limit: Rate) -> tuple[float, float]:
+        """The share of the limit that was reached: by the clock, and by processor time a token."""
+        by_clock = self.tokens / self.seconds * limit.seconds / limit.tokens
+        return by_clock, limit.processor / limit.tokens * self.tokens / self.processor
+
+
+def processor_seconds() -> float:
+    """Processor time so far of this process and of those it has started that still run."""
+    ticks = 0
+    for child in active_children():
+        stat = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(stat[11]) + int(stat[12])
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def limit(folder: str, texts: list[str], processes: int) -> Rate:
+    """What ``processes`` tokenizers make that do nothing else."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         parts = [texts[at : at + PART] for at in range(0, len(texts), PART)]
         list(pool.map(tokenised, [folder] * 2 * processes, [parts[0]] * 2 * processes))  # started
-        began = time.perf_counter()
+        began, processor = time.perf_counter(), processor_seconds()
         tokens = sum(pool.map(tokenised, [folder] * len(parts), parts))
-        return tokens / (time.perf_counter() - began)
+        return Rate(tokens, time.perf_counter() - began, processor_seconds() - processor)
 
 
-def fed(folder: str, corpus: Path, processes: int, scorer: StandIn) -> float:
-    """Tokens a second of documents scored by a model that takes no time, from the first claim to the last
-    file.
-    """
+def fed(folder: str, corpus: Path, processes: int, scorer: StandIn) -> Rate:
+    """Documents scored by a model that takes no time, from the first claim to the last file."""
     names = documents.shards(corpus)
     with tempfile.TemporaryDirectory() as store:
         partial = Path(store) / "score" / "x.partial"
@@ -94,11 +116,11 @@ def fed(folder: str, corpus: Path, processes: int, scorer: StandIn) -> float:
         with claims.Worker(partial) as worker, Feed(folder, processes) as feed:
             first = documents.shards(corpus, "heldout")[0]
             feed.read(first, sha256_file(first), 1.0).result()  # its processes have started
-            began = time.perf_counter()
+            began, processor = time.perf_counter(), processor_seconds()
             loop.Loop(worker, feed, lambda: scorer, 1.0, lambda: None).run()
-            seconds = time.perf_counter() - began
+            seconds, processor = time.perf_counter() - began, processor_seconds() - processor
         tokens = parquet.read(sorted((partial / "scores").iterdir()))["n_tokens_doc"].sum()
-    return tokens / seconds
+    return Rate(tokens, seconds, processor)
 
 
 def written_corpus(folder: Path, texts: list[str], per_shard: int, count: int) -> Path:
@@ -145,7 +167,7 @@ def main() -> None:
     texts = list(texts_of(given.texts, given.documents))
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     nothing = ProxyModel(torch.nn.Module(), None, encoder(given.tokenizer), [], [], 0)
-    rates: list[tuple[float, float]] = []
+    rates: list[tuple[Rate, Rate]] = []
     with tempfile.TemporaryDirectory() as folder:
         corpus = written_corpus(Path(folder), texts, given.documents, given.shards)
         for _ in range(given.rounds):
@@ -153,7 +175,9 @@ def main() -> None:
             scorer = StandIn(nothing, [], *cut, padding=s.padding)
             alone = limit(given.tokenizer, texts, given.processes)
             rates.append((alone, fed(given.tokenizer, corpus, given.processes, scorer)))
-            print(f"tokenizers alone {alone:,.0f} tokens/s, fed {rates[-1][1]:,.0f}", flush=True)
+            print(
+                "{:.2f} of the limit by the clock, {:.2f} by processor time".format(*rates[-1][1].of(alone))
+            )
     text = page(given.processes, given.documents, texts, rates, scorer)
     print(text)
     if given.out:
@@ -161,28 +185,38 @@ def main() -> None:
 
 
 def page(
-    processes: int, count: int, texts: list[str], rates: list[tuple[float, float]], scorer: StandIn
+    processes: int, count: int, texts: list[str], rates: list[tuple[Rate, Rate]], scorer: StandIn
 ) -> str:
     """What was measured, in Markdown."""
-    ratios = [whole / alone for alone, whole in rates]
+    by_clock, by_processor = zip(*(whole.of(alone) for alone, whole in rates), strict=True)
     tokens, places = (np.array(column) for column in zip(*scorer.fills, strict=True))
     size = sum(len(text.encode()) for text in texts) / len(texts)
     at_once = scorer.tokens_per_batch
-    return f"""# Feeding the model
+    return f"""**Feeding the model** (`python -m benchmarks.feeding`)
 
 {cpu_name()}, {os.cpu_count()} cores, beside other work. {processes} tokenizers, shards of {count:,} documents
 of {size:,.0f} bytes on average, {len(rates)} rounds.
 
-| | tokens/s, median |
-|---|---:|
-| tokenizers alone: the limit | {median(alone for alone, _ in rates):,.0f} |
-| scoring whose model takes no time | {median(whole for _, whole in rates):,.0f} |
+| median of the rounds | tokens/s | processor time, microseconds a token |
+|---|---:|---:|
+| tokenizers alone: the limit | {_row([alone for alone, _ in rates])} |
+| scoring whose model takes no time | {_row([whole for _, whole in rates])} |
 
-The second over the first, round by round: {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}).
+Share of the limit, round by round: {_spread(by_clock)} by the clock, {_spread(by_processor)} by processor
+time, which other work on the machine hardly changes.
 
 {len(tokens)} batches of at most {at_once:,} tokens: {tokens.mean() / at_once:.1%} full on average,
 {places.mean() / at_once:.1%} with padding, {1 - tokens.sum() / places.sum():.1%} of what is computed.
 """
+
+
+def _row(rates: list[Rate]) -> str:
+    speed = median(rate.tokens / rate.seconds for rate in rates)
+    return f"{speed:,.0f} | {median(rate.processor / rate.tokens for rate in rates) * 1e6:.2f}"
+
+
+def _spread(ratios: Sequence[float]) -> str:
+    return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 if __name__ == "__main__":
