@@ -16,6 +16,7 @@ from pathlib import Path
 from repro import environment
 from repro.errors import SettingError, require
 from repro.influence import claims
+from repro.store import room_on
 
 LOOK_SECONDS = 2.0  # between two looks for a scoring
 OF_MACHINE = ("processes", "tokenizers")  # settings of score that each machine has for itself
@@ -100,7 +101,8 @@ def main(arguments: list[str] | None = None) -> int:
         require(work.is_dir(), f"work={work} is no folder on this machine")
         from repro.device import device_of
 
-        number = join(work / "artifacts", own, device_of(given.get("device", "auto")))
+        with room_on(work):
+            number = join(work / "artifacts", own, device_of(given.get("device", "auto")))
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

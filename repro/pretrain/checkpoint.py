@@ -123,8 +123,8 @@ def restore(engine: Any, checkpoint: Path, setup: Setup) -> int:
     other = was.get(RANKS) != setup.get(RANKS)
     if other and dist.get_rank() == 0:
         print(
-            f"note: {checkpoint.name} was written by {was[RANKS]} ranks, {setup[RANKS]} go on: the same tokens"
-            " in the same order, sums in another",
+            f"note: {checkpoint.name} was written by {was[RANKS]} ranks, {setup[RANKS]} go on: the same"
+            " tokens in the same order, sums in another",
             file=sys.stderr,
         )
     with redirect_stdout(io.StringIO()):

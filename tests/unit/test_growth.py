@@ -15,7 +15,11 @@ def test_the_pages_are_made_from_what_was_measured():
 def test_other_sizes_follow_the_line_and_the_price():
     """Seconds 10 + 2 x documents; a price an hour of a core."""
     sizes = [
-        growth.Size(n, 500.0 * n, {"score": growth.Took(10 + 2 * n, 1e9 + 1e6 * n, 1e12), "proxy": growth.Took(9, 9, 9)})
+        growth.Size(
+            n,
+            500.0 * n,
+            {"score": growth.Took(10 + 2 * n, 1e9 + 1e6 * n, 1e12), "proxy": growth.Took(9, 9, 9)},
+        )
         for n in (10, 20, 40)
     ]
     found = growth.Growth("here", ["exp=x"], sizes)
