@@ -107,10 +107,14 @@ def fed(folder: str, corpus: Path, processes: int, scorer: StandIn) -> Rate:
             partial,
             {
                 "tokens": {p.name: 1 for p in names},
-                "lease_seconds": 60,
-                "settings": {},
-                "corpus": os.path.relpath(corpus, partial),
                 "digests": {p.name: sha256_file(p) for p in names},
+                "corpus": os.path.relpath(corpus, partial),
+                "model": folder,
+                "means": None,
+                "settings": {},
+                "heads": [],
+                "version": 0,
+                "lease_seconds": 60.0,
             },
         )
         with claims.Worker(partial) as worker, Feed(folder, processes) as feed:
@@ -120,7 +124,7 @@ def fed(folder: str, corpus: Path, processes: int, scorer: StandIn) -> Rate:
             loop.Loop(worker, feed, lambda: scorer, 1.0, lambda: None).run()
             seconds, processor = time.perf_counter() - began, processor_seconds() - processor
         tokens = parquet.read(sorted((partial / "scores").iterdir()))["n_tokens_doc"].sum()
-    return Rate(tokens, seconds, processor)
+    return Rate(int(tokens), seconds, processor)
 
 
 def written_corpus(folder: Path, texts: list[str], per_shard: int, count: int) -> Path:

@@ -128,7 +128,7 @@ def restore(engine: Any, checkpoint: Path, setup: Setup) -> int:
             file=sys.stderr,
         )
     with redirect_stdout(io.StringIO()):
-        if other and setup["train.zero_stage"] > 0:
+        if other and int(setup["train.zero_stage"]) > 0:
             loaded = _load_split_anew(engine, checkpoint)
         else:
             loaded, _ = engine.load_checkpoint(str(checkpoint), tag=TAG)
