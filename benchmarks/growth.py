@@ -102,9 +102,11 @@ class Growth:
         return [getattr(size.stages[name], what) for size in self.sizes]
 
     def at(self, name: str, what: str, documents: float) -> float:
-        """The fitted line a + b x documents, never below what is there already."""
-        x = [size.documents for size in self.sizes]
-        b, a = np.polyfit(x, self.column(name, what), 1)
+        """The fitted line a + b x documents; what grew by less than a tenth counts as flat."""
+        x, y = [size.documents for size in self.sizes], self.column(name, what)
+        if max(y) < 1.1 * min(y):
+            return max(y)
+        b, a = np.polyfit(x, y, 1)
         return float(max(a, 0) + max(b, 0) * documents)
 
 
@@ -196,8 +198,8 @@ def block(growth: Growth, price: float = PRICE) -> str:
 (`{" ".join(growth.settings)}`:
 one arm and its control, one seed, the proxy reads the first 256 tokens of a document), at ${price:g} an hour
 of a core, which is an assumption. Beyond {largest.documents:,} documents they are extrapolated, the last row
-{times:,.0f}-fold; how cleaning grows was measured at larger sizes, in the table above.
-Hours of a GPU: not measured.
+{times:,.0f}-fold; what grew by less than a tenth over these sizes counts as flat. How cleaning goes on
+was measured at larger sizes, in the table at the top of this page. Hours of a GPU: not measured.
 
 {chr(10).join(rows)}
 

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from functools import cache, partial
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -107,7 +108,7 @@ class Feed:
 
     def finish(self, shard: Shard, losses: list[Losses]) -> Future[bytes]:
         """The file of scores of a shard."""
-        return self._submit(_file, shard, losses)
+        return self._submit(_file, replace(shard, tokens=[]), losses)  # nobody needs them any more
 
     def _submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         try:
