@@ -1,14 +1,15 @@
 """How time, memory and FLOPs of every stage grow with the corpus: three sizes, fitted slopes, and what other
 sizes take.
 
-    python -m benchmarks.growth [--documents 10 20 40] [--out results/benchmarks/growth.md] [--settings
-    key=value ...]
+    python -m benchmarks.growth [--documents 12 25 50] [--settings key=value ...]   # measures, then writes
+    python -m benchmarks.growth --again [--price 0.05]     # writes the pages again from what was measured
 
 Each stage of ``exp=selection_30pct`` (the selected arm and the random one, one seed) runs in a process of its
-own, so that its peak of memory is its own; trainings read 512 tokens for each document. Time is processor
-time of the process and those it started: it does not depend on what else the machine does (memory bandwidth
-aside). A slope of 1 is linear. The last table goes on by the fitted line a + b x tokens, and says nothing of
-limits that were not met yet (disk, memory of one process).
+own, so that its peak of memory is its own; trainings read 3,584 tokens for each document of a domain. Time is
+processor time of the process and those it started: it does not depend on what else the machine does (memory
+bandwidth aside). A slope of 1 is linear. What was measured is ``results/benchmarks/growth.json``; made from
+it are ``growth.md`` beside it and the table of ``docs/cluster.md``, which goes on by the fitted lines a + b x
+documents and says nothing of limits that were not met yet (disk, memory of one process).
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,13 @@ import numpy as np
 from repro.experiments import build
 from repro.plan import estimates
 from repro.settings.compose import compose
-from repro.store import Store
+from repro.store import Stage, Store, read_json, write_json
 
+ROOT = Path(__file__).resolve().parents[1]
+MEASURED, PAGE = ROOT / "results/benchmarks/growth.json", ROOT / "results/benchmarks/growth.md"
+DOCUMENT, BEGIN, END = ROOT / "docs/cluster.md", "<!-- growth:begin -->", "<!-- growth:end -->"
+PRICE = 0.05  # dollars of an hour of one core, as clouds ask on demand: an assumption, --price sets another
+WANTED = (1_000, 10_000, 100_000, 1_000_000)  # documents to go on to
 DEFAULTS = [
     "exp=selection_30pct",
     "scale=laptop",
@@ -50,48 +56,93 @@ def one(arguments: list[str], fingerprint: str) -> None:
     print(json.dumps({"seconds": sum(os.times()[:4]) - before, "rss": max(peaks) * 1024}))
 
 
-def measured(arguments: list[str]) -> dict[str, dict[str, float]]:
-    """By stage: processor seconds, peak bytes, FLOPs, and tokens of the corpus. Stages of both arms are added
-    up.
-    """
+@dataclass(frozen=True)
+class Took:
+    """What a stage took; of stages of both arms the sum, and the largest peak."""
+
+    seconds: float  # of one core
+    rss: float  # bytes at most
+    flops: float  # as the plan says
+
+
+@dataclass(frozen=True)
+class Size:
+    """A corpus, and what each stage took of it."""
+
+    documents: int
+    tokens: float  # as its bytes say
+    stages: dict[str, Took]
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What was measured, where, and with which settings."""
+
+    machine: str
+    settings: list[str]
+    sizes: list[Size]
+
+    @staticmethod
+    def read(path: Path) -> Growth:
+        """As :func:`main` wrote it."""
+        found = read_json(path)
+        sizes = [
+            Size(s["documents"], s["tokens"], {name: Took(**took) for name, took in s["stages"].items()})
+            for s in found["sizes"]
+        ]
+        return Growth(found["machine"], found["settings"], sizes)
+
+    @property
+    def names(self) -> list[str]:
+        """Stages that every size has; those that are made once are not among them."""
+        return [n for n in self.sizes[-1].stages if all(n in s.stages for s in self.sizes) and n not in WARM]
+
+    def column(self, name: str, what: str) -> list[float]:
+        """``seconds``, ``rss`` or ``flops`` of a stage, by size."""
+        return [getattr(size.stages[name], what) for size in self.sizes]
+
+    def at(self, name: str, what: str, documents: float) -> float:
+        """The fitted line a + b x documents; what grew by less than a tenth counts as flat."""
+        x, y = [size.documents for size in self.sizes], self.column(name, what)
+        if max(y) < 1.1 * min(y):
+            return max(y)
+        b, a = np.polyfit(x, y, 1)
+        return float(max(a, 0) + max(b, 0) * documents)
+
+
+def measured(arguments: list[str]) -> Size:
+    """Run every stage that the store lacks, each in its own process."""
     settings = compose(arguments)
     store, order = Store(Path(settings.work)), build(settings).order()
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, Took] = {}
+    costs = estimates(order, store)
     for stage in order:
         if store.has(stage):
             continue
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.growth",
-            "--stage",
-            stage.fingerprint,
-            "--settings",
-            *arguments,
-        ]
-        done = subprocess.run(command, capture_output=True, text=True)
+        own = ["--stage", stage.fingerprint, "--settings", *arguments]
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.growth", *own], capture_output=True, text=True
+        )
         if done.returncode:
             sys.exit(f"{stage.name}: {done.stderr.strip().splitlines()[-1]}")
         took = json.loads(done.stdout.strip().splitlines()[-1])
-        row = found.setdefault(stage.name, {"seconds": 0.0, "rss": 0.0})
-        row["seconds"], row["rss"] = row["seconds"] + took["seconds"], max(row["rss"], took["rss"])
+        before = found.get(stage.name, Took(0.0, 0.0, 0.0))
+        found[stage.name] = Took(
+            before.seconds + took["seconds"],
+            max(before.rss, took["rss"]),
+            before.flops + costs[stage.fingerprint].flops,
+        )
         print(f"  {stage.name:10} {took['seconds']:8.1f} s  {took['rss'] / 1e9:6.2f} GB", flush=True)
-    costs = estimates(order, store)
-    tokens = tokens_of(store, order)
-    for name, row in found.items():
-        row["flops"] = sum(costs[stage.fingerprint].flops for stage in order if stage.name == name)
-        row["tokens"] = tokens
-    return found
+    return Size(*corpus_of(store, order), found)
 
 
-def tokens_of(store: Store, order: list) -> float:
-    """Tokens of the corpus, as its bytes say."""
+def corpus_of(store: Store, order: list[Stage]) -> tuple[int, float]:
+    """Documents and tokens of the corpus, the latter as its bytes say."""
     from repro.cost import BYTES_PER_TOKEN
-    from repro.store import read_json
 
     corpus = next(stage for stage in order if stage.name == "corpus")
     counts = read_json(store.path(corpus) / "counts.json")["domains"].values()
-    return sum(domain["bytes"] for domain in counts) / BYTES_PER_TOKEN
+    return sum(c["documents"] for c in counts), sum(c["bytes"] for c in counts) / BYTES_PER_TOKEN
 
 
 def slope(x: list[float], y: list[float]) -> float:
@@ -99,74 +150,109 @@ def slope(x: list[float], y: list[float]) -> float:
     return float(np.polyfit(np.log(x), np.log(np.maximum(y, 1e-9)), 1)[0])
 
 
-def table(sizes: list[dict[str, dict[str, float]]], wanted: list[float]) -> str:
-    """Markdown: what was measured with its slopes, then hours of one core and gigabytes at other sizes."""
-    names = [name for name in sizes[-1] if all(name in size for size in sizes) and name not in WARM]
-    tokens = [size[names[0]]["tokens"] for size in sizes]
-    heads = " | ".join(f"{n:,.0f}" for n in tokens)
+def page(growth: Growth) -> str:
+    """What was measured, with its slopes."""
+    documents = [float(size.documents) for size in growth.sizes]
+    heads = " / ".join(f"{n:,.0f}" for n in documents)
+    tokens = " / ".join(f"{size.tokens:,.0f}" for size in growth.sizes)
     rows = [
-        f"| stage | core seconds at {heads} tokens | slope | peak GB | slope | GFLOP/s a core |",
+        "**Growth of the stages** (`python -m benchmarks.growth`)",
+        "",
+        f"{growth.machine}; `{' '.join(growth.settings)}`; corpora of {heads} documents ({tokens} tokens).",
+        "",
+        "| stage | core seconds | slope | peak GB | slope | GFLOP/s a core |",
         "|---|---|---|---|---|---|",
     ]
-    lines = {}
-    for name in names:
-        seconds, rss = ([size[name][key] for size in sizes] for key in ("seconds", "rss"))
-        lines[name] = np.polyfit(tokens, seconds, 1), np.polyfit(tokens, rss, 1)
-        rate = sizes[-1][name]["flops"] / seconds[-1] / 1e9
-        took = " / ".join(f"{s:.1f}" for s in seconds)
-        memory = " / ".join(f"{r / 1e9:.2f}" for r in rss)
-        rows.append(
-            f"| {name} | {took} | {slope(tokens, seconds):.2f} | {memory} | {slope(tokens, rss):.2f} | "
-            f"{f'{rate:.1f}' if rate > 0.1 else ''} |"
+    for name in growth.names:
+        seconds, rss = growth.column(name, "seconds"), growth.column(name, "rss")
+        rate = growth.column(name, "flops")[-1] / seconds[-1] / 1e9
+        took, memory = (
+            " / ".join(cells) for cells in ([f"{s:.1f}" for s in seconds], [f"{r / 1e9:.2f}" for r in rss])
         )
-    rows += [
-        "",
-        "| stage | " + " | ".join(f"{n:.0e} tokens" for n in wanted) + " |",
-        "|---|" + "---|" * len(wanted),
+        slopes = slope(documents, seconds), slope(documents, rss)
+        rows.append(
+            f"| {name} | {took} | {slopes[0]:.2f} | {memory} | {slopes[1]:.2f} |"
+            f" {f'{rate:.1f}' if rate > 0.1 else ''} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def block(growth: Growth, price: float = PRICE) -> str:
+    """The table of other sizes, for docs/cluster.md."""
+    largest = growth.sizes[-1]
+    hours = {n: {name: growth.at(name, "seconds", n) / 3600 for name in growth.names} for n in WANTED}
+    most = sorted(growth.names, key=lambda name: -hours[WANTED[-1]][name])[:3]
+    rows = [
+        f"| documents | tokens | {' | '.join(most)} | all stages | memory of one process | money |",
+        "|---:|---:|" + "---:|" * (len(most) + 3),
     ]
-    for name, (time, memory) in lines.items():
-        cells = [
-            f"{max(np.polyval(time, n), 0) / 3600:,.3g} h, {max(np.polyval(memory, n), 0) / 1e9:,.3g} GB"
-            for n in wanted
-        ]
-        rows.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+    for n in WANTED:
+        memory = max(growth.at(name, "rss", n) for name in growth.names) / 1e9
+        whole = sum(hours[n].values())
+        cells = [f"{hours[n][name]:,.3g} h" for name in most] + [f"{whole:,.3g} h", f"{memory:,.2g} GB"]
+        cells = [f"{n:,}", f"{largest.tokens / largest.documents * n:,.2g}", *cells, f"${whole * price:,.2g}"]
+        rows.append(f"| {' | '.join(cells)} |")
+    sizes, times = ", ".join(str(s.documents) for s in growth.sizes), WANTED[-1] / largest.documents
+    return f"""Hours of one core, by the lines fitted to corpora of {sizes} documents on
+{growth.machine}
+(`{" ".join(growth.settings)}`:
+one arm and its control, one seed, the proxy reads the first 256 tokens of a document), at ${price:g} an hour
+of a core, which is an assumption. Beyond {largest.documents:,} documents they are extrapolated, the last row
+{times:,.0f}-fold; what grew by less than a tenth over these sizes counts as flat. How cleaning goes on
+was measured at larger sizes, in the table at the top of this page. Hours of a GPU: not measured.
+
+{chr(10).join(rows)}
+
+Slopes: [growth.md](../results/benchmarks/growth.md). `python -m benchmarks.growth` measures anew,
+`--again --price N` only writes the table."""
+
+
+def written(document: str, text: str) -> str:
+    """``document`` with ``text`` between the markers."""
+    before, _, rest = document.partition(BEGIN)
+    return f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}"
 
 
 def main() -> None:
-    """Measure, print, and write with ``--out``."""
+    """Measure and write, or write only."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--documents", type=int, nargs="+", default=[10, 20, 40], help="a domain, smallest first"
+        "--documents", type=int, nargs="+", default=[12, 25, 50], help="a domain, smallest first"
     )
-    parser.add_argument("--tokens", type=float, nargs="+", default=[1e8, 1e9, 1e11], help="sizes to go on to")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--again", action="store_true", help="measure nothing, write the pages")
+    parser.add_argument("--price", type=float, default=PRICE, help="dollars of an hour of one core")
     parser.add_argument("--stage", help=argparse.SUPPRESS)
     parser.add_argument("--settings", nargs="*", default=[], help="as of repro.run")
     given = parser.parse_args()
     if given.stage:
         return one(given.settings, given.stage)
+    if not given.again:
+        write_json(MEASURED, asdict(measure(given.documents, given.settings)))
+    growth = Growth.read(MEASURED)
+    PAGE.write_text(page(growth))
+    DOCUMENT.write_text(written(DOCUMENT.read_text(), block(growth, given.price)))
+    print(page(growth), block(growth, given.price), sep="\n")
+
+
+def measure(documents: list[int], settings: list[str]) -> Growth:
+    """Every size, smallest first, in one store: what does not depend on the size is made once."""
+    from benchmarks.speedrun import cpu_name
+
     sizes = []
     with tempfile.TemporaryDirectory() as folder:
-        for n in given.documents:
+        for n in documents:
             print(f"{n} documents a domain", flush=True)
             own = [
                 f"work={folder}",
                 f"corpus.max_documents_per_domain={n}",
                 "corpus.max_tokens_per_domain=null",
             ]
-            sizes.append(measured([*DEFAULTS, *given.settings, *own, f"train.tokens={n * 7 * 512}"]))
-    machine = (
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores,"
-        f" {os.environ.get('OMP_NUM_THREADS')} threads"
-    )
-    said = f"{machine}; {' '.join([*DEFAULTS, *given.settings])}"
-    text = f"# Growth of the stages\n\n{said}\n\n{table(sizes, given.tokens)}\n"
-    print(text)
-    if given.out:
-        given.out.write_text(text)
+            sizes.append(measured([*DEFAULTS, *settings, *own, f"train.tokens={n * 7 * 512}"]))
+    threads = os.environ.get("OMP_NUM_THREADS", "all")
+    machine = f"{cpu_name()}, {os.cpu_count()} cores, {threads} threads"
+    return Growth(machine, [*DEFAULTS, *settings], sizes)
 
 
 if __name__ == "__main__":

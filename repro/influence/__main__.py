@@ -1,5 +1,5 @@
-"""``python -m repro.influence --join work=STORE [device=...] [score.processes=N]``: help with the scorings of
-a store.
+"""``python -m repro.influence --join work=STORE [device=...] [score.processes=N]
+[score.tokenizers=N]``: help with the scorings of a store.
 
 A run that scores writes what it scores into its store. Any machine that sees the store may join and leave at
 any time; each takes shards that nobody is at. The run goes on once all shards are there. Settings that change
@@ -16,8 +16,10 @@ from pathlib import Path
 from repro import environment
 from repro.errors import SettingError, require
 from repro.influence import claims
+from repro.store import room_on
 
 LOOK_SECONDS = 2.0  # between two looks for a scoring
+OF_MACHINE = ("processes", "tokenizers")  # settings of score that each machine has for itself
 
 
 def join(root: Path, own: dict[str, str], device: str) -> int:
@@ -51,12 +53,13 @@ def join(root: Path, own: dict[str, str], device: str) -> int:
                     f"{partial.name} is scored by another version of this code; install the run's version"
                     " here",
                 )
-                claims.joined(partial, {k: v for k, v in own.items() if k != "processes"})
+                claims.joined(partial, {k: v for k, v in own.items() if k not in OF_MACHINE})
                 settings = written["settings"]
                 job = workers.Job(
                     model=str((partial / written["model"]).resolve()),
                     heads=tuple((layer, head) for layer, head in written["heads"]),
                     device=device,
+                    tokenizers=int(own["tokenizers"]) if "tokenizers" in own else None,
                     means=str(partial / written["means"]) if written["means"] else None,
                     **settings,
                 )
@@ -73,7 +76,10 @@ def main(arguments: list[str] | None = None) -> int:
     said = (__doc__ or "").split("\n\n")[0]
     parser = argparse.ArgumentParser(prog="python -m repro.influence", description=said)
     parser.add_argument(
-        "settings", nargs="*", metavar="key=value", help="work=STORE, device=..., score.processes=N"
+        "settings",
+        nargs="*",
+        metavar="key=value",
+        help="work=STORE, device=..., score.processes=N, score.tokenizers=N",
     )
     parser.add_argument(
         "--join", action="store_true", required=True, help="score shards of what is being scored there"
@@ -85,19 +91,18 @@ def main(arguments: list[str] | None = None) -> int:
         others = [key for key in given if key not in ("work", "device") and not key.startswith("score.")]
         require(
             not others,
-            f"--join takes work=, device= and score.processes=, not {', '.join(others)}: what is scored"
-            " stands there",
+            f"--join takes work=, device=, score.processes= and score.tokenizers=, not {', '.join(others)}:"
+            " what is scored stands there",
         )
         require("work" in given, "--join needs work=STORE, the work folder of the run that scores")
-        require(
-            own.get("processes", "0").isdigit(),
-            f"score.processes={own.get('processes')} must be a whole number",
-        )
+        for name in OF_MACHINE:
+            require(own.get(name, "0").isdigit(), f"score.{name}={own.get(name)} must be a whole number")
         work = Path(given["work"]).expanduser()
         require(work.is_dir(), f"work={work} is no folder on this machine")
         from repro.device import device_of
 
-        number = join(work / "artifacts", own, device_of(given.get("device", "auto")))
+        with room_on(work):
+            number = join(work / "artifacts", own, device_of(given.get("device", "auto")))
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

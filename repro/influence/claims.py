@@ -297,7 +297,7 @@ class Worker:
         if claim is not None and claim.shard in self.at:
             self.at[claim.shard] += tokens
 
-    def publish(self, claim: Claim, write: Callable[[Path], None]) -> bool:
+    def publish(self, claim: Claim, write: Callable[[Path], object]) -> bool:
         """Put the result of a try in place, and say whether it was wanted: ``write`` fills a file.
 
         Another worker may have begun the shard anew, or finished it.

@@ -4,7 +4,7 @@ One model in memory. Below the lowest masked layer the two models are the same, 
 there the batch is doubled, and base and reference rows go on together (:func:`repro.proxy.masking.forked`).
 Windows of nearly the same length share a batch, so that almost nothing is padding; padding stands on the
 right, where a causal model never looks. Which windows share a batch depends on the windows given and on
-nothing else.
+nothing else. A batch is laid out and started while the device is still at the one before it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,17 @@ from repro.proxy import rope
 from repro.proxy.load import ProxyModel
 
 PADDING = 0.04  # of a batch may be padding
+Tokens = list[int] | np.ndarray
+Losses = list[tuple[np.ndarray, np.ndarray]]  # of a document's windows: base and reference
+
+
+@dataclass(frozen=True)
+class Started:
+    """A batch that the device is at: base losses, then reference losses, [2N], and how many of each row."""
+
+    losses: Tensor
+    predicted: np.ndarray  # [B], N in all
+    ready: torch.cuda.Event | None  # when the losses have come from a GPU
 
 
 @dataclass
@@ -33,64 +44,101 @@ class Scorer:
     tokens_per_batch: int = 4096
     mask: str = "uniform"
     means: Tensor | None = None  # mask=mean: [layers, heads, head_dim]
+    padding: float = PADDING
 
-    def windows(self, ids: list[int]) -> list[list[int]]:
+    def windows(self, ids: Tokens) -> list[Tokens]:
         """Non-overlapping windows, each starting with the bos where there is one; of the first ``max_tokens``
         tokens, if given.
 
         A last window that would predict nothing is left out.
         """
-        room = self.window - len(self.proxy.prefix)
+        prefix = self.proxy.prefix
+        room = self.window - len(prefix)
         capped = ids[: self.max_tokens]
-        parts = [[*self.proxy.prefix, *capped[start : start + room]] for start in range(0, len(capped), room)]
+        parts = [_led(prefix, capped[start : start + room]) for start in range(0, len(capped), room)]
         return [part for part in parts if len(part) > 1]
 
     def losses(
-        self, documents: list[list[int]], advance: Callable[[int], None] | None = None
-    ) -> list[list[tuple[np.ndarray, np.ndarray]]]:
+        self, documents: Sequence[Tokens], advance: Callable[[int], None] | None = None
+    ) -> list[Losses]:
         """Per document and window: base and reference loss of every predicted token, float32 nats.
 
         Args:
             documents: token ids of each.
             advance: called with the number of tokens fed after every batch.
         """
-        windows = [
-            (d, w, ids)
-            for d, document in enumerate(documents)
-            for w, ids in enumerate(self.windows(document))
-        ]
+        cut = [self.windows(document) for document in documents]
+        windows = [(d, w, ids) for d, parts in enumerate(cut) for w, ids in enumerate(parts)]
         found: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
-        padding = 0.0 if rope.alone(self.proxy.model) else PADDING
-        for batch in batches([len(ids) for _, _, ids in windows], self.tokens_per_batch, padding):
-            rows = [windows[i] for i in batch]
-            base, reference = self.batch_losses([ids for _, _, ids in rows])
-            for (d, w, _), one, other in zip(rows, base, reference, strict=True):
-                found[d, w] = (one, other)
+
+        def take(rows: list[tuple[int, int, Tokens]], started: Started) -> None:
+            for (d, w, _), base, reference in zip(rows, *self.finish(started), strict=True):
+                found[d, w] = (base, reference)
             if advance:
                 advance(sum(len(ids) for _, _, ids in rows))
-        counts = [len(self.windows(document)) for document in documents]
-        return [[found[d, w] for w in range(count)] for d, count in enumerate(counts)]
+
+        before: tuple[list[tuple[int, int, Tokens]], Started] | None = None
+        padding = 0.0 if rope.alone(self.proxy.model) else self.padding
+        for batch in batches([len(ids) for _, _, ids in windows], self.tokens_per_batch, padding):
+            rows = [windows[i] for i in batch]
+            started = self.start([ids for _, _, ids in rows])
+            if before is not None:
+                take(*before)
+            before = rows, started
+        if before is not None:
+            take(*before)
+        return [[found[d, w] for w in range(len(parts))] for d, parts in enumerate(cut)]
 
     @torch.inference_mode()
-    def batch_losses(self, rows: list[list[int]]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Losses of one batch of windows, base and reference, by one forked pass where the model can."""
-        ids, lengths = right_padded(rows, self.proxy.device)
-        hidden = self.proxy.both(ids, self.heads, self.mask, self.means)  # [2B, T, D]
-        # [B, T-1]
-        predicts = torch.arange(ids.shape[1] - 1, device=ids.device)[None] < (lengths - 1)[:, None]
-        targets = ids[:, 1:][predicts]
-        both = self.proxy.losses(hidden[:, :-1][predicts.repeat(2, 1)], targets.repeat(2)).cpu().numpy()
-        ends = np.cumsum((lengths - 1).cpu().numpy())[:-1]
-        return np.split(both[: len(targets)], ends), np.split(both[len(targets) :], ends)
+    def start(self, rows: Sequence[Tokens]) -> Started:
+        """Begin a batch of windows, by one forked pass where the model can; nothing here waits for a GPU."""
+        device = self.proxy.device
+        padded, lengths = laid_out(rows)
+        within = np.arange(padded.shape[1])[None] < (lengths - 1)[:, None]  # [B, T]: has a next token
+        at = torch.from_numpy(np.flatnonzero(within))
+        ids, at = _on(torch.from_numpy(padded), device), _on(at, device)
+        hidden = self.proxy.both(ids, self.heads, self.mask, self.means).flatten(0, 1)  # [2BT, D]
+        targets = ids.flatten()[at + 1].repeat(2)
+        both = self.proxy.losses(hidden[torch.cat([at, at + ids.numel()])], targets)
+        if device.type != "cuda":
+            return Started(both, lengths - 1, None)
+        here = torch.empty(both.shape, dtype=both.dtype, pin_memory=True).copy_(both, non_blocking=True)
+        ready = torch.cuda.Event()
+        ready.record()
+        return Started(here, lengths - 1, ready)
+
+    def finish(self, started: Started) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Base and reference losses of each row of a batch that was begun."""
+        if started.ready is not None:
+            started.ready.synchronize()
+        both, count = started.losses.numpy(), int(started.predicted.sum())
+        ends = np.cumsum(started.predicted)[:-1]
+        return np.split(both[:count], ends), np.split(both[count:], ends)
 
 
-def right_padded(rows: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+def _led(prefix: list[int], part: Tokens) -> Tokens:
+    if not prefix:
+        return part
+    return np.concatenate([prefix, part]) if isinstance(part, np.ndarray) else [*prefix, *part]
+
+
+def _on(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def laid_out(rows: Sequence[Tokens]) -> tuple[np.ndarray, np.ndarray]:
     """Token ids [B, T] padded with 0 on the right, and lengths [B]."""
-    lengths = torch.tensor([len(row) for row in rows])
-    ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
+    lengths = np.array([len(row) for row in rows])
+    ids = np.zeros((len(rows), lengths.max()), np.int64)
     for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row)
-    return ids.to(device), lengths.to(device)
+        ids[i, : len(row)] = row
+    return ids, lengths
+
+
+def right_padded(rows: Sequence[Tokens], device: torch.device) -> tuple[Tensor, Tensor]:
+    """As :func:`laid_out`, on a device."""
+    ids, lengths = laid_out(rows)
+    return torch.from_numpy(ids).to(device), torch.from_numpy(lengths).to(device)
 
 
 def batches(lengths: list[int], tokens_per_batch: int, padding: float = PADDING) -> list[list[int]]:

@@ -19,7 +19,16 @@ class Score:
         1.0, "of the documents, by hash; select=distilled ranks the others", identity=IF_SET, within="(0, 1]"
     )
     tokens_per_batch: int = setting(4096, "computed at once", unit="tokens", within=COUNT)
+    padding: float = setting(
+        0.04,
+        "of a batch at most; a batch of few tokens is cheap but on a GPU",
+        identity=IF_SET,
+        within="[0, 1)",
+    )
     processes: int = how(0, "local scoring processes, 0 = one per GPU or CPU core", within=ANY)
+    tokenizers: int | None = how(
+        None, "processes that tokenise ahead of each; null = beside a GPU its share of the cores", within=ANY
+    )
     threads: int = setting(
         1, "CPU threads of each; it changes last bits, and more processes are faster", within=COUNT
     )

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from repro import parquet
 from repro.influence import statistics
-from repro.influence.scorer import Scorer
 from repro.plain import Row
 from repro.store import atomic, sha256_file
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # who only reads and tokenises needs no model
+    from repro.influence.scorer import Losses, Scorer
     from repro.pretrained import Encoder
 
 NOT_DRAWN = "not in the sample"  # the reason of documents that score.sample left out
@@ -41,6 +43,16 @@ SCHEMA = pa.schema(
 )
 
 
+@dataclass(frozen=True)
+class Shard:
+    """The documents of a file, read: what is known of them without losses, and the tokens to be scored."""
+
+    sha256: str  # of the file
+    rows: list[Row]
+    drawn: list[bool]  # which documents are scored
+    tokens: list[np.ndarray]  # of those, int32
+
+
 def score_shard(
     scorer: Scorer, source: Path, advance: Callable[[int], None] | None = None, sample: float = 1.0
 ) -> pa.Table:
@@ -49,19 +61,40 @@ def score_shard(
 
     The sha256 of the shard stands in the metadata of the result, so that a changed shard is noticed.
     """
-    shard_sha256 = sha256_file(source)
-    documents, texts = _documents(source)
-    encoded = scorer.proxy.encode(texts)
-    drawn = [in_sample(row["doc_id"], sample) for row in documents]
-    losses = iter(scorer.losses([ids for ids, here in zip(encoded, drawn, strict=True) if here], advance))
-    rows = []
-    for row, text, ids, here in zip(documents, texts, encoded, drawn, strict=True):
-        found = next(losses) if here else []
-        scored = statistics.score(found) | ({} if here else {"reason": NOT_DRAWN})
-        rows.append(
-            row | _measured(text, ids) | {"n_tokens": sum(len(base) + 1 for base, _ in found)} | scored
-        )
-    return _table(rows, shard_sha256)
+    rows, texts = documents(source)
+    shard = collected(sha256_file(source), [measured(scorer.proxy.encode, rows, texts, sample)])
+    return scored(shard, scorer.losses(shard.tokens, advance))
+
+
+def measured(
+    encode: Callable[[list[str]], list[list[int]]], rows: list[Row], texts: list[str], sample: float
+) -> Shard:
+    """Tokens and plain properties of some documents of a shard."""
+    encoded = encode(texts)
+    drawn = [in_sample(row["doc_id"], sample) for row in rows]
+    known = [row | _measures(text, ids) for row, text, ids in zip(rows, texts, encoded, strict=True)]
+    tokens = [np.array(ids, np.int32) for ids, here in zip(encoded, drawn, strict=True) if here]
+    return Shard("", known, drawn, tokens)
+
+
+def collected(sha256: str, parts: Iterable[Shard]) -> Shard:
+    """The parts of one shard, in their order, as the whole."""
+    whole = Shard(sha256, [], [], [])
+    for part in parts:
+        whole.rows.extend(part.rows)
+        whole.drawn.extend(part.drawn)
+        whole.tokens.extend(part.tokens)
+    return whole
+
+
+def scored(shard: Shard, losses: list[Losses]) -> pa.Table:
+    """The file of scores of a shard from the losses of the documents that were drawn."""
+    found, rows = iter(losses), []
+    for row, here in zip(shard.rows, shard.drawn, strict=True):
+        own = next(found) if here else []
+        score = statistics.score(own) | ({} if here else {"reason": NOT_DRAWN})
+        rows.append(row | {"n_tokens": sum(len(base) + 1 for base, _ in own)} | score)
+    return _table(rows, shard.sha256)
 
 
 def in_sample(doc_id: str, share: float) -> bool:
@@ -77,22 +110,20 @@ def measure_shard(encoder: Encoder, source: Path, target: Path) -> tuple[int, in
     tokens).
     """
     shard_sha256 = sha256_file(source)
-    documents, texts = _documents(source)
-    rows = [
-        row | _measured(*pair)
-        for row, pair in zip(documents, zip(texts, encoder(texts), strict=True), strict=True)
-    ]
+    known, texts = documents(source)
+    rows = measured(encoder, known, texts, 0.0).rows
     with atomic(target) as temporary:
         write(_table(rows, shard_sha256), temporary)
     return len(rows), sum(row["n_tokens_doc"] for row in rows)
 
 
-def _documents(source: Path) -> tuple[list[Row], list[str]]:
-    documents = parquet.read(source, columns=["doc_id", "domain", "group", "n_bytes", "text"])
-    return documents.drop("text").to_dicts(), documents["text"].to_list()
+def documents(source: Path) -> tuple[list[Row], list[str]]:
+    """What a file of a corpus says of its documents, and their texts."""
+    found = parquet.read(source, columns=["doc_id", "domain", "group", "n_bytes", "text"])
+    return found.drop("text").to_dicts(), found["text"].to_list()
 
 
-def _measured(text: str, ids: list[int]) -> Row:
+def _measures(text: str, ids: list[int]) -> Row:
     measures = {"compressibility": statistics.compressibility(text), "repetition": statistics.repetition(ids)}
     return {"n_tokens_doc": len(ids)} | measures
 
@@ -102,7 +133,7 @@ def _table(rows: list[Row], shard_sha256: str) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def write(table: pa.Table, path: Path) -> None:
+def write(table: pa.Table, path: Path | pa.NativeFile) -> None:
     """A table as a file, the same bytes whoever writes it."""
     pq.write_table(table, path, compression="zstd")
 

@@ -147,7 +147,7 @@ def _score(s: Score, job: Job, digests: dict[str, str], corpus: Path, out: Path)
             "corpus": os.path.relpath(corpus, out),
             "model": os.path.relpath(job.model, out),
             "means": os.path.relpath(job.means, out) if job.means else None,
-            "settings": identity(s) | {"sample": s.sample, "dtype": job.dtype},
+            "settings": identity(s) | {"sample": s.sample, "padding": s.padding, "dtype": job.dtype},
             "heads": job.heads,
             "version": VERSION,
             "lease_seconds": s.lease_seconds,

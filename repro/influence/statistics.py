@@ -65,5 +65,32 @@ def compressibility(text: str) -> float | None:
 
 def repetition(ids: list[int]) -> float:
     """Share of the 13-grams of the whole document's proxy tokens that stand earlier in the same document."""
-    raw, count = np.asarray(ids, np.int32).tobytes(), len(ids) - NGRAM + 1  # compared as bytes, 4 a token
-    return 1 - len({raw[i : i + 4 * NGRAM] for i in range(0, 4 * count, 4)}) / count if count > 0 else 0.0
+    tokens = np.asarray(ids, np.int32)
+    count = len(tokens) - NGRAM + 1
+    if count <= 0:
+        return 0.0
+    hashes = _hashes(tokens)
+    ordered = np.sort(hashes)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if not len(twice):  # other hashes, other n-grams
+        return 0.0
+    again = np.flatnonzero(np.isin(hashes, twice))
+    raw = tokens.tobytes()  # n-grams of one hash are compared themselves, as bytes, 4 a token
+    distinct = count - len(again) + len({raw[i : i + 4 * NGRAM] for i in (4 * again).tolist()})
+    return 1 - distinct / count
+
+
+def _hashes(tokens: np.ndarray) -> np.ndarray:
+    """A 64-bit hash of every 13-gram: those of 1, 2, 4 and 8 tokens, joined."""
+    prime = 0x9E3779B97F4A7C15
+
+    def joined(left: np.ndarray, right: np.ndarray, shift: int) -> np.ndarray:
+        """Of ``left`` and the ``right`` that begins ``shift`` tokens behind it."""
+        count = min(len(left), len(right) - shift)
+        return left[:count] * np.uint64(pow(prime, shift, 2**64)) + right[shift : shift + count]
+
+    one = tokens.view(np.uint32).astype(np.uint64)
+    two = joined(one, one, 1)
+    four = joined(two, two, 2)
+    eight = joined(four, four, 4)
+    return joined(joined(eight, four, 8), one, 12)

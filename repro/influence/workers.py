@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,16 +16,14 @@ from typing import Any
 
 from repro.device import cores
 from repro.errors import SettingError, require
-from repro.influence import shards
-from repro.influence.claims import Board, Claim, Closed, Worker
-from repro.influence.scorer import Scorer
+from repro.influence import feeding
+from repro.influence.claims import Board, Closed, Worker
+from repro.influence.feeding import Feed
+from repro.influence.loop import LOOK_SECONDS, Loop
+from repro.influence.scorer import PADDING, Scorer
 from repro.influence.settings import Score
-from repro.influence.shards import score_shard
 from repro.processes import interrupts_held, leave_with_parent
-from repro.store import Context, sha256_file
-
-LOOK_SECONDS = 0.5  # between two looks at what others are at
-GIVE_UP = 5  # shards that raised, after which a worker that has scored none leaves
+from repro.store import Context
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,8 @@ class Job:
     threads: int
     means: str | None = None
     sample: float = 1.0  # of the documents that are scored
+    padding: float = PADDING
+    tokenizers: int | None = None  # beside each device; None = as feeding.automatic says
 
     @staticmethod
     def of(s: Score, dtype: str, context: Context) -> Job:
@@ -63,6 +62,8 @@ class Job:
             context.device,
             s.threads,
             sample=s.sample,
+            padding=s.padding,
+            tokenizers=s.tokenizers,
         )
 
 
@@ -74,7 +75,9 @@ def scorer(job: Job, device: str | None = None) -> Scorer:
 
     means = load_file(job.means)["means"] if job.means else None
     proxy = load(job.model, job.dtype, device or job.device)
-    return Scorer(proxy, job.heads, job.window, job.max_tokens, job.tokens_per_batch, job.mask, means)
+    return Scorer(
+        proxy, job.heads, job.window, job.max_tokens, job.tokens_per_batch, job.mask, means, job.padding
+    )
 
 
 def work(
@@ -87,43 +90,13 @@ def work(
     and while this waits for shards that others are at. A worker that can score nothing raises what it last
     met.
     """
-    scored = raised = 0
-    model: Scorer | None = None
-    with Worker(partial, device or job.device) as worker, threads(job):
+    at = device or job.device
+    count = feeding.automatic(at, cores()) if job.tokenizers is None else job.tokenizers
+    with Worker(partial, at) as worker, threads(job), Feed(job.model, count) as feed:
+        loop = Loop(worker, feed, lambda: scorer(job, at), job.sample, advance or (lambda: None))
         with suppress(Closed):
-            while True:
-                claim = worker.claim()
-                if claim is None:
-                    state = worker.board.look()
-                    if not state.held and not state.free:
-                        break
-                    worker.moved()
-                    time.sleep(LOOK_SECONDS)
-                elif model is None:
-                    model = scorer(job, device)  # what is wrong with the model is no shard's fault
-                if claim is not None and model is not None:
-                    source = Path(partial) / worker.board.job["corpus"] / "documents" / claim.shard
-
-                    def fed(tokens: int, claim: Claim = claim) -> None:
-                        worker.moved(claim, tokens)
-                        if advance:
-                            advance()
-
-                    try:
-                        digest, expected = sha256_file(source), worker.board.job["digests"][claim.shard]
-                        require(digest == expected, f"{claim.shard} changed since the scoring began")
-                        table = score_shard(model, source, fed, job.sample)
-                        scored += worker.publish(claim, lambda path, table=table: shards.write(table, path))
-                    except Closed:
-                        raise
-                    except Exception as error:
-                        worker.failed(claim, error)
-                        raised += 1
-                        if raised >= GIVE_UP and not scored:
-                            raise
-                if advance:
-                    advance()
-    return scored
+            loop.run()
+    return loop.scored
 
 
 def score_all(partial: Path, job: Job, processes: int, advance: Callable[[], None]) -> None:

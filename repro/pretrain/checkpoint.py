@@ -7,7 +7,7 @@ import io
 import os
 import shutil
 import sys
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from repro.errors import SettingError, require
 from repro.store import read_json, sha256_file, write_json
 
 TAG = "state"
+RANKS = "train.processes"
 
 
 # what a run that goes on must share with the one that wrote a checkpoint, by name
@@ -108,23 +109,60 @@ def newest(folder: Path) -> Path | None:
 def restore(engine: Any, checkpoint: Path, setup: Setup) -> int:
     """Load a checkpoint into the engine and return its finished steps.
 
-    Raises :class:`SettingError` for one written under another setup.
+    It may have been written by another number of ranks, of which some were lost: what ZeRO had split among
+    them is put together and split anew. Raises :class:`SettingError` for one written under another setup.
     """
     manifest = read_json(checkpoint / "manifest.json")
+    was = manifest["setup"]
     for key, value in setup.items():
-        was = manifest["setup"].get(key)
         require(
-            was == value,
-            f"{checkpoint} was written with {key}={was}, this run has {key}={value}; go on with the former,"
-            f" or delete {checkpoint.parent} to train from the start",
+            was.get(key) == value or key == RANKS,
+            f"{checkpoint} was written with {key}={was.get(key)}, this run has {key}={value}; go on with the"
+            f" former, or delete {checkpoint.parent} to train from the start",
+        )
+    other = was.get(RANKS) != setup.get(RANKS)
+    if other and dist.get_rank() == 0:
+        print(
+            f"note: {checkpoint.name} was written by {was[RANKS]} ranks, {setup[RANKS]} go on: the same"
+            " tokens in the same order, sums in another",
+            file=sys.stderr,
         )
     with redirect_stdout(io.StringIO()):
-        loaded, _ = engine.load_checkpoint(str(checkpoint), tag=TAG)
+        if other and int(setup["train.zero_stage"]) > 0:
+            loaded = _load_split_anew(engine, checkpoint)
+        else:
+            loaded, _ = engine.load_checkpoint(str(checkpoint), tag=TAG)
     if loaded is None:
         raise SettingError(
             f"{checkpoint} cannot be loaded by DeepSpeed; delete it to go back to the one before"
         )
     return manifest["step"]
+
+
+def _load_split_anew(engine: Any, checkpoint: Path) -> str | None:
+    """By way of a universal checkpoint: DeepSpeed's, a file for each parameter and moment, whole."""
+    from argparse import Namespace
+
+    from deepspeed.checkpoint import ds_to_universal
+
+    whole = checkpoint.parent / f".{checkpoint.name}.universal.tmp"
+    if dist.get_rank() == 0:
+        shutil.rmtree(whole, ignore_errors=True)
+        (whole / TAG).mkdir(parents=True)
+        given = {"input_folder": str(checkpoint / TAG), "output_folder": str(whole / TAG)}
+        how = {"num_extract_workers": 1, "num_merge_workers": 1, "keep_temp_folder": False}
+        with redirect_stderr(io.StringIO()):  # its bars
+            ds_to_universal.main(Namespace(**given, **how, strict=True, inject_missing_state=True))
+    dist.barrier()
+    engine._config.load_universal_checkpoint = True
+    try:
+        loaded, _ = engine.load_checkpoint(str(whole), tag=TAG)
+    finally:
+        engine._config.load_universal_checkpoint = False
+    dist.barrier()
+    if dist.get_rank() == 0:
+        shutil.rmtree(whole)
+    return loaded
 
 
 def prune(folder: Path, keep: int) -> None:

@@ -1,5 +1,6 @@
 """Several real processes at one scoring: killed, stopped and woken up, every shard is there once with the right bytes."""
 
+import errno
 import os
 import random
 import signal
@@ -175,3 +176,27 @@ def test_joining_with_other_settings_is_refused_in_one_line(tmp_path):
     ) as refusal:
         claims.joined(partial, {"window": "1024"})
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "number,said", [(errno.EROFS, "the store is read-only"), (errno.ENOSPC, "no space left")]
+)
+def test_a_store_that_cannot_be_written_is_one_line_to_who_joins(tmp_path, monkeypatch, capsys, number, said):
+    from repro.influence import __main__ as door
+    from repro.influence import stage
+
+    job = {"tokens": {"a.parquet": 1}, "lease_seconds": 30.0, "version": stage.VERSION, "heads": []}
+    settings = {"dtype": "float32", "mask": "uniform", "window": 8, "max_tokens": None, "threads": 1}
+    partial = tmp_path / "artifacts/score/x-00000000.partial"
+    claims.open_job(
+        partial, job | {"model": "m", "means": None, "settings": settings | {"tokens_per_batch": 8}}
+    )
+
+    def refused(worker):
+        raise OSError(number, os.strerror(number), str(worker.path))
+
+    monkeypatch.setattr(claims.Worker, "_beat", refused)
+    monkeypatch.setattr(door.environment, "prepare", lambda **_: None)
+    assert door.main(["--join", f"work={tmp_path}", "device=cpu", "score.processes=1"]) == 2
+    line = capsys.readouterr().err.strip()
+    assert line.startswith("error: ") and said in line and "\n" not in line

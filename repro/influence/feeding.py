@@ -1,0 +1,154 @@
+"""Documents are read and tokenised ahead of the model and results written behind it, so that the model never
+waits: in processes of their own beside a GPU, in the scoring process itself beside a CPU, whose cores have
+better to do.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from functools import cache, partial
+from multiprocessing import active_children, get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+import pyarrow as pa
+
+from repro.errors import require
+from repro.influence import shards
+from repro.influence.shards import Shard
+from repro.processes import interrupts_held, leave_with_parent
+from repro.store import sha256_file
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from repro.influence.scorer import Losses
+
+PART = 64  # documents that one process tokenises at once
+AHEAD = 2  # shards that are read while the model is at another
+MOST = 8  # tokenizers beside one device
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Encode = Callable[[list[str]], list[list[int]]]
+
+
+class AtOnce(Executor):
+    """An executor that does what it is given before it answers, in this very thread."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """``fn``, done."""
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class Feed:
+    """What reads shards for one model and finishes their scores. Used in ``with``: its processes end with the
+    block, however that ends, and with this process.
+
+    Args:
+        model: folder whose tokenizer is used.
+        tokenizers: processes; 0 = none, all is done in this one.
+    """
+
+    def __init__(self, model: str, tokenizers: int) -> None:
+        self.ahead = AHEAD if tokenizers else 0
+        self._encode: Encode = partial(_encoded, model)
+        self._tokenizers = tokenizers
+        self._others = set(active_children())
+        self._readers: Executor = ThreadPoolExecutor(AHEAD) if tokenizers else AtOnce()
+        self._pool = self._started()
+
+    def _started(self) -> Executor:
+        if not self._tokenizers:
+            return AtOnce()
+        pool = ProcessPoolExecutor(self._tokenizers, get_context("spawn"), _begin)
+        with interrupts_held():
+            for _ in range(self._tokenizers):
+                pool.submit(_nothing)
+        return pool
+
+    def __enter__(self) -> Feed:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in set(active_children()) - self._others:
+            process.kill()
+        self._pool.shutdown(wait=kind is None, cancel_futures=True)
+        self._readers.shutdown(wait=kind is None, cancel_futures=True)
+
+    def encode_here(self, encode: Encode) -> None:
+        """The tokenizer that this process has loaded is used where it has no others."""
+        if not self._tokenizers:
+            self._encode = encode
+
+    def read(self, source: Path, sha256: str, sample: float) -> Future[Shard]:
+        """The documents of ``source``; a :class:`SettingError` where it has another sha256."""
+        return self._readers.submit(self._read, source, sha256, sample)
+
+    def _read(self, source: Path, sha256: str, sample: float) -> Shard:
+        require(sha256_file(source) == sha256, f"{source.name} changed since the scoring began")
+        rows, texts = shards.documents(source)
+        parts = [
+            self._submit(shards.measured, self._encode, rows[at : at + PART], texts[at : at + PART], sample)
+            for at in range(0, len(rows), PART)
+        ]
+        return shards.collected(sha256, (part.result() for part in parts))
+
+    def finish(self, shard: Shard, losses: list[Losses]) -> Future[bytes]:
+        """The file of scores of a shard."""
+        return self._submit(_file, replace(shard, tokens=[]), losses)  # nobody needs them any more
+
+    def _submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        try:
+            return self._pool.submit(fn, *args, **kwargs)
+        except BrokenProcessPool:  # a process was killed: what it was at has failed, the rest goes on
+            self._pool = self._started()
+            return self._pool.submit(fn, *args, **kwargs)
+
+
+def automatic(device: str, cores: int) -> int:
+    """Tokenizers beside each model: beside a GPU its share of the cores but for the one that drives it."""
+    if not device.startswith("cuda"):
+        return 0
+    import torch
+
+    return min(MOST, max(1, cores // max(1, torch.cuda.device_count()) - 1))
+
+
+def _begin() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    leave_with_parent()
+
+
+def _nothing() -> None:
+    """What a process is started with."""
+
+
+@cache
+def _encoder(model: str) -> Encode:
+    from repro.pretrained import Encoder, load_tokenizer
+
+    return Encoder(load_tokenizer(model, local_files_only=True))
+
+
+def _encoded(model: str, texts: list[str]) -> list[list[int]]:
+    return _encoder(model)(texts)
+
+
+def _file(shard: Shard, losses: list[Losses]) -> bytes:
+    sink = pa.BufferOutputStream()
+    shards.write(shards.scored(shard, losses), sink)
+    return sink.getvalue().to_pybytes()
