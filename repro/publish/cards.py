@@ -166,7 +166,7 @@ def _domains(source: Source) -> str:
 
 def _sources(target: Path) -> str:
     rows = of_kept(target, ["source", "license"]).rows()
-    shown = [(name or "not recorded", licence(stated), n, size) for name, stated, n, size in rows[:SHOWN]]
+    shown = [(portable.value(name) or "not recorded", licence(stated), n, size) for name, stated, n, size in rows[:SHOWN]]
     more = sum(row[2] for row in rows[SHOWN:])
     rest = f"\n\n{len(rows) - SHOWN:,} further sources hold {more:,} documents (column `source`)." if more else ""
     return table(("source", "licence", "documents", "bytes"), shown) + rest
@@ -179,7 +179,7 @@ def _method(source: Source) -> str:
     score = made.manifest(source.score)["settings"]
     chosen = summary["arms"][source.arm]
     budget = summary["arms"][source.arm]["seeds"][source.seed]["selection"].get("budget", {})
-    origin = proxy["facts"] if proxy else {}
+    origin = portable.value(proxy["facts"]) if proxy else {}
     pairs = ", ".join(f"{layer}.{head}" for layer, head in masked["selected"])
     limit = f"its first {score['max_tokens']:,} tokens" if score.get("max_tokens") else "the whole document"
     unit = {"tokens": "tokens", "documents": "documents"}.get(budget.get("unit", ""), "text")

@@ -6,7 +6,11 @@ import re
 from pathlib import Path
 
 from repro.errors import SettingError, require
+from repro.publish.dataset import HEADS, KEPT, SCORES
 from repro.retries import patiently, told
+
+# Of an earlier publication into the same repository: its shards would be read as well.
+OURS = [f"{folder}/*" for folder in (KEPT, SCORES, HEADS)]
 
 
 def name_of(given: str) -> str:
@@ -36,7 +40,11 @@ def push(folder: Path, repo: str, kind: str, private: bool) -> str:
         )
         patiently(
             lambda: api.upload_folder(
-                repo_id=repo, folder_path=folder, repo_type=kind, commit_message="Published by repro publish"
+                repo_id=repo,
+                folder_path=folder,
+                repo_type=kind,
+                commit_message="Published by repro publish",
+                delete_patterns=OURS,
             )
         )
     except SettingError:

@@ -7,13 +7,14 @@ import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from repro.errors import require
 from repro.secrecy import hidden
 from repro.store import read_json, write_json
 
 ELSEWHERE = "PATH/"  # stands for the folders above a file on the machine that ran
+WHOLE = re.compile(r"(file://)?(~|[A-Za-z]:[/\\]|[/\\](?![/\\]))")
 QUOTED = re.compile(r"""(["'])(?:file://)?((?:~|[A-Za-z]:)?[/\\](?![/\\]).*?)\1""")
 # an absolute path; the path of a URL, and-or, are none
 ABSOLUTE = re.compile(r"(?<![\w.:/\\~-])(?:file://)?((?:~\w*|[A-Za-z]:)?[/\\](?![/\\\s])[^\s'\"\[\],;|<>`]+)")
@@ -33,13 +34,14 @@ def _named(path: str) -> str:
 
 
 def value(found: Value) -> Value:
-    """JSON with :func:`text` for its strings."""
+    """JSON with :func:`text` for its strings; one that is a path as a whole may hold blanks."""
     if isinstance(found, str):
-        return text(found)  # type: ignore[return-value]
+        whole = WHOLE.match(found) and "\n" not in found
+        return cast(Value, _named(hidden(found)) if whole else text(found))
     if isinstance(found, dict):
-        return {text(key): value(inner) for key, inner in found.items()}  # type: ignore[return-value]
+        return cast(Value, {text(key): value(inner) for key, inner in found.items()})
     if isinstance(found, list):
-        return [value(inner) for inner in found]  # type: ignore[return-value]
+        return cast(Value, [value(inner) for inner in found])
     return found
 
 
@@ -53,9 +55,7 @@ def command(words: Iterable[str], threads: str | None = None) -> str:
 
 def _word(word: str) -> str:
     key, equals, given = word.rpartition("=")
-    if re.match(r"(file://)?(~|[A-Za-z]:[/\\]|[/\\])", given):  # a path with spaces is one word
-        return f"{hidden(key)}{equals}{_named(given)}"
-    return text(word)
+    return f"{hidden(key)}{equals}{value(given)}" if WHOLE.match(given) else text(word)
 
 
 def copy_json(source: Path, target: Path) -> None:
