@@ -247,7 +247,7 @@ def model_card(made: Made, models: dict[str, tuple[str, str]], several: bool) ->
         facts = own["artifacts"]["pretrain"]["facts"]
         metric = own.get("metrics", {}).get(summary["endpoint"])
         value = f"{metric['value']:.4f}" if metric else "not measured"
-        rows.append((f"`{folder}`", arm, seed, facts["parameters"], facts["tokens"], value))
+        rows.append((f"`{folder}`", arm, seed, *(facts.get(key, "not recorded") for key in ("parameters", "tokens")), value))
         behind |= {f"{folder}, {name}": a for name, a in own["artifacts"].items() if name != "evaluate"}
     corpus = {name: a for name, a in summary["artifacts"].items() if name in ("corpus", "score", "tokens")}
     where = '"FOLDER or owner/name"' + (f', subfolder="{next(iter(models))}"' if several else "")
