@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.outcomes.outcome import Json, Outcome
+from repro.outcomes.samples import Sample
 from repro.outcomes.verdict import unit
 from repro.report import endpoint, failed, registered
 from repro.report.interactive import plotly_script, to_plotly
@@ -37,8 +38,16 @@ WORDS = [
 Examples = dict[str, list[Json]]  # domain -> documents, highest score first
 
 
-def render(summary: Outcome, sections: list[Section], stills: Path, examples: Examples, config: str) -> str:
-    """The page: ``sections``, the documents that serve as ``examples``, and how to run it again.
+def render(
+    summary: Outcome,
+    sections: list[Section],
+    stills: Path,
+    examples: Examples,
+    config: str,
+    samples: Sample | None = None,
+) -> str:
+    """The page: ``sections``, the documents that serve as ``examples``, a few that each arm keeps and drops
+    (``samples``), and how to run it again.
 
     ``stills`` is the folder with ``<plot>.svg`` for paper and for readers without scripts."""
     from jinja2 import Environment, FileSystemLoader
@@ -49,6 +58,7 @@ def render(summary: Outcome, sections: list[Section], stills: Path, examples: Ex
     contents = [(section.name, section.title) for section in sections]
     plots = [block for section in sections for block in section.blocks if isinstance(block, Plot)]
     contents += [("documents", "Documents")] if examples else []
+    contents += [("samples", "Kept and dropped")] if samples else []
     from markupsafe import Markup
 
     return environment.get_template("page.html.j2").render(
@@ -66,6 +76,7 @@ def render(summary: Outcome, sections: list[Section], stills: Path, examples: Ex
             for domain, rows in list(examples.items())[:SHOWN_DOMAINS]
         },
         domains=len(examples),
+        samples=samples,
         said=[*failed.lines(summary), *registered.lines(summary)],
         has_tokens=any(row.get("tokens") for rows in examples.values() for row in rows),
         plots=Markup(json.dumps({p.name: to_plotly(p) for p in plots}).replace("<", "\\u003c")),
