@@ -18,6 +18,7 @@ from repro.report.sections import Folded, Section
 from repro.report.table import Table, cell_text
 
 SHOWN_ROWS = 60  # a longer table is folded
+MOST_ROWS = 1500  # of a folded one on the page: ten thousand are 4 MB
 SHOWN_DOMAINS = 24  # with example documents
 LEVELS = (0.1, 0.5, 1.0, 3.0)  # nats a token's loss rises before it gets the next colour
 
@@ -67,6 +68,7 @@ def render(
         sections=[(s.name, s.title, [_shown(block) for block in s.blocks]) for s in sections],
         contents=[*contents, ("again", "Run it again")],
         cell_text=cell_text,
+        most_rows=MOST_ROWS,
         words=WORDS,
         of_seeds=OF_SEEDS,
         seeds=_seeds(summary),
