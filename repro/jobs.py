@@ -219,8 +219,11 @@ def read_settings(path: Path) -> Settings:
     """The settings of a run as it resolved them."""
     from omegaconf import OmegaConf
 
+    from repro.settings import overrides
+
     found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Settings), OmegaConf.load(path)))
     assert isinstance(found, Settings)
+    overrides.check(found.exp)  # what arms hold are schemas then
     return found
 
 

@@ -12,6 +12,7 @@ from test_stages import start  # noqa: F401
 
 from repro import jobs, stages
 from repro.errors import SettingError
+from repro.experiments import build
 from repro.settings.compose import compose
 from repro.settings.root import as_dict, to_yaml
 
@@ -118,10 +119,13 @@ def test_without_slurm_nothing_begins(start, tmp_path, monkeypatch):  # noqa: F8
 
 def test_a_job_finds_the_settings_of_the_run(tmp_path):
     """Whatever they are: the same settings have the same stages, and a setup is shell."""
-    for exp in ("selection_30pct", "arena", "accuracy_vs_data"):
+    for exp in ("selection_30pct", "paper_mixture"):
         settings = compose([f"exp={exp}", "scale=smoke", *SBATCH, f"work={tmp_path}"])
         (tmp_path / "settings.yaml").write_text(to_yaml(settings))
-        assert as_dict(jobs.read_settings(tmp_path / "settings.yaml")) == as_dict(settings)
+        found = jobs.read_settings(tmp_path / "settings.yaml")
+        assert as_dict(found) == as_dict(settings)
+        order = [stage.fingerprint for stage in build(settings).order()]
+        assert [stage.fingerprint for stage in build(found).order()] == order
     text = jobs.script("x", tmp_path, {"setup": ["module load cuda", "ulimit -n 4096"], "exclusive": True, "mem": None})
     assert "module load cuda\nulimit -n 4096\ncd " in text and "--mem" not in text and "#SBATCH --exclusive\n" in text
     with pytest.raises(SettingError, match=r"run\.sbatch\.time holds a line break"):
