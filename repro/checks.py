@@ -85,9 +85,7 @@ def machine(settings: Settings, experiment: Experiment) -> None:
     from repro.store import is_full
 
     if settings.run.jobs:
-        require(
-            shutil.which("sbatch") is not None, "run.sbatch: there is no sbatch on this machine's PATH"
-        )
+        require(shutil.which("sbatch") is not None, "run.sbatch: there is no sbatch on this machine's PATH")
         require(
             settings.device != "auto",
             "run.sbatch: device=auto would be what this machine has; say what the jobs have: device=cuda or"

@@ -3,10 +3,10 @@ needs no GPU.
 
     run.executor=slurm run.sbatch.partition=gpu run.sbatch.time=4:00:00 run.sbatch.gpus=1
 
-What needs no accelerator (corpus, selection, token ids, ...) is done where the run is. A job does what the run
-would do: ``python -m repro.jobs FILE`` finds its stages again by their fingerprints and puts the artifacts into
-the store, which every node sees. A job that fails is an arm that fails; a run that is ended leaves its jobs in
-the queue, and the same command takes up what they have finished.
+What needs no accelerator (corpus, selection, token ids, ...) is done where the run is. A job does what the
+run would do: ``python -m repro.jobs FILE`` finds its stages again by their fingerprints and puts the
+artifacts into the store, which every node sees. A job that fails is an arm that fails; a run that is ended
+leaves its jobs in the queue, and the same command takes up what they have finished.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class _Waiting:
 
 
 class Batch:
-    """Jobs of one run. ``present`` gives the settings, the experiment and the fingerprints that must run: they
-    may change on the way.
+    """Jobs of one run. ``present`` gives the settings, the experiment and the fingerprints that must run:
+    they may change on the way.
     """
 
     def __init__(self, present: Callable[[], tuple[Settings, Experiment, set[str]]], store: Store) -> None:
@@ -113,10 +113,8 @@ class Batch:
         """Nothing of this process breaks with a job."""
 
     def _chain(self, first: Stage, experiment: Experiment, run_now: set[str]) -> list[Stage]:
-        """What one job does: the stage and those of the same arms and seeds behind it that need nothing else."""
-        owners = {
-            stage.fingerprint: set[tuple[str, int]]() for stage in experiment.order()
-        }
+        """What one job does: the stage, and those of the same arms and seeds that need nothing else."""
+        owners = {stage.fingerprint: set[tuple[str, int]]() for stage in experiment.order()}
         for arm, by_seed in experiment.arms.items():
             for seed, named in by_seed.items():
                 for stage in named.values():

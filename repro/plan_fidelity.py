@@ -1,5 +1,5 @@
-"""What a plan loses by ranking documents nobody scored: how far a distilled order is the order of the scores, as
-it was measured elsewhere.
+"""What a plan loses by ranking documents nobody scored: how far a distilled order is the order of the scores,
+as it was measured elsewhere.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def fidelity(settings: Settings, stages: list[Stage], results: Path | None = Non
     """
     if not any(s.name == "selection" and f'"{DISTILLED}"' in canonical(s.settings) for s in stages):
         return []
-    learned = f"{settings.score.sample:.3g} of the documents are" if settings.score.sample < 1 else "documents were"
+    sample = settings.score.sample
+    learned = f"{sample:.3g} of the documents are" if sample < 1 else "documents were"
     said = f"distilled: arms rank by what is learned where {learned} scored, and not by scores."
     folder = (results or places.home() / "results") / RESULT
     try:
@@ -45,11 +46,11 @@ def fidelity(settings: Settings, stages: list[Stage], results: Path | None = Non
     except (SettingError, KeyError):
         return [f"{said} The loss of fidelity was not measured: {MEASURE}"]
     share = min(
-        {key for row in domains.values() for key in row["overlap"]},
+        set.intersection(*(set(row["overlap"]) for row in domains.values())),
         key=lambda key: (abs(float(key) - settings.budget.share), key),
     )
     ranked = sorted((row["spearman"]["value"], name) for name, row in domains.items())
-    kept = sorted((row["overlap"][share]["value"], name) for name, row in domains.items() if share in row["overlap"])
+    kept = sorted((row["overlap"][share]["value"], name) for name, row in domains.items())
     documents = sum(row["documents"] for row in domains.values())
     return [
         f"{said} Loss of fidelity in results/{RESULT} ({documents:,} documents of its own corpus):"

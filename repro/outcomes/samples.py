@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from repro import parquet
 
@@ -53,18 +54,20 @@ def samples(corpus: Path, score: Path | None, arms: Mapping[str, tuple[Path, int
     if score is not None:
         scores = sorted((score / "scores").glob("*.parquet"))
         known = parquet.scan(scores).select("doc_id", "n_tokens_doc", "score").collect()
-        rows = rows.join(known, on="doc_id", how="left").with_columns(order=polars.col("score").fill_nan(None))
+        rows = rows.join(known, on="doc_id", how="left")
+        rows = rows.with_columns(order=polars.col("score").fill_nan(None))
     else:
         rows = rows.with_columns(order=polars.col("doc_id").map_elements(_draw, return_dtype=polars.Float64))
     rows = rows.sort(["domain", "order", "doc_id"], descending=[False, True, False], nulls_last=True)
     domains = rows["domain"].unique().sort().to_list()
     shown = rows.filter(polars.col("domain").is_in(domains[:DOMAINS]))
     found = {arm: _of(shown, selection, others) for arm, (selection, others) in arms.items()}
-    wanted = {ident for by in found.values() for sides in by.values() for one in sides.values() for _, ident in one}
+    sides = [side for by_domain in found.values() for both in by_domain.values() for side in both.values()]
+    wanted = {ident for side in sides for _, ident in side}
     texts = (
         parquet.scan(shards)
         .filter(polars.col("doc_id").is_in(sorted(wanted)))
-        .select("doc_id", "domain", "source", "license", "n_bytes", excerpt=polars.col("text").str.head(4 * EXCERPT))
+        .select("doc_id", "domain", "source", "license", "n_bytes", polars.col("text").str.head(4 * EXCERPT))
         .collect()
     )
     if score is not None:
@@ -77,7 +80,8 @@ def samples(corpus: Path, score: Path | None, arms: Mapping[str, tuple[Path, int
 
 
 def _draw(ident: str) -> float:
-    return float(int.from_bytes(hashlib.blake2b(ident.encode("utf-8", "surrogatepass"), digest_size=6).digest()))
+    digest = hashlib.blake2b(ident.encode("utf-8", "surrogatepass"), digest_size=6)
+    return float(int.from_bytes(digest.digest()))
 
 
 def _of(rows: polars.DataFrame, selection: Path, others: int) -> dict[str, dict[str, list[list[str]]]]:
@@ -103,8 +107,17 @@ def _ends(idents: list[str]) -> list[list[str]]:
     return [[places[at], idents[at]] for at in sorted(places)]
 
 
-def _shown(row: dict[str, object]) -> Shown:
-    text = " ".join(str(row["excerpt"]).split())
-    excerpt = text[:EXCERPT] + (" …" if len(text) > EXCERPT else "")
-    kept = {key: value for key, value in row.items() if value is not None and value == value and key != "doc_id"}
-    return {**kept, "excerpt": excerpt}  # type: ignore[typeddict-item]
+def _shown(row: dict[str, Any]) -> Shown:
+    text = " ".join(row["text"].split())
+    shown: Shown = {
+        "domain": row["domain"],
+        "source": row["source"],
+        "license": row["license"],
+        "n_bytes": row["n_bytes"],
+        "excerpt": text[:EXCERPT] + (" …" if len(text) > EXCERPT else ""),
+    }
+    if (score := row.get("score")) is not None and math.isfinite(score):
+        shown["score"] = score
+    if row.get("n_tokens_doc") is not None:
+        shown["n_tokens_doc"] = row["n_tokens_doc"]
+    return shown

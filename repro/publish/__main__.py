@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         repo = hub.name_of(parsed.push) if parsed.push else None
         found = made.read(parsed.run, parsed.work)
         said = publish(found, parsed.to, parsed.what, parsed.arm, parsed.seed)
-        print(f"{said}: {parsed.to}   (read {parsed.to / 'README.md'} before you send it anywhere)", flush=True)
+        print(f"{said}: {parsed.to}   (read its README.md before you send it anywhere)", flush=True)
         if repo:
             kind = {"data": "dataset", "models": "model"}[parsed.what]
             print(f"sent: {hub.push(parsed.to, repo, kind, parsed.private)}")
@@ -50,11 +50,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: repro publish work/runs/score_corpus-laptop-1a2b3c4d --to kept --push me/kept",
     )
     parser.add_argument(
-        "run", type=Path, metavar="RUN_DIR", help="the folder a run printed last, or where repro score left scores"
+        "run", type=Path, metavar="RUN_DIR", help="what a run printed last, or where repro score left scores"
     )
     parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="a new folder")
     parser.add_argument(
-        "--what", choices=("data", "models"), default="data", help="the data set, or the models (default: data)"
+        "--what", choices=("data", "models"), default="data", help="the data set (default), or the models"
     )
     parser.add_argument(
         "--arm", metavar="NAME", help="whose documents or models (default: the selection; of models, all)"
@@ -102,11 +102,12 @@ def _data(folder: Path, made: Made, arm: str | None, seed: int | None) -> str:
 
 
 def _models(folder: Path, made: Made, arm: str | None, seed: int | None) -> str:
-    from repro.publish import cards, models
+    from repro.publish import models
+    from repro.publish.model_card import model_card
 
     chosen = models.chosen(made, arm, seed)
     models.write(folder, made, chosen)
-    cards.model_card(made, chosen, len(chosen) > 1).save(folder / "README.md")
+    model_card(made, chosen, len(chosen) > 1).save(folder / "README.md")
     of = made.summary["arms"]
     stages = {
         name: of[a]["seeds"][s]["artifacts"]["pretrain"]["fingerprint"] for name, (a, s) in chosen.items()
@@ -121,7 +122,9 @@ def _seal(folder: Path, made: Made, said: dict[str, object]) -> None:
     from repro.store import sha256_file, write_json
 
     files = {
-        str(path.relative_to(folder)): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()
+        str(path.relative_to(folder)): sha256_file(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
     }
     about = {
         "experiment": made.summary["experiment"],

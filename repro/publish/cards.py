@@ -1,5 +1,5 @@
-"""The cards: what a reader of the hub sees, and what its search and its loader read of it (the YAML in
-front).
+"""The card of a data set: what a reader of the hub sees, and what its search and its loader read of it (the
+YAML in front).
 """
 
 from __future__ import annotations
@@ -8,24 +8,24 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro.outcomes import measure
 from repro.outcomes.outcome import Artifact
 from repro.publish import portable
 from repro.publish.dataset import HEADS, KEPT, SCORES, Source, licence, of_kept
 from repro.publish.made import Made
 
 if TYPE_CHECKING:
-    from huggingface_hub import DatasetCard, ModelCard
+    from huggingface_hub import DatasetCard
 
 PAPER = "[AttentionInfluence (arXiv 2505.07293)](https://arxiv.org/abs/2505.07293)"
 SHOWN = 40  # sources named one by one
 # Licences that the hub has an identifier for, which is the lower-case SPDX one; any other is its "other".
 OF_THE_HUB = frozenset(
-    """apache-2.0 mit bsd-2-clause bsd-3-clause bsd-3-clause-clear isc zlib unlicense wtfpl bsl-1.0 0bsd cc0-1.0
-    cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0
-    cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 gpl-2.0 gpl-3.0
-    lgpl-2.1 lgpl-3.0 agpl-3.0 mpl-2.0 epl-1.0 epl-2.0 eupl-1.1 artistic-2.0 odbl odc-by pddl gfdl postgresql ncsa
-    ecl-2.0 ms-pl osl-3.0 afl-3.0 lppl-1.3c ofl-1.1""".split()
+    """apache-2.0 mit bsd-2-clause bsd-3-clause bsd-3-clause-clear isc zlib unlicense wtfpl bsl-1.0
+    0bsd cc0-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-
+    by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-
+    sa-3.0 cc-by-nc-sa-4.0 gpl-2.0 gpl-3.0 lgpl-2.1 lgpl-3.0 agpl-3.0 mpl-2.0 epl-1.0 epl-2.0
+    eupl-1.1 artistic-2.0 odbl odc-by pddl gfdl postgresql ncsa ecl-2.0 ms-pl osl-3.0 afl-3.0
+    lppl-1.3c ofl-1.1""".split()
 )
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
          (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"))  # fmt: skip
@@ -43,7 +43,7 @@ def of_the_hub(stated: Iterable[str]) -> list[str]:
 
 def size(documents: int) -> str:
     """The hub's category of a number of rows."""
-    return next((name for limit, name in SIZES if documents < limit), "n>1T" if documents >= 10**12 else "1B<n<10B")
+    return next((name for limit, name in SIZES if documents < limit), "1B<n<10B")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -71,10 +71,12 @@ def made_how(made: Made, behind: dict[str, Artifact]) -> str:
         [
             "## How it was made",
             f"```bash\n{made.command()}\n```",
-            f"Experiment {made.summary['experiment']}, scale {made.summary['scale']}; code at commit {commits}{dirty};"
+            f"Experiment {made.summary['experiment']}, scale {made.summary['scale']}; code at commit"
+            f" {commits}{dirty};"
             f" Python {said['python']}, {packages}; {said['machine']}. Folders above a file are written"
             f" `{portable.ELSEWHERE}`. `published.json` has the sha256 of every file.",
-            "A fingerprint is the sha256 over a stage's settings, its inputs' fingerprints and the version of its code:",
+            "A fingerprint is the sha256 over a stage's settings, its inputs' fingerprints and the version"
+            " of its code:",
             table(("of", "stage", "label", "fingerprint"), rows),
         ]
     )
@@ -110,13 +112,15 @@ def dataset_card(target: Path, source: Source) -> DatasetCard:
     )
     parts = [
         f"# {documents:,} documents kept by {source.arm}",
-        "Text for pretraining, chosen by how much the loss of a small language model rises when its retrieval heads are"
+        "Text for pretraining, chosen by how much the loss of a small language model rises when its"
+        " retrieval heads are"
         f" masked: a replication of {PAPER}. Not made or endorsed by the paper's authors.",
         _loading(),
         "## What was kept",
         _domains(source),
         "## Licences",
-        "As the corpus recorded them, document by document (column `license`); nothing was inferred. A document"
+        "As the corpus recorded them, document by document (column `license`); nothing was inferred. A"
+        " document"
         " keeps the licence and the terms of its source.",
         table(
             ("licence", "documents", "bytes"),
@@ -143,9 +147,10 @@ def _config(name: str, default: bool = False) -> dict[str, object]:
 def _loading() -> str:
     return (
         "```python\nfrom datasets import load_dataset\n\n"
-        'kept = load_dataset("FOLDER or owner/name", split="train")            # the kept documents with scores\n'
-        f'scores = load_dataset("FOLDER or owner/name", "{SCORES}", split="train")  # of every document, kept or not\n'
-        f'heads = load_dataset("FOLDER or owner/name", "{HEADS}", split="train")    # which heads were masked\n```'
+        'name = "FOLDER or owner/name"\n'
+        'kept = load_dataset(name, split="train")  # the kept documents with scores\n'
+        f'scores = load_dataset(name, "{SCORES}", split="train")  # of every document, kept or not\n'
+        f'heads = load_dataset(name, "{HEADS}", split="train")  # which heads were masked\n```'
     )
 
 
@@ -160,16 +165,20 @@ def _domains(source: Source) -> str:
     shown = [(*row[:5], "none" if row[5] is None else f"{row[5]:.4f}") for row in rows]
     header = ("domain", "documents", "kept", "tokens", "kept tokens", "lowest kept")
     return table(header, shown) + (
-        "\n\nTokens are the proxy's. Lowest kept: the lowest value, of what the selector ranks by, that was kept."
+        "\n\nTokens are the proxy's. Lowest kept: the lowest value, of what the selector ranks by, that was"
+        " kept."
     )
 
 
 def _sources(target: Path) -> str:
     rows = of_kept(target, ["source", "license"]).rows()
-    shown = [(portable.value(name) or "not recorded", licence(stated), n, size) for name, stated, n, size in rows[:SHOWN]]
+    shown = [
+        (portable.value(name) or "not recorded", licence(stated), n, size)
+        for name, stated, n, size in rows[:SHOWN]
+    ]
     more = sum(row[2] for row in rows[SHOWN:])
-    rest = f"\n\n{len(rows) - SHOWN:,} further sources hold {more:,} documents (column `source`)." if more else ""
-    return table(("source", "licence", "documents", "bytes"), shown) + rest
+    rest = f"\n\n{len(rows) - SHOWN:,} further sources hold {more:,} documents (column `source`)."
+    return table(("source", "licence", "documents", "bytes"), shown) + (rest if more else "")
 
 
 def _method(source: Source) -> str:
@@ -183,16 +192,18 @@ def _method(source: Source) -> str:
     pairs = ", ".join(f"{layer}.{head}" for layer, head in masked["selected"])
     limit = f"its first {score['max_tokens']:,} tokens" if score.get("max_tokens") else "the whole document"
     unit = {"tokens": "tokens", "documents": "documents"}.get(budget.get("unit", ""), "text")
+    scope = "all" if budget.get("scope") == "global" else "each domain's"
     lines = [
         f"**Proxy**: {origin.get('source', 'not recorded')}"
         + (f" at {origin['revision']}" if origin.get("revision") else "")
         + f", {masked['num_layers']} layers of {masked['num_heads']} heads.",
         f"**Heads** (layer.head, from 0; {heads['label']}): {pairs}.",
-        "**Score** (eq. 5 of the paper): (loss with the heads masked - loss) / loss, the mean over a document's"
-        f" tokens, of {limit} in windows of {score['window']:,}; mask {score['mask']}; computed in {score['dtype']}.",
-        f"**Selection**: `{chosen['select'].get('selector', source.arm)}`, {chosen['share']:.3g} of each domain's {unit}"
-        if budget.get("scope", "domain") == "domain"
-        else f"**Selection**: `{chosen['select'].get('selector')}`, {chosen['share']:.3g} of all {unit}",
+        "**Score** (eq. 5 of the paper): (loss with the heads masked - loss) / loss, the mean over a"
+        " document's"
+        f" tokens, of {limit} in windows of {score['window']:,}; mask {score['mask']}; computed in"
+        f" {score['dtype']}.",
+        f"**Selection**: `{chosen['select'].get('selector', source.arm)}`, {chosen['share']:.3g} of"
+        f" {scope} {unit}",
     ]
     return "## Method\n\n" + "\n\n".join(lines)
 
@@ -214,12 +225,15 @@ def _columns() -> str:
 def _limits(source: Source, domains: list[str]) -> list[str]:
     summary, facts = source.made.summary, source.score["facts"]
     corpus = summary["settings"]["corpus"]
-    dropped = ", ".join(f"{why.replace('_', ' ')} {n:,}" for why, n in summary["corpus"]["dropped"].items() if n)
+    counts = summary["corpus"]["dropped"]
+    dropped = ", ".join(f"{why.replace('_', ' ')} {n:,}" for why, n in counts.items() if n)
     against = "were dropped" if corpus["decontaminate"] else "were not looked for"
     lines = [
-        "A high score says that a document is hard to predict without the masked heads. It does not say that the"
+        "A high score says that a document is hard to predict without the masked heads. It does not say"
+        " that the"
         " document is good: what repeats itself scores high, whatever it is worth.",
-        f"Scores compare within one domain, one proxy and one set of heads. Domains here: {', '.join(domains)}.",
+        "Scores compare within one domain, one proxy and one set of heads. Domains here:"
+        f" {', '.join(domains)}.",
         f"Documents that share text with the run's benchmark items {against}."
         + (f" Dropped while cleaning: {dropped}." if dropped else ""),
         "Personal data, credentials and harmful text were not searched for.",
@@ -227,53 +241,3 @@ def _limits(source: Source, domains: list[str]) -> list[str]:
     if facts.get("documents_cut"):
         lines.append(f"Of {facts['documents_cut']:,} documents only the first part was scored.")
     return [*lines, *found(source.made)]
-
-
-def model_card(made: Made, models: dict[str, tuple[str, str]], several: bool) -> ModelCard:
-    """The card of trained models: {folder: (arm, seed)}; ``several`` lie in folders of their own."""
-    from huggingface_hub import ModelCard, ModelCardData
-
-    summary = made.summary
-    about = ModelCardData(
-        library_name="transformers",
-        pipeline_tag="text-generation",
-        tags=["data-selection", "attention-influence"],
-    )
-    rows: list[tuple[object, ...]] = []
-    behind: dict[str, Artifact] = {}
-    better = "lower" if measure.of(summary["endpoint"]).lower_is_better else "higher"
-    for folder, (arm, seed) in models.items():
-        own = summary["arms"][arm]["seeds"][seed]
-        facts = own["artifacts"]["pretrain"]["facts"]
-        metric = own.get("metrics", {}).get(summary["endpoint"])
-        value = f"{metric['value']:.4f}" if metric else "not measured"
-        rows.append((f"`{folder}`", arm, seed, *(facts.get(key, "not recorded") for key in ("parameters", "tokens")), value))
-        behind |= {f"{folder}, {name}": a for name, a in own["artifacts"].items() if name != "evaluate"}
-    corpus = {name: a for name, a in summary["artifacts"].items() if name in ("corpus", "score", "tokens")}
-    where = '"FOLDER or owner/name"' + (f', subfolder="{next(iter(models))}"' if several else "")
-    parts = [
-        f"# {len(models)} model{'s' if several else ''} of {summary['experiment']}, {summary['scale']}",
-        f"{summary['question']} Models trained to answer that, a replication of {PAPER}: made to be compared with one"
-        " another and for nothing else. Not made or endorsed by the paper's authors.",
-        "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        f"model = AutoModelForCausalLM.from_pretrained({where})\n"
-        f"tokenizer = AutoTokenizer.from_pretrained({where})\n```",
-        table(
-            ("folder", "arm", "seed", "parameters", "tokens read",
-             f"{summary['endpoint']} ({better} is better)"),
-            rows,
-        ),
-        "## Licence",
-        "licence: not recorded. The text the models read keeps the licences of its sources.",
-        "## Limits",
-        "\n".join(
-            f"- {line}"
-            for line in [
-                "Small models, trained on little text: they are of no use but for the comparison, may repeat what they"
-                " read, and were not made safe.",
-                *found(made),
-            ]
-        ),
-        made_how(made, {**corpus, **behind}),
-    ]  # fmt: skip
-    return ModelCard(f"---\n{about}\n---\n\n" + portable.text("\n\n".join(parts)) + "\n")

@@ -63,9 +63,7 @@ def source(made: Made, arm: str | None, seed: int | None) -> Source:
         found["score"]["fingerprint"] == ranked or not _scored(made, found["selection"]),
         f"--arm {name} ranks by scores of its own, which are not those of the run; publish another arm",
     )
-    return Source(
-        made, name, chosen, found["corpus"], found["score"], found["selection"], found["heads"]
-    )
+    return Source(made, name, chosen, found["corpus"], found["score"], found["selection"], found["heads"])
 
 
 def _scored(made: Made, selection: Artifact) -> bool:
@@ -104,7 +102,7 @@ def heads_table(path: Path) -> polars.DataFrame:
     rows = rows or [(layer, head, None) for layer, head in sorted(selected)]
     return polars.DataFrame(
         [{"layer": a, "head": b, "score": c, "masked": (a, b) in selected} for a, b, c in rows],
-        schema={"layer": polars.Int64, "head": polars.Int64, "score": polars.Float64, "masked": polars.Boolean},
+        schema={"layer": polars.Int64, "head": polars.Int64, "score": polars.Float64, "masked": bool},
     )
 
 

@@ -51,7 +51,8 @@ def push(folder: Path, repo: str, kind: str, private: bool) -> str:
         raise
     except Exception as error:  # the hub fails in a dozen types; all mean the same to the user
         raise SettingError(
-            f"{repo} was not sent to the hub ({type(error).__name__}: {told(error)}); log in (hf auth login, or"
+            f"{repo} was not sent to the hub ({type(error).__name__}: {told(error)}); log in (hf auth"
+            " login, or"
             f" HF_TOKEN with write access), and run the same command again: the folder {folder} is whole"
         ) from None
     return str(url)

@@ -1,4 +1,4 @@
-"""The trained models of a run as a repository of the hub: one in its root, several in folders of their own."""
+"""Trained models of a run as a repository of the hub: one in its root, several in folders of their own."""
 
 from __future__ import annotations
 

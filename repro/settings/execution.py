@@ -25,7 +25,7 @@ class Run:
     )
     cluster: dict[str, Any] = how({}, "the executor's tasks and workers, and Slurm's or Ray's own")
 
-    sbatch: dict[str, Any] = how({}, "of a Slurm job an arm and seed: partition, account, time, gpus, ..., setup")
+    sbatch: dict[str, Any] = how({}, "of a Slurm job an arm and seed: partition, time, gpus, ..., setup")
 
     @property
     def jobs(self) -> bool:

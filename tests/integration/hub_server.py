@@ -60,7 +60,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
                 if line["key"] == "file":
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(base64.b64decode(line["value"]["content"]))
-            self._json({"commitUrl": f"{self._address()}/datasets/{found[1]}/commit/{COMMIT}", "commitOid": COMMIT})
+            self._json(
+                {"commitUrl": f"{self._address()}/datasets/{found[1]}/commit/{COMMIT}", "commitOid": COMMIT}
+            )
         elif path == "/api/validate-yaml":
             self._json({"errors": [], "warnings": []})
         else:

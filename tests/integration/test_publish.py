@@ -43,7 +43,16 @@ def scored(tmp_path_factory):
         for n in range(8)
     ]
     (place / "my docs" / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    words = ["score.py", str(place / "my docs"), "--model", str(model), "--heads", "[[1, 0]]", "--keep", "0.5"]
+    words = [
+        "score.py",
+        str(place / "my docs"),
+        "--model",
+        str(model),
+        "--heads",
+        "[[1, 0]]",
+        "--keep",
+        "0.5",
+    ]
     words += ["--dtype", "float32", "--work", str(place / "work"), "--domain-field", "kind"]
     words += ["--set", "score.processes=1"]
     with pytest.MonkeyPatch.context() as patch:
@@ -69,7 +78,9 @@ def front(folder):
 def test_datasets_loads_exactly_the_kept_documents_with_their_scores(scored, published, tmp_path):
     import datasets
 
-    rows = {row["doc_id"]: row for row in datasets.load_dataset(str(published), split="train", cache_dir=tmp_path)}
+    rows = {
+        row["doc_id"]: row for row in datasets.load_dataset(str(published), split="train", cache_dir=tmp_path)
+    }
     scores = parquet.read(scored / "scores.parquet")
     best = {
         name
@@ -90,7 +101,8 @@ def test_datasets_loads_exactly_the_kept_documents_with_their_scores(scored, pub
     assert read_json(published / "heads" / "heads.json")["selected"] == [[1, 0]]
     record = read_json(published / "published.json")
     assert record["kept"] == 4 and all(
-        hashlib.sha256((published / name).read_bytes()).hexdigest() == sha for name, sha in record["files"].items()
+        hashlib.sha256((published / name).read_bytes()).hexdigest() == sha
+        for name, sha in record["files"].items()
     )
     assert set(record["files"]) | {"published.json"} == {
         str(p.relative_to(published)) for p in published.rglob("*") if p.is_file()
@@ -104,13 +116,19 @@ def test_the_card_says_what_was_recorded_and_invents_nothing(scored, published):
     assert ("not stated" in stated) == ("| licence: not recorded |" in text)
     assert found["license"] == cards.of_the_hub(stated)
     assert cards.of_the_hub(["MIT", "not stated", "House rules"]) == ["mit", "other", "unknown"]
-    assert cards.of_the_hub(["not stated", ""]) == ["unknown"] and cards.of_the_hub(["MIT License"]) == ["other"]
+    assert cards.of_the_hub(["not stated", ""]) == ["unknown"] and cards.of_the_hub(["MIT License"]) == [
+        "other"
+    ]
     assert [config["config_name"] for config in found["configs"]] == ["kept", "scores", "heads"]
     made = summary.read(scored)
     arms = made["arms"]["attention_influence"]["seeds"]["0"]["artifacts"]
     for artifact in (made["artifacts"]["corpus"], made["artifacts"]["score"], arms["selection"]):
         assert artifact["fingerprint"] in text
-    assert "python -m repro.score" in text and "'PATH/my docs'" in text and str(made["provenance"]["commit"]) in text
+    assert (
+        "python -m repro.score" in text
+        and "'PATH/my docs'" in text
+        and str(made["provenance"]["commit"]) in text
+    )
     for source, n in kept["source"].value_counts().iter_rows():
         assert source in text and n
 
@@ -133,7 +151,12 @@ def test_documents_without_a_licence_are_said_to_have_none(scored, tmp_path):
 
 def test_no_word_of_this_machine_and_no_secret_is_written(scored, published):
     place = scored.parent.parent.parent  # "secret place"
-    words = [TOKEN.encode(), str(place).encode(), place.name.encode(), os.path.expanduser("~").encode() + b"/"]
+    words = [
+        TOKEN.encode(),
+        str(place).encode(),
+        place.name.encode(),
+        os.path.expanduser("~").encode() + b"/",
+    ]
     for path in published.rglob("*"):
         if path.is_file():
             content = path.read_bytes()
@@ -240,7 +263,9 @@ def test_a_push_is_private_and_sends_the_folder(scored, tmp_path, hub, capsys):
     assert main([str(scored), "--to", str(tmp_path / "out"), "--push", "me/kept"]) == 0
     assert set(hub.tokens) == {f"Bearer {TOKEN}"}
     sent = {p.relative_to(hub.root / "me/kept"): p.read_bytes() for p in hub.root.rglob("*") if p.is_file()}
-    here = {p.relative_to(tmp_path / "out"): p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    here = {
+        p.relative_to(tmp_path / "out"): p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()
+    }
     assert sent == here and "sent: " in capsys.readouterr().out
     assert main([str(scored), "--to", str(tmp_path / "out"), "--push", "me/new"]) == 0
     assert hub.private["me/new"]

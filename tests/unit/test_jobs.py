@@ -69,7 +69,9 @@ def test_one_job_an_arm_and_seed_and_a_failure_is_a_row(start, slurm, tmp_path):
     for option in ("partition=gpu", "time=4:00:00", "gpus=1", "account=me", "requeue\n", "cpus-per-task=4"):
         assert all(f"#SBATCH --{option}" in text for text in scripts), option
     assert {line for text in scripts for line in text.split("\n") if "job-name" in line} == {
-        f"#SBATCH --job-name=repro-training-{arm}--seed-{seed}" for arm in ("full", "random") for seed in (0, 1)
+        f"#SBATCH --job-name=repro-training-{arm}--seed-{seed}"
+        for arm in ("full", "random")
+        for seed in (0, 1)
     }
     code, seen, said = start({}, *SBATCH)  # collects what is there, and tries the others again
     assert code == 0 and seen["failed"] == [] and len(list(slurm.glob("*.job"))) == 6
@@ -81,7 +83,11 @@ def test_one_job_an_arm_and_seed_and_a_failure_is_a_row(start, slurm, tmp_path):
 def test_what_slurm_refuses_is_one_line(start, slurm, monkeypatch):  # noqa: F811
     monkeypatch.setenv("REFUSED", "1")
     code, _, said = start({}, *SBATCH)
-    assert code == 2 and "sbatch refused" in said.err and "invalid partition specified: gpu; mend run.sbatch" in said.err
+    assert (
+        code == 2
+        and "sbatch refused" in said.err
+        and "invalid partition specified: gpu; mend run.sbatch" in said.err
+    )
 
 
 def test_a_job_that_is_in_the_queue_still_is_not_submitted_again(start, slurm, monkeypatch):  # noqa: F811
@@ -126,18 +132,29 @@ def test_a_job_finds_the_settings_of_the_run(tmp_path):
         assert as_dict(found) == as_dict(settings)
         order = [stage.fingerprint for stage in build(settings).order()]
         assert [stage.fingerprint for stage in build(found).order()] == order
-    text = jobs.script("x", tmp_path, {"setup": ["module load cuda", "ulimit -n 4096"], "exclusive": True, "mem": None})
-    assert "module load cuda\nulimit -n 4096\ncd " in text and "--mem" not in text and "#SBATCH --exclusive\n" in text
+    text = jobs.script(
+        "x", tmp_path, {"setup": ["module load cuda", "ulimit -n 4096"], "exclusive": True, "mem": None}
+    )
+    assert (
+        "module load cuda\nulimit -n 4096\ncd " in text
+        and "--mem" not in text
+        and "#SBATCH --exclusive\n" in text
+    )
     with pytest.raises(SettingError, match=r"run\.sbatch\.time holds a line break"):
         jobs.script("x", tmp_path, {"time": "1\n#SBATCH --x"})
 
 
 def test_a_time_stays_as_it_was_written(tmp_path):
     """YAML takes 4:00:00 for a number of base sixty, and Slurm would take that for minutes: ten days."""
-    found = compose(["exp=selection_30pct", *SBATCH, "run.cluster.time=4:00:00", "run.cluster.own=[1:30:00,7]"])
+    found = compose(
+        ["exp=selection_30pct", *SBATCH, "run.cluster.time=4:00:00", "run.cluster.own=[1:30:00,7]"]
+    )
     assert found.run.cluster == {"time": "4:00:00", "own": ["1:30:00", 7]} and found.run.sbatch["gpus"] == 1
     mine = tmp_path / "mine.yaml"
-    mine.write_text((TESTS.parents[1] / "configs/exp/selection_30pct.yaml").read_text() + "\nrun: {cluster: {time: 2:00:00}}\n")
+    mine.write_text(
+        (TESTS.parents[1] / "configs/exp/selection_30pct.yaml").read_text()
+        + "\nrun: {cluster: {time: 2:00:00}}\n"
+    )
     assert compose([f"exp={mine}", "run.executor=local"]).run.cluster == {"time": "2:00:00"}
 
 

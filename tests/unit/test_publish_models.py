@@ -22,7 +22,9 @@ def run(tmp_path, monkeypatch):
         config = LlamaConfig(vocab_size=16, num_key_value_heads=1, **shape)
         LlamaForCausalLM(config).save_pretrained(context.out / "model")
         path = context.out / "model" / "config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"_name_or_path": "/home/me/secret place/model"}))
+        path.write_text(
+            json.dumps(json.loads(path.read_text()) | {"_name_or_path": "/home/me/secret place/model"})
+        )
         (context.out / "model" / "README.md").write_text("its own, /home/me")
         context.facts |= {"parameters": 1234, "tokens": 4096}
 
@@ -52,5 +54,9 @@ def test_all_models_or_one_of_them(run, tmp_path):
     for path in tmp_path.rglob("*"):
         if path.is_file() and "work" not in path.parts:
             content = path.read_bytes()
-            assert b"secret place" not in content and b"/home/me" not in content and str(run).encode() not in content
+            assert (
+                b"secret place" not in content
+                and b"/home/me" not in content
+                and str(run).encode() not in content
+            )
     assert main([str(run), "--to", str(tmp_path / "x"), *words[:-1], "7"]) == 2

@@ -92,8 +92,16 @@ def test_a_report_of_forty_arms_is_below_ten_megabytes(run, tmp_path):
     control = next(row["control"] for row in found["comparisons"] if row["primary"])
     treatment = next(row["treatment"] for row in found["comparisons"] if row["primary"])
     contrasts = [Contrast(name, control, name == treatment) for name in names if name != control]
-    document = {"domain": "d", "source": "s" * 40, "license": "MIT", "n_bytes": 4096, "excerpt": "<text> " * 43}
-    idents = {f"{n:02}" + "x" * 60: {**document, "score": draw.random(), "n_tokens_doc": 1024} for n in range(6)}
+    document = {
+        "domain": "d",
+        "source": "s" * 40,
+        "license": "MIT",
+        "n_bytes": 4096,
+        "excerpt": "<text> " * 43,
+    }
+    idents = {
+        f"{n:02}" + "x" * 60: {**document, "score": draw.random(), "n_tokens_doc": 1024} for n in range(6)
+    }
     sides = [[place, ident] for place, ident in zip(("highest", "middle", "lowest") * 2, idents, strict=True)]
     by_domain = {f"domain {n}": {"kept": sides[:3], "dropped": sides[3:]} for n in range(DOMAINS)}
     write_json(
