@@ -84,7 +84,14 @@ def machine(settings: Settings, experiment: Experiment) -> None:
     from repro.device import warn_if_emulated
     from repro.store import is_full
 
-    if settings.device.startswith("cuda"):
+    if settings.run.jobs:
+        require(shutil.which("sbatch") is not None, "run.sbatch: there is no sbatch on this machine's PATH")
+        require(
+            settings.device != "auto",
+            "run.sbatch: device=auto would be what this machine has; say what the jobs have: device=cuda or"
+            " device=cpu",
+        )
+    elif settings.device.startswith("cuda"):
         import torch
 
         number, found = int(settings.device.partition(":")[2] or 0), torch.cuda.device_count()
@@ -237,7 +244,7 @@ def _trainings(settings: Settings, stages: list[Stage], store: Store, device: st
     model = settings.model
     trains = [replace(settings.train, **stage.settings["train"]) for stage in stages]
     at_once = min(settings.run.parallel or cores(), len(trains))
-    for train in trains:
+    for train in () if settings.run.jobs else trains:  # a job has a machine of its own
         elsewhere = train.launcher in ("slurm", "manual") or train.hostfile is not None
         require(
             not elsewhere or (settings.device, device) != ("auto", "cpu"),

@@ -21,6 +21,11 @@ COMMANDS: dict[str, tuple[str, list[str], str]] = {
     "evaluate": ("repro.evaluate.__main__", [], "a model folder on the benchmarks"),
     "tables": ("repro.tables", [], "the paper's tables beside ours, from results/"),
     "report": ("repro.report.__main__", [], "draw a run's page, tables and figures again"),
+    "publish": (
+        "repro.publish.__main__",
+        [],
+        "kept documents, scores and heads, or models, as a folder for the hub, with its card",
+    ),
     "compare": ("repro.compare", [], "what differs between two runs"),
     "status": ("repro.status", [], "what runs in a work folder, how far it is, what failed"),
     "settings": ("repro.listing", [], "every setting with its default and meaning: repro settings [PREFIX]"),

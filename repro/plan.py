@@ -18,6 +18,7 @@ from repro.cost import Cost, Known
 from repro.experiments import Experiment, build
 from repro.outcomes import registration
 from repro.plan_cuts import unread
+from repro.plan_fidelity import fidelity
 from repro.pretrain import cost
 from repro.settings.root import Settings
 from repro.store import Stage, Store
@@ -82,7 +83,7 @@ def _described(settings: Settings) -> str:
     if experiment.has("pretrain"):
         memory = settings.hardware.memory_gb
         lines += cost.report(settings.model, settings.train, memory * 1e9 if memory else None)
-    lines += unread(settings, store, stages)
+    lines += [*unread(settings, store, stages), *fidelity(settings, stages)]
     if any("selection" in s for by_seed in experiment.trained().values() for s in by_seed.values()):
         lines += passes.lines(
             settings, experiment, store, known[experiment.shared["corpus"].fingerprint].made.tokens

@@ -141,7 +141,7 @@ def _checked(settings: Settings, brief: bool) -> Path:
     with room_on(Path(settings.work)):
         checks.machine(settings, experiment)
         settings = cost.sized(settings)
-        device = device_of(settings.device)
+        device = "cpu" if settings.run.jobs else device_of(settings.device)
         share = stages.share(settings, device)
         with environment.variables(share.variables):
             return _run(settings, device, share, brief)
@@ -155,7 +155,7 @@ def _run(settings: Settings, device: str, share: Share, brief: bool) -> Path:
     from repro.store import Store
 
     started, store = time.monotonic(), Store(Path(settings.work))
-    _quiet(device)
+    quiet(device)
     _say_where_from(settings)
     for line in registration.lines(settings):
         print(line, flush=True)
@@ -221,7 +221,7 @@ def _say_where_from(settings: Settings) -> None:
         )
 
 
-def _quiet(device: str) -> None:
+def quiet(device: str) -> None:
     """Keep the libraries' own chatter off the terminal; warnings that matter reach the user through this
     project.
     """

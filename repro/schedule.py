@@ -43,6 +43,16 @@ class Failure:
 Call = Callable[[str], Failure | None]
 
 
+class Place(Protocol):
+    """Where a stage runs, one at a time."""
+
+    def start(self, call: Call, fingerprint: str) -> Future[Failure | None]:
+        """Begin with a stage."""
+
+    def restart(self) -> None:
+        """Its process was killed: another in its stead."""
+
+
 class Told(Protocol):
     """Who hears of it. What any of these raises ends everything that runs."""
 
@@ -71,7 +81,7 @@ class Told(Protocol):
 def finish(
     stages: Sequence[Stage],
     run_now: set[str],
-    places: Sequence[Here | Worker],
+    places: Sequence[Place],
     call: Call,
     failed: dict[str, Failure],
     told: Told,
@@ -83,7 +93,7 @@ def finish(
     not tried and has the same entry.
     """
     waiting, free = list(stages), list(places)
-    running: dict[Future[Failure | None], tuple[Stage, Here | Worker]] = {}
+    running: dict[Future[Failure | None], tuple[Stage, Place]] = {}
     killed: set[str] = set()
     while waiting or running:
         absent = {stage.fingerprint for stage in waiting} | {

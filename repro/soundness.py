@@ -43,16 +43,20 @@ def make_sound(store: Store, stages: Iterable[Stage]) -> list[Stage]:
 
 
 def damage(store: Store, stage: Stage, memory: Memory | None = None) -> list[str]:
-    """Files of a finished stage that are missing, or are not what its manifest says; the manifest by its own
-    seal.
+    """What is :func:`amiss` with a finished stage."""
+    return amiss(store.path(stage), stage.fingerprint, memory)
+
+
+def amiss(folder: Path, fingerprint: str, memory: Memory | None = None) -> list[str]:
+    """Files of a finished artifact that are missing, or are not what its manifest says; the manifest by its
+    own seal.
 
     W&B's own files are no part of what is read: ``wandb sync`` may do with them what it likes.
     """
-    folder = store.path(stage)
     try:
         manifest: Manifest = read_json(folder / "manifest.json")
         files = manifest["files"]
-        if manifest["fingerprint"] != stage.fingerprint or manifest.get("seal", seal_of(manifest)) != seal_of(
+        if manifest["fingerprint"] != fingerprint or manifest.get("seal", seal_of(manifest)) != seal_of(
             manifest
         ):
             return ["manifest.json"]

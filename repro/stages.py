@@ -12,7 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 
 from repro.errors import SettingError, require
 from repro.experiments import Experiment
+from repro.jobs import AT_ONCE, batch
 from repro.lines import Lines
 from repro.processes import StageFailed
-from repro.schedule import Call, Failure, Here, attempt, finish, workers
+from repro.schedule import Call, Failure, Here, Place, attempt, finish, workers
 from repro.settings.root import Settings
 from repro.soundness import make_sound
 from repro.store import Stage, Store, digest
@@ -55,6 +56,8 @@ def share(settings: Settings, device: str) -> Share:
     """
     from repro.device import cores, gpus
 
+    if settings.run.jobs:  # their threads are a matter of the job
+        return Share(1, {}, [{}])
     present = os.environ.get("OMP_NUM_THREADS")
     devices = (
         gpus() if device == "cuda" and settings.train.processes == 1 and settings.run.parallel != 1 else []
@@ -136,7 +139,12 @@ def carry_out(
         return {stage.fingerprint for stage in store.demanded(run.stages, read)}
 
     run_now = demanded()
-    context = workers(share.own) if share.apart and run_now else nullcontext([Here()])
+    context: AbstractContextManager[Sequence[Place]] = nullcontext([Here()])
+    if settings.run.jobs:
+        at_once = settings.run.parallel if settings.run.parallel > 1 else AT_ONCE
+        context = batch(lambda: (run.settings, run.experiment, run_now), store, at_once)
+    elif share.apart and run_now:
+        context = workers(share.own)
     with context as places, _Watched(run, store, device, record) as lines:
         while todo := [stage for stage in run.stages if stage.fingerprint not in seen]:
             last = next((i for i, stage in enumerate(todo) if _asks(run.experiment, stage)), len(todo) - 1)

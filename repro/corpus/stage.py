@@ -108,7 +108,7 @@ def run(context: Context, settings: Corpus, how: Run | None = None) -> None:
     """Write ``documents/``, ``heldout/`` and ``counts.json``; raises :class:`SettingError` when nothing is
     left.
     """
-    if how is not None and how.executor is not None:
+    if how is not None and how.of_corpus is not None:
         from repro.corpus import pipeline
 
         return pipeline.run(context, settings, how)

@@ -33,6 +33,8 @@ def build(run_dir: Path, settings: Settings, store: Store, stages: Mapping[str, 
     }
     found["registration"] = registration.record(settings)
     collected = judged(found, settings.exp.contrasts, variances, registration.limits(settings))
+    if "corpus" in stages and store.whole(stages["corpus"]):
+        _leave_samples(run_dir, settings, store, stages)
     if "score" in stages and "corpus" in stages:
         if store.whole(stages["corpus"]):  # a pack carries no text
             shown = documents.examples(store.path(stages["corpus"]), store.path(stages["score"]))
@@ -42,6 +44,24 @@ def build(run_dir: Path, settings: Settings, store: Store, stages: Mapping[str, 
     sealed = summary.write(run_dir / "summary.json", collected)
     draw(run_dir, sealed)
     return sealed
+
+
+def _leave_samples(run_dir: Path, settings: Settings, store: Store, stages: Mapping[str, Any]) -> None:
+    """``samples.json``: what each arm keeps and drops with its first seed; arms with one selection have the
+    same.
+    """
+    from repro.outcomes.samples import samples
+    from repro.selection.outcome import added
+
+    arms = {
+        arm: (store.path(named["selection"]), added(settings.exp.arms[arm].mixture))
+        for arm, by_seed in stages.get("arms", {}).items()
+        for named in list(by_seed.values())[:1]
+        if "selection" in named
+    }
+    if arms:
+        score = store.path(stages["score"]) if "score" in stages else None
+        write_json(run_dir / "samples.json", samples(store.path(stages["corpus"]), score, arms))
 
 
 def judged(
@@ -108,7 +128,7 @@ def draw(run_dir: Path, sealed: Outcome) -> None:
         plots.write(plot, run_dir / "figures")
     with atomic(run_dir / "statistics.md") as temporary:  # what the page's words mean, wherever it is taken
         shutil.copyfile(places.docs() / "statistics.md", temporary)
-    examples = run_dir / "examples.json"
+    examples, sampled = run_dir / "examples.json", run_dir / "samples.json"
     config = run_dir / "config.yaml"
     html = page.render(
         sealed,
@@ -116,6 +136,7 @@ def draw(run_dir: Path, sealed: Outcome) -> None:
         run_dir / "figures",
         read_json(examples) if examples.is_file() else {},
         config.read_text() if config.is_file() else "",
+        read_json(sampled) if sampled.is_file() else None,
     )
     with atomic(run_dir / "report.html") as temporary:
         temporary.write_text(html, encoding="utf-8")

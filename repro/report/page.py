@@ -10,6 +10,7 @@ from typing import Any
 
 from repro.outcomes.documents import Example
 from repro.outcomes.outcome import Json, Outcome
+from repro.outcomes.samples import Sample
 from repro.outcomes.verdict import unit
 from repro.report import endpoint, failed, registered
 from repro.report.interactive import plotly_script, to_plotly
@@ -18,6 +19,7 @@ from repro.report.sections import Folded, Section
 from repro.report.table import Table, cell_text
 
 SHOWN_ROWS = 60  # a longer table is folded
+MOST_ROWS = 1500  # of a folded one on the page: ten thousand are 4 MB
 SHOWN_DOMAINS = 24  # with example documents
 LEVELS = (0.1, 0.5, 1.0, 3.0)  # nats a token's loss rises before it gets the next colour
 
@@ -38,8 +40,16 @@ WORDS = [
 Examples = dict[str, list[Example]]  # by domain, highest score first
 
 
-def render(summary: Outcome, sections: list[Section], stills: Path, examples: Examples, config: str) -> str:
-    """The page: ``sections``, the documents that serve as ``examples``, and how to run it again.
+def render(
+    summary: Outcome,
+    sections: list[Section],
+    stills: Path,
+    examples: Examples,
+    config: str,
+    samples: Sample | None = None,
+) -> str:
+    """The page: ``sections``, the documents that serve as ``examples``, a few that each arm keeps and drops
+    (``samples``), and how to run it again.
 
     ``stills`` is the folder with ``<plot>.svg`` for paper and for readers without scripts."""
     from jinja2 import Environment, FileSystemLoader
@@ -50,6 +60,7 @@ def render(summary: Outcome, sections: list[Section], stills: Path, examples: Ex
     contents = [(section.name, section.title) for section in sections]
     plots = [block for section in sections for block in section.blocks if isinstance(block, Plot)]
     contents += [("documents", "Documents")] if examples else []
+    contents += [("samples", "Kept and dropped")] if samples else []
     from markupsafe import Markup
 
     return environment.get_template("page.html.j2").render(
@@ -58,6 +69,7 @@ def render(summary: Outcome, sections: list[Section], stills: Path, examples: Ex
         sections=[(s.name, s.title, [_shown(block) for block in s.blocks]) for s in sections],
         contents=[*contents, ("again", "Run it again")],
         cell_text=cell_text,
+        most_rows=MOST_ROWS,
         words=WORDS,
         of_seeds=OF_SEEDS,
         seeds=_seeds(summary),
@@ -67,6 +79,7 @@ def render(summary: Outcome, sections: list[Section], stills: Path, examples: Ex
             for domain, rows in list(examples.items())[:SHOWN_DOMAINS]
         },
         domains=len(examples),
+        samples=samples,
         said=[*failed.lines(summary), *registered.lines(summary)],
         has_tokens=any(row.get("tokens") for rows in examples.values() for row in rows),
         plots=Markup(json.dumps({p.name: to_plotly(p) for p in plots}).replace("<", "\\u003c")),

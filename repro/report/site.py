@@ -35,7 +35,7 @@ def write(folder: Path, out: Path) -> Path:
             )
             continue
         own = out / name
-        for beside in ("summary.json", "config.yaml", "examples.json"):
+        for beside in ("summary.json", "config.yaml", "examples.json", "samples.json"):
             if own.resolve() != path.parent.resolve() and (path.parent / beside).is_file():
                 with atomic(own / beside) as temporary:
                     temporary.write_bytes((path.parent / beside).read_bytes())

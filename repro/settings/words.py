@@ -62,7 +62,9 @@ def as_written(kind: Any, read: Any, words: Any) -> Any:
             for key, *pair in zip(keys, read.values(), words.values(), strict=True)
         }
     text = wanted is str or is_dataclass(wanted)  # of a schema: an option by its name
-    return words if text and (read is not None or kind is str) else read
+    # 4:00:00 is a time of a batch system, which YAML 1.1 takes for a number of base sixty
+    sixty = isinstance(read, int | float) and ":" in str(words)
+    return words if sixty or text and (read is not None or kind is str) else read
 
 
 def of_file(kind: Any, path: Path) -> Any:
