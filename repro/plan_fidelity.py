@@ -42,7 +42,7 @@ def fidelity(settings: Settings, stages: list[Stage], results: Path | None = Non
     folder = (results or places.home() / "results") / RESULT
     try:
         found = summary.read(folder)
-        domains: dict[str, _Domain] = found["agreement"][PAIR]
+        domains: dict[str, _Domain] = found.get("agreement", {})[PAIR]
     except (SettingError, KeyError):
         return [f"{said} The loss of fidelity was not measured: {MEASURE}"]
     share = min(

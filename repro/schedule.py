@@ -48,6 +48,7 @@ class Place(Protocol):
 
     def start(self, call: Call, fingerprint: str) -> Future[Failure | None]:
         """Begin with a stage."""
+        ...
 
     def restart(self) -> None:
         """Its process was killed: another in its stead."""

@@ -130,7 +130,7 @@ def _seal(folder: Path, made: Made, said: dict[str, object]) -> None:
         "experiment": made.summary["experiment"],
         "scale": made.summary["scale"],
         "command": made.command(),
-        "code": made.summary["code"],
+        "code": made.summary.get("code"),
     }
     write_json(folder / RECORD, {**about, **said, "files": files})
     portable.check(folder, made.places())

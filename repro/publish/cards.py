@@ -61,9 +61,9 @@ def _cell(value: object) -> str:
 
 def made_how(made: Made, behind: dict[str, Artifact]) -> str:
     """The command, the code, and the fingerprint of every stage behind what is published."""
-    said, code = made.summary["provenance"], made.summary["code"]
-    commits = ", ".join(f"`{commit}`" for commit in code["commits"]) or "not recorded"
-    dirty = ", with uncommitted changes" if code["dirty"] else ""
+    said, code = made.summary["provenance"], made.summary.get("code", {})
+    commits = ", ".join(f"`{commit}`" for commit in code.get("commits", ())) or "not recorded"
+    dirty = ", with uncommitted changes" if code.get("dirty") else ""
     packages = ", ".join(f"{name} {version}" for name, version in said["packages"].items() if version)
     once = {artifact["fingerprint"]: (name, artifact) for name, artifact in reversed(behind.items())}
     rows = [(name, f"`{a['stage']}`", a["label"], f"`{key}`") for key, (name, a) in reversed(once.items())]
@@ -155,7 +155,7 @@ def _loading() -> str:
 
 
 def _domains(source: Source) -> str:
-    chosen = source.made.summary["arms"][source.arm]["seeds"][source.seed]["selection"]
+    chosen = source.made.summary["arms"][source.arm]["seeds"][source.seed].get("selection", {})
     if "domains" not in chosen:  # everything, without scores
         return "Everything in the training split."
     rows = [
@@ -184,10 +184,10 @@ def _sources(target: Path) -> str:
 def _method(source: Source) -> str:
     summary, made = source.made.summary, source.made
     heads, proxy = made.manifest(source.heads), summary["artifacts"].get("proxy")
-    masked = summary["heads"]
+    masked = summary.get("heads", {})
     score = made.manifest(source.score)["settings"]
     chosen = summary["arms"][source.arm]
-    budget = summary["arms"][source.arm]["seeds"][source.seed]["selection"].get("budget", {})
+    budget = summary["arms"][source.arm]["seeds"][source.seed].get("selection", {}).get("budget", {})
     origin = portable.value(proxy["facts"]) if proxy else {}
     pairs = ", ".join(f"{layer}.{head}" for layer, head in masked["selected"])
     limit = f"its first {score['max_tokens']:,} tokens" if score.get("max_tokens") else "the whole document"
@@ -225,7 +225,7 @@ def _columns() -> str:
 def _limits(source: Source, domains: list[str]) -> list[str]:
     summary, facts = source.made.summary, source.score["facts"]
     corpus = summary["settings"]["corpus"]
-    counts = summary["corpus"]["dropped"]
+    counts = summary.get("corpus", {}).get("dropped", {})
     dropped = ", ".join(f"{why.replace('_', ' ')} {n:,}" for why, n in counts.items() if n)
     against = "were dropped" if corpus["decontaminate"] else "were not looked for"
     lines = [
