@@ -207,7 +207,7 @@ of {size:,.0f} bytes on average, {len(rates)} rounds.
 | scoring whose model takes no time | {_row([whole for _, whole in rates])} |
 
 Share of the limit, round by round: {_spread(by_clock)} by the clock, {_spread(by_processor)} by processor
-time, which other work on the machine hardly changes.
+time. On a machine that is busy with other things both are noise of a fifth and more.
 
 {len(tokens)} batches of at most {at_once:,} tokens: {tokens.mean() / at_once:.1%} full on average,
 {places.mean() / at_once:.1%} with padding, {1 - tokens.sum() / places.sum():.1%} of what is computed.
