@@ -61,7 +61,7 @@ def _over_draws(found: dict[str, Outcome]) -> list[str]:
     """
     rows = [primary(member) for member in found.values()]
     compared = {(row["treatment"], row["control"], row["metric"]) if row else None for row in rows}
-    if not all(label.startswith(DRAW) for label in found) or len(compared) > 1 or None in compared:
+    if not all(label.startswith(DRAW) for label in found) or len(compared) != 1 or None in compared:
         return []
     values = [row["difference"] for row in rows if row is not None and row["difference"] is not None]
     said = f"Over {len(values)} draws of the corpus the mean difference is {mean(values):+.4f}"
