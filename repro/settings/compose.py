@@ -114,8 +114,8 @@ def _of_files(chosen: dict[str, str]) -> Any:
     for group in defaults:
         require(
             group in GROUPS,
-            f"configs defaults of scale={scale_name}, exp={chosen['exp']}: {group} names no group of options, and"
-            f" a file includes no other; valid: {', '.join(GROUPS)}",
+            f"configs defaults of scale={scale_name}, exp={chosen['exp']}: {group} names no group of options,"
+            f" and a file includes no other; valid: {', '.join(GROUPS)}",
         )
     conf = OmegaConf.structured(Settings)
     for group in GROUPS:
