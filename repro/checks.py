@@ -85,6 +85,11 @@ def machine(settings: Settings, experiment: Experiment) -> None:
     from repro.store import is_full
 
     if settings.run.jobs:
+        require(
+            settings.run.executor == "slurm",
+            f"run.sbatch is for jobs of Slurm and run.executor={settings.run.executor}; set"
+            " run.executor=slurm",
+        )
         require(shutil.which("sbatch") is not None, "run.sbatch: there is no sbatch on this machine's PATH")
         require(
             settings.device != "auto",

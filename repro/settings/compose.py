@@ -111,6 +111,12 @@ def _of_files(chosen: dict[str, str]) -> Any:
     exp_name, exp_file = option_name(chosen["exp"]), option_file("exp", chosen["exp"])
     defaults = {**scale.pop("defaults", {}), **exp.pop("defaults", {})}
     typed.check_keys(f"configs defaults of scale={scale_name}, exp={chosen['exp']}", defaults, Settings)
+    for group in defaults:
+        require(
+            group in GROUPS,
+            f"configs defaults of scale={scale_name}, exp={chosen['exp']}: {group} names no group of options,"
+            f" and a file includes no other; valid: {', '.join(GROUPS)}",
+        )
     conf = OmegaConf.structured(Settings)
     for group in GROUPS:
         option = chosen.get(group, defaults.get(group))
@@ -120,6 +126,8 @@ def _of_files(chosen: dict[str, str]) -> Any:
     at_scales = exp.pop("scales", {})
     for name in at_scales:
         one_of(f"{exp_file}: scales", name, options("scale"))
+    own_exp = exp.get("exp", {})
+    require(isinstance(own_exp, dict), f"{exp_file}: exp must hold settings (key: value), not {own_exp!r}")
     own = {"exp": {"name": exp_name, **arms.expand(exp.pop("exp", {}), exp_file)}, **exp}
     conf = overrides.with_options(typed.overlay(conf, exp_file, own))
     here, known = at_scales.get(scale_name, {}), list(conf.exp.arms)

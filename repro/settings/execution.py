@@ -38,9 +38,5 @@ class Run:
 
     def __post_init__(self) -> None:
         check("run", self)
-        require(
-            not self.sbatch or self.executor == "slurm",
-            f"run.sbatch is for jobs of Slurm and run.executor={self.executor}; set run.executor=slurm",
-        )
         there = self.notice != "webhook" or bool(os.environ.get("REPRO_WEBHOOK"))
         require(there, "run.notice=webhook needs a URL in $REPRO_WEBHOOK")

@@ -193,3 +193,21 @@ def test_what_foreign_code_raises_keeps_its_place():
 
     with pytest.raises(SettingError, match=r"selector 'a' failed: KeyError: 'x' \(test_own.py:\d+\)"):
         plugins.called("selectors", "a", bad)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "defaults: {exp: loop.yaml}\nexp: {kind: train}\n",
+            "exp names no group of options, and a file includes no other",
+        ),
+        ("exp: loop.yaml\n", "exp must hold settings"),
+    ],
+)
+def test_a_file_that_includes_itself_is_one_line(text, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop.yaml").write_text(text)
+    with pytest.raises(SettingError, match=said) as raised:
+        compose(["exp=loop.yaml", "scale=smoke"])
+    assert "\n" not in str(raised.value)
