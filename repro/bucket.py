@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from repro.errors import SettingError
 from repro.manifest import Manifest
 from repro.remote import PACKAGES, filesystem, is_remote, said
 from repro.retries import patiently
+from repro.store import replace_folder, write_json
 
 if TYPE_CHECKING:
     from repro.settings.root import Settings
@@ -132,7 +134,6 @@ def at_home(settings: Settings) -> Settings:
     if not is_remote(settings.work):
         return settings
     from repro import assets
-    from repro.store import write_json
 
     url = settings.work.rstrip("/")
     folder = assets.cache() / "buckets" / hashlib.sha256(url.encode()).hexdigest()[:16]
@@ -162,9 +163,6 @@ def of(work: Path) -> Bucket | None:
 
 def kept(bucket: Bucket, folder: str, final: Path) -> None:
     """Bring a finished artifact into the bucket; where another machine was first, its own comes here."""
-    import sys
-
-    from repro.store import replace_folder
 
     if bucket.push(folder, final):
         return

@@ -11,11 +11,20 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro import plugins
+from repro import plugins, pretrained
+from repro.assets import hub_commit
+from repro.device import warn_if_emulated
 from repro.errors import SettingError, one_of, require
+from repro.evaluate.tasks import check_names
 from repro.heads import detectors
+from repro.items import TEXT_COLUMNS
+from repro.pretrain import cost, source
+from repro.proxy import pinned
+from repro.proxy.stage import config as of_proxy
+from repro.proxy.stage import within_context
 from repro.selection import selectors
 from repro.settings.root import Settings
+from repro.store import is_full, read_json
 
 if TYPE_CHECKING:
     from repro.experiments import Experiment
@@ -29,9 +38,6 @@ def names(settings: Settings, experiment: Experiment) -> None:
     plugins.refuse_taken("selectors", selectors.here())
     plugins.refuse_taken("detectors", detectors.here())
     if experiment.has("evaluate"):
-        from repro.evaluate.tasks import check_names
-        from repro.items import TEXT_COLUMNS
-
         check_names(settings.eval.tasks)
         for task in settings.eval.text_tasks:
             one_of("eval.text_tasks", task, tuple(sorted(TEXT_COLUMNS)))
@@ -67,7 +73,6 @@ def terms(settings: Settings) -> None:
     """Refuse to download a proxy whose terms of use are not accepted; raises :class:`SettingError` that shows
     them.
     """
-    from repro.proxy import pinned
 
     for proxy in [
         settings.proxy,
@@ -81,8 +86,6 @@ def machine(settings: Settings, experiment: Experiment) -> None:
     """Refuse a device that is not there and a work folder that cannot be made or written; warn of an emulated
     dtype.
     """
-    from repro.device import warn_if_emulated
-    from repro.store import is_full
 
     if settings.run.jobs:
         require(
@@ -141,7 +144,6 @@ def domains(settings: Settings, experiment: Experiment, corpus: Path) -> list[st
     otherwise they raise :class:`SettingError`. Experiments that train nothing do without such a domain, and
     say so.
     """
-    from repro.store import read_json
 
     lacking: dict[str, None] = {}
     counts = {
@@ -215,13 +217,10 @@ def sizes(settings: Settings, stages: list[Stage], store: Store, device: str) ->
 
     Asked before the first stage, and again behind each proxy. Raises :class:`SettingError`.
     """
-    from repro.proxy.stage import within_context
 
     todo = store.demanded(stages)
     for stage in todo:
         if stage.name == "proxy" and stage.settings["kind"] == "hub":
-            from repro.assets import hub_commit
-
             hub_commit(stage.settings["repo"], stage.settings["revision"], "model")
         if stage.name == "corpus" and (hub := stage.settings.get("source", {}).get("hub")):
             from repro.corpus.hub import check
@@ -240,11 +239,8 @@ def _trainings(settings: Settings, stages: list[Stage], store: Store, device: st
     """Each training with the memory of its ranks, and what runs at once with all of it; all of them with the
     disk, where the models of one stay beside the next.
     """
-    from repro import pretrained
     from repro.device import cores
-    from repro.pretrain import cost, source
     from repro.pretrain.launch import held, memory_of_rank, must_start
-    from repro.proxy.stage import config as of_proxy
 
     model = settings.model
     trains = [replace(settings.train, **stage.settings["train"]) for stage in stages]

@@ -7,12 +7,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro import environment
 from repro.errors import SettingError
+from repro.outcomes.compare import metrics, seed_values
+from repro.outcomes.items import item_variances
 from repro.outcomes.outcome import Arm, Json, Outcome, Seed
+from repro.report.table import CHANCE, Cell, Interval, Number, Table
 
 if TYPE_CHECKING:
     from repro.report.table import Table
@@ -47,7 +51,6 @@ def differences(a: Outcome, b: Outcome) -> list[Table]:
     """One table each for settings, data (counts and artifact fingerprints) and versions, with the rows that
     differ.
     """
-    from repro.report.table import Cell, Table
 
     tables = []
     for title, pick in (
@@ -71,12 +74,9 @@ def outcomes(a: Outcome, b: Outcome, folders: Sequence[Path] = ()) -> Table:
     ``folders`` are those of A and B: while their evaluations are in the store beside them, intervals take in
     the items too.
     """
-    from math import isfinite
     from statistics import mean
 
-    from repro.outcomes.compare import metrics, seed_values
     from repro.outcomes.statistics import compare
-    from repro.report.table import CHANCE, Cell, Interval, Number, Table
 
     rows: list[list[Cell]] = []
     notes = []
@@ -110,7 +110,6 @@ def _item_variances(a: Arm, b: Arm, folders: Sequence[Path]) -> dict[str, float]
     """What the choice of items contributes to each difference of an arm between two runs; ``None`` where it
     is not at hand.
     """
-    from repro.outcomes.items import item_variances
 
     shared = [seed for seed in a["seeds"] if seed in b["seeds"]]
     if not shared or len(folders) != 2:

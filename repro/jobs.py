@@ -24,9 +24,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from repro.device import device_of
 from repro.errors import SettingError, require
 from repro.experiments import Experiment
+from repro.run import quiet
 from repro.schedule import Call, Failure, Here
+from repro.settings import overrides
 from repro.settings.root import Settings, to_yaml
 from repro.store import Stage, Store, read_json, write_json
 
@@ -217,8 +220,6 @@ def read_settings(path: Path) -> Settings:
     """The settings of a run as it resolved them."""
     from omegaconf import OmegaConf
 
-    from repro.settings import overrides
-
     found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Settings), OmegaConf.load(path)))
     assert isinstance(found, Settings)
     overrides.check(found.exp)  # what arms hold are schemas then
@@ -228,8 +229,6 @@ def read_settings(path: Path) -> Settings:
 def main(arguments: list[str] | None = None) -> int:
     """The door of a job. Exit 1 when a stage failed; 143 when terminated, and then nothing is noted."""
     from repro import environment, processes, stages
-    from repro.device import device_of
-    from repro.run import quiet
 
     environment.prepare(restart=arguments is None)
     (path,) = map(Path, sys.argv[1:] if arguments is None else arguments)

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from repro import retries
 from repro.errors import SettingError, require
 from repro.plain import Json
@@ -61,7 +63,6 @@ def load_model(
     transformers.logging.set_verbosity_error()  # its own report is a table of many lines
     transformers.logging.disable_progress_bar()
     if "gguf_file" in options:  # its bar asks nobody
-        from tqdm import tqdm
         from transformers import modeling_gguf_pytorch_utils as gguf
 
         gguf.tqdm = partial(tqdm, disable=True)

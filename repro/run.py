@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro import environment, processes
+from repro.device import device_of
 from repro.errors import SettingError
+from repro.secrecy import hidden
 from repro.settings.compose import compose
 from repro.settings.files import options
 from repro.settings.root import GROUPS, Settings, to_yaml
+from repro.store import Store, digest, read_json, room_on, sweep
 
 DEMONSTRATIONS = ("smoke", "laptop")  # scales too small for evidence
 
@@ -81,7 +84,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _say_failed(folder: Path) -> bool:
     """Name what failed, as the summary has it; the same command tries it again."""
-    from repro.store import read_json
 
     failed = read_json(folder / "summary.json").get("failed", [])
     for row in failed:
@@ -130,10 +132,8 @@ def run(settings: Settings, brief: bool = False) -> Path:
 
 def _checked(settings: Settings, brief: bool) -> Path:
     from repro import checks, stages
-    from repro.device import device_of
     from repro.experiments import build
     from repro.pretrain import cost
-    from repro.store import room_on
 
     experiment = build(settings)
     checks.names(settings, experiment)
@@ -151,8 +151,6 @@ def _run(settings: Settings, device: str, share: Share, brief: bool) -> Path:
     from repro import notice
     from repro.outcomes import registration
     from repro.running import recorded
-    from repro.secrecy import hidden
-    from repro.store import Store
 
     started, store = time.monotonic(), Store(Path(settings.work))
     quiet(device)
@@ -183,7 +181,6 @@ def _carried(
 
     from repro.lines import duration
     from repro.stages import carry_out
-    from repro.store import digest, sweep
 
     carried = carry_out(settings, store, device, share, record)
     key = digest([stage.fingerprint for stage in carried.stages])

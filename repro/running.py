@@ -15,6 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
+from filelock import FileLock, Timeout
+
+from repro.secrecy import hidden
 from repro.store import Stage, write_json
 
 FOLDER = "running"
@@ -147,9 +150,6 @@ class Record:
 @contextmanager
 def recorded(work: Path, about: About) -> Iterator[Record]:
     """A record while the block runs; how it ended stays in it."""
-    from filelock import FileLock
-
-    from repro.secrecy import hidden
 
     record = Record(work, about)
     record.path.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +170,6 @@ def recorded(work: Path, about: About) -> Iterator[Record]:
 
 def alive(record: Path) -> bool:
     """Whether the run of a record still holds its lock."""
-    from filelock import FileLock, Timeout
 
     lock = record.with_suffix(".lock")
     if not lock.is_file():

@@ -8,17 +8,21 @@ documents are. Stopped anywhere, the same command goes on.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro import environment, processes
+from repro import environment, parquet, processes
 from repro.errors import SettingError, require
+from repro.lines import duration
 from repro.plain import Row
+from repro.remote import is_remote
 from repro.settings.compose import compose
 from repro.settings.files import options
+from repro.store import atomic, read_json
 
 if TYPE_CHECKING:
     import polars
@@ -201,7 +205,6 @@ def settings_of(parsed: argparse.Namespace, model: str) -> list[str]:
 
 
 def _place(given: str) -> str:
-    from repro.remote import is_remote
 
     return given if is_remote(given) else str(Path(given).expanduser())
 
@@ -215,7 +218,6 @@ def score(parsed: argparse.Namespace) -> list[Path]:
     """Score with every model that was named; returns the folders with ``scores.parquet``, and prints what is
     in them.
     """
-    from repro.lines import duration
     from repro.run import run
 
     models, found = parsed.model or ["smollm2-135m"], []
@@ -246,8 +248,6 @@ def _loader(form: str) -> str:
 
 def _kept(folder: Path, form: str) -> Path:
     """The folder of the kept documents, written as JSON lines too where that is asked for."""
-    from repro import parquet
-    from repro.store import atomic
 
     kept = folder / "kept" / ARM
     if form == "parquet":
@@ -260,7 +260,6 @@ def _kept(folder: Path, form: str) -> Path:
 
 
 def _scores(folder: Path) -> polars.DataFrame:
-    from repro import parquet
 
     return parquet.read(folder / "scores.parquet")
 
@@ -298,7 +297,6 @@ def _one_line(ident: str, starts: dict[str, str]) -> str:
 
 def _starts(folder: Path) -> dict[str, str]:
     """The first words of the documents that the report shows."""
-    from repro.store import read_json
 
     path = folder / "examples.json"
     rows: list[Row] = [row for rows in read_json(path).values() for row in rows] if path.is_file() else []
@@ -310,8 +308,6 @@ def _starts(folder: Path) -> dict[str, str]:
 
 def _counted(folder: Path) -> str:
     """How many documents were read, dropped and why, scored, kept."""
-    from repro import parquet
-    from repro.store import read_json
 
     scores, summary = _scores(folder), read_json(folder / "summary.json")
     shards = sorted((folder / "kept" / ARM).glob("*.parquet"))
@@ -328,7 +324,6 @@ def _counted(folder: Path) -> str:
 
 def _agreement(folders: dict[str, Path]) -> str:
     """Rank correlation of the scores of every pair of models, over all documents of a domain."""
-    import itertools
 
     import polars
 

@@ -18,13 +18,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from repro import checks
 from repro.errors import SettingError, require
 from repro.experiments import Experiment
 from repro.jobs import AT_ONCE, batch
 from repro.lines import Lines
 from repro.processes import StageFailed
 from repro.schedule import Call, Failure, Here, Place, attempt, finish, workers
-from repro.settings.root import Settings
+from repro.settings.root import Settings, as_dict
 from repro.soundness import make_sound
 from repro.store import Stage, Store, digest
 from repro.tracking import progress_beside, progress_in
@@ -124,7 +125,6 @@ def carry_out(
 
     ``record``: where it is noted for others to see (:mod:`repro.running`).
     """
-    from repro import checks
     from repro.experiments import build
 
     run = Carried(settings, experiment := build(settings), experiment.order())
@@ -174,7 +174,6 @@ class _Watched(Lines):
 
     def ended(self, stage: Stage) -> None:
         """A proxy that is here can be measured."""
-        from repro import checks
 
         if stage.name == "proxy":
             checks.sizes(self.run.settings, self.run.stages, self.store, self.device)
@@ -215,7 +214,6 @@ def empty_domains(settings: Settings, experiment: Experiment, store: Store, fini
     """Domains to be left out of every arm, as known behind the ``finished`` stage: by the counts of the
     corpus, and behind the last selection. Refused unless ``exp.empty_domains`` allows it.
     """
-    from repro import checks
 
     if finished is experiment.shared.get("corpus"):
         return checks.domains(settings, experiment, store.path(finished))
@@ -255,7 +253,6 @@ def in_process(settings: Settings, device: str, fingerprint: str) -> Failure | N
     its log.
     """
     from repro.experiments import build
-    from repro.settings.root import as_dict
 
     global _known
     if _known[0] != (key := digest(as_dict(settings))):

@@ -19,6 +19,8 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
+import yaml
+
 from repro import environment, places
 from repro.device import gpus
 from repro.errors import SettingError, require
@@ -131,7 +133,6 @@ def _text(value: Any) -> str:
 
 def wandb_sweep(name: str, overrides: list[str]) -> str:
     """The same grid as a W&B sweep file: ``wandb sweep FILE`` and ``wandb agent ID`` then drive it."""
-    import yaml
 
     sweep = read(name)
     command = [

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from repro import environment, places
 from repro.errors import SettingError, require
+from repro.report import plots
+from repro.report.table import NOT_RUN, Cell, Table
+from repro.store import atomic
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,9 +60,6 @@ def write(results_folder: Path, out: Path) -> set[str]:
     from repro.paper import claims, picture, readme
     from repro.paper import figures as paper_figures
     from repro.paper import tables as paper_tables
-    from repro.report import plots
-    from repro.report.table import NOT_RUN, Cell, Table
-    from repro.store import atomic
 
     require(
         results_folder.is_dir(),

@@ -15,7 +15,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import cast
 
+from repro.device import device_of
 from repro.errors import SettingError, require
+from repro.pretrain.stage import Training
 from repro.settings.compose import compose
 from repro.store import Context, Stage, Store
 
@@ -48,10 +50,8 @@ def train(arguments: list[str], arms: list[str], rank: int, of: int, before: boo
     """Finish the trainings of these arms, or ``before``: what the experiment's trainings read; see the
     module.
     """
-    from repro.device import device_of
     from repro.experiments import build
     from repro.pretrain import cost, together
-    from repro.pretrain.stage import Training
 
     settings = cost.sized(compose(arguments))
     device, store = device_of(settings.device), Store(Path(settings.work))

@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
+import zstandard
+from filelock import FileLock
+
 from repro.errors import SettingError, require
 from repro.pack import CONTENT, FORMAT, LEFT_OUT, NOT_PACKED, WEIGHTS, WINDOW_LOG, Entry, matches
 from repro.store import digest, read_json, sha256_file
@@ -60,7 +63,6 @@ def _check_sum(file: Path) -> None:
 
 def _extract(file: Path, temporary: Path) -> list[Entry]:
     """Write the listed files below ``temporary``; returns the entries of the pack's content."""
-    import zstandard
 
     try:
         with open(file, "rb") as handle:
@@ -190,7 +192,6 @@ def _place(new: Path, final: Path, state: str) -> str:
     """Rename one artifact to where it belongs, if nothing is there; shards of a scoring join those that are
     there.
     """
-    from filelock import FileLock
 
     done = final.with_name(final.name.removesuffix(".partial"))
     final.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock
+
 from repro import assets
 from repro.errors import SettingError
 
@@ -49,7 +51,6 @@ def _places(root: Path, repository: str) -> list[Path]:
 
 
 def _fetched(repository: str, commit: str, url: str, cached: Path, mirror: str | None) -> Path:
-    from filelock import FileLock
 
     final = cached / repository.replace("/", "+", 1) / f"{commit}.git"
     try:

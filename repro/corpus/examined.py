@@ -18,6 +18,7 @@ from repro.corpus.clean import benchmark_index, examine
 from repro.corpus.minhash import shingles
 from repro.corpus.ngrams import shingle_words, words
 from repro.corpus.spool import Candidate, texts
+from repro.items import texts as items_texts
 from repro.store import atomic
 
 
@@ -30,7 +31,6 @@ def examined(
 
     @cache
     def index() -> dict[int, np.ndarray]:
-        from repro.items import texts as items_texts
 
         return benchmark_index(items_texts(items)) if items is not None else {}
 

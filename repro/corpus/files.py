@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import pyarrow
+
 from repro import assets, parquet, remote, schema
 from repro.corpus.documents import Document, Drop, id_of
 from repro.corpus.settings import Corpus
@@ -227,7 +229,6 @@ def _read(path: Path | Remote, name: str, settings: Corpus) -> Iterator[Document
 @contextmanager
 def _readable(path: Path | Remote) -> Iterator[None]:
     """Turn what the libraries throw at a damaged file into one line."""
-    import pyarrow
 
     try:
         yield
@@ -242,7 +243,6 @@ def _readable(path: Path | Remote) -> Iterator[None]:
 
 
 def _open(path: Path | Remote) -> BinaryIO:
-    import pyarrow
 
     kind = {".zst": "zstd", ".gz": "gzip"}.get(path.suffix.lower())
     handle = remote.opened(path)
@@ -322,7 +322,6 @@ def _table(path: Path | Remote) -> Any:
 
 def _batches(opened: Any, asked: set[str]) -> Iterator[Any]:
     """Of all columns that can be read; where one that nobody asked for cannot, of those that were."""
-    import pyarrow
 
     rows = _rows_at_once(opened.metadata)
     batches = opened.iter_batches(batch_size=rows)

@@ -19,6 +19,7 @@ from repro.corpus.passages import passage_id, passages
 from repro.corpus.settings import Corpus, GitTexts
 from repro.errors import one_of, require
 from repro.plain import Json
+from repro.tracking import progress
 
 FILE_BYTES = 4_000_000  # larger files are data, not text
 TOKENS_A_REPOSITORY = 5e5  # for plans: what those of corpus=open_texts hold on average
@@ -51,7 +52,6 @@ def stream(settings: Corpus) -> Iterator[Document | Drop]:
     Every repository is found, or fetched, before the first is read. Raises :class:`SettingError` when one is
     gone.
     """
-    from repro.tracking import progress
 
     wanted = [
         (name, commit, texts) for texts in _wanted(settings) for name, commit in texts.repositories.items()

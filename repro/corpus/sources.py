@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+from repro.corpus import files, hub, installed, repositories
 from repro.corpus.documents import Document, Drop
 from repro.corpus.settings import Corpus
 from repro.plain import Json
@@ -72,17 +73,10 @@ def expected_domains(settings: Corpus) -> int:
 
 def _module(settings: Corpus) -> Any:
     if settings.kind == "installed":
-        from repro.corpus import installed
-
         return installed
     if settings.kind == "files":
-        from repro.corpus import files
-
         return files
     if settings.kind == "git":
-        from repro.corpus import repositories
-
         return repositories
-    from repro.corpus import hub
 
     return hub

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from repro import schema
 from repro.corpus.settings import Corpus
 from repro.cost import BYTES_PER_TOKEN, CLEANED, STORED_BYTES, Cost, Known, Made
+from repro.errors import SettingError
 from repro.plain import Json
 from repro.settings.execution import Run
 from repro.store import Context, Stage, read_json
+from repro.tracking import progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,7 +121,6 @@ def run(context: Context, settings: Corpus, how: Run | None = None) -> None:
     from repro.corpus.publish import publish
     from repro.corpus.split import Member, hold_out
     from repro.corpus.spool import spool
-    from repro.errors import SettingError
     from repro.store import discard, write_json
 
     for leftover in documents.SPLITS:  # of a killed attempt
@@ -165,7 +167,6 @@ def clean(
 ) -> tuple[list[Candidate], list[int]]:
     """The documents that stay, and the number of each one's near-duplicate cluster."""
     from repro.corpus.examined import examined
-    from repro.tracking import progress
 
     items = context.inputs.get("items") if settings.decontaminate else None
     kept, sets = [], []
@@ -197,7 +198,6 @@ def clean(
 
 def _clusters(settings: Corpus, spool: Path, kept: list[Candidate], sets: list[Any]) -> list[list[int]]:
     """Positions of near-duplicates in ``kept``."""
-    from itertools import groupby
 
     from repro.corpus import minhash
     from repro.corpus.spool import texts

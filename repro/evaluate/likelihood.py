@@ -9,6 +9,7 @@ rounding (``tests/oracle/test_likelihood.py``).
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections import defaultdict
 from collections.abc import Sequence
@@ -115,7 +116,6 @@ class _Reader:
         self, batch: list[Tokens], cache: Any, longer: list[tuple[int, Tokens, Found]]
     ) -> list[Any]:
         """The answers of about the least length; returns those that are left."""
-        import copy
 
         shortest = len(longer[0][1]) - 1
         most = sum(len(answer) - 1 <= self.ragged * shortest for _, answer, _ in longer)

@@ -23,6 +23,7 @@ import polars as pl
 
 from repro.evaluate import likelihood, per_item
 from repro.evaluate.cells import Cell
+from repro.evaluate.clusters import clustered
 from repro.evaluate.tasks import Plan
 from repro.items.stage import read_rows
 from repro.plain import Json, Row
@@ -214,7 +215,6 @@ def metrics(entry: str, items: pl.DataFrame) -> dict[str, Cell]:
 
 
 def _cell(items: pl.DataFrame) -> Cell:
-    from repro.evaluate.clusters import clustered
 
     value, stderr, clusters = clustered(items["acc"].to_numpy(), items["cluster"].to_list())
     ties = sum(map(is_tie, items.select("gold_loglikelihood", "other_loglikelihood").iter_rows()))

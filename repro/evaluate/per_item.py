@@ -11,6 +11,7 @@ import polars as pl
 
 from repro.evaluate import targets
 from repro.evaluate.cells import Cell, Cut
+from repro.evaluate.clusters import clustered
 from repro.plain import Row
 
 SCHEMA = {
@@ -157,7 +158,6 @@ def gold_probability(items: pl.DataFrame) -> dict[str, Cell]:
     standard error and what guessing gives; where items come in clusters both are those of the clusters'
     means.
     """
-    from repro.evaluate.clusters import clustered
 
     found: dict[str, Cell] = {}
     scored = items.drop_nulls("gold_probability").unique(

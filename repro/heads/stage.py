@@ -6,6 +6,7 @@ They are apart so that another head share, or a control, does not detect again.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import zip_longest
@@ -15,12 +16,13 @@ from typing import TYPE_CHECKING
 from repro import parquet, plugins
 from repro.cost import STARTED, Cost, Known
 from repro.errors import SettingError, one_of, require
-from repro.heads import detectors
+from repro.heads import detectors, probes
 from repro.heads.found import Chosen
 from repro.heads.settings import Heads
 from repro.proxy.settings import Proxy
 from repro.schema import identity
 from repro.store import Context, Stage, atomic, read_json, write_json
+from repro.tracking import progress, read_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -161,7 +163,6 @@ def key_value_probes(s: Heads, proxy: ProxyModel, context: Context) -> Callable[
     """A function from the index of a probe to the probe: the value of a key asked for, a sentence of the
     corpus.
     """
-    from repro.heads import probes
 
     texts = [text for shard in _first_texts(context.inputs["corpus"], "documents") for text in shard]
     values, how = probes.values_from(texts, proxy.encode, s)
@@ -177,13 +178,11 @@ def key_value_probes(s: Heads, proxy: ProxyModel, context: Context) -> Callable[
 
 def _detect(s: Heads, proxy_settings: Proxy, context: Context) -> None:
     """Append one line per probe, so that a killed run goes on where it stood; then the means."""
-    import json
 
     import numpy as np
 
     from repro.heads import importance
     from repro.proxy.load import load
-    from repro.tracking import progress, read_rows
 
     proxy = load(context.inputs["proxy"] / "model", proxy_settings.dtype, context.device)
     if proxy.context is not None and s.probe_tokens > proxy.context:
@@ -275,8 +274,6 @@ def dense(entries: list[list[float]], layers: int, heads: int) -> np.ndarray:
 def read_scores(folder: Path) -> np.ndarray:
     """Scores of a finished detection: [probes, layers, heads]."""
     import numpy as np
-
-    from repro.tracking import read_rows
 
     shape = read_json(folder / "detection.json")
     return np.array(

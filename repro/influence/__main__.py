@@ -16,6 +16,7 @@ from pathlib import Path
 from repro import environment
 from repro.errors import SettingError, require
 from repro.influence import claims
+from repro.influence.stage import VERSION
 from repro.store import room_on
 
 LOOK_SECONDS = 2.0  # between two looks for a scoring
@@ -27,7 +28,6 @@ def join(root: Path, own: dict[str, str], device: str) -> int:
     scorings.
     """
     from repro.influence import workers
-    from repro.influence.stage import VERSION
 
     seen: set[Path] = set()
     said = False

@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from repro.errors import SettingError
+from repro.lines import duration
 from repro.plain import Json
 from repro.store import is_full, read_json, write_json
 
@@ -380,7 +381,6 @@ class Progress:
 
     def line(self) -> str:
         """In one line for a terminal."""
-        from repro.lines import duration
 
         share = self.tokens_done / self.tokens if self.tokens else 1.0
         left = f"{duration(self.seconds_left)} left" if self.seconds_left is not None else "time left unknown"

@@ -21,6 +21,7 @@ import pyarrow as pa
 from repro.errors import require
 from repro.influence import shards
 from repro.influence.shards import Shard
+from repro.pretrained import Encoder, load_tokenizer
 from repro.processes import interrupts_held, leave_with_parent
 from repro.store import sha256_file
 
@@ -139,7 +140,6 @@ def _nothing() -> None:
 
 @cache
 def _encoder(model: str) -> Encode:
-    from repro.pretrained import Encoder, load_tokenizer
 
     return Encoder(load_tokenizer(model, local_files_only=True))
 

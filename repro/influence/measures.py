@@ -10,7 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from repro.cost import STARTED, TOKENISED, Cost, Known
+from repro.pretrained import Encoder, load_tokenizer
 from repro.store import Context, Stage
+from repro.tracking import progress
 
 
 def stage(proxy: Stage, corpus: Stage) -> Stage:
@@ -26,8 +28,6 @@ def _cost(known: Known) -> Cost:
 def _run(context: Context) -> None:
     from repro.corpus.documents import shards
     from repro.influence.shards import measure_shard
-    from repro.pretrained import Encoder, load_tokenizer
-    from repro.tracking import progress
 
     sources = shards(context.inputs["corpus"])
     encoder = Encoder(load_tokenizer(context.inputs["proxy"] / "model"))

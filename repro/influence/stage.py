@@ -4,8 +4,10 @@ where it stood.
 
 from __future__ import annotations
 
+import math
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +19,10 @@ from repro.heads.stage import CALIBRATION
 from repro.influence.settings import Score
 from repro.plain import Json
 from repro.proxy.settings import Proxy
+from repro.proxy.stage import within_context
 from repro.schema import identity
 from repro.store import Context, Stage, read_json, sha256_file, write_json
+from repro.tracking import progress
 
 if TYPE_CHECKING:
     from repro.influence.workers import Job
@@ -56,7 +60,6 @@ def _run(s: Score, proxy_settings: Proxy, context: Context) -> None:
     from repro.corpus.documents import shards
     from repro.influence import claims, examples, workers
     from repro.influence import shards as one
-    from repro.proxy.stage import within_context
 
     corpus = context.inputs["corpus"]
     sources = shards(corpus)
@@ -114,7 +117,6 @@ def _checked_digests(corpus: Path, sources: list[Path]) -> dict[Path, str]:
 
 def _with_means(job: Job, corpus: Path, out: Path) -> Job:
     """Calibrate the mean head outputs on held-out text, once; workers read them from a file."""
-    from dataclasses import replace
 
     from repro.influence.calibration import write_means
     from repro.proxy.load import load
@@ -132,7 +134,6 @@ def _score(s: Score, job: Job, digests: dict[str, str], corpus: Path, out: Path)
     import polars
 
     from repro.influence import claims, workers
-    from repro.tracking import progress
 
     tokens = {}
     for name in digests:
@@ -178,7 +179,6 @@ def _check_losses(job: Job, context: Context) -> None:
     """Warn where the proxy predicts no better than a guess among all its tokens: it is not the tokenizer's
     model.
     """
-    import math
 
     import polars
     from transformers import AutoConfig

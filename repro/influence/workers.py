@@ -14,6 +14,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from repro.device import cores
 from repro.errors import SettingError, require
 from repro.influence import feeding
@@ -156,7 +158,6 @@ def score_all(partial: Path, job: Job, processes: int, advance: Callable[[], Non
 
 def automatic(job: Job) -> int:
     """One process per GPU, or per CPU core as far as half the memory reaches."""
-    import torch
 
     if job.device.startswith("cuda"):
         return torch.cuda.device_count()
@@ -168,7 +169,6 @@ def automatic(job: Job) -> int:
 @contextmanager
 def threads(job: Job) -> Iterator[None]:
     """As many CPU threads as the job says: the last bits of a product can depend on their number."""
-    import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(job.threads)
@@ -179,7 +179,6 @@ def threads(job: Job) -> Iterator[None]:
 
 
 def _process(partial: str, job: Job, rank: int, failures: Any) -> None:
-    import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     leave_with_parent()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from repro import parquet
 from repro.manifest import Manifest
 from repro.outcomes import measure
+from repro.outcomes.items import over_baseline
 from repro.outcomes.outcome import Artifact, Json, MakeUp, Masked, Metric, Outcome, Seed
 from repro.selection.settings import Budget
 from repro.settings.root import Settings, as_dict
@@ -119,7 +120,6 @@ def overlap(
 
 def _baselines(store: Store, stage: Stage, arms: Mapping[str, Mapping[int, Mapping[str, Stage]]]) -> Json:
     """What the baselines score, and by how much the models of each arm are ahead of them (``over``)."""
-    from repro.outcomes.items import over_baseline
 
     folder = store.path(stage)
     found = read_json(folder / "baselines.json")

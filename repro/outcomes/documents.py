@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from repro import parquet
+from repro.outcomes.collect import read_scores
 from repro.store import atomic, read_json
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ def examples(corpus: Path, score: Path) -> dict[str, list[Example]]:
     and, where the score artifact kept token losses, ``tokens`` as [text, rise of the loss in nats].
     """
     import polars
-
-    from repro.outcomes.collect import read_scores
 
     scores = read_scores(score).filter(polars.col("score").is_finite())
     scores = scores.sort(["domain", "score", "doc_id"], descending=[False, True, False])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro import parquet
 from repro.outcomes import measure
+from repro.store import finite
 
 if TYPE_CHECKING:
     import numpy
@@ -39,7 +40,6 @@ def over_baseline(models: Sequence[Path], baseline: Path) -> dict[str, dict[str,
     only.
     """
     from repro.outcomes.statistics import FEWEST, cluster_means, limits, paired_item_variance
-    from repro.store import finite
 
     found = {}
     pairs = [(model / "items.parquet", baseline) for model in models]

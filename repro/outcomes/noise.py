@@ -12,6 +12,7 @@ from math import sqrt
 from statistics import stdev, variance
 
 from repro.outcomes import measure
+from repro.outcomes.compare import metrics, seed_values
 from repro.outcomes.outcome import Json, Noise, Outcome
 from repro.outcomes.statistics import detectable, upper_limit
 
@@ -25,7 +26,6 @@ def noise(summary: Outcome, contrast: Json) -> dict[str, Noise]:
     Standard deviations of the difference of two models, ``contrast`` naming the arms. Fewer than three shared
     seeds give none.
     """
-    from repro.outcomes.compare import metrics, seed_values
 
     ours, theirs = (summary["arms"][contrast[side]] for side in ("treatment", "control"))
     found = {}

@@ -17,6 +17,7 @@ from repro import places
 from repro.errors import SettingError
 from repro.outcomes import summary as summaries
 from repro.outcomes.outcome import Conclusion, Json, Outcome, Registration
+from repro.outcomes.words import conclusion
 from repro.registration import deviations, stated
 from repro.settings.root import Settings, as_dict
 
@@ -219,7 +220,6 @@ def concluded(summary: Outcome) -> Conclusion | None:
     A demonstration draws no conclusion, whatever its interval.
     """
     from repro.outcomes.compare import primary
-    from repro.outcomes.words import conclusion
 
     row, registration = primary(summary), summary.get("registration")
     if row is None or registration is None or not registration["run"]["conclusions"]:

@@ -24,6 +24,7 @@ from repro.outcomes.compare import (
 from repro.outcomes.outcome import Arm, Difference, Outcome, Verdict, bounds
 from repro.settings.experiment import Contrast
 from repro.settings.root import as_dict
+from repro.store import finite
 
 # a verdict needs as many seeds, selected documents and source groups a domain
 SEEDS, DOCUMENTS, SOURCES = 3, 200, 3
@@ -85,7 +86,6 @@ def correct(family: list[Difference], tested: bool) -> None:
     at the level that the correction leaves the first of them. In place.
     """
     from repro.outcomes import statistics
-    from repro.store import finite
 
     names = {f"{r['treatment']}/{r['control']}/{r['metric']}": r for r in family}
     p_values = {name: p for name, row in names.items() if (p := row["p"]) is not None}

@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from statistics import mean
 
+import yaml
+
 from repro.errors import SettingError
 from repro.plain import Json
 
@@ -15,7 +17,6 @@ from repro.plain import Json
 @cache
 def reference() -> Json:
     """The whole of ``paper_reference.yaml``."""
-    import yaml
 
     return yaml.safe_load((Path(__file__).parent / "paper_reference.yaml").read_text(encoding="utf-8"))
 

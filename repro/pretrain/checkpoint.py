@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import sys
+from argparse import Namespace
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,6 @@ def restore(engine: Any, checkpoint: Path, setup: Setup) -> int:
 
 def _load_split_anew(engine: Any, checkpoint: Path) -> str | None:
     """By way of a universal checkpoint: DeepSpeed's, a file for each parameter and moment, whole."""
-    from argparse import Namespace
 
     from deepspeed.checkpoint import ds_to_universal
 

@@ -12,9 +12,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
+from torch._inductor.cpp_builder import get_cpp_compiler
+from torch._inductor.exc import InvalidCxxCompiler
 
 from repro.errors import require
 from repro.plain import Json
+from repro.pretrain.muon import Muon
 from repro.pretrain.settings import Train
 
 if TYPE_CHECKING:
@@ -29,7 +33,6 @@ def join(device: str, ranks: int) -> tuple[int, int]:
     os.environ["DS_ACCELERATOR"] = device
     import deepspeed.comm.comm
     import deepspeed.runtime.bf16_optimizer
-    import torch.distributed as dist
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     # Its memory reports run the garbage collector six times, five seconds of a small model's training.
@@ -162,7 +165,6 @@ def parameter_groups(network: PreTrainedModel, train: Train) -> list[dict[str, A
 
 def optimizer_of(network: PreTrainedModel, train: Train, capturable: bool = False) -> torch.optim.AdamW:
     """AdamW, or Muon with AdamW; the caller sets the learning rates. ``capturable``: in a CUDA graph."""
-    from repro.pretrain.muon import Muon
 
     kind = Muon if train.optimizer == "muon" else torch.optim.AdamW
     betas = (train.beta1, train.beta2)
@@ -206,8 +208,6 @@ def can_compile(device: str) -> bool:
     """Whether torch.compile finds the compiler it needs; where it does not the training stays eager, and says
     so.
     """
-    from torch._inductor.cpp_builder import get_cpp_compiler
-    from torch._inductor.exc import InvalidCxxCompiler
 
     try:
         if device == "cpu":

@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+
 from repro import environment
 from repro.errors import SettingError, require
 from repro.plain import Json
@@ -97,7 +99,6 @@ def nodes(s: Train) -> int:
 
 def must_start(s: Train, device: str) -> None:
     """Raise :class:`SettingError` for ranks that the launcher cannot start from this machine."""
-    import torch
 
     if s.launcher == "inprocess":
         require(
@@ -145,7 +146,6 @@ def memory_of_rank(s: Train, device: str) -> float | None:
     """Bytes a rank has on this machine's devices; ``None`` where they are elsewhere (a cluster's head
     node).
     """
-    import torch
 
     if device.startswith("cuda") and torch.cuda.is_available():
         return torch.cuda.get_device_properties(0).total_memory

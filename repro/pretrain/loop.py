@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from filelock import FileLock, Timeout
 
 from repro.errors import SettingError, require
 from repro.pretrain import checkpoint
@@ -75,7 +76,6 @@ def finished(job: Job) -> bool:
 @contextlib.contextmanager
 def only_run_in(out: Path) -> Iterator[None]:
     """Refuse a second run in one folder; the lock ends with the process, however it ends."""
-    from filelock import FileLock, Timeout
 
     lock = FileLock(out / ".training.lock", timeout=0)
     try:

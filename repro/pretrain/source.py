@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from repro.assets import content_digests, hub_commit
 from repro.errors import SettingError, require
-from repro.pretrained import config, on_hub
+from repro.pretrained import config, load_tokenizer, on_hub
+from repro.proxy.stage import checked_folder, tensors
 
 PROXY = "proxy"  # model.init_from: the model that this run scores with
 
@@ -36,7 +38,6 @@ def identity(init_from: str, patterns: list[str]) -> dict[str, str]:
 
 def commit(init_from: str) -> str | None:
     """The commit of a model of the hub; raises :class:`SettingError` where nobody can say it."""
-    from repro.assets import hub_commit
 
     hub = on_hub(init_from)
     return None if hub is None else hub_commit(*hub, "model")
@@ -53,8 +54,6 @@ def check(init_from: str) -> None:
     if on_hub(init_from) is not None:
         commit(init_from)
         return
-    from repro.pretrained import load_tokenizer
-    from repro.proxy.stage import checked_folder, tensors
 
     place = checked_folder(Path(init_from), "model.init_from")
     try:
@@ -78,7 +77,6 @@ def folder_identity(folder: Path, patterns: list[str]) -> dict[str, str]:
     """sha256 of the named files of a model folder, remembered by size and time of change
     (``repro.assets``).
     """
-    from repro.assets import content_digests
 
     found = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
     return dict(zip([path.name for path in found], content_digests(found), strict=True))

@@ -26,6 +26,7 @@ from repro import parquet
 from repro.errors import require
 from repro.pretrained import Encoder, load_tokenizer
 from repro.store import atomic, read_json, write_json
+from repro.tracking import progress
 
 END_OF_TEXT = "<|endoftext|>"
 SPLITS = ("documents", "heldout")
@@ -199,7 +200,6 @@ def write_corpus(out: Path, shards: dict[str, list[Path]], vocabulary: int) -> T
     ``shards[split]`` are parquet files with doc_id, domain, n_bytes and text; ``vocabulary`` the model's
     embeddings.
     """
-    from repro.tracking import progress
 
     encode, end = encoder(out / "tokenizer")
     dtype = np.dtype(np.uint16 if vocabulary <= 2**16 else np.uint32)

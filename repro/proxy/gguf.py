@@ -7,6 +7,7 @@ positions that are scaled, an attention that is scaled in another way than the f
 from __future__ import annotations
 
 import functools
+import struct
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from typing import Any
 
 from repro.errors import SettingError, require
 from repro.plain import Json
+from repro.pretrained import load_model, load_tokenizer
 
 # whose conversion the tests compare with the model that the file was made of
 ARCHITECTURES = ("llama", "qwen2", "gemma3")
@@ -127,8 +129,6 @@ def convert(path: Path, target: Path) -> Json:
     import torch
     import transformers
 
-    from repro.pretrained import load_model, load_tokenizer
-
     about = header(path)
     options: Json = {"dtype": torch.float32}
     if hasattr(transformers, "GgufConfig"):  # newer versions may leave the weights packed
@@ -196,7 +196,6 @@ def _reader(skip: bool) -> Any:
     """gguf's reader of a plain array: it makes an object of every entry of a vocabulary, and of a memory map
     these take ten times as long. With ``skip`` lists are passed over, and only their length is kept.
     """
-    import struct
 
     import gguf
     import numpy as np

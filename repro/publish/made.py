@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from repro.errors import SettingError, nearest, require
 from repro.outcomes import summary
 from repro.outcomes.outcome import Artifact, Outcome
@@ -100,7 +102,6 @@ def read(given: Path, work: Path | None) -> Made:
 
 
 def _named(folder: Path) -> Path:
-    import yaml
 
     try:
         return Path(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["work"])

@@ -10,6 +10,7 @@ from statistics import mean
 from repro.outcomes import measure
 from repro.outcomes.compare import interval, metrics
 from repro.outcomes.outcome import Arm, Metric, Outcome, bounds
+from repro.report.curve import with_intervals
 from repro.report.plots import Panel, Plot, Series
 from repro.report.table import CHANCE, Cell, Interval, Number, Table
 
@@ -303,7 +304,6 @@ def _drawn(
     """A panel a task and measure: means over seeds in bands of 95 % intervals; what guessing and baselines
     give is dashed.
     """
-    from repro.report.curve import with_intervals
 
     panels = []
     for task, measured in tasks(summary).items():

@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro import kinds, places
+from repro.outcomes import again as recorded
+from repro.outcomes.collect import collect
+from repro.outcomes.items import item_variances
 from repro.outcomes.outcome import Outcome
+from repro.outcomes.registration import concluded
+from repro.outcomes.samples import samples
 from repro.settings.experiment import Contrast
 from repro.settings.root import Settings
-from repro.store import Store, read_json, write_json
+from repro.store import Store, atomic, read_json, write_json
 
 if TYPE_CHECKING:
     from repro.outcomes.compare import Limits, Variances
@@ -25,7 +30,6 @@ def build(run_dir: Path, settings: Settings, store: Store, stages: Mapping[str, 
     "selection", "pretrain" and "evaluate"; any may be absent. Returns the sealed summary.
     """
     from repro.outcomes import documents, registration, summary
-    from repro.outcomes.collect import collect
 
     found = collect(settings, store, stages)
     variances = {
@@ -50,7 +54,6 @@ def _leave_samples(run_dir: Path, settings: Settings, store: Store, stages: Mapp
     """``samples.json``: what each arm keeps and drops with its first seed; arms with one selection have the
     same.
     """
-    from repro.outcomes.samples import samples
     from repro.selection.outcome import added
 
     arms = {
@@ -73,7 +76,6 @@ def judged(
     """:func:`repro.outcomes.verdict.judge`, in the words of its kind what a run without a comparison
     describes, and which of the conclusions stated beforehand is drawn.
     """
-    from repro.outcomes.registration import concluded
     from repro.outcomes.verdict import judge
 
     found = judge(collected, contrasts, variances, limits)
@@ -89,7 +91,6 @@ def again(summary: Outcome) -> Outcome:
     the pilot's noise that it records. What was measured stays as it is; intervals, corrections, words and
     what follows from them are new.
     """
-    from repro.outcomes import again as recorded
 
     return judged(recorded.measured(summary), *recorded.given(summary))
 
@@ -100,7 +101,6 @@ def _item_variances(
     """What the choice of items contributes to each metric's difference, from the evaluations of the seeds
     both arms have.
     """
-    from repro.outcomes.items import item_variances
 
     sides = (contrast.treatment, contrast.control)
     ours, theirs = (stages.get("arms", {}).get(arm, {}) for arm in sides)
@@ -120,7 +120,6 @@ def draw(run_dir: Path, sealed: Outcome) -> None:
     examples.
     """
     from repro.report import page, plots, sections
-    from repro.store import atomic
 
     for table in sections.tables(sealed):
         table.write(run_dir / "tables")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from repro.errors import require
+from repro.errors import SettingError, require
 from repro.outcomes import summary
 from repro.report import build
 from repro.store import atomic
@@ -17,8 +17,6 @@ def write(folder: Path, out: Path) -> Path:
     where there is no summary at all.
     """
     from jinja2 import Environment, FileSystemLoader
-
-    from repro.errors import SettingError
 
     paths = sorted(folder.glob("*/summary.json"))
     require(

@@ -9,6 +9,7 @@ from typing import Any
 
 from repro.outcomes.outcome import Outcome
 from repro.report import sections, wandb_log
+from repro.report.page import command
 from repro.store import atomic
 
 SPECIFICATION = "wandb_report.json"
@@ -58,8 +59,6 @@ def build(summary: Outcome) -> Any:
     again.
     """
     import wandb_workspaces.reports.v2 as wr
-
-    from repro.report.page import command
 
     tracking, verdict = summary["settings"]["tracking"], summary["verdict"]
     said = [f"- {reason}" for reason in verdict["reasons"]]

@@ -11,7 +11,7 @@ from repro.cost import READ, Cost, Known
 from repro.plain import Json
 from repro.selection import selectors
 from repro.selection.settings import Select
-from repro.store import Context, Stage
+from repro.store import Context, Stage, atomic
 
 if TYPE_CHECKING:
     import duckdb
@@ -66,7 +66,6 @@ def _stage(selector: str, params: Json, corpus: Stage) -> Stage:
 
 def _run(context: Context, selector: str, params: Json) -> None:
     from repro.selection import inputs, rank
-    from repro.store import atomic
 
     corpus = context.inputs["corpus"]
     with rank.connect(spill=context.out / "spill") as connection:

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro import schema
+from repro import parquet, schema
 from repro.cost import of_rows
 from repro.errors import SettingError, require
 from repro.plain import Json
 from repro.selection import priority, selectors
 from repro.selection.record import Domain, Notes, Record, Whole
 from repro.selection.settings import Budget, Mixture, Select
-from repro.store import Context, Stage, digest, read_json
+from repro.store import Context, Stage, atomic, digest, read_json, write_json
 
 if TYPE_CHECKING:
     import duckdb
@@ -92,9 +92,7 @@ def everything(corpus: Stage) -> Stage:
 def _everything(context: Context) -> None:
     import polars
 
-    from repro import parquet
     from repro.corpus.documents import shards
-    from repro.store import atomic
 
     documents = (
         parquet.scan(shards(context.inputs["corpus"]))
@@ -191,7 +189,6 @@ def _constrained(budget: Budget) -> bool:
 
 def _run(context: Context, selector: str, params: Json, mixture: Mixture, budget: Budget, seed: int) -> None:
     from repro.selection import inputs, outcome, rank
-    from repro.store import write_json
 
     limits = None
     if "reference" in context.inputs:

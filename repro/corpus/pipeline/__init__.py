@@ -15,6 +15,7 @@ from typing import Any
 
 from repro import parquet
 from repro.corpus.settings import Corpus
+from repro.corpus.stage import mend
 from repro.errors import SettingError
 from repro.plain import Json
 from repro.settings.execution import Run
@@ -28,7 +29,6 @@ def run(context: Context, settings: Corpus, how: Run) -> None:
     from repro.corpus import documents, select, signatures, sources
     from repro.corpus.pipeline import decide, executors, heldout, tasks
     from repro.corpus.spool import must_have
-    from repro.corpus.stage import mend
 
     executor = executors.of(how, settings.minhash, settings.near_duplicates)
     for leftover in documents.SPLITS:  # of an attempt with other tasks, or in one process

@@ -10,9 +10,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from repro import parquet
 from repro.corpus.documents import sampling_key
 from repro.corpus.pipeline.decide import _insert, rows, walk
 from repro.corpus.split import NO_GROUPS, NO_PART, PART, Member, block_of, brings_closer, targets
+from repro.store import atomic
 
 if TYPE_CHECKING:
     import duckdb
@@ -108,10 +113,6 @@ def places(db: duckdb.DuckDBPyConnection, folder: Path, per_shard: int) -> None:
     """Write ``placed.parquet`` (task, row, rank, cluster, own_group) and ``parts.parquet``: runs of shards
     that are written at once.
     """
-    import pyarrow as pa
-
-    from repro import parquet
-    from repro.store import atomic
 
     db.execute("""CREATE TABLE ranked AS SELECT task, "row", cluster, own_group, n_bytes, domain,
         CASE WHEN held THEN 'heldout' ELSE 'documents' END AS split,
@@ -144,6 +145,4 @@ def places(db: duckdb.DuckDBPyConnection, folder: Path, per_shard: int) -> None:
             )
             size = n_bytes
     with atomic(folder / "parts.parquet") as temporary:
-        import pyarrow.parquet as pq
-
         pq.write_table(pa.Table.from_pylist(parts), temporary)

@@ -14,8 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from repro import parquet
+from repro.corpus import sources
 from repro.corpus.documents import SCHEMA, Document, Drop, row, sampling_key, write_shards
 from repro.corpus.settings import Corpus
+from repro.items import texts as items_texts
 from repro.plain import Row
 from repro.store import atomic, write_json
 
@@ -50,7 +52,6 @@ class Read:
 
     def __call__(self, data: Any, rank: int, tasks: int) -> None:
         """One task."""
-        from repro.corpus import sources
         from repro.corpus.clean import text_digest
         from repro.corpus.select import Tally
         from repro.corpus.spool import usable
@@ -127,8 +128,6 @@ class Examine:
 
         index: dict[int, Any] = {}
         if self.items is not None:
-            from repro.items import texts as items_texts
-
             index = benchmark_index(items_texts(self.items))
         place = 0
         with _writer(self.folder / f"examined/{rank:05d}.parquet", EXAMINED) as out:

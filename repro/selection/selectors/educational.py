@@ -12,7 +12,9 @@ import polars
 from repro import assets
 from repro.errors import SettingError, require
 from repro.plain import Json
+from repro.pretrained import load_model, load_tokenizer
 from repro.selection.selectors import Context
+from repro.tracking import progress
 
 READS_TEXT = True
 PARAMETERS = 109e6  # of the FineWeb-Edu classifier, for plans
@@ -29,9 +31,6 @@ def priority(
     ``revision``.
     """
     import torch
-
-    from repro.pretrained import load_model, load_tokenizer
-    from repro.tracking import progress
 
     if not Path(model).is_dir():
         revision = assets.hub_commit(model, revision, "model")

@@ -4,6 +4,7 @@ download.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy
@@ -98,7 +99,6 @@ def domain(context: Context, wanted: str | list[str]) -> str:
 
 def fold(documents: polars.DataFrame, folds: int) -> numpy.ndarray:
     """The fold of each document's (domain, group): a stable hash, so that no order of files matters."""
-    import hashlib
 
     names = (documents["domain"] + "\x00" + documents["group"]).to_list()
     return numpy.array(
