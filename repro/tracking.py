@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,8 +207,10 @@ def progress(total: float | None, unit: str, label: str) -> Iterator[Any]:
         itself.
         """
 
+        _time: Callable[[], float]  # tqdm's own clock
+
         def display(self, msg: str | None = None, pos: int | None = None) -> None:
-            now = time.time()
+            now = self._time()
             if msg is None and path is not None:
                 _note(path, _said(str(self)).strip())
             elif msg is None and now - getattr(self, "told", -LINE_SECONDS) >= LINE_SECONDS:
