@@ -182,8 +182,18 @@ def alive(record: Path) -> bool:
 
 
 def _forget(folder: Path) -> None:
-    """Remove the oldest records of runs that ended."""
+    """Remove the oldest records of runs that ended, and what runs killed inside a write left of theirs."""
     for path in sorted(folder.glob("*.json"), key=lambda p: p.stat().st_mtime)[:-KEPT]:
         if not alive(path):
-            for suffix in (".json", ".log", ".lock"):
-                path.with_suffix(suffix).unlink(missing_ok=True)
+            _remove(path)
+    for temporary in folder.glob(".*.json.*.tmp"):
+        path = folder / temporary.name.removeprefix(".").rsplit(".", 2)[0]
+        if not alive(path):
+            temporary.unlink(missing_ok=True)
+            if not path.is_file():  # killed at its first write
+                _remove(path)
+
+
+def _remove(record: Path) -> None:
+    for suffix in (".json", ".log", ".lock"):
+        record.with_suffix(suffix).unlink(missing_ok=True)

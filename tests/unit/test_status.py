@@ -9,6 +9,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from filelock import FileLock
 from test_stages import start  # noqa: F401
 
 from repro import notice, running, status, tracking
@@ -96,6 +97,26 @@ def test_old_records_go_and_those_of_runs_at_work_stay(tmp_path, monkeypatch):
                 os.utime(first.path, (0, 0))
         names = {read_json(path)["experiment"] for path in (tmp_path / "running").glob("*.json")}
     assert "first" in names and f"n{number}" in names and "n0" not in names and record.log.parent.is_dir()
+
+
+def test_what_a_kill_inside_a_write_left_goes_and_that_of_a_run_at_work_stays(tmp_path):
+    folder = tmp_path / "running"
+    folder.mkdir()
+    for name in ("first-write", "later-write", "at-work"):
+        (folder / f".{name}.json.77.tmp").write_text("{")
+        (folder / f"{name}.lock").touch()
+    for name in ("later-write", "at-work"):
+        (folder / f"{name}.json").write_text("{}")
+    with FileLock(str(folder / "at-work.lock")):
+        running._forget(folder)
+    left = {path.name for path in folder.iterdir()}
+    assert left == {
+        ".at-work.json.77.tmp",
+        "at-work.json",
+        "at-work.lock",
+        "later-write.json",
+        "later-write.lock",
+    }
 
 
 def test_the_door_answers_without_a_terminal_and_refuses_what_is_no_folder(tmp_path):
