@@ -52,7 +52,7 @@ def attempt(work: Path, way: str, room: int, job: tuple[str, ...] = JOB) -> subp
             command(work, job), cwd=ROOT, stdout=out, stderr=err, text=True, preexec_fn=narrow
         )
         started = time.monotonic()
-        while way == "disk" and process.poll() is None and not os.pread(out.fileno(), 1, 0):
+        while way == "disk" and process.poll() is None and b"running" not in os.pread(out.fileno(), 2**16, 0):
             time.sleep(0.05)
         if way == "disk":
             resize(work.parent, room)
@@ -88,7 +88,8 @@ def faults_of(done: subprocess.CompletedProcess[str], work: Path) -> list[str]:
     said = [line for line in done.stderr.split("\n") if line.strip()]
     errors = [line for line in said if line.startswith("error: ")]
     found = [] if done.returncode == 2 else [f"exit {done.returncode}"]
-    if "Traceback" in done.stderr or len(errors) != 1 or "no space left" not in errors[0]:
+    told = len(errors) == 1 and any(words in errors[0] for words in ("no space left", "GB are free"))
+    if "Traceback" in done.stderr or not told:
         found.append(f"said {said[-3:]}")
     return found + [f"half made: {name}" for name in half_made(work)]
 

@@ -282,7 +282,7 @@ def _trainings(settings: Settings, stages: list[Stage], store: Store, device: st
     free = shutil.disk_usage(work).free + sum(map(held, partial))
     require(
         needed <= free,
-        f"{len(trains)} trainings of {cost.called(model)} need {needed / 1e9:.2f} GB of disk and"
-        f" {free / 1e9:.2f} GB are free; free some, lower train.keep_checkpoints, or move the work folder"
+        f"{len(trains)} trainings of {cost.called(model)} need {needed / 1e9:.4g} GB of disk and"
+        f" {free / 1e9:.4g} GB are free; free some, lower train.keep_checkpoints, or move the work folder"
         " with work=DIR",
     )

@@ -181,8 +181,8 @@ def must_fit(model: Model, train: Train, memory_bytes: float | None, free_disk_b
         needed = disk_bytes(model, train)
         require(
             needed <= free_disk_bytes,
-            f"checkpoints of {called(model)} need {needed / 1e9:.2f} GB of disk and"
-            f" {free_disk_bytes / 1e9:.2f} GB are free; free some, lower train.keep_checkpoints, or move the"
+            f"checkpoints of {called(model)} need {needed / 1e9:.4g} GB of disk and"
+            f" {free_disk_bytes / 1e9:.4g} GB are free; free some, lower train.keep_checkpoints, or move the"
             " work folder with work=DIR",
         )
 

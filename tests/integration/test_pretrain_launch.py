@@ -158,7 +158,7 @@ def test_what_cannot_fit_is_refused_before_it_starts(paths, tmp_path, monkeypatc
         free = 1000
 
     monkeypatch.setattr(launch.shutil, "disk_usage", lambda _: Full)
-    with pytest.raises(SettingError, match=r"GB of disk and 0\.00 GB are free"):
+    with pytest.raises(SettingError, match=r"GB of disk and 1e-06 GB are free"):
         launch.launch(job(paths, tmp_path))
     assert list(tmp_path.iterdir()) == []
 
