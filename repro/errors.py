@@ -18,6 +18,10 @@ class SettingError(Exception):
         super().__init__(secrecy.hidden(str(message)))
 
 
+class NoRoom(SettingError):
+    """The disk, or a quota, is full, or too small for what comes: no other stage would fare better."""
+
+
 def require(condition: bool, message: str) -> None:
     """Raise :class:`SettingError` with ``message`` unless ``condition`` holds."""
     if not condition:

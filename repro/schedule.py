@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Protocol
 
 from repro import environment, processes
-from repro.errors import SettingError
-from repro.store import NoRoom, Stage
+from repro.errors import NoRoom, SettingError
+from repro.store import Stage
 
 LOOK_SECONDS = 1.0  # between two looks at what the processes are at
 KILLED = (

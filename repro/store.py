@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.cost import Cost, Known, nothing
-from repro.errors import SettingError, as_file_name
+from repro.errors import NoRoom, SettingError, as_file_name
 from repro.manifest import Manifest
 from repro.plain import Json
 from repro.provenance import provenance
@@ -309,10 +309,6 @@ def replace_folder(new: Path, final: Path) -> None:
         os.replace(final, old)
     os.replace(new, final)
     shutil.rmtree(old, ignore_errors=True)
-
-
-class NoRoom(SettingError):
-    """The disk, or a quota, is full."""
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from repro import pretrained
 from repro.cost import STARTED, Cost, Made
-from repro.errors import require
+from repro.errors import NoRoom, require
 from repro.plain import Json
 from repro.pretrain import source
 from repro.pretrain.settings import Model, Train
@@ -179,12 +179,12 @@ def must_fit(model: Model, train: Train, memory_bytes: float | None, free_disk_b
         )
     if free_disk_bytes is not None:
         needed = disk_bytes(model, train)
-        require(
-            needed <= free_disk_bytes,
-            f"checkpoints of {called(model)} need {needed / 1e9:.4g} GB of disk and"
-            f" {free_disk_bytes / 1e9:.4g} GB are free; free some, lower train.keep_checkpoints, or move the"
-            " work folder with work=DIR",
-        )
+        if needed > free_disk_bytes:
+            raise NoRoom(
+                f"checkpoints of {called(model)} need {needed / 1e9:.4g} GB of disk and"
+                f" {free_disk_bytes / 1e9:.4g} GB are free; free some, lower train.keep_checkpoints, or move"
+                " the work folder with work=DIR"
+            )
 
 
 def called(model: Model) -> str:

@@ -115,16 +115,26 @@ def _item_variances(
     )
 
 
+def _only(folder: Path, names: set[str]) -> None:
+    """Remove what an earlier report of the run showed and this one does not: a failure that was mended."""
+    for path in folder.glob("*.*"):
+        if path.stem.removesuffix("_dark") not in names and not path.name.startswith("."):
+            path.unlink()
+
+
 def draw(run_dir: Path, sealed: Outcome) -> None:
     """Tables, figures and page of a run folder, from ``summary.json`` and, where they are there, its
     examples.
     """
     from repro.report import page, plots, sections
 
-    for table in sections.tables(sealed):
+    tables, figures = sections.tables(sealed), sections.plots(sealed)
+    for table in tables:
         table.write(run_dir / "tables")
-    for plot in sections.plots(sealed):
+    for plot in figures:
         plots.write(plot, run_dir / "figures")
+    _only(run_dir / "tables", {table.name for table in tables})
+    _only(run_dir / "figures", {plot.name for plot in figures})
     with atomic(run_dir / "statistics.md") as temporary:  # what the page's words mean, wherever it is taken
         shutil.copyfile(places.docs() / "statistics.md", temporary)
     examples, sampled = run_dir / "examples.json", run_dir / "samples.json"

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from repro.errors import SettingError
+from repro.errors import NoRoom, SettingError
 from repro.pretrain import cost
 from repro.pretrain.settings import Model, Train
 from repro.settings.files import options, read_option
@@ -103,7 +103,7 @@ def test_what_cannot_fit_is_refused():
     cost.must_fit(model, train, 40e9, None)
     with pytest.raises(SettingError, match="more ranks"):
         cost.must_fit(model, Train(tokens=2**24, context=512, zero_stage=2, dtype="bfloat16"), 80e9, None)
-    with pytest.raises(SettingError, match=r"need 324.8 GB of disk and 100 GB are free"):
+    with pytest.raises(NoRoom, match=r"need 324.8 GB of disk and 100 GB are free"):
         cost.must_fit(model, Train(dtype="bfloat16"), None, 100e9)
     assert any("7,382.2 M parameters" in line for line in cost.report(model, train))
 

@@ -684,3 +684,7 @@ def test_a_model_that_failed_is_a_row_and_the_pairs_that_exist_are_compared(tmp_
     assert "Failed: full, seed 0, 1, 2: out of memory" in shown and "over the pairs that exist" in shown
     assert "failed: the loss is not &lt;finite&gt;" in (folder / "report.html").read_text()
     assert "failed" not in whole and not any(t.name == "failed" for t in sections.tables(whole))
+    assert (folder / "tables" / "failed.md").is_file()
+    build.draw(folder, whole)  # the same run, its failures mended
+    left = {path.stem for path in (folder / "tables").iterdir()}
+    assert left == {table.name for table in sections.tables(whole)}, "nothing of the report before"

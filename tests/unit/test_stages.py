@@ -8,14 +8,14 @@ import pytest
 from trivial import in_world, world
 
 from repro import checks, experiments, processes, run, stages, store
-from repro.errors import SettingError
+from repro.errors import NoRoom, SettingError
 from repro.outcomes.collect import _portable
 from repro.report import build, terminal
 from repro.schedule import KILLED
 from repro.settings.compose import compose
 from repro.settings.execution import Run
 from repro.stages import share
-from repro.store import NoRoom, write_json
+from repro.store import write_json
 
 RUN = ["exp=selection_30pct", "scale=smoke", "exp.seeds=[0,1]", "exp.only=[full,random]"]
 RUN += ["exp.contrasts=[{treatment: full, control: random, primary: true}]"]
