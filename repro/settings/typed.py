@@ -87,7 +87,8 @@ def _wrong_type(where: str, error: Exception, values: Any, schema: type, path: s
     expected = EXPECTED.get(kind)
     if get_origin(kind) is list and get_args(kind)[0] in EXPECTED:
         if not isinstance(values, list):
-            return SettingError(f"{setting} must be a list: write {path}{key}=[{values}]")
+            inside = "" if values is None else values
+            return SettingError(f"{setting} must be a list: write {path}{key}=[{inside}]")
         expected = f"a list of {EXPECTED[get_args(kind)[0]].removeprefix('a ')}s"
     if not expected:
         return SettingError(f"{where}: {f'{path}{key}: ' if key else ''}{str(error).splitlines()[0]}")

@@ -96,6 +96,7 @@ def test_a_new_arm_begins_with_what_it_selects():
         ("heads.probes=3.5", "heads.probes=3.5 must be a whole number"),
         ("train.compile=maybe", "train.compile=maybe must be true or false"),
         ("corpus.paths=x.jsonl", "corpus.paths=x.jsonl must be a list: write corpus.paths=[x.jsonl]"),
+        ("exp.only=null", "exp.only=null must be a list: write exp.only=[]"),
         ("exp.seeds=[a]", "exp.seeds=[a] must be a list of whole numbers"),
         ("corpus.paths=[x.jsonl", "a bracket, brace or quote left open"),
         ("exp.seeds=[]", "exp.seeds=[0]"),
