@@ -163,7 +163,6 @@ def of(work: Path) -> Bucket | None:
 
 def kept(bucket: Bucket, folder: str, final: Path) -> None:
     """Bring a finished artifact into the bucket; where another machine was first, its own comes here."""
-
     if bucket.push(folder, final):
         return
     print(

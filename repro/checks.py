@@ -73,7 +73,6 @@ def terms(settings: Settings) -> None:
     """Refuse to download a proxy whose terms of use are not accepted; raises :class:`SettingError` that shows
     them.
     """
-
     for proxy in [
         settings.proxy,
         *(replace(settings.proxy, **arm.proxy) for arm in settings.exp.arms.values()),
@@ -86,7 +85,6 @@ def machine(settings: Settings, experiment: Experiment) -> None:
     """Refuse a device that is not there and a work folder that cannot be made or written; warn of an emulated
     dtype.
     """
-
     if settings.run.jobs:
         require(
             settings.run.executor == "slurm",
@@ -144,7 +142,6 @@ def domains(settings: Settings, experiment: Experiment, corpus: Path) -> list[st
     otherwise they raise :class:`SettingError`. Experiments that train nothing do without such a domain, and
     say so.
     """
-
     lacking: dict[str, None] = {}
     counts = {
         domain: found["documents"] for domain, found in read_json(corpus / "counts.json")["domains"].items()
@@ -217,7 +214,6 @@ def sizes(settings: Settings, stages: list[Stage], store: Store, device: str) ->
 
     Asked before the first stage, and again behind each proxy. Raises :class:`SettingError`.
     """
-
     todo = store.demanded(stages)
     for stage in todo:
         if stage.name == "proxy" and stage.settings["kind"] == "hub":

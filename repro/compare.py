@@ -51,7 +51,6 @@ def differences(a: Outcome, b: Outcome) -> list[Table]:
     """One table each for settings, data (counts and artifact fingerprints) and versions, with the rows that
     differ.
     """
-
     tables = []
     for title, pick in (
         ("Settings", _settings),
@@ -110,7 +109,6 @@ def _item_variances(a: Arm, b: Arm, folders: Sequence[Path]) -> dict[str, float]
     """What the choice of items contributes to each difference of an arm between two runs; ``None`` where it
     is not at hand.
     """
-
     shared = [seed for seed in a["seeds"] if seed in b["seeds"]]
     if not shared or len(folders) != 2:
         return None

@@ -62,3 +62,13 @@ def prepare(restart: bool) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def quiet(device: str) -> None:
+    """Keep the libraries' own chatter off the terminal; warnings that matter reach the user through this
+    project.
+    """
+    os.environ.setdefault("DS_ACCELERATOR", device)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("WANDB_SILENT", "true")

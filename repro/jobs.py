@@ -27,7 +27,6 @@ from pathlib import Path
 from repro.device import device_of
 from repro.errors import SettingError, require
 from repro.experiments import Experiment
-from repro.run import quiet
 from repro.schedule import Call, Failure, Here
 from repro.settings import overrides
 from repro.settings.root import Settings, to_yaml
@@ -234,7 +233,7 @@ def main(arguments: list[str] | None = None) -> int:
     (path,) = map(Path, sys.argv[1:] if arguments is None else arguments)
     settings = read_settings(path.parent / "settings.yaml")
     device, failed = device_of(settings.device), False
-    quiet(device)
+    environment.quiet(device)
     try:
         with processes.terminable():
             for fingerprint in read_json(path)["stages"]:

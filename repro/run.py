@@ -5,7 +5,6 @@ what it takes.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
@@ -25,7 +24,6 @@ DEMONSTRATIONS = ("smoke", "laptop")  # scales too small for evidence
 if TYPE_CHECKING:
     from repro.running import About, Record
     from repro.stages import Share
-    from repro.store import Store
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -84,7 +82,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _say_failed(folder: Path) -> bool:
     """Name what failed, as the summary has it; the same command tries it again."""
-
     failed = read_json(folder / "summary.json").get("failed", [])
     for row in failed:
         print(
@@ -153,7 +150,7 @@ def _run(settings: Settings, device: str, share: Share, brief: bool) -> Path:
     from repro.running import recorded
 
     started, store = time.monotonic(), Store(Path(settings.work))
-    quiet(device)
+    environment.quiet(device)
     _say_where_from(settings)
     for line in registration.lines(settings):
         print(line, flush=True)
@@ -216,16 +213,6 @@ def _say_where_from(settings: Settings) -> None:
             file=sys.stderr,
             flush=True,
         )
-
-
-def quiet(device: str) -> None:
-    """Keep the libraries' own chatter off the terminal; warnings that matter reach the user through this
-    project.
-    """
-    os.environ.setdefault("DS_ACCELERATOR", device)
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("WANDB_SILENT", "true")
 
 
 if __name__ == "__main__":

@@ -150,7 +150,6 @@ class Record:
 @contextmanager
 def recorded(work: Path, about: About) -> Iterator[Record]:
     """A record while the block runs; how it ended stays in it."""
-
     record = Record(work, about)
     record.path.parent.mkdir(parents=True, exist_ok=True)
     _forget(record.path.parent)
@@ -170,7 +169,6 @@ def recorded(work: Path, about: About) -> Iterator[Record]:
 
 def alive(record: Path) -> bool:
     """Whether the run of a record still holds its lock."""
-
     lock = record.with_suffix(".lock")
     if not lock.is_file():
         return False

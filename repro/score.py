@@ -205,7 +205,6 @@ def settings_of(parsed: argparse.Namespace, model: str) -> list[str]:
 
 
 def _place(given: str) -> str:
-
     return given if is_remote(given) else str(Path(given).expanduser())
 
 
@@ -248,7 +247,6 @@ def _loader(form: str) -> str:
 
 def _kept(folder: Path, form: str) -> Path:
     """The folder of the kept documents, written as JSON lines too where that is asked for."""
-
     kept = folder / "kept" / ARM
     if form == "parquet":
         return kept
@@ -260,7 +258,6 @@ def _kept(folder: Path, form: str) -> Path:
 
 
 def _scores(folder: Path) -> polars.DataFrame:
-
     return parquet.read(folder / "scores.parquet")
 
 
@@ -297,7 +294,6 @@ def _one_line(ident: str, starts: dict[str, str]) -> str:
 
 def _starts(folder: Path) -> dict[str, str]:
     """The first words of the documents that the report shows."""
-
     path = folder / "examples.json"
     rows: list[Row] = [row for rows in read_json(path).values() for row in rows] if path.is_file() else []
     return {
@@ -308,7 +304,6 @@ def _starts(folder: Path) -> dict[str, str]:
 
 def _counted(folder: Path) -> str:
     """How many documents were read, dropped and why, scored, kept."""
-
     scores, summary = _scores(folder), read_json(folder / "summary.json")
     shards = sorted((folder / "kept" / ARM).glob("*.parquet"))
     kept = sum(len(parquet.read(shard, columns=["doc_id"])) for shard in shards)
@@ -324,7 +319,6 @@ def _counted(folder: Path) -> str:
 
 def _agreement(folders: dict[str, Path]) -> str:
     """Rank correlation of the scores of every pair of models, over all documents of a domain."""
-
     import polars
 
     lines = ["rank correlation (Spearman) of the models' scores:"]

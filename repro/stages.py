@@ -174,7 +174,6 @@ class _Watched(Lines):
 
     def ended(self, stage: Stage) -> None:
         """A proxy that is here can be measured."""
-
         if stage.name == "proxy":
             checks.sizes(self.run.settings, self.run.stages, self.store, self.device)
         super().ended(stage)
@@ -214,7 +213,6 @@ def empty_domains(settings: Settings, experiment: Experiment, store: Store, fini
     """Domains to be left out of every arm, as known behind the ``finished`` stage: by the counts of the
     corpus, and behind the last selection. Refused unless ``exp.empty_domains`` allows it.
     """
-
     if finished is experiment.shared.get("corpus"):
         return checks.domains(settings, experiment, store.path(finished))
     if finished.name == "selection" and _asks(experiment, finished):

@@ -133,7 +133,6 @@ def _text(value: Any) -> str:
 
 def wandb_sweep(name: str, overrides: list[str]) -> str:
     """The same grid as a W&B sweep file: ``wandb sweep FILE`` and ``wandb agent ID`` then drive it."""
-
     sweep = read(name)
     command = [
         "${env}",

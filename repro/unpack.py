@@ -63,7 +63,6 @@ def _check_sum(file: Path) -> None:
 
 def _extract(file: Path, temporary: Path) -> list[Entry]:
     """Write the listed files below ``temporary``; returns the entries of the pack's content."""
-
     try:
         with open(file, "rb") as handle:
             reader = zstandard.ZstdDecompressor(max_window_size=2**WINDOW_LOG).stream_reader(handle)
@@ -192,7 +191,6 @@ def _place(new: Path, final: Path, state: str) -> str:
     """Rename one artifact to where it belongs, if nothing is there; shards of a scoring join those that are
     there.
     """
-
     done = final.with_name(final.name.removesuffix(".partial"))
     final.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(str(done) + ".lock"):  # as a stage that runs holds it

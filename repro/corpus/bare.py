@@ -51,7 +51,6 @@ def _places(root: Path, repository: str) -> list[Path]:
 
 
 def _fetched(repository: str, commit: str, url: str, cached: Path, mirror: str | None) -> Path:
-
     final = cached / repository.replace("/", "+", 1) / f"{commit}.git"
     try:
         final.parent.mkdir(parents=True, exist_ok=True)

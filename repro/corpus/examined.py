@@ -31,7 +31,6 @@ def examined(
 
     @cache
     def index() -> dict[int, np.ndarray]:
-
         return benchmark_index(items_texts(items)) if items is not None else {}
 
     for file, inside in groupby(chosen, key=lambda c: c.file):

@@ -229,7 +229,6 @@ def _read(path: Path | Remote, name: str, settings: Corpus) -> Iterator[Document
 @contextmanager
 def _readable(path: Path | Remote) -> Iterator[None]:
     """Turn what the libraries throw at a damaged file into one line."""
-
     try:
         yield
     # a column whose name is no UTF-8 is a UnicodeDecodeError of pyarrow
@@ -243,7 +242,6 @@ def _readable(path: Path | Remote) -> Iterator[None]:
 
 
 def _open(path: Path | Remote) -> BinaryIO:
-
     kind = {".zst": "zstd", ".gz": "gzip"}.get(path.suffix.lower())
     handle = remote.opened(path)
     # Arrow's streams tell a truncated file from a finished one; zstandard's end without a word.
@@ -296,7 +294,6 @@ def _parquet(path: Path | Remote, asked: set[str]) -> Iterator[tuple[str, Row | 
     """Rows of a parquet file. A column nobody asked for may be of any type: what Python cannot hold is told
     by its type.
     """
-
     with _readable(path), _table(path) as opened:
         names = parquet.distinct(opened, path)
         asked = {
@@ -322,7 +319,6 @@ def _table(path: Path | Remote) -> Any:
 
 def _batches(opened: Any, asked: set[str]) -> Iterator[Any]:
     """Of all columns that can be read; where one that nobody asked for cannot, of those that were."""
-
     rows = _rows_at_once(opened.metadata)
     batches = opened.iter_batches(batch_size=rows)
     try:

@@ -52,7 +52,6 @@ def stream(settings: Corpus) -> Iterator[Document | Drop]:
     Every repository is found, or fetched, before the first is read. Raises :class:`SettingError` when one is
     gone.
     """
-
     wanted = [
         (name, commit, texts) for texts in _wanted(settings) for name, commit in texts.repositories.items()
     ]

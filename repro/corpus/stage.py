@@ -198,7 +198,6 @@ def clean(
 
 def _clusters(settings: Corpus, spool: Path, kept: list[Candidate], sets: list[Any]) -> list[list[int]]:
     """Positions of near-duplicates in ``kept``."""
-
     from repro.corpus import minhash
     from repro.corpus.spool import texts
 

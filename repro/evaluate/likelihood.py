@@ -116,7 +116,6 @@ class _Reader:
         self, batch: list[Tokens], cache: Any, longer: list[tuple[int, Tokens, Found]]
     ) -> list[Any]:
         """The answers of about the least length; returns those that are left."""
-
         shortest = len(longer[0][1]) - 1
         most = sum(len(answer) - 1 <= self.ragged * shortest for _, answer, _ in longer)
         width = len(longer[most - 1][1]) - 1

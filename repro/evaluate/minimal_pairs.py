@@ -215,7 +215,6 @@ def metrics(entry: str, items: pl.DataFrame) -> dict[str, Cell]:
 
 
 def _cell(items: pl.DataFrame) -> Cell:
-
     value, stderr, clusters = clustered(items["acc"].to_numpy(), items["cluster"].to_list())
     ties = sum(map(is_tie, items.select("gold_loglikelihood", "other_loglikelihood").iter_rows()))
     return {

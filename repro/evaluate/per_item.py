@@ -158,7 +158,6 @@ def gold_probability(items: pl.DataFrame) -> dict[str, Cell]:
     standard error and what guessing gives; where items come in clusters both are those of the clusters'
     means.
     """
-
     found: dict[str, Cell] = {}
     scored = items.drop_nulls("gold_probability").unique(
         ["task", "doc_id"], keep="first", maintain_order=True

@@ -145,7 +145,6 @@ def measured_by(s: Heads) -> str:
 
 def _first_texts(corpus: Path, split: str) -> list[list[str]]:
     """Texts of the first documents of the first shards of every domain, shard by shard."""
-
     from repro.corpus.documents import shards
 
     paths = sorted(shards(corpus, split), key=lambda p: (p.stem.rpartition("-")[2], p.stem))[:64]
@@ -163,7 +162,6 @@ def key_value_probes(s: Heads, proxy: ProxyModel, context: Context) -> Callable[
     """A function from the index of a probe to the probe: the value of a key asked for, a sentence of the
     corpus.
     """
-
     texts = [text for shard in _first_texts(context.inputs["corpus"], "documents") for text in shard]
     values, how = probes.values_from(texts, proxy.encode, s)
     context.facts |= {"values": len(values), "values_cut": bool(how), "values_from": how or "sentences"}
@@ -178,7 +176,6 @@ def key_value_probes(s: Heads, proxy: ProxyModel, context: Context) -> Callable[
 
 def _detect(s: Heads, proxy_settings: Proxy, context: Context) -> None:
     """Append one line per probe, so that a killed run goes on where it stood; then the means."""
-
     import numpy as np
 
     from repro.heads import importance

@@ -381,7 +381,6 @@ class Progress:
 
     def line(self) -> str:
         """In one line for a terminal."""
-
         share = self.tokens_done / self.tokens if self.tokens else 1.0
         left = f"{duration(self.seconds_left)} left" if self.seconds_left is not None else "time left unknown"
         bad = f", {len(self.failed)} given up" if self.failed else ""

@@ -140,7 +140,6 @@ def _nothing() -> None:
 
 @cache
 def _encoder(model: str) -> Encode:
-
     return Encoder(load_tokenizer(model, local_files_only=True))
 
 

@@ -117,7 +117,6 @@ def _checked_digests(corpus: Path, sources: list[Path]) -> dict[Path, str]:
 
 def _with_means(job: Job, corpus: Path, out: Path) -> Job:
     """Calibrate the mean head outputs on held-out text, once; workers read them from a file."""
-
     from repro.influence.calibration import write_means
     from repro.proxy.load import load
 
@@ -179,7 +178,6 @@ def _check_losses(job: Job, context: Context) -> None:
     """Warn where the proxy predicts no better than a guess among all its tokens: it is not the tokenizer's
     model.
     """
-
     import polars
     from transformers import AutoConfig
 

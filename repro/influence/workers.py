@@ -158,7 +158,6 @@ def score_all(partial: Path, job: Job, processes: int, advance: Callable[[], Non
 
 def automatic(job: Job) -> int:
     """One process per GPU, or per CPU core as far as half the memory reaches."""
-
     if job.device.startswith("cuda"):
         return torch.cuda.device_count()
     weights = sum(p.stat().st_size for p in Path(job.model).glob("*.safetensors"))
@@ -169,7 +168,6 @@ def automatic(job: Job) -> int:
 @contextmanager
 def threads(job: Job) -> Iterator[None]:
     """As many CPU threads as the job says: the last bits of a product can depend on their number."""
-
     before = torch.get_num_threads()
     torch.set_num_threads(job.threads)
     try:
@@ -179,7 +177,6 @@ def threads(job: Job) -> Iterator[None]:
 
 
 def _process(partial: str, job: Job, rank: int, failures: Any) -> None:
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     leave_with_parent()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -120,7 +120,6 @@ def overlap(
 
 def _baselines(store: Store, stage: Stage, arms: Mapping[str, Mapping[int, Mapping[str, Stage]]]) -> Json:
     """What the baselines score, and by how much the models of each arm are ahead of them (``over``)."""
-
     folder = store.path(stage)
     found = read_json(folder / "baselines.json")
     evaluated = {
@@ -335,13 +334,11 @@ def flatten_metrics(result: Mapping[str, Any]) -> dict[str, Metric]:
 
 def read_scores(folder: Path) -> polars.DataFrame:
     """All shards of a score artifact, in the order of their names."""
-
     return parquet.read(sorted((folder / "scores").glob("*.parquet")))
 
 
 def read_documents(folder: Path) -> polars.DataFrame:
     """Training documents without their text."""
-
     columns = ["doc_id", "domain", "group", "source", "n_bytes"]
     return parquet.read(sorted((folder / "documents").glob("*.parquet")), columns=columns)
 

@@ -91,7 +91,6 @@ def token_rises(score: Path) -> dict[str, list[tuple[str, float]]]:
 
 def export_scores(target: Path, score: Path) -> None:
     """All score shards as one parquet file."""
-
     with atomic(target) as temporary:
         parquet.scan(sorted((score / "scores").glob("*.parquet"))).sink_parquet(temporary)
 
@@ -131,7 +130,6 @@ def _extra_types(shards: list[Path], kept: polars.DataFrame) -> dict[str, type]:
     """Type of every further field over all kept documents; ``object`` where values differ in type, are nested
     or too large.
     """
-
     types: dict[str, set[type]] = {}
     for shard in shards:
         part = parquet.read(shard, columns=["doc_id", "extra"]).join(kept, on="doc_id", how="semi")

@@ -26,7 +26,6 @@ def noise(summary: Outcome, contrast: Json) -> dict[str, Noise]:
     Standard deviations of the difference of two models, ``contrast`` naming the arms. Fewer than three shared
     seeds give none.
     """
-
     ours, theirs = (summary["arms"][contrast[side]] for side in ("treatment", "control"))
     found = {}
     for metric in metrics(ours):

@@ -17,7 +17,6 @@ from repro.plain import Json
 @cache
 def reference() -> Json:
     """The whole of ``paper_reference.yaml``."""
-
     return yaml.safe_load((Path(__file__).parent / "paper_reference.yaml").read_text(encoding="utf-8"))
 
 

@@ -142,7 +142,6 @@ def restore(engine: Any, checkpoint: Path, setup: Setup) -> int:
 
 def _load_split_anew(engine: Any, checkpoint: Path) -> str | None:
     """By way of a universal checkpoint: DeepSpeed's, a file for each parameter and moment, whole."""
-
     from deepspeed.checkpoint import ds_to_universal
 
     whole = checkpoint.parent / f".{checkpoint.name}.universal.tmp"

@@ -165,7 +165,6 @@ def parameter_groups(network: PreTrainedModel, train: Train) -> list[dict[str, A
 
 def optimizer_of(network: PreTrainedModel, train: Train, capturable: bool = False) -> torch.optim.AdamW:
     """AdamW, or Muon with AdamW; the caller sets the learning rates. ``capturable``: in a CUDA graph."""
-
     kind = Muon if train.optimizer == "muon" else torch.optim.AdamW
     betas = (train.beta1, train.beta2)
     return kind(
@@ -208,7 +207,6 @@ def can_compile(device: str) -> bool:
     """Whether torch.compile finds the compiler it needs; where it does not the training stays eager, and says
     so.
     """
-
     try:
         if device == "cpu":
             return bool(get_cpp_compiler())

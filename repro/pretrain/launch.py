@@ -99,7 +99,6 @@ def nodes(s: Train) -> int:
 
 def must_start(s: Train, device: str) -> None:
     """Raise :class:`SettingError` for ranks that the launcher cannot start from this machine."""
-
     if s.launcher == "inprocess":
         require(
             s.processes == 1,
@@ -146,7 +145,6 @@ def memory_of_rank(s: Train, device: str) -> float | None:
     """Bytes a rank has on this machine's devices; ``None`` where they are elsewhere (a cluster's head
     node).
     """
-
     if device.startswith("cuda") and torch.cuda.is_available():
         return torch.cuda.get_device_properties(0).total_memory
     if device == "cpu" and s.launcher in ("inprocess", "torchrun"):

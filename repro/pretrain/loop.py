@@ -76,7 +76,6 @@ def finished(job: Job) -> bool:
 @contextlib.contextmanager
 def only_run_in(out: Path) -> Iterator[None]:
     """Refuse a second run in one folder; the lock ends with the process, however it ends."""
-
     lock = FileLock(out / ".training.lock", timeout=0)
     try:
         lock.acquire()

@@ -38,7 +38,6 @@ def identity(init_from: str, patterns: list[str]) -> dict[str, str]:
 
 def commit(init_from: str) -> str | None:
     """The commit of a model of the hub; raises :class:`SettingError` where nobody can say it."""
-
     hub = on_hub(init_from)
     return None if hub is None else hub_commit(*hub, "model")
 
@@ -77,7 +76,6 @@ def folder_identity(folder: Path, patterns: list[str]) -> dict[str, str]:
     """sha256 of the named files of a model folder, remembered by size and time of change
     (``repro.assets``).
     """
-
     found = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
     return dict(zip([path.name for path in found], content_digests(found), strict=True))
 

@@ -200,7 +200,6 @@ def write_corpus(out: Path, shards: dict[str, list[Path]], vocabulary: int) -> T
     ``shards[split]`` are parquet files with doc_id, domain, n_bytes and text; ``vocabulary`` the model's
     embeddings.
     """
-
     encode, end = encoder(out / "tokenizer")
     dtype = np.dtype(np.uint16 if vocabulary <= 2**16 else np.uint32)
     paths = [path for split in SPLITS for path in shards[split]]

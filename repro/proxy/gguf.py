@@ -196,7 +196,6 @@ def _reader(skip: bool) -> Any:
     """gguf's reader of a plain array: it makes an object of every entry of a vocabulary, and of a memory map
     these take ten times as long. With ``skip`` lists are passed over, and only their length is kept.
     """
-
     import gguf
     import numpy as np
 

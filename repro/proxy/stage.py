@@ -225,7 +225,6 @@ def _from_gguf(s: Proxy, sha256: str, target: Path) -> Json:
     """Convert a file, or the pinned one of a name; returns what it says of itself, and where it comes
     from.
     """
-
     name = pinned.name_of(sha256)  # known, too, where its path was given
     pin = pinned.PINNED[name] if name else None
     origin = {"file_sha256": sha256} | (

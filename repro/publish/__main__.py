@@ -76,7 +76,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def publish(made: Made, target: Path, what: str, arm: str | None = None, seed: int | None = None) -> str:
     """Write the folder, whole or not at all; returns what is in it, in words."""
-
     require(
         not target.exists() or (target / RECORD).is_file() or target.is_dir() and not any(target.iterdir()),
         f"--to {target} is there and was not published by this command; name a new folder",
@@ -93,7 +92,6 @@ def publish(made: Made, target: Path, what: str, arm: str | None = None, seed: i
 
 
 def _data(folder: Path, made: Made, arm: str | None, seed: int | None) -> str:
-
     source = dataset.source(made, arm, seed)
     kept = dataset.write(folder, source)
     cards.dataset_card(folder, source).save(folder / "README.md")
@@ -103,7 +101,6 @@ def _data(folder: Path, made: Made, arm: str | None, seed: int | None) -> str:
 
 
 def _models(folder: Path, made: Made, arm: str | None, seed: int | None) -> str:
-
     chosen = models.chosen(made, arm, seed)
     models.write(folder, made, chosen)
     model_card(made, chosen, len(chosen) > 1).save(folder / "README.md")

@@ -102,7 +102,6 @@ def read(given: Path, work: Path | None) -> Made:
 
 
 def _named(folder: Path) -> Path:
-
     try:
         return Path(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["work"])
     except (OSError, KeyError, TypeError, yaml.YAMLError):

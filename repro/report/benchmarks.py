@@ -304,7 +304,6 @@ def _drawn(
     """A panel a task and measure: means over seeds in bands of 95 % intervals; what guessing and baselines
     give is dashed.
     """
-
     panels = []
     for task, measured in tasks(summary).items():
         for metric in measured:

@@ -91,7 +91,6 @@ def again(summary: Outcome) -> Outcome:
     the pilot's noise that it records. What was measured stays as it is; intervals, corrections, words and
     what follows from them are new.
     """
-
     return judged(recorded.measured(summary), *recorded.given(summary))
 
 
@@ -101,7 +100,6 @@ def _item_variances(
     """What the choice of items contributes to each metric's difference, from the evaluations of the seeds
     both arms have.
     """
-
     sides = (contrast.treatment, contrast.control)
     ours, theirs = (stages.get("arms", {}).get(arm, {}) for arm in sides)
     kept = [collected["arms"].get(arm, {}).get("seeds", {}) for arm in sides]

@@ -113,7 +113,6 @@ def places(db: duckdb.DuckDBPyConnection, folder: Path, per_shard: int) -> None:
     """Write ``placed.parquet`` (task, row, rank, cluster, own_group) and ``parts.parquet``: runs of shards
     that are written at once.
     """
-
     db.execute("""CREATE TABLE ranked AS SELECT task, "row", cluster, own_group, n_bytes, domain,
         CASE WHEN held THEN 'heldout' ELSE 'documents' END AS split,
         row_number() OVER (ORDER BY split, domain, key) - 1 AS rank FROM placed""")

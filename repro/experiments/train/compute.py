@@ -42,7 +42,6 @@ def tables(summary: Outcome) -> list[Table]:
 
 
 def _row(summary: Outcome, name: str, whole: str) -> list[Cell] | None:
-
     own, everything = _training_flops(summary, name), _training_flops(summary, whole)
     if own is None or everything is None:
         return None

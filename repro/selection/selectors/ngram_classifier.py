@@ -99,7 +99,6 @@ def domain(context: Context, wanted: str | list[str]) -> str:
 
 def fold(documents: polars.DataFrame, folds: int) -> numpy.ndarray:
     """The fold of each document's (domain, group): a stable hash, so that no order of files matters."""
-
     names = (documents["domain"] + "\x00" + documents["group"]).to_list()
     return numpy.array(
         [int.from_bytes(hashlib.blake2b(n.encode(), digest_size=8).digest()) % folds for n in names]
