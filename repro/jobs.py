@@ -11,7 +11,6 @@ leaves its jobs in the queue, and the same command takes up what they have finis
 
 from __future__ import annotations
 
-import getpass
 import os
 import shlex
 import subprocess
@@ -30,13 +29,13 @@ from repro.experiments import Experiment
 from repro.schedule import Call, Failure, Here
 from repro.settings import overrides
 from repro.settings.root import Settings, to_yaml
+from repro.slurm import QUEUE_SECONDS, WITHOUT_A_JOB, queued
 from repro.store import Stage, Store, read_json, write_json
 
 # Stages without an accelerator, some of which ask a network that nodes may lack: done where the run is.
 IN_PLACE = frozenset({"items", "corpus", "proxy", "measures", "selection", "tokens", "baselines"})
 AT_ONCE = 1000  # jobs, where run.parallel says no number
-LOOK_SECONDS, QUEUE_SECONDS = 1.0, 15.0  # between looks at files, and questions to Slurm
-WITHOUT_A_JOB = 60.0  # seconds after a job has left the queue, for its files to be seen
+LOOK_SECONDS = 1.0  # between looks at files
 SETUP = "setup"  # lines of shell before the work
 SOURCE = Path(__file__).resolve().parents[1]
 
@@ -85,7 +84,7 @@ class Batch:
         self.waiting: list[_Waiting] = []
         self.lock = threading.Lock()
         self.over = threading.Event()
-        self.queue: set[str] | None = None  # jobs of this user, None where Slurm did not say
+        self.queue: dict[str, set[str]] | None = None  # jobs of this user, None where Slurm did not say
         self.asked = float("-inf")
 
     def start(self, call: Call, fingerprint: str) -> Future[Failure | None]:
@@ -138,7 +137,7 @@ class Batch:
         folder.mkdir(parents=True, exist_ok=True)
         record, job = folder / "submitted.json", {"stages": [stage.fingerprint for stage in chain]}
         if record.is_file() and read_json(record)["stages"] == job["stages"]:
-            if (number := read_json(record)["job"]) in (queued() or set()):  # of a run that was ended
+            if (number := read_json(record)["job"]) in (queued() or {}):  # of a run that was ended
                 print(f"    job {number} is in the queue still, in {folder}", flush=True)
                 return folder, number
         for old in folder.glob("*.json"):
@@ -202,17 +201,6 @@ def batch(
     finally:
         found.over.set()
         thread.join()
-
-
-def queued() -> set[str] | None:
-    """Numbers of this user's jobs that Slurm still has; ``None`` where it cannot be asked."""
-    try:
-        found = subprocess.run(
-            ["squeue", "-h", "-o", "%A", "-u", getpass.getuser()], capture_output=True, text=True, timeout=60
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return set(found.stdout.split()) if found.returncode == 0 else None
 
 
 def read_settings(path: Path) -> Settings:

@@ -20,6 +20,7 @@ from repro.errors import SettingError, one_of, require
 from repro.plain import Json
 from repro.processes import leave_with_parent
 from repro.settings.execution import Run
+from repro.slurm import WITHOUT_A_JOB
 from repro.store import read_json, write_json
 from repro.tracking import progress
 
@@ -27,7 +28,6 @@ KINDS = ("local", "slurm", "ray")
 DEATHS = 3  # of workers that were killed (by the system, for memory), or jobs lost, before a phase gives up
 PRELOADED = ["duckdb", "datatrove.executor.local", "repro.corpus.pipeline.tasks", "repro.corpus.signatures"]
 SECONDS = 0.2  # between looks at what is finished
-WITHOUT_A_JOB = 60.0  # after a job has left Slurm's queue, for its files to be seen
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,11 +14,11 @@ from datatrove.executor.slurm import SlurmPipelineExecutor
 from loguru import logger
 
 from repro.errors import SettingError
+from repro.slurm import PATIENCE, QUEUE_SECONDS
+from repro.slurm import queued as queue
 
 if TYPE_CHECKING:
     from repro.corpus.pipeline.executors import Executor
-
-PATIENCE = 60  # seconds for an answer of Slurm's
 
 
 @dataclass
@@ -26,23 +27,27 @@ class Jobs:
 
     ids: list[str] = field(default_factory=list)
     told: set[str] = field(default_factory=set)
+    asked: float = float("-inf")
+    there: bool = True
 
     def queued(self) -> bool:
         """Whether Slurm still has something of them; what cannot be asked counts as yes. Says once for each
         reason what they wait for.
         """
-        asked = ["squeue", "-h", "-o", "%T %r", "-j", ",".join(self.ids)]
-        try:
-            found = subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE)
-        except (OSError, subprocess.TimeoutExpired):
+        if time.monotonic() - self.asked < QUEUE_SECONDS:
+            return self.there
+        found, self.asked = queue(), time.monotonic()
+        if found is None:
+            self.there = True
             return True
-        rows = set(found.stdout.splitlines()) if found.returncode == 0 else set()
+        rows = {row for job in self.ids for row in found.get(job, ())}
         if rows and all(row.startswith("PENDING") for row in rows):
             reasons = {row.partition(" ")[2] for row in rows} - {"None", "JobArrayTaskLimit", "Dependency"}
             for reason in sorted(reasons - self.told):
                 print(f"    Slurm job {self.ids[-1]} waits: {reason}", flush=True)
             self.told |= reasons
-        return bool(rows)
+        self.there = bool(rows)
+        return self.there
 
 
 class _Array(SlurmPipelineExecutor):
