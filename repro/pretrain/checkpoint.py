@@ -19,10 +19,7 @@ from repro.store import read_json, sha256_file, write_json
 
 TAG = "state"
 RANKS = "train.processes"
-
-
-# what a run that goes on must share with the one that wrote a checkpoint, by name
-Setup = dict[str, int | float | str]
+Setup = dict[str, int | float | str]  # what a run that goes on shares with the one that wrote a checkpoint
 
 
 def save(engine: Any, folder: Path, step: int, setup: Setup, *beside: Path) -> Path:
