@@ -5,7 +5,8 @@
 The scoring is the real one (claims, reading, tokenising ahead in ``--processes``, windows, batches laid out,
 statistics, files put in place); only the forward pass is left out. In turns with it, as many processes do
 nothing but tokenise the same documents: the limit. Ratios of neighbouring rounds, and their median, by the
-clock and by the processor time of all processes: other work on the machine takes from the clock. Batches are those of ``scale=gpu``: how full they are is counted, not timed.
+clock and by the processor time of all processes: other work on the machine takes from the clock. Batches are
+those of ``scale=gpu``: how full they are is counted, not timed.
 """
 
 from __future__ import annotations
@@ -205,8 +206,8 @@ of {size:,.0f} bytes on average, {len(rates)} rounds.
 | tokenizers alone: the limit | {_row([alone for alone, _ in rates])} |
 | scoring whose model takes no time | {_row([whole for _, whole in rates])} |
 
-Share of the limit, median and range of the rounds: {_spread(by_clock)} by the clock, {_spread(by_processor)} by
-processor time.
+Share of the limit, median and range of the rounds: {_spread(by_clock)} by the clock,
+{_spread(by_processor)} by processor time.
 
 {len(tokens)} batches of at most {at_once:,} tokens: {tokens.mean() / at_once:.1%} full on average,
 {places.mean() / at_once:.1%} with padding, {1 - tokens.sum() / places.sum():.1%} of what is computed.
