@@ -26,7 +26,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from benchmarks.speedrun import cpu_name
+from benchmarks.machine import cpu_name
 from repro import parquet
 from repro.corpus import documents
 from repro.corpus.documents import Document

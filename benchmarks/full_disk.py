@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.kills import JOB, ROOT, at_work, command, differences
+from benchmarks.machine import cpu_name
 from repro.store import atomic, read_json, sha256_file
 
 NAME = "a store's work – Ünï 日本 [x] 100%"
@@ -131,8 +132,6 @@ def trial(
 
 def report(rows: list[dict[str, Any]]) -> str:
     """The log as Markdown."""
-    from benchmarks.speedrun import cpu_name
-
     full = [row for row in rows if row["stage"] != "ended"]
     ended = [row for row in rows if row["stage"] == "ended"]
     wrong = [row for row in rows if row["faults"]]

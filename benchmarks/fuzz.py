@@ -22,6 +22,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import cpu_name
 from repro.store import atomic
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,8 +63,6 @@ def fuzz(name: str, inputs: int, seed: int, folder: Path) -> tuple[Counter[str],
 
 def report(rows: dict[str, tuple[Counter[str], str | None, float]], asked: int, seed: int) -> str:
     """The log as Markdown."""
-    from benchmarks.speedrun import cpu_name
-
     total = sum(sum(counts.values()) for counts, _, _ in rows.values())
     faults = [name for name, (_, fault, _) in rows.items() if fault]
     lines = [

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.machine import cpu_name
 from repro.experiments import build
 from repro.plan import estimates
 from repro.settings.compose import compose
@@ -238,8 +239,6 @@ def main() -> None:
 
 def measure(documents: list[int], settings: list[str]) -> Growth:
     """Every size, smallest first, in one store: what does not depend on the size is made once."""
-    from benchmarks.speedrun import cpu_name
-
     sizes = []
     with tempfile.TemporaryDirectory() as folder:
         for n in documents:

@@ -32,6 +32,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import cpu_name
 from repro.store import atomic, read_json, sha256_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -239,8 +240,6 @@ def trial(
 
 def report(rows: list[dict[str, Any]], asked: int) -> str:
     """The log as Markdown."""
-    from benchmarks.speedrun import cpu_name
-
     kills = [row for row in rows if row["stage"] != "ended"]
     trials = {row["trial"]: row["faults"] for row in rows}
     wrong = {number: faults for number, faults in trials.items() if faults}

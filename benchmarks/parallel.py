@@ -19,7 +19,7 @@ from concurrent.futures import wait
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.speedrun import cpu_name
+from benchmarks.machine import cpu_name
 from benchmarks.training import made_up_tokens
 from repro.device import cores
 from repro.pretrain.job import Job

@@ -24,6 +24,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from benchmarks.machine import cpu_name
 from repro.corpus.documents import sampling_key
 from repro.corpus.settings import Corpus
 from repro.corpus.stage import stage as corpus_stage
@@ -114,28 +115,6 @@ def run(settings: Settings, corpus: Path, work: Path, seed: int) -> dict[str, An
         "parameters": facts["parameters"],
         "corpus": sha256_file(corpus)[:16],
     }
-
-
-def cpu_name() -> str:
-    """The processor as the system names it, with the instructions that decide about bfloat16."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return "unknown"
-    field = {
-        line.split(":")[0].strip(): line.partition(":")[2].strip()
-        for line in text.splitlines()
-        if ":" in line
-    }
-    known = [
-        flag
-        for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-        if flag in field.get("flags", "").split()
-    ]
-    return (
-        f"{field.get('model name', 'unknown')} family {field.get('cpu family')} model {field.get('model')},"
-        f" {' '.join(known)}"
-    )
 
 
 def page(rows: list[dict[str, Any]]) -> str:
