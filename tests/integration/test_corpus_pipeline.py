@@ -7,6 +7,7 @@ import stat
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import pytest
 from killing import remove_one_and_die
 from test_corpus_stage import make_documents, save
@@ -134,6 +135,13 @@ def test_killed_while_the_working_folder_is_removed(tmp_path, monkeypatch, numbe
     store, made = Store(tmp_path / "many"), stage(settings, None, LOCAL)
     assert remove_one_and_die(monkeypatch, number, lambda: store.ensure(made)) > 9
     assert whole(store.ensure(made)) == one
+
+
+def test_sorting_goes_on_past_its_memory(tmp_path):
+    config = tasks._config(tmp_path, 1) | {"memory_limit": "30MB"}
+    with duckdb.connect(config=config) as connection:
+        many = "SELECT md5(range::VARCHAR) AS digest FROM range(1_000_000) ORDER BY digest"
+        connection.execute(f"COPY ({many}) TO '{tmp_path / 'sorted.parquet'}' (FORMAT parquet)")
 
 
 def test_other_tasks_begin_anew(tmp_path):

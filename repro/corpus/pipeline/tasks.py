@@ -213,4 +213,6 @@ class Write:
 
 
 def _config(folder: Path, rank: int) -> dict[str, Any]:
-    return {"memory_limit": MEMORY, "threads": 1, "temp_directory": str(folder / f"sorting/{rank:05d}")}
+    spill = folder / f"sorting/{rank:05d}"
+    spill.parent.mkdir(parents=True, exist_ok=True)  # DuckDB makes the last folder alone
+    return {"memory_limit": MEMORY, "threads": 1, "temp_directory": str(spill)}
