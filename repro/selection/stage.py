@@ -258,23 +258,35 @@ def _judge(
         require(budget.unranked != "refuse", f"{message}; score them, or allow it with budget.unranked=skip")
         context.warn(f"{message}; they are never selected")
     empty = [name for name, d in domains.items() if not d["selected_documents"]]
+    silent = [name for name in empty if domains[name]["unranked"] == domains[name]["documents"]]
+    reasons = (
+        ["the first one is longer than the budget; raise budget.share"] if len(silent) < len(empty) else []
+    )
+    reasons += [f"no document of {', '.join(silent)} has a priority"] if silent else []
     message = (
         f"selector {selector!r} at budget.share={budget.share} takes no document of domain"
-        f" {', '.join(empty)}: the first one is longer than the budget, or none has a priority; raise"
-        " budget.share"
+        f" {', '.join(empty)}: {'; '.join(reasons)}"
     )
     require(len(empty) < len(domains), message)
     empty = empty if budget.scope == "domain" else []  # of a global budget a domain may get nothing
     if empty:
-        context.warn(f"{message}, or leave small domains out with corpus.domains=[those to keep]")
-    short = {
-        name: d["shortfall"] / max(1, d["shortfall"] + d["selected_tokens"]) for name, d in domains.items()
-    }
-    low = [name for name in short if short[name] > 0.1 and name not in empty]
-    if budget.unit == "tokens" and budget.scope == "domain" and low:
-        context.warn(
-            f"selector {selector!r} leaves"
-            f" {', '.join(f'{short[name]:.0%} of the budget of {name}' for name in low)} unused: the next"
-            " document is longer than what is left; lower corpus.max_bytes so that arms hold equal tokens"
-        )
+        context.warn(f"{message}; or leave such domains out with corpus.domains=[those to keep]")
+    short = {name: d["shortfall"] / max(1, d["budget"]) for name, d in domains.items()}
+    low = [name for name in short if short[name] > 0.1 and name not in empty and budget.scope == "domain"]
+    all_taken = [name for name in low if _all_taken(domains[name])]
+    for names, reason in (
+        (all_taken, "all documents that have a priority and are no near-duplicate are taken"),
+        (
+            [name for name in low if name not in all_taken and budget.unit == "tokens"],
+            "the next document is longer than what is left; lower corpus.max_bytes so that arms hold equal"
+            " tokens",
+        ),
+    ):
+        if names:
+            unused = ", ".join(f"{short[name]:.0%} of the budget of {name}" for name in names)
+            context.warn(f"selector {selector!r} leaves {unused} unused: {reason}")
     return {"empty_domains": empty} if empty else {}
+
+
+def _all_taken(d: Domain) -> bool:
+    return d["selected_documents"] + d["unranked"] + d["near_duplicates"] >= d["documents"]

@@ -121,6 +121,16 @@ def test_a_detector_of_a_package_is_found(tmp_path, monkeypatch):
             "READS_TEXT = True\ndef priority(context):\n    return context.judged(lambda shard: [1.0])\n",
             "gave 1 numbers for 37 documents",
         ),
+        (
+            "import polars\ndef priority(context):\n"
+            "    return polars.DataFrame({'doc_id': ['web-0001', 'zebra'], 'priority': [1.0, 2.0]})\n",
+            "gave priorities for 1 documents that the corpus does not have, such as 'zebra'",
+        ),
+        (
+            "import polars\ndef priority(context):\n"
+            "    return polars.DataFrame({'doc_id': [1, 2], 'priority': [1.0, 2.0]})\n",
+            "gave doc_ids of type Int64; they must be text",
+        ),
     ],
 )
 def test_a_plug_in_that_fails_is_named_in_one_line(module, said, folder, tmp_path):

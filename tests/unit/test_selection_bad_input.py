@@ -84,7 +84,10 @@ def test_a_domain_without_any_score_is_left_empty_with_a_warning(tmp_path, capsy
     repeats, record = select(tmp_path, artifacts(rows))
     assert record["empty_domains"] == ["web"] and record["domains"]["web"]["selected_documents"] == 0
     assert {ident.split("-")[0] for ident in chosen(repeats)} == {"maths", "code"}
-    assert "takes no document of domain web" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert (
+        "takes no document of domain web: no document of web has a priority" in told and "longer" not in told
+    )
 
 
 def test_a_domain_of_two_documents_does_not_cost_the_others_their_selection(tmp_path, capsys):
@@ -153,6 +156,17 @@ def test_imported_scores(tmp_path):
     twice = pl.DataFrame({"doc_id": ["web-0001", "web-0001"], "score": [1.0, 2.0]})
     twice.write_parquet(path)
     refused("gave 'web-0001' more than one priority", tmp_path, made, "imported", {"path": str(path)})
+
+
+def test_too_few_priorities_are_named_as_the_reason(tmp_path, capsys):
+    rows, path = documents(), tmp_path / "mine.csv"
+    some = [r["doc_id"] for r in rows if r["domain"] != "web" or r["doc_id"] < "web-0003"]
+    pl.DataFrame({"doc_id": some, "score": [1.0] * len(some)}).write_csv(path)
+    _, record = select(tmp_path, artifacts(rows), "imported", {"path": str(path)})
+    told = capsys.readouterr().err
+    assert record["domains"]["web"]["selected_documents"] == 3
+    assert re.search(r"leaves \d+% of the budget of web unused: all documents that have a priority", told)
+    assert "longer than what is left" not in told
 
 
 def test_no_scores_at_all(tmp_path):

@@ -177,7 +177,26 @@ def call(name: str, context: Context, params: Json) -> str | polars.DataFrame:
             not len(twice),
             f"selector {name!r} gave {twice[0] if len(twice) else ''!r} more than one priority",
         )
+        _refuse_strangers(name, context, found)
     return found
+
+
+def _refuse_strangers(name: str, context: Context, found: polars.DataFrame) -> None:
+    """Refuse ids that no training document has: they would be passed over, and documents left without one."""
+    import polars
+
+    kind = found.schema["doc_id"]
+    require(kind == polars.String, f"selector {name!r} gave doc_ids of type {kind}; they must be text")
+    context.connection.register("given_ids", found.select("doc_id"))
+    strangers = context.query(
+        "SELECT doc_id FROM given_ids ANTI JOIN documents USING (doc_id) ORDER BY doc_id"
+    )
+    context.connection.unregister("given_ids")
+    require(
+        not strangers,
+        f"selector {name!r} gave priorities for {len(strangers)} documents that the corpus does not have,"
+        f" such as {strangers[0][0] if strangers else ''!r}; give one for each doc_id of documents",
+    )
 
 
 def identity(name: str, params: Json) -> Json:

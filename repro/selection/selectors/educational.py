@@ -9,7 +9,7 @@ from typing import Any
 
 import polars
 
-from repro import assets
+from repro import cached, hub_commits
 from repro.errors import SettingError, require
 from repro.plain import Json
 from repro.pretrained import load_model, load_tokenizer
@@ -33,7 +33,7 @@ def priority(
     import torch
 
     if not Path(model).is_dir():
-        revision = assets.hub_commit(model, revision, "model")
+        revision = hub_commits.hub_commit(model, revision, "model")
     try:
         tokenizer = load_tokenizer(model, revision=revision)
         classifier = load_model(model, "AutoModelForSequenceClassification", revision=revision).to(
@@ -81,10 +81,10 @@ def identity(
     """
     folder = Path(model)
     if not folder.is_dir():
-        return {"model": model, "revision": assets.hub_revision(model, revision, "model"), **params}
+        return {"model": model, "revision": hub_commits.hub_revision(model, revision, "model"), **params}
     require(
         any(folder.glob("*.safetensors")), f"params.model={model} holds no *.safetensors; convert its weights"
     )
     files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json", ".txt", ".model"))
-    digests = assets.content_digests(files)
+    digests = cached.content_digests(files)
     return {"model": {p.name: sha256 for p, sha256 in zip(files, digests, strict=True)}, **params}

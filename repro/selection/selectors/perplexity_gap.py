@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from repro import parquet
-from repro.assets import content_digests
+from repro.cached import content_digests
 from repro.errors import one_of, require
 from repro.plain import Json
 from repro.selection.selectors import Context
