@@ -30,7 +30,7 @@ from benchmarks.machine import cpu_name
 from repro import parquet
 from repro.corpus import documents
 from repro.corpus.documents import Document
-from repro.influence import claims, loop
+from repro.influence import claiming, claims, loop
 from repro.influence.feeding import PART, Feed
 from repro.influence.scorer import Scorer, Started, Tokens, laid_out
 from repro.pretrained import Encoder, load_tokenizer
@@ -117,7 +117,7 @@ def fed(folder: str, corpus: Path, processes: int, scorer: StandIn) -> Rate:
                 "lease_seconds": 60.0,
             },
         )
-        with claims.Worker(partial) as worker, Feed(folder, processes) as feed:
+        with claiming.Worker(partial) as worker, Feed(folder, processes) as feed:
             first = documents.shards(corpus, "heldout")[0]
             feed.read(first, sha256_file(first), 1.0).result()  # its processes have started
             began, processor = time.perf_counter(), processor_seconds()

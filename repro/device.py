@@ -184,7 +184,7 @@ def measured() -> Rates:
 
 def measurement_file() -> Path:
     """Where this machine's measurement is kept; remove it to measure anew."""
-    from repro.assets import cache
+    from repro.cached import cache
     from repro.store import digest
 
     return cache() / "machines" / f"{digest(_machine())[:12]}.json"

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from repro import checks, device, environment, passes
-from repro.assets import STORE_OF_REVISIONS
 from repro.bucket import at_home
 from repro.cost import Cost, Known
 from repro.experiments import Experiment, build
+from repro.hub_commits import STORE_OF_REVISIONS
 from repro.outcomes import registration
 from repro.plan_cuts import unread
 from repro.plan_fidelity import fidelity

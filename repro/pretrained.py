@@ -157,7 +157,7 @@ def config(init_from: str) -> Json:
 def _fetched_config(repo: str, revision: str) -> Path:
     from huggingface_hub import hf_hub_download
 
-    from repro.assets import hub_revision
+    from repro.hub_commits import hub_revision
 
     try:
         commit = hub_revision(repo, revision, "model")

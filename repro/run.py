@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from repro import environment, processes
 from repro.device import device_of
+from repro.disk import room_on
 from repro.errors import SettingError
 from repro.secrecy import hidden
 from repro.settings.compose import compose
 from repro.settings.files import options
 from repro.settings.root import GROUPS, Settings, to_yaml
-from repro.store import Store, digest, read_json, room_on, sweep
+from repro.store import Store, digest, read_json, sweep
 
 DEMONSTRATIONS = ("smoke", "laptop")  # scales too small for evidence
 
@@ -111,8 +112,8 @@ def run(settings: Settings, brief: bool = False) -> Path:
     """Run every stage that the store lacks, then the report; returns the run's folder. ``brief``: print no
     comparison.
     """
-    from repro.assets import STORE_OF_REVISIONS
     from repro.bucket import at_home, of
+    from repro.hub_commits import STORE_OF_REVISIONS
     from repro.remote import refuse
 
     refuse(settings, ("corpus.paths", "work"))

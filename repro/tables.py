@@ -57,7 +57,7 @@ def write(results_folder: Path, out: Path) -> set[str]:
     """All tables, figures and the verdict page, the same bytes for the same results; returns the names of the
     files.
     """
-    from repro.paper import claims, picture, readme
+    from repro.paper import claims, committed, picture, readme
     from repro.paper import figures as paper_figures
     from repro.paper import tables as paper_tables
 
@@ -65,7 +65,7 @@ def write(results_folder: Path, out: Path) -> set[str]:
         results_folder.is_dir(),
         f"--results {results_folder} is not a folder; give one of folders with a summary.json each",
     )
-    results = paper_tables.read_results(results_folder)
+    results = committed.read_results(results_folder)
     require(
         bool(results), f"--results {results_folder} holds no */summary.json; tables are made of finished runs"
     )
@@ -103,10 +103,9 @@ def write(results_folder: Path, out: Path) -> set[str]:
 
 
 def _write_readme(root: Path, results_folder: Path) -> None:
-    from repro.paper import readme
-    from repro.paper import tables as paper_tables
+    from repro.paper import committed, readme
 
-    results = paper_tables.read_results(results_folder)
+    results = committed.read_results(results_folder)
     for page in ("README.md", "docs/speed.md"):
         readme.rewrite(root / page, results, results_folder / "benchmarks")
 

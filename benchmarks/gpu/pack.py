@@ -19,7 +19,7 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from repro import assets
+from repro import assets, cached
 from repro.provenance import COPY, copied
 from repro.store import Store, sha256_file
 
@@ -155,7 +155,7 @@ def main() -> None:
     placeholders([(given.corpus, "corpus"), (given.items, "items")], text, text / "cache")
     code(made / "code" / "code")
     proxy = next(assets.fetch("smollm2").glob("**/*.gguf"))
-    place = made / "proxy" / "cache" / proxy.relative_to(assets.cache())
+    place = made / "proxy" / "cache" / proxy.relative_to(cached.cache())
     place.parent.mkdir(parents=True)
     os.link(proxy, place)
     files = []

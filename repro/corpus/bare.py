@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from repro import assets
+from repro import cached
 from repro.errors import SettingError
 
 PIECE = 1 << 20
@@ -33,12 +33,12 @@ def locate(repository: str, commit: str, mirror: str | None, url: str) -> Path:
     without ``.git``), then in the cache, then fetched from ``url`` (``{}`` is owner/name) into the cache.
     Raises :class:`SettingError` naming the repository, the commit and what to do.
     """
-    cached = assets.cache() / "git"
-    for root in (Path(mirror).expanduser(), cached) if mirror else (cached,):
+    shared = cached.cache() / "git"
+    for root in (Path(mirror).expanduser(), shared) if mirror else (shared,):
         for folder in _places(root, repository):
             if _git(folder, "cat-file", "-e", f"{commit}^{{commit}}").returncode == 0:
                 return folder
-    return _fetched(repository, commit, url.format(repository), cached, mirror)
+    return _fetched(repository, commit, url.format(repository), shared, mirror)
 
 
 def _places(root: Path, repository: str) -> list[Path]:
@@ -50,8 +50,8 @@ def _places(root: Path, repository: str) -> list[Path]:
     return [path for path in tries if (path / "HEAD").is_file() and (path / "objects").is_dir()]
 
 
-def _fetched(repository: str, commit: str, url: str, cached: Path, mirror: str | None) -> Path:
-    final = cached / repository.replace("/", "+", 1) / f"{commit}.git"
+def _fetched(repository: str, commit: str, url: str, shared: Path, mirror: str | None) -> Path:
+    final = shared / repository.replace("/", "+", 1) / f"{commit}.git"
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         with (
@@ -71,7 +71,7 @@ def _fetched(repository: str, commit: str, url: str, cached: Path, mirror: str |
                 raise _gone(repository, commit, url, mirror, told.stderr.decode("utf-8", "replace"))
     except PermissionError as error:
         raise SettingError(
-            f"cannot write to the cache {cached} ({error.strerror}); set REPRO_CACHE=DIR"
+            f"cannot write to the cache {shared} ({error.strerror}); set REPRO_CACHE=DIR"
         ) from None
     return final
 

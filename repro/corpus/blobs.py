@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from repro import assets
+from repro import cached
 from repro.corpus.documents import Drop
 from repro.errors import SettingError
 from repro.retries import patiently, told
@@ -75,7 +75,7 @@ class Blobs:
     def _text(self, ident: str) -> str | Drop:
         if not ident.isalnum():
             return Drop("not_a_blob_id", ident)
-        path = assets.cache() / "blobs" / ident[:2] / f"{ident}.gz"
+        path = cached.cache() / "blobs" / ident[:2] / f"{ident}.gz"
         for _ in range(AGAIN):
             raw = path.read_bytes() if path.is_file() else self._download(ident, path)
             if raw is None:

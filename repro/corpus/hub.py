@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from repro import assets, schema
+from repro import cached, hub_commits, schema
 from repro.corpus.documents import Document, Drop, id_of
 from repro.corpus.settings import Corpus, HubData
+from repro.disk import is_full
 from repro.errors import SettingError, one_of
 from repro.plain import Json, Row
 from repro.retries import patiently, told
-from repro.store import is_full
 
 if TYPE_CHECKING:
     from repro.corpus.row_groups import Part, Table
@@ -35,9 +35,9 @@ def identity(settings: Corpus) -> Json:
     for data in _wanted(settings):
         if Path(data.repo).is_dir():
             files = sorted(p for p in Path(data.repo).rglob("*") if p.is_file())
-            own = {"repo": "local", "revision": assets.content_digests(files)}
+            own = {"repo": "local", "revision": cached.content_digests(files)}
         else:
-            own = {"repo": data.repo, "revision": assets.hub_revision(data.repo, data.revision)}
+            own = {"repo": data.repo, "revision": hub_commits.hub_revision(data.repo, data.revision)}
         found.append(schema.identity(data) | own)
     return {"hub": found, "draw": DRAW}
 
@@ -57,7 +57,7 @@ def check(identity: list[Json]) -> None:
         except Exception as error:
             raise SettingError(_away(repo, error)) from None
     for data in wanted:
-        assets.hub_commit(data["repo"], data["revision"])
+        hub_commits.hub_commit(data["repo"], data["revision"])
 
 
 def _away(what: str, error: Exception) -> str:
@@ -141,7 +141,7 @@ def _rows(data: HubData, settings: Corpus, skip: int, share: tuple[int, int] = (
     from repro.corpus.row_groups import Table
 
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    commit = None if Path(data.repo).is_dir() else assets.hub_commit(data.repo, data.revision)
+    commit = None if Path(data.repo).is_dir() else hub_commits.hub_commit(data.repo, data.revision)
     try:
         table = Table(data, commit)
         yield from table.rows(_parts(table, settings, *share), skip)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from repro import assets, parquet
+from repro import cached, parquet
 from repro.corpus.settings import HubData
 from repro.errors import SettingError
 from repro.plain import Row
@@ -105,13 +105,13 @@ class Table:
         """{file: [[rows, bytes of the text column] of each row group]}; a commit's are kept in the cache."""
         about = f"{self.data.repo}@{self.commit} {self.data.text_field} {' '.join(names)}"
         memory = f"row_groups-{hashlib.sha256(about.encode()).hexdigest()[:24]}"
-        if self.commit is not None and (known := assets.recall(memory)):
+        if self.commit is not None and (known := cached.recall(memory)):
             return known
         with ThreadPoolExecutor(THREADS) as pool:
             read = pool.map(lambda name: patiently(partial(self._footer, name)), names)
             found = dict(zip(names, read, strict=True))
         if self.commit is not None:
-            assets.remember(memory, found)
+            cached.remember(memory, found)
         return found
 
     def _footer(self, name: str) -> list[list[int]]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from repro.assets import content_digests
+from repro.cached import content_digests
 from repro.errors import SettingError
 from repro.plain import Json
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from repro import schema
-from repro.assets import content_digests
+from repro.cached import content_digests
 from repro.evaluate import sources
 from repro.evaluate.cells import Summary
 from repro.evaluate.cost import suite

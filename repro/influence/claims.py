@@ -24,12 +24,9 @@ import contextlib
 import errno
 import json
 import os
-import platform
 import secrets
 import shutil
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -39,12 +36,10 @@ from typing import TypedDict
 from repro.errors import SettingError
 from repro.lines import duration
 from repro.plain import Json
-from repro.store import is_full, read_json, write_json
+from repro.store import read_json, write_json
 
 TRIES = 3  # that raise
 DEATHS = 10  # of workers that had begun a shard and were lost
-STUCK = 15  # leases without progress, after which a worker that lives is taken for lost
-RATE_SECONDS = 120.0  # over which a worker's speed is measured
 
 
 class Closed(Exception):
@@ -221,152 +216,6 @@ class Board:
 
 
 @dataclass(frozen=True)
-class Claim:
-    """One try at one shard."""
-
-    shard: str
-    number: int
-
-
-class Worker:
-    """One process that scores shards of a job. Used in ``with``; a thread tells the others that it lives."""
-
-    def __init__(self, partial: Path, device: str = "cpu") -> None:
-        self.board = Board(partial)
-        host = platform.node().replace(" ", "-") or "host"
-        self.id = f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
-        self.path = self.board.folder / f"worker-{self.id}.json"
-        self.told: Identity = {
-            "id": self.id,
-            "host": platform.node(),
-            "pid": os.getpid(),
-            "place": place(),
-            "device": device,
-        }
-        self.tokens = 0  # fed to the model, in all
-        self.shards = 0  # finished
-        self.at: dict[str, int] = {}  # tokens of shards that are begun
-        self._listed: deque[str] = deque()
-        self._moved = time.monotonic()
-        self._rate: deque[tuple[float, int]] = deque([(self._moved, 0)])
-        self._stop = threading.Event()
-
-    def __enter__(self) -> Worker:
-        self._beat()
-        self._thread = threading.Thread(target=self._beats, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self.path.unlink(missing_ok=True)  # what it had begun is free from now on
-
-    def claim(self) -> Claim | None:
-        """A shard that nobody else is at; ``None`` if there is none at present. Raises :class:`Closed`."""
-        for listed in (True, False):
-            while self._listed:
-                shard = self._listed.popleft()
-                number = 1 if listed else self.board.last(shard) + 1
-                if self._begin(shard, number):
-                    self.at[shard] = 0
-                    return Claim(shard, number)
-            if listed:
-                self._listed = deque(self.board.look().free)
-        return None
-
-    def _begin(self, shard: str, number: int) -> bool:
-        try:
-            handle = os.open(
-                self.board.folder / f"{shard}.{number}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666
-            )
-        except FileExistsError:
-            return False
-        except FileNotFoundError:
-            raise Closed from None
-        with os.fdopen(handle, "w") as file:
-            file.write(self.id)
-        self.moved()
-        return True
-
-    def moved(self, claim: Claim | None = None, tokens: int = 0) -> None:
-        """Something was done: ``tokens`` of the shard of ``claim``, perhaps. Without this for long, the
-        worker is stuck.
-        """
-        self._moved = time.monotonic()
-        self.tokens += tokens
-        if claim is not None and claim.shard in self.at:
-            self.at[claim.shard] += tokens
-
-    def publish(self, claim: Claim, write: Callable[[Path], object]) -> bool:
-        """Put the result of a try in place, and say whether it was wanted: ``write`` fills a file.
-
-        Another worker may have begun the shard anew, or finished it.
-        """
-        target = self.board.scores / claim.shard
-        temporary = self.board.folder / f"result-{self.id}-{claim.shard}"
-        try:
-            if target.exists() or (self.board.folder / f"{claim.shard}.{claim.number + 1}").exists():
-                return False
-            write(temporary)
-            with open(temporary, "rb") as handle:
-                os.fsync(handle.fileno())
-            return _put(temporary, target)
-        except FileNotFoundError:
-            raise Closed from None
-        finally:
-            self.at.pop(claim.shard, None)
-            self.shards += 1
-            self.moved()
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-
-    def failed(self, claim: Claim, error: BaseException) -> None:
-        """Leave word that a try raised. What is wrong with the disk and not with the shard is raised
-        again.
-        """
-        self.at.pop(claim.shard, None)
-        if (
-            is_full(error)
-            or isinstance(error, OSError)
-            and error.errno in (errno.EROFS, errno.EACCES, errno.ESTALE, errno.EIO)
-        ):
-            raise error
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        try:
-            (self.board.folder / f"{claim.shard}.{claim.number}.error").write_text(reason)
-        except FileNotFoundError:
-            raise Closed from None
-        self.moved()
-
-    def _beats(self) -> None:
-        lease = self.board.job["lease_seconds"]
-        while not self._stop.wait(lease / 10):
-            if time.monotonic() - self._moved < STUCK * lease:
-                # the next one may go through; none for long, and the lease is over
-                with contextlib.suppress(OSError):
-                    self._beat()
-
-    def _beat(self) -> None:
-        now = time.monotonic()
-        self._rate.append((now, self.tokens))
-        while len(self._rate) > 2 and now - self._rate[0][0] > RATE_SECONDS:
-            self._rate.popleft()
-        seconds, tokens = now - self._rate[0][0], self.tokens - self._rate[0][1]
-        rate = tokens / seconds if seconds > 0 else 0.0
-        told: Told = {
-            **self.told,
-            "shards": self.shards,
-            "tokens": self.tokens,
-            "tokens_per_second": rate,
-            "at": dict(self.at),
-        }
-        temporary = self.board.folder / f"beat-{self.id}"
-        temporary.write_text(json.dumps(told))
-        os.replace(temporary, self.path)
-
-
-@dataclass(frozen=True)
 class Progress:
     """How far a scoring is, over all workers. Tokens are estimates from the documents' sizes."""
 
@@ -451,21 +300,6 @@ def joined(partial: Path, settings: dict[str, str]) -> None:
                 f"score.{key}={value} is not what is being scored in {partial.name} (score.{key}={has});"
                 " leave it out: what is scored stands in the store"
             )
-
-
-def _put(temporary: Path, target: Path) -> bool:
-    """Give a file its name unless that is taken; where the file system has no links, the last of two equal
-    ones stays.
-    """
-    try:
-        os.link(temporary, target)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK):
-            raise
-        os.replace(temporary, target)
-    return True
 
 
 def _names(folder: Path, absent: type[Exception] | None = None) -> Iterator[str]:

@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from repro.influence.claims import Claim, Closed, Worker
+from repro.influence.claiming import Claim, Worker
+from repro.influence.claims import Closed
 from repro.influence.feeding import Feed
 from repro.influence.scorer import Scorer
 from repro.influence.shards import Shard

@@ -19,7 +19,8 @@ import torch
 from repro.device import cores
 from repro.errors import SettingError, require
 from repro.influence import feeding
-from repro.influence.claims import Board, Closed, Worker
+from repro.influence.claiming import Worker
+from repro.influence.claims import Board, Closed
 from repro.influence.feeding import Feed
 from repro.influence.loop import LOOK_SECONDS, Loop
 from repro.influence.scorer import PADDING, Scorer

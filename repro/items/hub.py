@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from repro import assets, retries
+from repro import hub_commits, retries
 from repro.errors import SettingError, nearest
 from repro.items.settings import Items
 from repro.plain import Row
@@ -72,14 +72,15 @@ def revisions(settings: Items) -> dict[str, str]:
     """The commit of every data set asked for (its branch where the hub was never reached)."""
     repos = sorted({TASKS[task][0] for task in wanted(settings)})
     return {
-        r: r if Path(r).is_dir() else assets.hub_revision(r, settings.revisions.get(r, "main")) for r in repos
+        r: r if Path(r).is_dir() else hub_commits.hub_revision(r, settings.revisions.get(r, "main"))
+        for r in repos
     }
 
 
 def read(settings: Items, asked: Callable[[str], bool]) -> Iterator[tuple[str, str, Iterable[Row]]]:
     """(task, split, rows) through ``datasets``; raises :class:`SettingError` when the hub is away."""
     commits = {
-        r: r if Path(r).is_dir() else assets.hub_commit(r, commit)
+        r: r if Path(r).is_dir() else hub_commits.hub_commit(r, commit)
         for r, commit in revisions(settings).items()
     }
     for task in filter(asked, wanted(settings)):

@@ -25,7 +25,7 @@ def stage(settings: Items) -> Stage:
     """The stage that brings the items into one form; its fingerprint covers their content, not where they
     lie.
     """
-    from repro import assets, schema
+    from repro import assets, cached, schema
 
     identity = schema.identity(settings) | {"tasks": sorted(settings.tasks)}
     if settings.kind == "wheel":
@@ -33,7 +33,7 @@ def stage(settings: Items) -> Stage:
     elif settings.kind == "folder":
         files = _files(Path(settings.folder or ""))
         identity["content"] = dict(
-            zip([f[0] for f in files], assets.content_digests([f[1] for f in files]), strict=True)
+            zip([f[0] for f in files], cached.content_digests([f[1] for f in files]), strict=True)
         )
     elif settings.kind == "hub":
         from repro.items.hub import revisions

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from repro import parquet
-from repro.outcomes.collect import read_scores
+from repro.outcomes.contents import read_scores
 from repro.store import atomic, read_json
 
 if TYPE_CHECKING:

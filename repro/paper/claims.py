@@ -9,19 +9,8 @@ from repro.outcomes import measure, statistics, words
 from repro.outcomes.compare import masked, primary
 from repro.outcomes.verdict import DOCUMENTS, SEEDS, SOURCES
 from repro.paper import printed as paper
-from repro.paper.tables import (
-    BASELINE,
-    MASKED,
-    MATCHED,
-    OTHERS,
-    RANDOM,
-    SELECTED,
-    TREATED,
-    Result,
-    columns_of,
-    difference,
-    is_the_method,
-)
+from repro.paper.committed import Result, columns_of, difference, is_the_method
+from repro.paper.tables import BASELINE, MASKED, MATCHED, OTHERS, RANDOM, SELECTED, TREATED
 from repro.report.run_tables import POWER
 from repro.report.table import NOT_RUN, Cell, Interval, Table
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 from repro.experiments.analyse import view as selected
 from repro.experiments.evolve import view as evolution
 from repro.paper import printed as paper
-from repro.paper.tables import BASELINE, Result, columns_of
+from repro.paper.committed import Result, columns_of
+from repro.paper.tables import BASELINE
 from repro.report import curve, figures
 from repro.report.plots import Plot
 

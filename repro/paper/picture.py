@@ -7,8 +7,8 @@ from __future__ import annotations
 from statistics import mean
 
 from repro.outcomes.compare import masked
+from repro.paper.committed import Result, values
 from repro.paper.sizes import sizes
-from repro.paper.tables import Result, values
 from repro.report import benchmarks, curve
 from repro.report.plots import Panel, Plot
 

@@ -14,8 +14,8 @@ from repro.outcomes.outcome import Difference, bounds
 from repro.outcomes.statistics import detectable, upper_limit
 from repro.outcomes.words import outwards
 from repro.paper import picture
+from repro.paper.committed import Result
 from repro.paper.sizes import sizes
-from repro.paper.tables import Result
 from repro.report.figures import artifacts
 from repro.report.page import command
 from repro.report.plots import Panel, Plot, Series

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from repro.paper.tables import Result
+from repro.paper.committed import Result
 from repro.report.figures import artifacts
 
 

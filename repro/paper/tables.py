@@ -6,16 +6,24 @@ Ours come from committed summaries (``results/*/summary.json``) alone. What no s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from statistics import mean
 
 from repro.experiments.analyse import view as selected
-from repro.outcomes import measure, summary
-from repro.outcomes.compare import between, no_interval, seed_values
-from repro.outcomes.outcome import Outcome, bounds
+from repro.outcomes import measure
 from repro.outcomes.verdict import COVERS, left_out
 from repro.paper import printed as paper
+from repro.paper.committed import (
+    Gap,
+    Result,
+    columns_of,
+    difference,
+    gap_columns,
+    is_the_method,
+    own_columns,
+    percent,
+    primary,
+    values,
+)
 from repro.report.run_tables import CHANCE_NOTE, POWER
 from repro.report.table import CHANCE, NOT_RUN, Cell, Interval, Number, Table
 
@@ -25,27 +33,6 @@ SELECTED = "attention_influence"  # arm of exp=selection_30pct
 MASKED, OTHERS, MATCHED = "retrieval", "random", "random_matched_damage"  # arms of exp=mirror_effect
 MASKED_CONTRASTS = [(MASKED, MATCHED), (MASKED, "random_same_layers"), (MASKED, OTHERS), (MASKED, "base")]
 JUDGE_BASELINE = "random"  # arm of exp=what_was_selected
-
-
-@dataclass(frozen=True)
-class Result:
-    """A committed outcome: the folder's name and its sealed summary."""
-
-    name: str
-    summary: Outcome
-
-    @property
-    def label(self) -> str:
-        """Name, scale and, below the thresholds, that it is a demonstration."""
-        weak = ", demonstration" if self.summary["verdict"]["demonstration"] else ""
-        return f"{self.name} (scale {self.summary['scale']}{weak})"
-
-
-def read_results(folder: Path) -> list[Result]:
-    """Every ``*/summary.json`` under ``folder``, by name; an edited or foreign one raises
-    ``SettingError``.
-    """
-    return [Result(path.parent.name, summary.read(path)) for path in sorted(folder.glob("*/summary.json"))]
 
 
 def tables(results: list[Result]) -> list[Table]:
@@ -81,88 +68,6 @@ def tables(results: list[Result]) -> list[Table]:
         table10(mixture),
         table11(analysed),
     ]
-
-
-def is_the_method(result: Result, arm: str) -> bool:
-    """Whether an arm is selected by the paper's score: a run may put another selector in its place."""
-    found = result.summary["arms"].get(arm, {}).get("select", {})
-    return found.get("selector") == "attention_influence" and not found.get("params")
-
-
-def values(result: Result, arm: str, metrics: list[str]) -> dict[int, float]:
-    """{seed: mean over ``metrics``} for seeds that have all of them; empty when the arm or a metric was not
-    run.
-    """
-    row = result.summary["arms"].get(arm)
-    found = [seed_values(row, metric) for metric in metrics] if row else []
-    shared = set.intersection(*map(set, found)) if found else set()
-    return {seed: mean(f[seed] for f in found) for seed in sorted(shared)}
-
-
-@dataclass(frozen=True)
-class Gap:
-    """A difference as a table shows it: its interval or why there is none, what the run could see, seeds and
-    p-value.
-    """
-
-    cell: Cell
-    could_see: Cell = None
-    seeds: Cell = None
-    p: float | None = None
-
-    @property
-    def cells(self) -> list[Cell]:
-        """In the order of the columns of :func:`gap_columns`."""
-        return [self.cell, self.could_see, self.seeds]
-
-
-def gap_columns(name: str = "difference") -> list[str]:
-    """Headings of a :class:`Gap`."""
-    return [f"{name} [95 %]", "could see", "seeds"]
-
-
-def difference(
-    result: Result, treatment: str, control: str, metrics: list[str], scale: float = 1.0, digits: int = 2
-) -> Gap:
-    """Treatment minus control, paired by seed (:func:`repro.outcomes.compare.between`), times ``scale``."""
-    arms = result.summary["arms"]
-    there = treatment in arms and control in arms
-    row = between(result.summary, treatment, control, metrics) if there else None
-    if row is None:
-        return Gap(NOT_RUN)
-    if (limits := bounds(row)) is None:
-        return Gap(no_interval(row), None, row["seeds"])
-    value, low, high = (scale * end for end in limits)
-    shown = Interval(value, low, high, digits)
-    sees = None if row["detectable"] is None else Number(scale * row["detectable"], digits)
-    return Gap(shown, sees, row["seeds"], row["p"])
-
-
-def columns_of(result: Result, column: str) -> list[str]:
-    """The run's metrics behind a column of table 1 (several are averaged), empty when one of them was not
-    run.
-    """
-    if column == "Avg":
-        return ["accuracy_average"] if _has(result, "accuracy_average") else []
-    sought = paper.metric_names().get(column, [])
-    return sought if all(_has(result, metric) for metric in sought) else []
-
-
-def _has(result: Result, metric: str) -> bool:
-    return any(
-        metric in seed.get("metrics", {})
-        for arm in result.summary["arms"].values()
-        for seed in arm["seeds"].values()
-    )
-
-
-def percent(result: Result, arm: str, metrics: list[str]) -> Cell:
-    """Mean over seeds in percent, marked at chance, or why there is none."""
-    found = values(result, arm, metrics) if metrics else {}
-    if not found:
-        return NOT_RUN
-    at_chance = all(m in result.summary["arms"][arm]["at_chance"] for m in metrics)
-    return Number(100 * mean(found.values()), 2, CHANCE if at_chance else "")
 
 
 def table1(results: list[Result]) -> Table:
@@ -258,12 +163,6 @@ def table2(results: list[Result]) -> Table:
     if ours:
         notes.append("Proxies of two families differ in data and quantisation, too, not in size alone.")
     return Table("table2", "Table 2: size of the selecting model", columns, rows, notes, by=1)
-
-
-def primary(result: Result) -> list[tuple[str, str]]:
-    """(treatment, control) of the run's primary contrast, if it has one."""
-    pairs = {(r["treatment"], r["control"]): None for r in result.summary["comparisons"] if r["primary"]}
-    return list(pairs)
 
 
 def judged(name: str, title: str, key: str, results: list[Result]) -> Table:
@@ -381,14 +280,6 @@ def _masked(result: Result, metrics: list[str]) -> list[Cell]:
     """
     gap = difference(result, MASKED, OTHERS, metrics, 100) if metrics else Gap(NOT_RUN)
     return [*(percent(result, arm, metrics) for arm in ("base", OTHERS, MASKED)), *gap.cells]
-
-
-def own_columns(result: Result) -> dict[str, list[str]]:
-    """The columns that the run's own evaluation suite names, with their metrics."""
-    columns = result.summary["settings"]["eval"]["columns"]
-    return {
-        column: [sought] if isinstance(sought, str) else list(sought) for column, sought in columns.items()
-    }
 
 
 def table8(results: list[Result]) -> Table:

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from repro.assets import content_digests, hub_commit
+from repro.cached import content_digests
 from repro.errors import SettingError, require
+from repro.hub_commits import hub_commit
 from repro.pretrained import config, load_tokenizer, on_hub
 from repro.proxy.stage import checked_folder, tensors
 
@@ -31,7 +32,7 @@ def identity(init_from: str, patterns: list[str]) -> dict[str, str]:
     hub = on_hub(init_from)
     if hub is None:
         return folder_identity(Path(init_from), patterns)
-    from repro.assets import hub_revision
+    from repro.hub_commits import hub_revision
 
     return {"repo": hub[0], "revision": hub_revision(*hub, "model")}
 

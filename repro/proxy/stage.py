@@ -12,9 +12,11 @@ from math import prod
 from pathlib import Path
 
 from repro import pretrained, retries
-from repro.assets import WHEELS, content_digests, fetch, hub_commit
+from repro.assets import WHEELS, fetch
+from repro.cached import content_digests
 from repro.cost import Cost, Known, Made
 from repro.errors import SettingError, require
+from repro.hub_commits import hub_commit
 from repro.plain import Json
 from repro.proxy import gguf, pinned
 from repro.proxy.settings import Proxy
@@ -61,7 +63,7 @@ def stage(s: Proxy) -> Stage:
             settings["sha256"] = content_digests([Path(s.path)])[0]
             label = pinned.name_of(settings["sha256"]) or re.sub(r"[^\w.-]+", "_", Path(s.path).stem)
     elif s.kind == "hub":
-        from repro.assets import hub_revision
+        from repro.hub_commits import hub_revision
 
         settings |= {"repo": s.repo, "revision": hub_revision(str(s.repo), s.revision, "model")}
         label = str(s.repo).replace("/", "--")

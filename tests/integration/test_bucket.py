@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from test_remote import bucket, server  # noqa: F401
 
-from repro import assets
+from repro import cached, hub_commits
 from repro.bucket import RECORD, Bucket, at_home
 from repro.errors import SettingError
 from repro.settings.root import Settings
@@ -92,7 +92,7 @@ def test_damage_in_the_bucket_is_one_line(empty, tmp_path):
 
 def test_a_work_folder_in_a_bucket_has_a_place_here(empty, tmp_path):
     settings = at_home(Settings(work=URL + "/"))
-    assert Store(assets.cache().joinpath("buckets").iterdir().__next__()).bucket == Bucket(URL)
+    assert Store(cached.cache().joinpath("buckets").iterdir().__next__()).bucket == Bucket(URL)
     assert settings.work.startswith(str(tmp_path / "cache"))
     assert at_home(Settings(work="here")).work == "here"
     with pytest.raises(SettingError, match="work=s3://corpora/store: this command needs a folder"):
@@ -100,12 +100,12 @@ def test_a_work_folder_in_a_bucket_has_a_place_here(empty, tmp_path):
 
 
 def test_revisions_are_shared_in_the_bucket(empty, monkeypatch):
-    monkeypatch.setenv(assets.STORE_OF_REVISIONS, f"{URL}/revisions")
-    monkeypatch.setattr(assets, "_ask_hub", lambda repo, revision, kind: "a" * 40)
-    assert assets.hub_commit("owner/name", "main") == "a" * 40
-    monkeypatch.setattr(assets, "_ask_hub", lambda repo, revision, kind: "b" * 40)
-    monkeypatch.setattr(assets, "recall", lambda name: {})
-    assert assets.hub_commit("owner/name", "main") == "a" * 40
+    monkeypatch.setenv(hub_commits.STORE_OF_REVISIONS, f"{URL}/revisions")
+    monkeypatch.setattr(hub_commits, "_ask_hub", lambda repo, revision, kind: "a" * 40)
+    assert hub_commits.hub_commit("owner/name", "main") == "a" * 40
+    monkeypatch.setattr(hub_commits, "_ask_hub", lambda repo, revision, kind: "b" * 40)
+    monkeypatch.setattr(cached, "recall", lambda name: {})
+    assert hub_commits.hub_commit("owner/name", "main") == "a" * 40
     (key,) = keys(empty)
     assert json.loads(empty.get_object(Bucket="corpora", Key=key)["Body"].read())["commit"] == "a" * 40
 

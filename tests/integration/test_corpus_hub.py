@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from repro import assets, retries
+from repro import hub_commits, retries
 from repro.corpus import hub
 from repro.corpus.documents import Document, Drop, read
 from repro.corpus.settings import Corpus, HubData
@@ -282,10 +282,10 @@ def test_any_other_data_set_by_its_fields(tmp_path, monkeypatch):
 def test_fingerprint_holds_the_commit(tmp_path, monkeypatch):
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "cache"))
     settings = Corpus(kind="hub", hub=[HubData(repo="owner/name", domain="d")])
-    monkeypatch.setattr(assets, "_ask_hub", lambda repo, revision, kind: "c" * 40)
+    monkeypatch.setattr(hub_commits, "_ask_hub", lambda repo, revision, kind: "c" * 40)
     assert hub.identity(settings)["hub"][0]["revision"] == "c" * 40
     first = stage(settings, None).fingerprint
-    monkeypatch.setattr(assets, "_ask_hub", lambda repo, revision, kind: "d" * 40)
+    monkeypatch.setattr(hub_commits, "_ask_hub", lambda repo, revision, kind: "d" * 40)
     assert stage(settings, None).fingerprint == first  # remembered, although the branch has moved on
     settings.hub[0].revision = "e" * 40
     assert stage(settings, None).fingerprint != first
@@ -301,10 +301,10 @@ def test_hub_away_is_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset_builder", away)
     monkeypatch.setattr(retries, "sleep", lambda seconds: None)
-    monkeypatch.setattr(assets, "_ask_hub", lambda repo, revision, kind: None)
+    monkeypatch.setattr(hub_commits, "_ask_hub", lambda repo, revision, kind: None)
     with pytest.raises(SettingError, match="commit of owner/name@main"):
         list(hub.stream(Corpus(kind="hub", hub=[HubData(repo="owner/name", domain="d")])))
-    monkeypatch.setattr(assets, "_ask_hub", lambda repo, revision, kind: "a" * 40)
+    monkeypatch.setattr(hub_commits, "_ask_hub", lambda repo, revision, kind: "a" * 40)
     with pytest.raises(SettingError, match="owner/name.*check the network") as error:
         list(hub.stream(Corpus(kind="hub", hub=[HubData(repo="owner/name", domain="d")])))
     assert "\n" not in str(error.value)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from hub_server import Hub
 
-from repro import assets, parquet, retries
+from repro import hub_commits, parquet, retries
 from repro.corpus import hub, row_groups, spool
 from repro.corpus.documents import read
 from repro.corpus.settings import Corpus, HubData
@@ -64,7 +64,7 @@ def repo(tmp_path, monkeypatch, waits):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
-    monkeypatch.setattr(assets, "_hub_away", False)
+    monkeypatch.setattr(hub_commits, "_hub_away", False)
     monkeypatch.setattr(row_groups, "REQUEST_BYTES", 1 << 12)
     huggingface_hub.HfFileSystem.clear_instance_cache()
     yield folder
@@ -96,7 +96,7 @@ def test_a_sample_is_drawn_over_all_files_and_is_the_same_from_hub_and_disk(repo
 
 
 def test_one_refusal_or_cut_connection_ends_no_run(repo, waits, tmp_path, monkeypatch):
-    monkeypatch.setenv(assets.STORE_OF_REVISIONS, str(tmp_path / "work/revisions"))
+    monkeypatch.setenv(hub_commits.STORE_OF_REVISIONS, str(tmp_path / "work/revisions"))
     undisturbed = ids(settings(repo, max_documents_per_domain=100))
     Hub.failures = [
         ("/revision/", 500),
@@ -135,15 +135,15 @@ def test_gating_is_found_before_the_first_stage(repo, tmp_path):
 
 
 def test_machines_of_a_store_share_one_commit(repo, tmp_path, monkeypatch):
-    monkeypatch.setenv(assets.STORE_OF_REVISIONS, str(tmp_path / "work/revisions"))
-    assert assets.hub_commit("owner/name", "main") == "c" * 40
+    monkeypatch.setenv(hub_commits.STORE_OF_REVISIONS, str(tmp_path / "work/revisions"))
+    assert hub_commits.hub_commit("owner/name", "main") == "c" * 40
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "another machine"))
     monkeypatch.setattr(hub_server, "COMMIT", "d" * 40)
     assert hub.identity(settings())["hub"][0]["revision"] == "c" * 40
-    monkeypatch.delenv(assets.STORE_OF_REVISIONS)
-    assert assets.hub_commit("owner/name", "main") == "d" * 40  # its cache knows another one now
-    monkeypatch.setenv(assets.STORE_OF_REVISIONS, str(tmp_path / "work/revisions"))
-    assert assets.hub_commit("owner/name", "main") == "c" * 40
+    monkeypatch.delenv(hub_commits.STORE_OF_REVISIONS)
+    assert hub_commits.hub_commit("owner/name", "main") == "d" * 40  # its cache knows another one now
+    monkeypatch.setenv(hub_commits.STORE_OF_REVISIONS, str(tmp_path / "work/revisions"))
+    assert hub_commits.hub_commit("owner/name", "main") == "c" * 40
     assert [p.suffix for p in (tmp_path / "work/revisions").iterdir()] == [".json"]
 
 

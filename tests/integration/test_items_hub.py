@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from repro import assets, items
+from repro import hub_commits, items
 from repro.errors import SettingError
 from repro.items import hub
 from repro.items.settings import Items
@@ -50,10 +50,10 @@ def test_hub_away_is_one_line(tmp_path, monkeypatch):
         raise ConnectionError("Couldn't reach the hub\nand more")
 
     monkeypatch.setattr(datasets, "load_dataset", away)
-    monkeypatch.setattr(assets, "hub_revision", lambda repo, revision, kind="dataset": revision)
+    monkeypatch.setattr(hub_commits, "hub_revision", lambda repo, revision, kind="dataset": revision)
     with pytest.raises(SettingError, match="commit of allenai/sciq@main"):
         Store(tmp_path / "work").ensure(items.stage(Items("hub", tasks=["sciq"])))
-    monkeypatch.setattr(assets, "hub_revision", lambda repo, revision, kind="dataset": "a" * 40)
+    monkeypatch.setattr(hub_commits, "hub_revision", lambda repo, revision, kind="dataset": "a" * 40)
     with pytest.raises(SettingError, match="allenai/sciq.*check the network") as error:
         Store(tmp_path / "work").ensure(items.stage(Items("hub", tasks=["sciq"])))
     assert "\n" not in str(error.value)

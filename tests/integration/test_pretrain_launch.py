@@ -341,7 +341,7 @@ def test_a_model_of_the_hub_is_continued(paths, tmp_path, monkeypatch):
     """A plan fetches its configuration alone; the run downloads the commit that was found then, without pickles or code."""
     import huggingface_hub
 
-    from repro import assets
+    from repro import hub_commits
     from repro.pretrain import source
 
     loop.train(job(paths, tmp_path / "made"))
@@ -361,7 +361,7 @@ def test_a_model_of_the_hub_is_continued(paths, tmp_path, monkeypatch):
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", config)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    monkeypatch.setattr(assets, "_ask_hub", lambda repo, revision, kind: commit)
+    monkeypatch.setattr(hub_commits, "_ask_hub", lambda repo, revision, kind: commit)
     model = replace(TINY, layers=1, init_from="owner/name")
     planned = stages(tmp_path, Train(**QUICK), model=model)
     assert planned.settings["model"]["layers"] == TINY.layers  # of the configuration
@@ -375,7 +375,7 @@ def test_a_model_of_the_hub_is_continued(paths, tmp_path, monkeypatch):
     assert ("owner/name", "snapshot", commit) in asked
     assert {revision for _, _, revision in asked} == {commit}
     assert losses(store.path(planned))[0] < losses(tmp_path / "made")[0] - 0.2
-    monkeypatch.setattr(assets, "_ask_hub", lambda repo, revision, kind: None)
+    monkeypatch.setattr(hub_commits, "_ask_hub", lambda repo, revision, kind: None)
     with pytest.raises(SettingError, match="cannot be reached to find the commit of owner/other@v2"):
         source.commit("owner/other@v2")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from repro import assets
+from repro import assets, cached
 from repro.errors import SettingError
 from repro.experiments.analyse import embeddings
 
@@ -60,7 +60,7 @@ def test_a_batch_gives_what_each_text_gives_alone_by_a_plain_mean(tiny):
 
 def test_the_real_model_puts_like_meaning_together():
     wheel = assets.WHEELS["minilm"].filename.removesuffix(".whl")
-    if not list(assets.cache().glob(f"{wheel}-*")):
+    if not list(cached.cache().glob(f"{wheel}-*")):
         pytest.skip("the MiniLM wheel is not in the download cache; tests download nothing")
     encode = embeddings.load("minilm", "main")
     for anchor, near, far in PAIRS:

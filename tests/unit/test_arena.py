@@ -9,7 +9,7 @@ import pytest
 from repro.errors import SettingError
 from repro.experiments import build
 from repro.outcomes import decision
-from repro.outcomes.collect import overlap
+from repro.outcomes.contents import overlap
 from repro.settings.compose import compose
 from repro.store import Store, read_json, write_json
 

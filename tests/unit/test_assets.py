@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from repro import assets
+from repro import assets, cached, hub_commits
 from repro.errors import SettingError
 from repro.store import sha256_file
 
@@ -113,13 +113,13 @@ def test_unknown_name_names_the_nearest():
 def test_content_digests_notice_a_change(cache, tmp_path, monkeypatch):
     path = tmp_path / "a.txt"
     path.write_text("one")
-    first = assets.content_digests([path])
+    first = cached.content_digests([path])
     reads = []
-    monkeypatch.setattr(assets, "sha256_file", lambda p: reads.append(p) or sha256_file(p))
-    assert assets.content_digests([path]) == first and not reads
+    monkeypatch.setattr(cached, "sha256_file", lambda p: reads.append(p) or sha256_file(p))
+    assert cached.content_digests([path]) == first and not reads
     path.write_text("two")
     os.utime(path, ns=(1, 1))
-    assert assets.content_digests([path]) != first and reads
+    assert cached.content_digests([path]) != first and reads
 
 
 def test_a_file_that_cannot_be_read_is_named(cache, tmp_path, monkeypatch):
@@ -129,9 +129,9 @@ def test_a_file_that_cannot_be_read_is_named(cache, tmp_path, monkeypatch):
     def unreadable(path):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(assets, "sha256_file", unreadable)
+    monkeypatch.setattr(cached, "sha256_file", unreadable)
     with pytest.raises(SettingError, match=r"cannot read .*a.txt \(Input/output error\)"):
-        assets.content_digests([path])
+        cached.content_digests([path])
 
 
 class Hub:
@@ -153,21 +153,21 @@ def hub(cache, monkeypatch):
 
     Hub.asked, Hub.error = 0, None
     monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
-    monkeypatch.setattr(assets, "_hub_away", None)
+    monkeypatch.setattr(hub_commits, "_hub_away", None)
     return Hub
 
 
 def test_hub_revision_is_asked_once_and_remembered(hub):
-    assert assets.hub_revision("o/n", "main") == "f" * 40
-    assert assets.hub_revision("o/n", "main") == "f" * 40
+    assert hub_commits.hub_revision("o/n", "main") == "f" * 40
+    assert hub_commits.hub_revision("o/n", "main") == "f" * 40
     assert hub.asked == 1
-    assert assets.hub_revision("o/n", "a" * 40) == "a" * 40 and hub.asked == 1
+    assert hub_commits.hub_revision("o/n", "a" * 40) == "a" * 40 and hub.asked == 1
 
 
 def test_hub_away_keeps_the_revision_and_is_asked_once_a_process(hub):
     hub.error = OSError("no route")
-    assert assets.hub_revision("o/n", "main") == "main"
-    assert assets.hub_revision("o/other", "main") == "main"
+    assert hub_commits.hub_revision("o/n", "main") == "main"
+    assert hub_commits.hub_revision("o/other", "main") == "main"
     assert hub.asked == 1
 
 
@@ -178,4 +178,4 @@ def test_revision_that_is_gone_is_one_line(hub):
     request = httpx.Request("GET", "https://hub")
     hub.error = RevisionNotFoundError("gone", response=httpx.Response(404, request=request))
     with pytest.raises(SettingError, match="no revision 'v9'"):
-        assets.hub_revision("o/n", "v9")
+        hub_commits.hub_revision("o/n", "v9")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from repro import assets, checks
+from repro import checks, hub_commits
 from repro.errors import SettingError
 from repro.evaluate import tasks
 from repro.experiments import build
@@ -147,7 +147,7 @@ def test_windows_longer_than_the_proxys_context_are_refused_as_soon_as_it_is_the
 
 def test_a_hub_that_cannot_name_a_models_commit_is_found_out_first(tmp_path, monkeypatch):
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(assets, "_hub_away", "no network")
+    monkeypatch.setattr(hub_commits, "_hub_away", "no network")
     own = "exp.arms.full_plus_large.proxy={kind: hub, name: smollm2-1.7b, repo: HuggingFaceTB/SmolLM2-1.7B}"
     with pytest.raises(
         SettingError, match="cannot be reached to find the commit of HuggingFaceTB/SmolLM2-1.7B@main"

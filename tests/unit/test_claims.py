@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from repro.errors import SettingError
-from repro.influence import claims
+from repro.influence import claiming, claims
 
 ROOT = Path(claims.__file__).parents[2]
 WORKER = """
@@ -113,18 +113,18 @@ def test_a_stopped_worker_loses_its_shard_and_its_late_result_does_no_harm(tmp_p
 
 
 def test_a_worker_that_lives_but_does_not_move_is_taken_for_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "STUCK", 1)
+    monkeypatch.setattr(claiming, "STUCK", 1)
     partial = opened(tmp_path, ["one.parquet"], lease=0.3)
-    with claims.Worker(partial) as stuck:
-        assert stuck.claim() == claims.Claim("one.parquet", 1)
+    with claiming.Worker(partial) as stuck:
+        assert stuck.claim() == claiming.Claim("one.parquet", 1)
         until = time.monotonic() + 30
         while not claims.Board(partial).look().free:
             assert time.monotonic() < until
             time.sleep(0.05)
-        with claims.Worker(partial) as other:
-            assert other.claim() == claims.Claim("one.parquet", 2)
-            assert not stuck.publish(claims.Claim("one.parquet", 1), lambda path: path.write_text("late"))
-            assert other.publish(claims.Claim("one.parquet", 2), lambda path: path.write_text("right"))
+        with claiming.Worker(partial) as other:
+            assert other.claim() == claiming.Claim("one.parquet", 2)
+            assert not stuck.publish(claiming.Claim("one.parquet", 1), lambda path: path.write_text("late"))
+            assert other.publish(claiming.Claim("one.parquet", 2), lambda path: path.write_text("right"))
     assert results(partial) == {"one.parquet": b"right"}
 
 
@@ -140,7 +140,7 @@ def test_a_bad_shard_is_tried_again_then_given_up_and_the_rest_is_done(tmp_path)
 
 def test_clocks_of_machines_do_not_matter(tmp_path, monkeypatch):
     partial = opened(tmp_path, ["one.parquet"])
-    with claims.Worker(partial) as worker:
+    with claiming.Worker(partial) as worker:
         worker.claim()
         monkeypatch.setattr(time, "time", lambda: 4e9)
         assert claims.Board(partial).look().held
@@ -154,7 +154,7 @@ def test_clocks_of_machines_do_not_matter(tmp_path, monkeypatch):
 def test_progress_is_over_all_workers(tmp_path):
     partial = opened(tmp_path, ["a.parquet", "b.parquet", "c.parquet"])
     assert claims.progress(tmp_path) is None
-    with claims.Worker(partial) as one, claims.Worker(partial) as two:
+    with claiming.Worker(partial) as one, claiming.Worker(partial) as two:
         first, second = one.claim(), two.claim()
         assert {first.shard, second.shard} == {"a.parquet", "b.parquet"}
         one.publish(first, lambda path: path.write_text("x"))
@@ -195,7 +195,7 @@ def test_a_store_that_cannot_be_written_is_one_line_to_who_joins(tmp_path, monke
     def refused(worker):
         raise OSError(number, os.strerror(number), str(worker.path))
 
-    monkeypatch.setattr(claims.Worker, "_beat", refused)
+    monkeypatch.setattr(claiming.Worker, "_beat", refused)
     monkeypatch.setattr(door.environment, "prepare", lambda **_: None)
     assert door.main(["--join", f"work={tmp_path}", "device=cpu", "score.processes=1"]) == 2
     line = capsys.readouterr().err.strip()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from repro import assets, device, plan
+from repro import device, hub_commits, plan
 from repro.errors import SettingError
 from repro.settings.compose import compose
 from repro.settings.files import CONFIGS, options
@@ -153,7 +153,7 @@ def test_every_experiment_composes_and_plans_at_every_scale_without_the_hub(
     exp, scale, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(assets, "_hub_away", True)
+    monkeypatch.setattr(hub_commits, "_hub_away", True)
     monkeypatch.setattr(
         device, "measured", lambda: {"float32": 1e11, "bfloat16": 2e11, "measured": "2026-01-01"}
     )

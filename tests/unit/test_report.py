@@ -15,7 +15,7 @@ from scipy import stats
 
 from repro.errors import SettingError
 from repro.experiments.train import compute
-from repro.outcomes import collect, documents, items, simulated, summary
+from repro.outcomes import collect, contents, documents, items, simulated, summary
 from repro.outcomes import compare as outcomes
 from repro.outcomes.statistics import limits, paired_item_variance
 from repro.report import build, curve, figures, interactive, page, plots, run_tables, sections, terminal
@@ -230,11 +230,11 @@ def test_of_full_plus_selection_the_make_up_shows_what_was_added(tmp_path):
     polars.DataFrame({"doc_id": ["a", "b", "c"], "domain": ["x"] * 3, "repeats": [1, 2, 1]}).write_parquet(
         tmp_path / "selection.parquet"
     )
-    assert collect.make_up(tmp_path, documents_)["x"]["selected_bytes"] == 2
+    assert contents.make_up(tmp_path, documents_)["x"]["selected_bytes"] == 2
     polars.DataFrame({"doc_id": ["a", "b", "c"], "domain": ["x"] * 3, "repeats": [1, 1, 1]}).write_parquet(
         tmp_path / "selection.parquet"
     )
-    assert collect.make_up(tmp_path, documents_)["x"]["selected_bytes"] == 7
+    assert contents.make_up(tmp_path, documents_)["x"]["selected_bytes"] == 7
 
 
 def test_edited_foreign_and_broken_summaries_are_refused(run, tmp_path):

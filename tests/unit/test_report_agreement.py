@@ -7,8 +7,8 @@ from repro.experiments.agree import view as agreement
 from repro.experiments.evolve import view as evolution
 from repro.outcomes import summary
 from repro.outcomes.collect import collect
+from repro.paper import committed
 from repro.paper import figures as paper_figures
-from repro.paper import tables as paper_tables
 from repro.report import build, figures, interactive, plots
 
 
@@ -144,7 +144,7 @@ def test_figure_2_is_drawn_of_checkpoints_where_there_are_any(tmp_path):
     traced = summary.seal(
         {**plain, "kind": "evolve", "evolution": {"induction": series(0.3), "retrieval": series(0.6)}}
     )
-    one, other = paper_tables.Result("plain", plain), paper_tables.Result("traced", traced)
+    one, other = committed.Result("plain", plain), committed.Result("traced", traced)
     (only,) = [p for p in paper_figures.paper_figures([one]) if p.name == "figure2"]
     assert (
         len(only.panels) == 1

@@ -10,7 +10,7 @@ from repro import experiments
 from repro.experiments.mirror import view as mirror
 from repro.heads.stage import CALIBRATION_TOKENS
 from repro.outcomes import summary, verdict
-from repro.paper import claims
+from repro.paper import claims, committed
 from repro.paper import tables as paper_tables
 from repro.plan import estimate_stage
 from repro.report import build, run_tables, sections, terminal
@@ -138,7 +138,7 @@ def test_terminal_and_notes_say_what_a_seed_is(sealed):
 
 
 def test_table_6_shows_the_run_beside_the_paper(sealed):
-    result = paper_tables.Result("mine", sealed)
+    result = committed.Result("mine", sealed)
     table = paper_tables.table6([result])
     assert len({len(row) for row in table.rows} | {len(table.columns)}) == 1
     rows = {row[1]: row for row in table.rows}
@@ -163,7 +163,7 @@ def test_table_6_shows_the_run_beside_the_paper(sealed):
 
 @pytest.mark.parametrize(("hurt", "says"), [(0.3, "replicated"), (-0.3, "not replicated")])
 def test_the_claim_is_that_masking_retrieval_heads_does_worse(tmp_path, hurt, says):
-    result = paper_tables.Result("mine", built(tmp_path, hurt=hurt))
+    result = committed.Result("mine", built(tmp_path, hurt=hurt))
     found = [claim for claim in claims.claims() if claim.experiment == "mirror_effect"]
     assert [claim.control for claim in found] == ["random", "random_matched_damage"]
     assert [claims.judge(claim, result).verdict for claim in found] == [says, says]

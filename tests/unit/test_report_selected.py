@@ -7,6 +7,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep, proportion_
 from repro.experiments.analyse import view as selected
 from repro.outcomes import summary
 from repro.outcomes.collect import collect
+from repro.paper import committed
 from repro.paper import figures as paper_figures
 from repro.paper import tables as paper_tables
 from repro.report import build, interactive, plots, sections
@@ -28,7 +29,7 @@ def found(tmp_path_factory):
 
 @pytest.fixture
 def result(found):
-    return paper_tables.Result("mine", found)
+    return committed.Result("mine", found)
 
 
 def test_tables_of_a_run(found):

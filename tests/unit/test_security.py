@@ -16,7 +16,7 @@ import yaml
 import zstandard
 
 from repro import secrecy
-from repro.corpus import blobs, files
+from repro.corpus import blobs, files, rows
 from repro.corpus.settings import Corpus
 from repro.errors import SettingError, as_file_name
 from repro.evaluate import code, tasks
@@ -193,7 +193,7 @@ def test_an_endless_line_is_skipped_and_never_held(suffix, tmp_path, monkeypatch
     monkeypatch.setattr(
         files,
         "_parse",
-        lambda line, where, parse=files._parse: lengths.append(len(line)) or parse(line, where),
+        lambda line, where, parse=rows._parse: lengths.append(len(line)) or parse(line, where),
     )
     chosen = Corpus(kind="files", paths=[str(path)], domain_from="constant", domain="d", max_bytes=1000)
     drop, document = files.stream(chosen)
@@ -206,11 +206,11 @@ def test_a_value_that_stands_in_every_row_is_not_held_so_often(tmp_path, monkeyp
     polars.DataFrame({"text": ["x" * (1 << 20)] * 3000}).write_parquet(path)
     assert path.stat().st_size < 1 << 20
     held = []
-    monkeypatch.setattr(files, "BATCH_BYTES", 8 << 20)
+    monkeypatch.setattr(rows, "BATCH_BYTES", 8 << 20)
     monkeypatch.setattr(
         files,
         "_rows",
-        lambda batch, asked, rows=files._rows: held.append(batch.num_rows) or rows(batch, asked),
+        lambda batch, asked, rows=rows._rows: held.append(batch.num_rows) or rows(batch, asked),
     )
     found = files.stream(Corpus(kind="files", paths=[str(path)], domain_from="constant", domain="d"))
     assert len(next(found).text) == 1 << 20 and 0 < max(held) <= 8

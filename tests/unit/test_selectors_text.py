@@ -94,7 +94,7 @@ def test_a_mistaken_parameter_is_refused_before_anything_runs(counting):
 
 
 def test_the_classifier_takes_safetensors_only_and_a_hub_that_is_away_is_said(tmp_path, monkeypatch):
-    from repro import assets
+    from repro import hub_commits
 
     made = artifacts(documents())
     folder = tmp_path / "classifier"
@@ -110,8 +110,8 @@ def test_the_classifier_takes_safetensors_only_and_a_hub_that_is_away_is_said(tm
             made["corpus"],
             made["scores"],
         )
-    monkeypatch.setattr(assets, "hub_revision", lambda repo, revision, kind: revision)
+    monkeypatch.setattr(hub_commits, "hub_revision", lambda repo, revision, kind: revision)
     with pytest.raises(SettingError, match="the hub cannot be reached"):
         select(tmp_path, made, "educational")
-    monkeypatch.setattr(assets, "hub_revision", lambda repo, revision, kind: "a" * 40)
+    monkeypatch.setattr(hub_commits, "hub_revision", lambda repo, revision, kind: "a" * 40)
     assert selectors.identity("educational", {})["revision"] == "a" * 40

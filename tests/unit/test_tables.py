@@ -15,7 +15,7 @@ from repro import tables
 from repro.errors import SettingError
 from repro.outcomes import summary
 from repro.outcomes.collect import collect
-from repro.paper import claims, readme
+from repro.paper import claims, committed, readme
 from repro.paper import figures as paper_figures
 from repro.paper import printed as paper
 from repro.paper import tables as paper_tables
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RENAMED = {"random": "full_plus_random", "attention_influence": "full_plus_attention_influence"}
 
 
-def committed(folder, name, experiment, demonstration=False, **kwargs):
+def commit(folder, name, experiment, demonstration=False, **kwargs):
     """A FABRICATED results folder: the fabricated run under the name of a real experiment. Returns its summary."""
     settings, store, stages = fabricated.run(folder / f"work-{name}", **kwargs)
     found = build.judged(collect(settings, store, stages), settings.exp.contrasts)
@@ -42,8 +42,8 @@ def committed(folder, name, experiment, demonstration=False, **kwargs):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tables")
-    committed(folder, "b_alone", "selection_30pct")
-    committed(folder, "a_mixture", "paper_mixture")
+    commit(folder, "b_alone", "selection_30pct")
+    commit(folder, "a_mixture", "paper_mixture")
     return folder / "results"
 
 
@@ -87,7 +87,7 @@ def test_printed_numbers_stand_in_table_1():
 
 
 def test_our_cells_of_table_1_against_a_paired_t_test(results):
-    found = paper_tables.read_results(results)
+    found = committed.read_results(results)
     assert [r.name for r in found] == ["a_mixture", "b_alone"]
     mixture = [r for r in found if r.summary["experiment"] == "paper_mixture"]
     row = cells(paper_tables.table1(mixture))["HellaSwag"]
@@ -108,8 +108,8 @@ def test_our_cells_of_table_1_against_a_paired_t_test(results):
 
 
 def test_the_interval_is_the_one_of_the_run_itself(results):
-    result = paper_tables.read_results(results)[0]
-    gap = paper_tables.difference(result, paper_tables.TREATED, "full", ["arc_easy/acc_norm"])
+    result = committed.read_results(results)[0]
+    gap = committed.difference(result, paper_tables.TREATED, "full", ["arc_easy/acc_norm"])
     row = next(
         r
         for r in result.summary["comparisons"]
@@ -119,7 +119,7 @@ def test_the_interval_is_the_one_of_the_run_itself(results):
 
 
 def test_one_experiment_is_never_shown_as_the_other(results):
-    found = {t.name: t for t in paper_tables.tables(paper_tables.read_results(results))}
+    found = {t.name: t for t in paper_tables.tables(committed.read_results(results))}
     assert not any("b_alone" in str(row[0]) for row in found["table1"].rows)
     assert all("a_mixture" not in str(row[0]) for row in found["selection_30pct"].rows)
 
@@ -145,8 +145,8 @@ def test_the_papers_own_arithmetic():
 
 
 def verdict_of(folder, **kwargs) -> str:
-    committed(folder, "run", "paper_mixture", **kwargs)
-    [result] = paper_tables.read_results(folder / "results")
+    commit(folder, "run", "paper_mixture", **kwargs)
+    [result] = committed.read_results(folder / "results")
     claim = next(c for c in claims.claims() if c.control == "full" and not c.columns and not c.shown)
     return claims.judge(claim, result).verdict
 
@@ -174,8 +174,8 @@ def test_a_claim_that_its_run_calls_a_difference_must_pass_the_correction_over_c
 
 def test_the_answer_follows_the_intervals_of_what_is_no_demonstration(tmp_path):
     def answer(name, **kwargs):
-        committed(tmp_path / name, "run", "selection_30pct", **kwargs)
-        return readme.answer(paper_tables.read_results(tmp_path / name / "results"))
+        commit(tmp_path / name, "run", "selection_30pct", **kwargs)
+        return readme.answer(committed.read_results(tmp_path / name / "results"))
 
     assert "was better than its control in run**" in answer("a", effect=0.05, documents=1000)
     assert "was worse than its control in run**" in answer("b", effect=-0.05, documents=1000)
@@ -190,14 +190,14 @@ def test_the_answer_follows_the_intervals_of_what_is_no_demonstration(tmp_path):
 
 
 def test_every_result_is_said_once_and_has_its_command(results):
-    text = readme.block(paper_tables.read_results(results))
+    text = readme.block(committed.read_results(results))
     assert text.count("| [a_mixture]") == text.count("# a_mixture: ") == 1 and "**[a_mixture]" not in text
     assert text.count("python -m repro.run") == 2
 
 
 def test_another_selector_in_the_methods_place_is_not_shown_as_the_method(tmp_path):
-    committed(tmp_path, "run", "paper_mixture", effect=0.05)
-    [result] = paper_tables.read_results(tmp_path / "results")
+    commit(tmp_path, "run", "paper_mixture", effect=0.05)
+    [result] = committed.read_results(tmp_path / "results")
     result.summary["arms"][paper_tables.TREATED]["select"]["selector"] = "length"
     found = {t.name: t for t in paper_tables.tables([result])}
     assert not any("run (" in str(row[0]) for row in found["table1"].rows)
@@ -205,8 +205,8 @@ def test_another_selector_in_the_methods_place_is_not_shown_as_the_method(tmp_pa
 
 
 def test_figures_9_and_10_show_one_proxy_each(tmp_path):
-    committed(tmp_path, "sizes", "proxy_size")
-    [result] = paper_tables.read_results(tmp_path / "results")
+    commit(tmp_path, "sizes", "proxy_size")
+    [result] = committed.read_results(tmp_path / "results")
     arms = result.summary["arms"]
     arms["full_plus_small"], arms["full_plus_large"] = arms.pop("random"), arms.pop("attention_influence")
     for arm in arms.values():
@@ -291,7 +291,7 @@ def test_the_summary_of_a_run_is_a_result(tmp_path):
     settings, store, stages = fabricated.run(tmp_path / "work")
     (tmp_path / "results" / "mine").mkdir(parents=True)
     build.build(tmp_path / "results" / "mine", settings, store, stages)
-    assert [r.name for r in paper_tables.read_results(tmp_path / "results")] == ["mine"]
+    assert [r.name for r in committed.read_results(tmp_path / "results")] == ["mine"]
 
 
 @pytest.mark.parametrize("made", [False, True])

