@@ -18,7 +18,8 @@ ROOT = Path(claims.__file__).parents[2]
 WORKER = """
 import os, sys, time
 from pathlib import Path
-from repro.influence.claims import Board, Closed, Worker
+from repro.influence.claiming import Worker
+from repro.influence.claims import Closed
 
 def content(shard, wait):
     time.sleep(wait)
@@ -79,7 +80,9 @@ def test_workers_killed_at_random_moments_leave_every_shard_once(tmp_path):
     names = [f"a-{i:05}.parquet" for i in range(60)]
     partial, rng = opened(tmp_path, names), random.Random(0)
     workers, kills = [start(partial, 0.02) for _ in range(3)], 0
+    until = time.monotonic() + 300
     while len(results(partial)) < len(names):
+        assert time.monotonic() < until
         time.sleep(rng.uniform(0.0, 0.3))
         if kills < 12:
             victim = workers.pop(rng.randrange(len(workers)))
