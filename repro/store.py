@@ -8,6 +8,7 @@ the manifest and renames, so an artifact is whole or absent.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import math
@@ -186,6 +187,12 @@ class Store:
         final = self.path(stage)
         return final.with_name(final.name + suffix)
 
+    def _forget_progress(self, stage: Stage) -> None:
+        """Remove what tells how far a stage is, also what processes killed while they wrote it left."""
+        path = self.beside(stage, ".progress")
+        for told in (path, *path.parent.glob(f".{glob.escape(path.name)}.*.tmp")):
+            told.unlink(missing_ok=True)
+
     def has(self, stage: Stage) -> bool:
         """Whether the stage is done: its manifest and outcome are there. Text or weights may be
         :meth:`left_out`.
@@ -251,6 +258,7 @@ class Store:
                         " libraries or another processor"
                     )
                 write_json(partial / "manifest.json", sealed(made))
+            self._forget_progress(stage)  # nobody will come back to a stage that is done
             replace_folder(partial, final)
             return self._kept(stage)
 

@@ -137,6 +137,18 @@ def test_two_processes_on_one_artifact_do_the_work_once(tmp_path):
     assert (tmp_path / "ran").read_text() == "x"
 
 
+def test_what_told_of_the_progress_goes_when_the_stage_is_done(tmp_path):
+    """Of this attempt, and of one that was killed while it wrote it."""
+    store, stage = Store(tmp_path), Stage("a", "b", {}, lambda context: None)
+    path = store.beside(stage, ".progress")
+    path.parent.mkdir(parents=True)
+    other = path.with_name(".c-00000000.progress.7.tmp")
+    for left in (path, path.with_name(f".{path.name}.123.tmp"), other):
+        left.write_text("half")
+    store.ensure(stage)
+    assert [p.name for p in path.parent.rglob("*") if "progress" in p.name] == [other.name]
+
+
 def test_what_a_killed_writer_left_is_no_part_of_the_artifact(tmp_path):
     """SIGKILL inside ``atomic`` leaves a temporary file; the process that finishes the stage must not publish it."""
 
