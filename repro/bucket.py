@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repro import cached
 from repro.errors import SettingError
 from repro.manifest import Manifest
 from repro.remote import PACKAGES, filesystem, is_remote, said
@@ -133,8 +134,6 @@ def at_home(settings: Settings) -> Settings:
     """The settings with a folder of this machine for a ``work`` in a bucket; others as they are."""
     if not is_remote(settings.work):
         return settings
-    from repro import cached
-
     url = settings.work.rstrip("/")
     folder = cached.cache() / "buckets" / hashlib.sha256(url.encode()).hexdigest()[:16]
     with said(url):

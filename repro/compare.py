@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING
 
 from repro import environment
@@ -73,8 +74,6 @@ def outcomes(a: Outcome, b: Outcome, folders: Sequence[Path] = ()) -> Table:
     ``folders`` are those of A and B: while their evaluations are in the store beside them, intervals take in
     the items too.
     """
-    from statistics import mean
-
     from repro.outcomes.statistics import compare
 
     rows: list[list[Cell]] = []
