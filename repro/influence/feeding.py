@@ -10,7 +10,6 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
 from functools import cache, partial
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -66,7 +65,7 @@ class Feed:
         self._encode: Encode = partial(_encoded, model)
         self._tokenizers = tokenizers
         self._others = set(active_children())
-        self._readers: Executor = ThreadPoolExecutor(AHEAD) if tokenizers else AtOnce()
+        self._threads: Executor = ThreadPoolExecutor(AHEAD + 1) if tokenizers else AtOnce()
         self._pool = self._started()
 
     def _started(self) -> Executor:
@@ -87,7 +86,7 @@ class Feed:
         for process in set(active_children()) - self._others:
             process.kill()
         self._pool.shutdown(wait=kind is None, cancel_futures=True)
-        self._readers.shutdown(wait=kind is None, cancel_futures=True)
+        self._threads.shutdown(wait=kind is None, cancel_futures=True)
 
     def encode_here(self, encode: Encode) -> None:
         """The tokenizer that this process has loaded is used where it has no others."""
@@ -96,7 +95,7 @@ class Feed:
 
     def read(self, source: Path, sha256: str, sample: float) -> Future[Shard]:
         """The documents of ``source``; a :class:`SettingError` where it has another sha256."""
-        return self._readers.submit(self._read, source, sha256, sample)
+        return self._threads.submit(self._read, source, sha256, sample)
 
     def _read(self, source: Path, sha256: str, sample: float) -> Shard:
         require(sha256_file(source) == sha256, f"{source.name} changed since the scoring began")
@@ -108,8 +107,8 @@ class Feed:
         return shards.collected(sha256, (part.result() for part in parts))
 
     def finish(self, shard: Shard, losses: list[Losses]) -> Future[bytes]:
-        """The file of scores of a shard."""
-        return self._submit(_file, replace(shard, tokens=[]), losses)  # nobody needs them any more
+        """The file of scores of a shard: in a thread, since its losses are as long as its texts."""
+        return self._threads.submit(_file, shard, losses)
 
     def _submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         try:

@@ -70,11 +70,10 @@ def measured(
     encode: Callable[[list[str]], list[list[int]]], rows: list[Row], texts: list[str], sample: float
 ) -> Shard:
     """Tokens and plain properties of some documents of a shard."""
-    encoded = encode(texts)
+    encoded = [np.array(ids, np.int32) for ids in encode(texts)]
     drawn = [in_sample(row["doc_id"], sample) for row in rows]
     known = [row | _measures(text, ids) for row, text, ids in zip(rows, texts, encoded, strict=True)]
-    tokens = [np.array(ids, np.int32) for ids, here in zip(encoded, drawn, strict=True) if here]
-    return Shard("", known, drawn, tokens)
+    return Shard("", known, drawn, [ids for ids, here in zip(encoded, drawn, strict=True) if here])
 
 
 def collected(sha256: str, parts: Iterable[Shard]) -> Shard:
@@ -123,7 +122,7 @@ def documents(source: Path) -> tuple[list[Row], list[str]]:
     return found.drop("text").to_dicts(), found["text"].to_list()
 
 
-def _measures(text: str, ids: list[int]) -> Row:
+def _measures(text: str, ids: np.ndarray) -> Row:
     measures = {"compressibility": statistics.compressibility(text), "repetition": statistics.repetition(ids)}
     return {"n_tokens_doc": len(ids)} | measures
 

@@ -63,7 +63,7 @@ def compressibility(text: str) -> float | None:
     return len(zlib.compress(raw, 6)) / len(raw) if raw else None
 
 
-def repetition(ids: list[int]) -> float:
+def repetition(ids: list[int] | np.ndarray) -> float:
     """Share of the 13-grams of the whole document's proxy tokens that stand earlier in the same document."""
     tokens = np.asarray(ids, np.int32)
     count = len(tokens) - NGRAM + 1
@@ -74,7 +74,8 @@ def repetition(ids: list[int]) -> float:
     twice = ordered[1:][ordered[1:] == ordered[:-1]]
     if not len(twice):  # other hashes, other n-grams
         return 0.0
-    again = np.flatnonzero(np.isin(hashes, twice))
+    nearest = twice[np.minimum(np.searchsorted(twice, hashes), len(twice) - 1)]
+    again = np.flatnonzero(nearest == hashes)
     raw = tokens.tobytes()  # n-grams of one hash are compared themselves, as bytes, 4 a token
     distinct = count - len(again) + len({raw[i : i + 4 * NGRAM] for i in (4 * again).tolist()})
     return 1 - distinct / count
