@@ -1,6 +1,6 @@
 """Documents are read and tokenised ahead of the model and results written behind it, so that the model never
-waits: in processes of their own beside a GPU, in the scoring process itself beside a CPU, whose cores have
-better to do.
+waits: beside a GPU in processes of their own and threads, beside a CPU in the scoring process itself, whose
+cores have better to do.
 """
 
 from __future__ import annotations
