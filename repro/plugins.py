@@ -12,8 +12,8 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable
-from functools import partial
-from importlib.metadata import entry_points
+from functools import cache, partial
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,9 +34,15 @@ def _all(kind: str) -> Iterable[tuple[str, str, Callable[[], ModuleType]]]:
         for path in sorted((folder / kind).glob("*.py")):
             if not path.stem.startswith("_"):
                 yield path.stem, str(path), partial(_from_file, kind, path)
-    for point in sorted(entry_points(group=f"repro.{kind}")):
+    for point in _points(kind, tuple(sys.path)):
         package = f"{point.dist.name} {point.dist.version}" if point.dist else "an installed package"
         yield point.name, package, point.load
+
+
+@cache
+def _points(kind: str, path: tuple[str, ...]) -> list[EntryPoint]:
+    """Of all packages on ``path``: some hundredths of a second, and asked for by every stage."""
+    return sorted(entry_points(group=f"repro.{kind}"))
 
 
 def _from_file(kind: str, path: Path) -> ModuleType:

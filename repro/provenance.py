@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -93,8 +94,8 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def provenance() -> Provenance:
-    """Git commit, dirty flag and the tag on that very commit, package versions, Python and machine kind."""
+@cache  # read from files, and asked for by every stage
+def _packages() -> dict[str, str | None]:
     from importlib.metadata import PackageNotFoundError, version
 
     packages: dict[str, str | None] = {}
@@ -103,10 +104,15 @@ def provenance() -> Provenance:
             packages[name] = version(name)
         except PackageNotFoundError:
             packages[name] = None
+    return packages
+
+
+def provenance() -> Provenance:
+    """Git commit, dirty flag and the tag on that very commit, package versions, Python and machine kind."""
     return {
         **code(Path(__file__).parent),
         "python": platform.python_version(),
-        "packages": packages,
+        "packages": dict(_packages()),
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
         "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),  # sums, and so last bits, depend on it
         "command": [hidden(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import version
 
 from repro import schema
@@ -93,11 +94,16 @@ def facts(summary: Summary) -> Json:
     }
 
 
+@cache  # read from files, and asked for by every evaluation of a plan
+def _version(package: str) -> str:
+    return version(package)
+
+
 def identity(s: Eval) -> Json:
     """The settings that change a result; a user's YAML counts by the content of all it reads, wherever it
     lies.
     """
     tasks = [sources.identity(e, s.overrides) if e.endswith((".yaml", ".yml")) else e for e in s.tasks]
     data = sources.data_files(s.overrides)
-    read = {"lm_eval": version("lm-eval")} | ({"data": sorted(content_digests(data))} if data else {})
+    read = {"lm_eval": _version("lm-eval")} | ({"data": sorted(content_digests(data))} if data else {})
     return schema.identity(s) | {"tasks": tasks, **read}

@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -49,9 +50,10 @@ def names() -> list[str]:
     return sorted({*here(), *plugins.found("detectors")})
 
 
-def here() -> list[str]:
+@cache
+def here() -> tuple[str, ...]:
     """Those of this project."""
-    return [module.name for module in pkgutil.iter_modules(__path__)]
+    return tuple(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def load(name: str) -> ModuleType:

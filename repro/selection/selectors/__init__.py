@@ -23,6 +23,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -122,9 +123,10 @@ def names() -> list[str]:
     return sorted({*here(), *plugins.found("selectors")})
 
 
-def here() -> list[str]:
+@cache  # a folder that every stage would list anew
+def here() -> tuple[str, ...]:
     """Those of this project."""
-    return [module.name for module in pkgutil.iter_modules(__path__)]
+    return tuple(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def load(name: str) -> ModuleType:
@@ -145,11 +147,10 @@ def check(name: str, params: Json) -> None:
 
     known = list(inspect.signature(load(name).priority).parameters.values())[1:]
     allowed = [p.name for p in known]
-    for key in params:
-        require(
-            key in allowed,
+    for key in sorted(params.keys() - set(allowed)):
+        raise SettingError(
             f"selector {name!r} has no params.{key}; did you mean {nearest(key, allowed)}? valid:"
-            f" {', '.join(allowed)}",
+            f" {', '.join(allowed)}"
         )
     lacking = [p.name for p in known if p.default is p.empty and p.name not in params]
     require(
