@@ -160,6 +160,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bytes(smoke, tmp_path):
     assert equal_files(tmp_path, smoke[0]) > 20
 
 
+@pytest.mark.slow
 def test_arms_side_by_side_end_with_the_same_bytes_and_one_that_diverges_is_a_row(smoke, tmp_path):
     work, _ = smoke
     shutil.copytree(

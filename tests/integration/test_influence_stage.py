@@ -175,6 +175,7 @@ def workers_of(pid):
     return [int(line.split()[0]) for line in listed.splitlines() if "spawn_main" in line]
 
 
+@pytest.mark.slow
 def test_killed_parent_and_killed_worker_leave_the_same_files(tmp_path):
     """Two processes; first the parent is killed, then a worker: the files are those of one undisturbed process."""
     found = given.stages(SCORE, documents=given.corpus(per_shard=4, shards=24))
@@ -387,6 +388,7 @@ def test_which_selectors_wait_for_scores():
     assert not reads_losses("dsir", {}) and not reads_losses("imported", {"path": "x"})
 
 
+@pytest.mark.slow
 def test_a_machine_joins_a_run_that_scores_and_is_killed(tmp_path):
     """The run's own process is stopped while another one scores by the store's address alone; then that one is killed."""
     found = given.stages(SCORE, documents=given.corpus(per_shard=2, shards=10))

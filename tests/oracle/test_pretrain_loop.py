@@ -259,6 +259,7 @@ def test_checkpointed_activations_change_nothing(paths, tmp_path):
     np.testing.assert_allclose(losses(tmp_path / "again"), losses(tmp_path / "kept"), atol=SAME, rtol=0)
 
 
+@pytest.mark.slow
 def test_compiling_changes_nothing_but_rounding_and_is_done_without_where_there_is_no_compiler(
     paths, tmp_path, monkeypatch, capsys
 ):
