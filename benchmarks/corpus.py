@@ -96,7 +96,11 @@ def main() -> None:
     parsed = parser.parse_args()
     if parsed.worker:
         return clean(parsed.folder, parsed)
-    print(f"**Cleaning** (`python -m benchmarks.corpus {' '.join(sys.argv[1:])}`)\n\n{cpu_name()}.\n")
+    words = sys.argv[1:]
+    if "--folder" in words:  # says nothing about the figures
+        at = words.index("--folder")
+        words = words[:at] + words[at + 2 :]
+    print(f"**Cleaning** (`python -m benchmarks.corpus {' '.join(words)}`)\n\n{cpu_name()}.\n")
     print("| documents | kept | workers | seconds | processor seconds | GB, process | GB, largest worker |")
     print("|---:|---:|---:|---:|---:|---:|---:|", flush=True)
     ratios = []

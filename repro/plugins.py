@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import pkgutil
 import sys
 from collections.abc import Callable, Iterable
 from functools import cache, partial
@@ -37,6 +38,12 @@ def _all(kind: str) -> Iterable[tuple[str, str, Callable[[], ModuleType]]]:
     for point in _points(kind, tuple(sys.path)):
         package = f"{point.dist.name} {point.dist.version}" if point.dist else "an installed package"
         yield point.name, package, point.load
+
+
+@cache  # folders that every stage would list anew
+def modules(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the modules in some folders."""
+    return tuple(module.name for module in pkgutil.iter_modules(path))
 
 
 @cache

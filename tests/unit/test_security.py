@@ -191,7 +191,7 @@ def test_an_endless_line_is_skipped_and_never_held(suffix, tmp_path, monkeypatch
     path.write_bytes(packed)
     lengths = []
     monkeypatch.setattr(
-        files,
+        rows,
         "_parse",
         lambda line, where, parse=rows._parse: lengths.append(len(line)) or parse(line, where),
     )
@@ -208,7 +208,7 @@ def test_a_value_that_stands_in_every_row_is_not_held_so_often(tmp_path, monkeyp
     held = []
     monkeypatch.setattr(rows, "BATCH_BYTES", 8 << 20)
     monkeypatch.setattr(
-        files,
+        rows,
         "_rows",
         lambda batch, asked, rows=rows._rows: held.append(batch.num_rows) or rows(batch, asked),
     )

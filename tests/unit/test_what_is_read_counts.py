@@ -74,7 +74,7 @@ def test_items_of_an_override_and_the_version_of_lm_eval(tmp_path, monkeypatch):
     (tmp_path / "own.jsonl").write_text("{} \n")
     after = digest(evaluate.identity(s))
     assert after != before
-    monkeypatch.setattr(evaluate, "version", lambda _: "0.0")
+    monkeypatch.setattr(evaluate, "_version", lambda _: "0.0")
     assert digest(evaluate.identity(s)) != after
 
 

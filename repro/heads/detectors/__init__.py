@@ -14,9 +14,7 @@ from the index of a probe to the probe (default: the key-value probes of :mod:`r
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -50,10 +48,9 @@ def names() -> list[str]:
     return sorted({*here(), *plugins.found("detectors")})
 
 
-@cache
 def here() -> tuple[str, ...]:
     """Those of this project."""
-    return tuple(module.name for module in pkgutil.iter_modules(__path__))
+    return plugins.modules(tuple(__path__))
 
 
 def load(name: str) -> ModuleType:

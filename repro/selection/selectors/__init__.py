@@ -20,10 +20,8 @@ shard (see :meth:`Context.judged`); ``PARAMETERS``, how large a model it reads t
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -123,10 +121,9 @@ def names() -> list[str]:
     return sorted({*here(), *plugins.found("selectors")})
 
 
-@cache  # a folder that every stage would list anew
 def here() -> tuple[str, ...]:
     """Those of this project."""
-    return tuple(module.name for module in pkgutil.iter_modules(__path__))
+    return plugins.modules(tuple(__path__))
 
 
 def load(name: str) -> ModuleType:
