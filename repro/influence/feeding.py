@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import cache, partial
 from multiprocessing import active_children, get_context
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import pyarrow as pa
@@ -66,6 +67,7 @@ class Feed:
         self._tokenizers = tokenizers
         self._others = set(active_children())
         self._threads: Executor = ThreadPoolExecutor(AHEAD + 1) if tokenizers else AtOnce()
+        self._changing, self._left = Lock(), False
         self._pool = self._started()
 
     def _started(self) -> Executor:
@@ -83,8 +85,13 @@ class Feed:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in set(active_children()) - self._others:
+        with self._changing:  # a reader must not start others now
+            self._left = True
+        ending = set(active_children()) - self._others
+        for process in ending:
             process.kill()
+        for process in ending:
+            process.join()
         self._pool.shutdown(wait=kind is None, cancel_futures=True)
         self._threads.shutdown(wait=kind is None, cancel_futures=True)
 
@@ -111,10 +118,15 @@ class Feed:
         return self._threads.submit(_file, shard, losses)
 
     def _submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        pool = self._pool
         try:
-            return self._pool.submit(fn, *args, **kwargs)
+            return pool.submit(fn, *args, **kwargs)
         except BrokenProcessPool:  # a process was killed: what it was at has failed, the rest goes on
-            self._pool = self._started()
+            with self._changing:
+                if self._left:
+                    raise
+                if self._pool is pool:  # no other reader was faster
+                    self._pool = self._started()
             return self._pool.submit(fn, *args, **kwargs)
 
 
