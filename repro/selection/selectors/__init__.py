@@ -186,14 +186,14 @@ def _refuse_strangers(name: str, context: Context, found: polars.DataFrame) -> N
     kind = found.schema["doc_id"]
     require(kind == polars.String, f"selector {name!r} gave doc_ids of type {kind}; they must be text")
     context.connection.register("given_ids", found.select("doc_id"))
-    strangers = context.query(
-        "SELECT doc_id FROM given_ids ANTI JOIN documents USING (doc_id) ORDER BY doc_id"
+    [(strangers, first)] = context.query(
+        "SELECT count(*), min(doc_id) FROM given_ids ANTI JOIN documents USING (doc_id)"
     )
     context.connection.unregister("given_ids")
     require(
         not strangers,
-        f"selector {name!r} gave priorities for {len(strangers)} documents that the corpus does not have,"
-        f" such as {strangers[0][0] if strangers else ''!r}; give one for each doc_id of documents",
+        f"selector {name!r} gave priorities for {strangers} documents that the corpus does not have,"
+        f" such as {first!r}; give one for each doc_id of documents",
     )
 
 
