@@ -23,7 +23,9 @@ import numpy as np
 import polars as pl
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
+from repro.device import matrix_rate
 from repro.pretrain import loop, tokens
 from repro.pretrain.job import Job
 from repro.pretrain.model import build
@@ -165,6 +167,21 @@ def plain(job: Job, nano: bool) -> dict:
     return {"tokens_per_second": speed, "losses": losses}
 
 
+def flops_per_token(job: Job) -> float:
+    """Floating-point operations of forward and backward pass: torch's count of the matrix products, and what
+    causal attention needs (it counts none on a CPU, and the whole square on a GPU).
+    """
+    s, model = job.train, job.model
+    network = build(model, s.context, 0, job.seed)
+    ids = torch.zeros(1, s.context, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter:
+        network(input_ids=ids, labels=ids).loss.backward()
+    products = counter.get_flop_counts()["Global"]
+    counted = sum(n for operation, n in products.items() if "attention" not in str(operation))
+    attention = 3 * model.layers * 2 * s.context * model.hidden  # a half of 4 T D, backward twice forward
+    return counted / s.context + attention
+
+
 def main() -> None:
     """Run the comparison and print a table."""
     parser = argparse.ArgumentParser(
@@ -205,9 +222,12 @@ def main() -> None:
             "nanoGPT style": lambda j: plain(j, True),
         }
         results: dict[str, list[dict]] = {way: [] for way in ways}
+        rates = [matrix_rate(given.device, given.dtype)]
         for round_ in range(given.rounds):
             for way in list(ways)[:: 1 if round_ % 2 == 0 else -1]:
                 results[way].append(ways[way](job))
+            rates.append(matrix_rate(given.device, given.dtype))
+        counted = flops_per_token(job)
     speed = {way: statistics.median(r["tokens_per_second"] for r in runs) for way, runs in results.items()}
     paired = {
         way: statistics.median(
@@ -233,9 +253,16 @@ def main() -> None:
         f" ({train.micro_batch} at once by this project), {given.steps} steps, median of {given.rounds}"
         f" rounds, {where}.\n"
     )
-    print("| training loop | tokens/s | ours / this | largest difference of losses |\n|---|---|---|---|")
+    rate = statistics.median(rates)
+    print(
+        f"{counted / 1e6:,.1f} MFLOP a token; matrix rate {rate / 1e9:,.0f} GFLOP/s"
+        f" ({min(rates) / 1e9:,.0f} to {max(rates) / 1e9:,.0f}).\n"
+    )
+    print("| training loop | tokens/s | share of matrix rate | ours / this | largest difference of losses |")
+    print("|---|---|---|---|---|")
     for way in ways:
-        print(f"| {way} | {speed[way]:,.0f} | {paired[way]:.3f} | {apart[way]:.2g} |")
+        share = counted * speed[way] / rate
+        print(f"| {way} | {speed[way]:,.0f} | {share:.0%} | {paired[way]:.3f} | {apart[way]:.2g} |")
     ran = results["this project"]
     interval = Train().checkpoint_every_steps * given.batch * given.context / speed["this project"]
     waiting, checkpoint = (statistics.median(r[key] for r in ran) for key in ("waiting", "checkpoint"))

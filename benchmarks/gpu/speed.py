@@ -243,14 +243,14 @@ class Scoring:
     def chunks(self, name: str, dtype: str) -> dict[str, Any]:
         """By how many logits exist at one time."""
         documents, scorer = self.documents(name, self.budgets[-1]), self.scorer(name, dtype, self.budgets[1])
-        before = dict(losses.CHUNK_LOGITS)
+        before = losses.CHUNK_LOGITS
 
         def scored(logits: int) -> None:
-            losses.CHUNK_LOGITS[self.device] = logits
+            losses.CHUNK_LOGITS = logits
             try:
                 scorer.losses(documents)
             finally:
-                losses.CHUNK_LOGITS.update(before)
+                losses.CHUNK_LOGITS = before
 
         return self.speed(
             name, dtype, documents, {f"2^{n} logits": partial(scored, 1 << n) for n in (25, 27, 29, 30)}

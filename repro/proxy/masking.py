@@ -27,6 +27,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from repro.proxy import causal
+
 NAME = "maskable_heads"
 Heads = Sequence[tuple[int, int]]  # (layer, head)
 
@@ -57,6 +59,8 @@ def attention(
         observer(module, query, key, value, attention_mask, kwargs)
     if kwargs.get("softcap") is not None:
         output = _softcapped(module, query, key, value, attention_mask, **kwargs)
+    elif _plainly_causal(module, attention_mask, kwargs) and causal.faster(query, key):
+        output = causal.attention(query, key, value, kwargs.get("scaling"))
     else:
         output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     if mask is not None and mask.mode != "uniform":
@@ -64,6 +68,13 @@ def attention(
     if output_observer := getattr(module, "output_observer", None):
         output_observer(module, output)
     return output, None
+
+
+def _plainly_causal(module: nn.Module, attention_mask: Tensor | None, options: dict[str, Any]) -> bool:
+    """Whether the library would attend to all earlier positions by their scores alone."""
+    own = options.get("is_causal")
+    wanted = getattr(module, "is_causal", True) if own is None else own
+    return attention_mask is None and wanted and options.get("position_bias") is None
 
 
 def _softcapped(
