@@ -1,9 +1,12 @@
 """What our evaluation costs beside lm-eval alone: the same model, items and batch size, in turn.
 
     python -m benchmarks.evaluation --items DIR [--tasks arc_easy] [--limit 1000] [--parameters 10]
+    python -m benchmarks.evaluation --items DIR --floor [--tasks hellaswag blimp] [--dtype bfloat16]
 
 ``--items`` is a folder of ``<task>/<split>.jsonl``; the model is a Llama of random weights. Prints both
-processor times, their ratio (goal: at most 1.2) and whether the metrics agree to the last digit.
+processor times, their ratio (goal: at most 1.2) and whether the metrics agree to the last digit. With
+``--floor``, for each task of ``eval=signal`` or those that are named: processor time of one thread against
+what its matrix products alone would take at the rate of a square one.
 """
 
 from __future__ import annotations
@@ -14,7 +17,11 @@ import time
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from repro.device import matrix_rate
+from repro.settings.files import read_option
 
 SIZES = {1: (4, 128), 10: (6, 320)}  # million parameters: layers, width, at 4,096 tokens
 
@@ -43,16 +50,57 @@ def model(folder: Path, items: Path, size: int) -> None:
     LlamaForCausalLM(config).save_pretrained(folder)
 
 
+def floor(folder: Path, items: Path, tasks: list[str], limit: int, dtype: str) -> None:
+    """Print the processor time of each task beside the time of its matrix products at the measured rate."""
+    from repro.evaluate.evaluate import evaluate
+    from repro.evaluate.settings import Eval
+
+    torch.set_num_threads(1)
+    out = folder.parent / "floor"
+    print(f"A model of random weights, {dtype} (BLiMP in float32), one thread, at most {limit:,} items a")
+    print("task; loading the model, the items and lm-eval's tasks are in the time, too.\n")
+    print("| task | items | GFLOP | seconds | at the matrix rate | times |\n|---|---:|---:|---:|---:|---:|")
+    total, least = 0.0, 0.0
+    for task in tasks:
+        settings = Eval(tasks=[task], limit=limit, text_tasks=[], dtype=dtype)
+        with FlopCounterMode(display=False) as counter:
+            evaluate(folder, settings, items, out / task / "counted")
+        flops = counter.get_total_flops()
+        rate = matrix_rate("cpu", "float32" if task == "blimp" else dtype)
+        started = time.process_time()
+        found = evaluate(folder, settings, items, out / task / "timed")
+        seconds, fastest = time.process_time() - started, flops / rate
+        count = next(cell["n"] for name, cell in found["metrics"].items() if name.startswith(f"{task}/acc"))
+        total, least = total + seconds, least + fastest
+        print(
+            f"| {task} | {count:,} | {flops / 1e9:,.0f} | {seconds:.1f} | {fastest:.1f} |"
+            f" {seconds / fastest:.2f} |",
+            flush=True,
+        )
+    print(f"| all | | | {total:.1f} | {least:.1f} | {total / least:.2f} |")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--items", type=Path, required=True)
-    parser.add_argument("--tasks", nargs="+", default=["arc_easy"])
+    parser.add_argument("--tasks", nargs="+", help="default: arc_easy")
     parser.add_argument("--limit", type=int, default=1000)
     parser.add_argument("--parameters", type=int, choices=SIZES, default=10, help="millions")
+    parser.add_argument("--floor", action="store_true", help="against the rate of a matrix product")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of --floor")
     arguments = parser.parse_args()
+    if arguments.floor:
+        print("**Evaluation** (`python -m benchmarks.evaluation --floor`)\n")
+        named = arguments.tasks or read_option("eval", "signal")["tasks"]
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name) / "model"
+            model(folder, arguments.items, arguments.parameters)
+            floor(folder, arguments.items, named, arguments.limit, arguments.dtype)
+        return
+    arguments.tasks = arguments.tasks or ["arc_easy"]
 
     import lm_eval
     from lm_eval.tasks import TaskManager

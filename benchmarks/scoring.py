@@ -18,9 +18,11 @@ import argparse
 import json
 import os
 import platform
+import random
 import statistics as plain
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from repro.device import DTYPES, matrix_rate, resolved
 from repro.heads import importance, probes
+from repro.heads.controls import same_layers
 from repro.heads.detectors import retrieval
 from repro.heads.settings import Heads
 from repro.influence import reference, statistics
@@ -55,6 +58,7 @@ def main() -> None:
     scorer = Scorer(proxy, heads, options.window, options.window, options.tokens_per_batch)
     speed(scorer, encoded, options, report)
     linear(scorer, encoded, options, report)
+    sets(scorer, encoded, options, report)
     exactness(scorer, encoded[:: max(1, len(encoded) // 24)], options, report)
     print(table(report))
     if options.json:
@@ -273,6 +277,45 @@ def linear(scorer: Scorer, documents: list[list[int]], options: argparse.Namespa
         report["linear"].append({"tokens": tokens, "tokens_per_second": tokens / min(seconds)})
 
 
+def sets(scorer: Scorer, documents: list[list[int]], options: argparse.Namespace, report: dict) -> None:
+    """Time of several sets of heads in one pass over that of the first alone, in turns: others of the same
+    layers, and of any.
+    """
+    say("several sets of heads")
+    some = documents[::2]
+    everywhere = [(a, b) for a in range(scorer.proxy.num_layers) for b in range(scorer.proxy.num_heads)]
+    rng = random.Random(0)
+    draws = {
+        "of the same layers": lambda: same_layers(
+            rng, [pair for pair in everywhere if pair not in set(scorer.heads)], list(scorer.heads)
+        ),
+        "of any layers": lambda: rng.sample(everywhere, len(scorer.heads)),
+    }
+    ways = {("alone", 1): scorer}
+    for kind, draw in draws.items():
+        for count in (2, 4, 8):
+            ways[kind, count] = replace(scorer, others=[draw() for _ in range(count - 1)])
+    seconds: dict[tuple[str, int], list[float]] = {way: [] for way in ways}
+    for _ in range(options.rounds):
+        for way, several in ways.items():
+            synchronise(scorer.proxy)
+            started = time.perf_counter()
+            several.losses(some)
+            synchronise(scorer.proxy)
+            seconds[way].append(time.perf_counter() - started)
+    report["sets"] = [
+        {
+            "sets": count,
+            "drawn": kind,
+            "times_one": plain.median(
+                a / b for a, b in zip(seconds[kind, count], seconds["alone", 1], strict=True)
+            ),
+        }
+        for kind, count in ways
+        if count > 1
+    ]
+
+
 def exactness(scorer: Scorer, documents: list[list[int]], options: argparse.Namespace, report: dict) -> None:
     """Against the plain scorer (one document at a time, two passes, full logits) in float32."""
     say("exactness")
@@ -352,6 +395,9 @@ def table(report: dict) -> str:
         + ", ".join(
             f"{row['tokens']:,} tokens at {row['tokens_per_second']:,.0f}/s" for row in report["linear"]
         )
+        + ".",
+        "Several sets of heads in one pass, in times of one: "
+        + ", ".join(f"{row['sets']} {row['drawn']} {row['times_one']:.2f}" for row in report["sets"])
         + ".",
         f"Detection: {found['probes']} probes, {found['tokens']:,} tokens, {found['seconds']:.0f} s"
         + (

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro import environment, parquet, processes
+from repro.device import device_of
 from repro.errors import SettingError, require
 from repro.lines import duration
 from repro.plain import Row
@@ -43,6 +44,9 @@ SETTINGS = (
     "score.window=1024",
     "budget.unit=documents",
 )
+# On a CPU small shards, so that no core is left alone with the last one; on a GPU what fills its batches.
+ON_CPU = ("corpus.shard_documents=16",)
+ON_GPU = ("corpus.shard_documents=8192", "score.tokens_per_batch=131072", "score.padding=0.5")
 ARM = "attention_influence"
 SHOWN = 5  # documents named at each end
 
@@ -184,6 +188,7 @@ def settings_of(parsed: argparse.Namespace, model: str) -> list[str]:
     domain = "field" if parsed.domain_field else "folder" if parsed.domain_folder else "constant"
     found = [
         *SETTINGS,
+        *(ON_GPU if device_of(parsed.device).startswith("cuda") else ON_CPU),
         f"corpus.paths=[{','.join(_quoted(_place(f)) for f in parsed.files)}]",
         f"corpus.domain_from={domain}",
         f"corpus.text_field={_quoted(parsed.text_field)}",

@@ -11,7 +11,7 @@ for row in influence.score(texts):
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,9 @@ class AttentionInfluence:
 
     @heads.setter
     def heads(self, given: Iterable[Sequence[int]]) -> None:
+        self._heads = self._checked(given)
+
+    def _checked(self, given: Iterable[Sequence[int]]) -> list[tuple[int, int]]:
         found = [(int(layer), int(head)) for layer, head in given]
         for layer, head in found:
             if not (0 <= layer < self.proxy.num_layers and 0 <= head < self.proxy.num_heads):
@@ -61,7 +64,7 @@ class AttentionInfluence:
                     f"the model has {self.proxy.num_layers} layers of {self.proxy.num_heads} heads, counted"
                     f" from 0, and so no ({layer}, {head})"
                 )
-        self._heads = found
+        return found
 
     def detect(
         self,
@@ -106,17 +109,47 @@ class AttentionInfluence:
         Texts are scored whole, in windows, unless ``max_tokens`` is given; ``n_tokens_doc`` is the length of
         the whole text. Scores are comparable within a kind of text (web, code, mathematics, ...) only.
         """
-        scorer = Scorer(self.proxy, self._chosen(), window, max_tokens)
+        return self._scored(texts, [self._chosen()], window, max_tokens)[0]
+
+    def score_sets(
+        self,
+        texts: str | Sequence[str],
+        sets: Mapping[str, Iterable[Sequence[int]]],
+        window: int = 1024,
+        max_tokens: int | None = None,
+    ) -> dict[str, list[Row]]:
+        """As :meth:`score` for several sets of heads at once: ``{name: rows}``.
+
+        The base model is run once for all of them, and below the lowest layer of a set nothing is run for
+        it: k sets cost well under k scorings (docs/speed.md).
+        """
+        require(bool(sets), "no sets of heads are given: score_sets(texts, {'mine': [(layer, head), ...]})")
+        heads = [self._checked(given) for given in sets.values()]
+        for name, own in zip(sets, heads, strict=True):
+            require(bool(own), f"the set {name} has no heads")
+        return dict(zip(sets, self._scored(texts, heads, window, max_tokens), strict=True))
+
+    def _scored(
+        self,
+        texts: str | Sequence[str],
+        sets: list[list[tuple[int, int]]],
+        window: int,
+        max_tokens: int | None,
+    ) -> list[list[Row]]:
+        scorer = Scorer(self.proxy, sets[0], window, max_tokens, others=sets[1:])
         encoded = self.proxy.encode(_documents(texts))
         with progress(sum(len(ids[:max_tokens]) for ids in encoded), "tokens", "scoring") as bar:
             losses = scorer.losses(encoded, bar.update)
         return [
-            statistics.score(found)
-            | {
-                "n_tokens": sum(len(b) + 1 for b, _ in found),
-                "n_tokens_doc": len(ids),
-            }
-            for ids, found in zip(encoded, losses, strict=True)
+            [
+                statistics.score([(base, references[index]) for base, *references in found])
+                | {
+                    "n_tokens": sum(len(base) + 1 for base, *_ in found),
+                    "n_tokens_doc": len(ids),
+                }
+                for ids, found in zip(encoded, losses, strict=True)
+            ]
+            for index in range(len(sets))
         ]
 
     def token_losses(self, text: str, window: int = 1024) -> list[Token]:

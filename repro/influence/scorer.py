@@ -2,6 +2,7 @@
 
 One model in memory. Below the lowest masked layer the two models are the same, so these layers run once;
 there the batch is doubled, and base and reference rows go on together (:func:`repro.proxy.masking.forked`).
+Several sets of heads share the base model, each the layers below its own lowest.
 Windows of nearly the same length share a batch, so that almost nothing is padding; padding stands on the
 right, where a causal model never looks. Which windows share a batch depends on the windows given and on
 nothing else. A batch is laid out and started while the device is still at the one before it.
@@ -21,12 +22,15 @@ from repro.proxy.load import ProxyModel
 
 PADDING = 0.04  # of a batch may be padding
 Tokens = list[int] | np.ndarray
-Losses = list[tuple[np.ndarray, np.ndarray]]  # of a document's windows: base and reference
+# Of a document's windows: base and reference; where there are other sets of heads, a reference for each.
+Losses = list[tuple[np.ndarray, ...]]
 
 
 @dataclass(frozen=True)
 class Started:
-    """A batch that the device is at: base losses, then reference losses, [2N], and how many of each row."""
+    """A batch that the device is at: base losses, then those of each set of heads, [(1 + k) N], and how many
+    of each row.
+    """
 
     losses: Tensor
     predicted: np.ndarray  # [B], N in all
@@ -45,6 +49,7 @@ class Scorer:
     mask: str = "uniform"
     means: Tensor | None = None  # mask=mean: [layers, heads, head_dim]
     padding: float = PADDING
+    others: Sequence[Sequence[tuple[int, int]]] = ()  # further sets of heads, each a model of its own
 
     def windows(self, ids: Tokens) -> list[Tokens]:
         """Non-overlapping windows, each starting with the bos where there is one; of the first ``max_tokens``
@@ -61,7 +66,8 @@ class Scorer:
     def losses(
         self, documents: Sequence[Tokens], advance: Callable[[int], None] | None = None
     ) -> list[Losses]:
-        """Per document and window: base and reference loss of every predicted token, float32 nats.
+        """Per document and window: base and reference loss of every predicted token, float32 nats, and then
+        those of ``others``.
 
         Args:
             documents: token ids of each.
@@ -69,11 +75,11 @@ class Scorer:
         """
         cut = [self.windows(document) for document in documents]
         windows = [(d, w, ids) for d, parts in enumerate(cut) for w, ids in enumerate(parts)]
-        found: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+        found: dict[tuple[int, int], tuple[np.ndarray, ...]] = {}
 
         def take(rows: list[tuple[int, int, Tokens]], started: Started) -> None:
-            for (d, w, _), base, reference in zip(rows, *self.finish(started), strict=True):
-                found[d, w] = (base, reference)
+            for (d, w, _), *losses in zip(rows, *self.finish(started), strict=True):
+                found[d, w] = tuple(losses)
             if advance:
                 advance(sum(len(ids) for _, _, ids in rows))
 
@@ -97,23 +103,22 @@ class Scorer:
         within = np.arange(padded.shape[1])[None] < (lengths - 1)[:, None]  # [B, T]: has a next token
         at = torch.from_numpy(np.flatnonzero(within))
         ids, at = _on(torch.from_numpy(padded), device), _on(at, device)
-        hidden = self.proxy.both(ids, self.heads, self.mask, self.means).flatten(0, 1)  # [2BT, D]
-        targets = ids.flatten()[at + 1].repeat(2)
-        both = self.proxy.losses(hidden[torch.cat([at, at + ids.numel()])], targets)
+        hidden = self.proxy.each(ids, [self.heads, *self.others], self.mask, self.means).flatten(1, 2)
+        targets = ids.flatten()[at + 1].repeat(len(hidden))
+        losses = self.proxy.losses(hidden[:, at].flatten(0, 1), targets)
         if device.type != "cuda":
-            return Started(both, lengths - 1, None)
-        here = torch.empty(both.shape, dtype=both.dtype, pin_memory=True).copy_(both, non_blocking=True)
+            return Started(losses, lengths - 1, None)
+        here = torch.empty(losses.shape, dtype=losses.dtype, pin_memory=True).copy_(losses, non_blocking=True)
         ready = torch.cuda.Event()
         ready.record()
         return Started(here, lengths - 1, ready)
 
-    def finish(self, started: Started) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Base and reference losses of each row of a batch that was begun."""
+    def finish(self, started: Started) -> list[list[np.ndarray]]:
+        """Base losses of each row of a batch that was begun, then those of each set of heads."""
         if started.ready is not None:
             started.ready.synchronize()
-        both, count = started.losses.numpy(), int(started.predicted.sum())
-        ends = np.cumsum(started.predicted)[:-1]
-        return np.split(both[:count], ends), np.split(both[count:], ends)
+        every, ends = started.losses.numpy(), np.cumsum(started.predicted)[:-1]
+        return [np.split(part, ends) for part in np.split(every, 2 + len(self.others))]
 
 
 def _led(prefix: list[int], part: Tokens) -> Tokens:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,7 +16,7 @@ BLOCKS = 16  # of the jackknife
 NGRAM = 13
 
 
-def score(losses: list[tuple[np.ndarray, np.ndarray]]) -> Row:
+def score(losses: Sequence[tuple[np.ndarray, ...]]) -> Row:
     """Mean losses in nats, their difference, and the score (L_ref - L_base) / L_base of one document (eq. 5).
 
     Means are over all predicted tokens of all windows. What cannot be scored has a ``reason`` and no score.

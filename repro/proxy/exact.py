@@ -174,7 +174,7 @@ def forks(proxy: ProxyModel) -> bool:
         with masking.masked(proxy.attentions, [(layer, 0)]):
             reference = proxy.hidden(ids)
         try:
-            with masking.forked(proxy.layers, proxy.attentions, [(layer, 0)]):
+            with masking.forked(proxy.layers, proxy.attentions, [[(layer, 0)]]):
                 both = proxy.hidden(ids)
         except FAILURES:
             return False

@@ -4,7 +4,7 @@ exact.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +50,7 @@ class ProxyModel:
         return getattr(config, "max_position_embeddings", None)
 
     def hidden(self, ids: Tensor) -> Tensor:
-        """Last hidden states, after the final norm: [B, T] -> [B, T, D] ([2B, T, D] inside
+        """Last hidden states, after the final norm: [B, T] -> [B, T, D] (more rows inside
         ``masking.forked``).
         """
         return self.decoder(input_ids=ids, use_cache=False).last_hidden_state
@@ -58,15 +58,27 @@ class ProxyModel:
     def both(
         self, ids: Tensor, heads: masking.Heads, mode: str = "uniform", means: Tensor | None = None
     ) -> Tensor:
-        """Last hidden states as the model is, then with ``heads`` masked: [B, T] -> [2B, T, D]; one pass
-        where it can be.
+        """Last hidden states as the model is, then with ``heads`` masked: [B, T] -> [2B, T, D]."""
+        return self.each(ids, [heads], mode, means).flatten(0, 1)
+
+    def each(
+        self,
+        ids: Tensor,
+        sets: Sequence[masking.Heads],
+        mode: str = "uniform",
+        means: Tensor | None = None,
+    ) -> Tensor:
+        """Last hidden states as the model is, then with each of k sets of heads masked: [B, T] ->
+        [1 + k, B, T, D]; one pass where it can be.
         """
         if self.forks:
-            with masking.forked(self.layers, self.attentions, heads, mode, means):
-                return self.hidden(ids)
-        base = self.hidden(ids)
-        with masking.masked(self.attentions, heads, mode, means):
-            return torch.cat([base, self.hidden(ids)])
+            with masking.forked(self.layers, self.attentions, sets, mode, means):
+                return masking.in_order(self.hidden(ids), sets)
+        found = [self.hidden(ids)]
+        for heads in sets:
+            with masking.masked(self.attentions, heads, mode, means):
+                found.append(self.hidden(ids))
+        return torch.stack(found)
 
     def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy of [N, D] hidden states against [N] next tokens: [N] float32, nats."""

@@ -1,4 +1,4 @@
-"""Masking attention heads (appendix C), and two models in one pass.
+"""Masking attention heads (appendix C), and several models in one pass.
 
 transformers calls a registered function for the attention of every decoder layer. Ours is the library's own
 ``scaled_dot_product_attention`` with the masked heads changed before or after it:
@@ -40,7 +40,12 @@ class HeadMask:
     heads: Tensor  # [n] head indices
     mode: str  # uniform | zero | mean
     output: Tensor | None = None  # mean: [n, head_dim]
-    second_half: bool = False  # only the second half of the rows: the reference rows of a forked pass
+    part: tuple[int, int] = (0, 1)  # (i, n): only the i-th of n equal parts of the rows, of a forked pass
+
+    def rows(self, batch: int) -> slice:
+        """Where in a batch they are masked."""
+        index, of = self.part
+        return slice(batch * index // of, batch * (index + 1) // of)
 
 
 def attention(
@@ -50,11 +55,12 @@ def attention(
     batch = query.shape[0]
     if attention_mask is not None and attention_mask.shape[0] not in (1, batch):  # made before the fork
         attention_mask = attention_mask.repeat(batch // attention_mask.shape[0], 1, 1, 1)
-    mask: HeadMask | None = getattr(module, "head_mask", None)
-    rows = slice(batch // 2 if mask is not None and mask.second_half else 0, None)
-    if mask is not None and mask.mode == "uniform":
+    masks: Sequence[HeadMask] = getattr(module, "head_masks", ())
+    if any(mask.mode == "uniform" for mask in masks):
         query = query.clone()
-        query[rows, mask.heads] = 0
+    for mask in masks:
+        if mask.mode == "uniform":
+            query[mask.rows(batch), mask.heads] = 0
     if observer := getattr(module, "observer", None):
         observer(module, query, key, value, attention_mask, kwargs)
     if kwargs.get("softcap") is not None:
@@ -63,8 +69,11 @@ def attention(
         output = causal.attention(query, key, value, kwargs.get("scaling"))
     else:
         output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    if mask is not None and mask.mode != "uniform":
-        output[rows, :, mask.heads] = 0 if mask.output is None else mask.output.to(output.dtype)
+    for mask in masks:
+        if mask.mode != "uniform":
+            output[mask.rows(batch), :, mask.heads] = (
+                0 if mask.output is None else mask.output.to(output.dtype)
+            )
     if output_observer := getattr(module, "output_observer", None):
         output_observer(module, output)
     return output, None
@@ -139,11 +148,7 @@ def observed(
 
 @contextmanager
 def masked(
-    attentions: Sequence[nn.Module],
-    heads: Heads,
-    mode: str = "uniform",
-    means: Tensor | None = None,
-    second_half: bool = False,
+    attentions: Sequence[nn.Module], heads: Heads, mode: str = "uniform", means: Tensor | None = None
 ) -> Iterator[None]:
     """Within the block, ``heads`` are masked.
 
@@ -152,52 +157,84 @@ def masked(
         heads: (layer, head) pairs.
         mode: ``uniform``, ``zero`` or ``mean``.
         means: for ``mean``: [layers, heads, head_dim].
-        second_half: mask only the second half of the batch.
     """
-    by_layer: dict[int, list[int]] = {}
-    for layer, head in heads:
-        by_layer.setdefault(layer, []).append(head)
+    with _masked(attentions, {layer: [(heads, (0, 1))] for layer, _ in heads}, mode, means):
+        yield
+
+
+@contextmanager
+def _masked(
+    attentions: Sequence[nn.Module],
+    sets: dict[int, list[tuple[Heads, tuple[int, int]]]],
+    mode: str,
+    means: Tensor | None,
+) -> Iterator[None]:
+    """Within the block, in each layer the heads of some sets are masked, each in its part of the rows."""
     try:
-        for layer, indices in by_layer.items():
-            device = next(attentions[layer].parameters()).device
-            index = torch.tensor(sorted(indices), device=device)
-            output = (
-                means[layer, index.to(means.device)].to(device)
-                if mode == "mean" and means is not None
-                else None
-            )
+        for layer, own in sets.items():
             module: Any = attentions[layer]
-            module.head_mask = HeadMask(index, mode, output, second_half)
+            device = next(module.parameters()).device
+            module.head_masks = []
+            for heads, part in own:
+                index = torch.tensor(sorted(head for at, head in heads if at == layer), device=device)
+                fixed = mode == "mean" and means is not None
+                output = means[layer, index.to(means.device)].to(device) if fixed else None
+                module.head_masks.append(HeadMask(index, mode, output, part))
         yield
     finally:
-        for layer in by_layer:
-            del attentions[layer].head_mask
+        for layer in sets:
+            if hasattr(attentions[layer], "head_masks"):
+                del attentions[layer].head_masks
 
 
 @contextmanager
 def forked(
     layers: Sequence[nn.Module],
     attentions: Sequence[nn.Module],
-    heads: Heads,
+    sets: Sequence[Heads],
     mode: str = "uniform",
     means: Tensor | None = None,
 ) -> Iterator[None]:
-    """Within the block, a batch [B, T] comes out as [2B, T]: base rows, then reference rows with ``heads``
-    masked.
+    """Within the block, a batch [B, T] comes out as [(1 + k) B, T]: base rows, then those with the heads of
+    each of k sets masked.
 
-    Below the lowest masked layer both are the same model; the batch is doubled at that layer's door.
+    Below the lowest masked layer of a set its model is the base model; its rows are added at that layer's
+    door. They stand in the order of these layers until they have passed all of them.
     """
+    lowest = [min(layer for layer, _ in heads) for heads in sets]
+    order = sorted(range(len(sets)), key=lambda i: lowest[i])
+    joined = {layer: sum(low <= layer for low in lowest) for layer in range(len(layers))}  # sets by then
+    masks: dict[int, list[tuple[Heads, tuple[int, int]]]] = {}
+    for place, i in enumerate(order):
+        for layer in sorted({layer for layer, _ in sets[i]}):
+            masks.setdefault(layer, []).append((sets[i], (1 + place, 1 + joined[layer])))
 
-    def double(
-        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if args:
-            return (torch.cat([args[0], args[0]]), *args[1:]), kwargs
-        hidden = kwargs["hidden_states"]
-        return args, {**kwargs, "hidden_states": torch.cat([hidden, hidden])}
+    def join(new: int, before: int) -> Callable[..., Any]:
+        def more(hidden: Tensor) -> Tensor:
+            base = hidden[: len(hidden) // (1 + before)]
+            return torch.cat([hidden, *[base] * new])
+
+        def hook(
+            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            if args:
+                return (more(args[0]), *args[1:]), kwargs
+            return args, {**kwargs, "hidden_states": more(kwargs["hidden_states"])}
+
+        return hook
 
     with ExitStack() as stack:
-        stack.enter_context(masked(attentions, heads, mode, means, second_half=True))
-        handle = layers[min(layer for layer, _ in heads)].register_forward_pre_hook(double, with_kwargs=True)
-        stack.callback(handle.remove)
+        stack.enter_context(_masked(attentions, masks, mode, means))
+        for layer in set(lowest):
+            new = lowest.count(layer)
+            hook = join(new, joined[layer] - new)
+            stack.callback(layers[layer].register_forward_pre_hook(hook, with_kwargs=True).remove)
         yield
+
+
+def in_order(hidden: Tensor, sets: Sequence[Heads]) -> Tensor:
+    """What came out of :func:`forked`, [(1 + k) B, ...], by the model: [1 + k, B, ...], sets as given."""
+    lowest = [min(layer for layer, _ in heads) for heads in sets]
+    order = sorted(range(len(sets)), key=lambda i: lowest[i])
+    parts = hidden.unflatten(0, (1 + len(sets), -1))
+    return parts if order == sorted(order) else parts[[0, *(1 + order.index(i) for i in range(len(sets)))]]

@@ -140,6 +140,18 @@ def test_what_is_asked_for_composes(model, tmp_path):
     assert score.proxy("smollm2-135m") == ["proxy=smollm2-135m"]
 
 
+def test_shards_are_small_on_a_cpu_and_fill_the_batches_of_a_gpu(model):
+    sizes = [
+        (found.corpus.shard_documents, found.score.tokens_per_batch)
+        for device in ("cpu", "cuda")
+        if (found := compose(score.settings_of(arguments("x.txt", "--device", device), str(model))))
+    ]
+    gpu = compose(["exp=score_corpus", "scale=gpu"])
+    assert sizes[0][0] == 16 and sizes[1] == (gpu.corpus.shard_documents, gpu.score.tokens_per_batch)
+    by_hand = arguments("x.txt", "--set", "corpus.shard_documents=5")
+    assert compose(score.settings_of(by_hand, str(model))).corpus.shard_documents == 5
+
+
 def test_models_are_compared_by_rank(tmp_path):
     folders = {}
     for name, values in (("a", [1.0, 2.0, 3.0, 4.0]), ("b", [1.0, 2.0, 4.0, 3.0])):
@@ -157,6 +169,21 @@ def test_a_single_string_is_a_document_and_anything_else_is_refused(model):
     assert api.score(text) == api.score([text])
     with pytest.raises(SettingError, match="document 1 is a int; a document is a string"):
         api.score(["a", 3])
+
+
+def test_several_sets_are_scored_at_once(model):
+    api = AttentionInfluence(str(model), dtype="float32")
+    texts = ["one document, and one document again", "nothing of it stands here twice"]
+    sets = {"late": [(1, 0)], "early": [(0, 2), (1, 3)]}
+    found = api.score_sets(texts, sets)
+    for name, heads in sets.items():
+        api.heads = heads
+        for one, other in zip(found[name], api.score(texts), strict=True):
+            assert one.pop("score") == pytest.approx(other.pop("score"), rel=1e-4)
+            assert one["n_tokens"] == other["n_tokens"] and one["reason"] == other["reason"]
+    for wrong, said in (({}, "no sets"), ({"a": []}, "set a has no heads"), ({"a": [(9, 0)]}, "no .9, 0.")):
+        with pytest.raises(SettingError, match=said):
+            api.score_sets(texts, wrong)
 
 
 def test_the_page_of_the_docs_runs(model, tmp_path, monkeypatch, capsys):

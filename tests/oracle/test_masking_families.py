@@ -73,7 +73,7 @@ def test_padding_is_not_visible(family):
         expected = by_hand(ids, position_ids=positions).logits
     close(found[real.bool()], expected[real.bool()])
     right = real.flip(1)  # and forked, with a mask per row that was made before the fork
-    with torch.inference_mode(), masking.forked(proxy.layers, proxy.attentions, HEADS[1:]):
+    with torch.inference_mode(), masking.forked(proxy.layers, proxy.attentions, [HEADS[1:]]):
         both = proxy.model(ids, attention_mask=right).logits
     for heads, logits in (([], both[:2]), (HEADS[1:], both[2:])):
         with torch.inference_mode(), oracle(heads, real=right.bool()):

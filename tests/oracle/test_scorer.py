@@ -41,6 +41,43 @@ def test_forked_equals_two_passes(family, documents):
     assert score["score"] is None or score["loss_ref"] != score["loss_base"]
 
 
+SETS = [[(2, 0)], [(0, 1), (2, 3)], [(1, 2), (2, 0)], [(2, 5)], [(0, 4)]]  # lowest layers 2, 0, 1, 2, 0
+
+
+@pytest.mark.parametrize("mask", ["uniform", "zero"])
+@pytest.mark.parametrize("family", ["llama", "gpt_neox", "gpt2", "gemma2"])
+def test_several_sets_of_heads_in_one_pass_are_each_alone(family, mask, documents):
+    """Against two plain passes a set, and without forking."""
+    proxy = prepare(families.build(family), families.Tokenizer(), family)
+    together = Scorer(proxy, SETS[0], 17, 49, tokens_per_batch=64, mask=mask, others=SETS[1:])
+    found = together.losses(documents)
+    proxy.forks = False
+    slow = together.losses(documents)
+    for index, heads in enumerate(SETS):
+        alone = Scorer(proxy, heads, window=17, max_tokens=49, mask=mask)
+        for document, ours, unforked in zip(documents, found, slow, strict=True):
+            for (base, masked), own, other in zip(
+                reference.losses(alone, document), ours, unforked, strict=True
+            ):
+                assert len(own) == len(other) == 1 + len(SETS)
+                for these in (own, other):
+                    np.testing.assert_allclose(these[0], base, rtol=1e-5, atol=1e-5)
+                    np.testing.assert_allclose(these[1 + index], masked, rtol=1e-5, atol=1e-5)
+
+
+def test_sets_share_the_model_below_their_heads(monkeypatch):
+    """Rows that each layer computes: base, and each set from its lowest layer on."""
+    proxy = prepare(families.build("llama"), families.Tokenizer(), "llama")
+    rows = [0] * 3
+    for number, layer in enumerate(proxy.layers):
+        layer.register_forward_hook(
+            lambda module, args, output, number=number: rows.__setitem__(number, len(output))
+        )
+    Scorer(proxy, SETS[0], 17, 49, others=SETS[1:]).losses([[5, 6, 7, 8]])
+    assert rows == [3, 4, 6]
+    assert not any(hasattr(module, "head_masks") for module in proxy.attentions)
+
+
 def test_scores_do_not_depend_on_batches_order_or_neighbours(documents):
     proxy = prepare(families.build("llama"), families.Tokenizer(), "llama")
 
