@@ -177,8 +177,9 @@ def _masked(
             module.head_masks = []
             for heads, part in own:
                 index = torch.tensor(sorted(head for at, head in heads if at == layer), device=device)
-                fixed = mode == "mean" and means is not None
-                output = means[layer, index.to(means.device)].to(device) if fixed else None
+                output = None
+                if mode == "mean" and means is not None:
+                    output = means[layer, index.to(means.device)].to(device)
                 module.head_masks.append(HeadMask(index, mode, output, part))
         yield
     finally:

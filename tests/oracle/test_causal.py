@@ -75,6 +75,24 @@ def test_cross_entropy_in_blocks_is_the_librarys(columns, bias, scale, softcap, 
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("columns", [32, 4096])
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_in_16_bits_differences_are_rounded_and_not_logits(columns, scale, monkeypatch):
+    """Logits of about 20, of which bfloat16 keeps a sixteenth; the same numbers multiplied in float64."""
+    monkeypatch.setattr(losses, "COLUMNS", columns)
+    torch.manual_seed(0)
+    head = torch.nn.Linear(64, 96, bias=False).requires_grad_(False).bfloat16()
+    hidden = (20 * head.weight.float().mean(0) / head.weight.float().mean(0).square().sum()).repeat(500, 1)
+    hidden = (hidden + 2 * torch.randn(500, 64)).bfloat16()
+    logits = hidden.double() @ head.weight.double().T * scale
+    targets = logits.topk(3, -1).indices[torch.arange(500), torch.randint(3, (500,))]
+    expected = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    rounded = torch.nn.functional.cross_entropy(head(hidden).double() * scale, targets, reduction="none")
+    found = losses.token_losses(hidden, head, targets, scale).double()
+    errors = [float((values - expected).square().mean().sqrt()) for values in (found, rounded)]
+    assert errors[0] < errors[1] / 5
+
+
 def test_tokens_that_cannot_be_said_and_numbers_that_are_none(monkeypatch):
     """A bias of minus infinity hides a token, in a block of its own, too; what is not finite stays so."""
     monkeypatch.setattr(losses, "COLUMNS", 4)
