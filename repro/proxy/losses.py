@@ -12,7 +12,7 @@ from torch import Tensor, nn
 CHUNK_LOGITS = 1 << 27  # that exist at one time on a GPU
 # Of a block of logits on a CPU: what is done with it happens in the cache, and the output embedding comes
 # from memory once for so many rows.
-ROWS, COLUMNS = 512, 4096
+ROWS, COLUMNS = 512, 2048
 NONE = -1e30  # below any logit, and finite: a whole block may hold minus infinity
 LOG2_E = math.log2(math.e)  # on a CPU torch's exp2 takes a third of the time of its exp
 

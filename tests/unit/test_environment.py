@@ -1,8 +1,11 @@
 """Odd environments: nothing of them reaches results or identity, and no terminal's alphabet ends a run in a traceback."""
 
+import ast
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -115,3 +118,20 @@ def test_what_a_launcher_left_is_forgotten(monkeypatch):
         monkeypatch.setenv(name, "3")
     environment.prepare(restart=False)
     assert not set(environment.LAUNCHED) & set(os.environ)
+
+
+def test_what_is_imported_is_declared():
+    """Every package that repro/ imports stands in pyproject.toml, not only among what another one happens to need."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["cluster"]
+    declared = {re.match(r"[\w.-]+", line)[0].lower().replace("-", "_") for line in wanted}
+    renamed = {"yaml": "pyyaml", "sklearn": "scikit_learn"}
+    imported = set()
+    for path in (ROOT / "repro").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module)
+    packages = {name.split(".")[0] for name in imported} - sys.stdlib_module_names - {"repro"}
+    assert {renamed.get(name, name) for name in packages} <= declared
