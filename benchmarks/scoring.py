@@ -30,6 +30,7 @@ import torch
 from scipy.stats import spearmanr
 from torch.utils.flop_counter import FlopCounterMode
 
+from repro import environment
 from repro.device import DTYPES, matrix_rate, resolved
 from repro.heads import importance, probes
 from repro.heads.controls import same_layers
@@ -45,6 +46,7 @@ from repro.proxy.settings import Proxy
 def main() -> None:
     """Measure and print a Markdown table."""
     options = arguments()
+    environment.keep_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     options.dtype = resolved(options.dtype, options.device)

@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from repro import environment
 from repro.device import matrix_rate
 from repro.pretrain import loop, tokens
 from repro.pretrain.job import Job
@@ -198,6 +199,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args()
+    environment.keep_memory()
     model = replace(Model(**read_option("model", given.model)), tokenizer="bpe")
     train = Train(
         tokens=given.batch * given.context * given.steps,

@@ -1,6 +1,7 @@
 """Odd environments: nothing of them reaches results or identity, and no terminal's alphabet ends a run in a traceback."""
 
 import ast
+import ctypes
 import os
 import re
 import subprocess
@@ -135,3 +136,43 @@ def test_what_is_imported_is_declared():
                 imported.add(node.module)
     packages = {name.split(".")[0] for name in imported} - sys.stdlib_module_names - {"repro"}
     assert {renamed.get(name, name) for name in packages} <= declared
+
+
+FAULTS = """
+import resource, sys
+from repro import environment
+if sys.argv[1] == "keep":
+    environment.prepare(restart=False)
+def work():
+    blocks = [bytearray(12 << 20) for _ in range(4)]
+    for block in blocks:
+        block[:: 4096] = bytes(len(block[:: 4096]))
+work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "mallopt"), reason="not the C library that is told to keep memory"
+)
+def test_freed_memory_is_kept_unless_the_user_says_otherwise():
+    """Counted in pages that the system had to hand out anew, in a process and in one that it starts."""
+
+    def faults(word, **variables):
+        clean = {name: value for name, value in os.environ.items() if name not in environment.MALLOC}
+        done = subprocess.run(
+            [sys.executable, "-c", FAULTS, word],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=clean | {"PYTHONPATH": str(ROOT)} | variables,
+        )
+        return int(done.stdout)
+
+    left = faults("leave")
+    inherited = {name: str(size) for name, (_, size) in environment.MALLOC.items()}
+    assert faults("keep") < left / 10 and faults("leave", **inherited) < left / 10
+    assert faults("keep", MALLOC_TRIM_THRESHOLD_="131072") > left / 2
