@@ -24,8 +24,8 @@ WANDB = (
     "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_DIR", "WANDB_TAGS", "WANDB_NOTES", "WANDB_JOB_TYPE",
 )  # fmt: skip
 
-# glibc gives what is freed back to the system and has it zeroed anew for the next tensor, tens of thousands of
-# pages a second. Kept instead, scoring and training on a CPU are 6 to 10 % faster; results are the same.
+# glibc gives what is freed back to the system and has it zeroed anew for the next tensor, page by page.
+# Kept instead, scoring and training on a CPU are 6 to 10 % faster; results are the same.
 # Variable: number of mallopt, bytes.
 MALLOC = {
     "MALLOC_TRIM_THRESHOLD_": (-1, 512 << 20),
