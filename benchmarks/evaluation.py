@@ -20,6 +20,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from repro import environment
 from repro.device import matrix_rate
 from repro.settings.files import read_option
 
@@ -57,8 +58,8 @@ def floor(folder: Path, items: Path, tasks: list[str], limit: int, dtype: str) -
 
     torch.set_num_threads(1)
     out = folder.parent / "floor"
-    print(f"A model of random weights, {dtype} (BLiMP in float32), one thread, at most {limit:,} items a")
-    print("task; loading the model, the items and lm-eval's tasks are in the time, too.\n")
+    print(f"A model of random weights, {dtype} (BLiMP in float32), one thread, at most {limit:,} items")
+    print("a task; loading the model, the items and lm-eval's tasks are in the time, too.\n")
     print("| task | items | GFLOP | seconds | at the matrix rate | times |\n|---|---:|---:|---:|---:|---:|")
     total, least = 0.0, 0.0
     for task in tasks:
@@ -92,6 +93,7 @@ def main() -> None:
     parser.add_argument("--floor", action="store_true", help="against the rate of a matrix product")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of --floor")
     arguments = parser.parse_args()
+    environment.keep_memory()
     if arguments.floor:
         print("**Evaluation** (`python -m benchmarks.evaluation --floor`)\n")
         named = arguments.tasks or read_option("eval", "signal")["tasks"]
