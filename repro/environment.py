@@ -25,7 +25,7 @@ WANDB = (
 )  # fmt: skip
 
 # glibc gives what is freed back to the system and has it zeroed anew for the next tensor, page by page.
-# Kept instead, scoring and training on a CPU are 6 to 10 % faster; results are the same.
+# Kept instead, scoring and training on an AMD EPYC were 6 to 10 % faster; results are the same.
 # Variable: number of mallopt, bytes.
 MALLOC = {
     "MALLOC_TRIM_THRESHOLD_": (-1, 512 << 20),

@@ -202,8 +202,7 @@ def forked(
     Below the lowest masked layer of a set its model is the base model; its rows are added at that layer's
     door. They stand in the order of these layers until they have passed all of them.
     """
-    lowest = [min(layer for layer, _ in heads) for heads in sets]
-    order = sorted(range(len(sets)), key=lambda i: lowest[i])
+    lowest, order = _by_lowest(sets)
     joined = {layer: sum(low <= layer for low in lowest) for layer in range(len(layers))}  # sets by then
     masks: dict[int, list[tuple[Heads, tuple[int, int]]]] = {}
     for place, i in enumerate(order):
@@ -233,9 +232,14 @@ def forked(
         yield
 
 
+def _by_lowest(sets: Sequence[Heads]) -> tuple[list[int], list[int]]:
+    """The lowest layer of each set, and the sets by it: the order in which their rows are added."""
+    lowest = [min(layer for layer, _ in heads) for heads in sets]
+    return lowest, sorted(range(len(sets)), key=lambda i: lowest[i])
+
+
 def in_order(hidden: Tensor, sets: Sequence[Heads]) -> Tensor:
     """What came out of :func:`forked`, [(1 + k) B, ...], by the model: [1 + k, B, ...], sets as given."""
-    lowest = [min(layer for layer, _ in heads) for heads in sets]
-    order = sorted(range(len(sets)), key=lambda i: lowest[i])
+    _, order = _by_lowest(sets)
     parts = hidden.unflatten(0, (1 + len(sets), -1))
     return parts if order == sorted(order) else parts[[0, *(1 + order.index(i) for i in range(len(sets)))]]

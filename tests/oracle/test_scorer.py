@@ -65,7 +65,7 @@ def test_several_sets_of_heads_in_one_pass_are_each_alone(family, mask, document
                     np.testing.assert_allclose(these[1 + index], masked, rtol=1e-5, atol=1e-5)
 
 
-def test_sets_share_the_model_below_their_heads(monkeypatch):
+def test_sets_share_the_model_below_their_heads():
     """Rows that each layer computes: base, and each set from its lowest layer on."""
     proxy = prepare(families.build("llama"), families.Tokenizer(), "llama")
     rows = [0] * 3
