@@ -22,7 +22,7 @@ from repro.lines import duration
 from repro.plain import Row
 from repro.remote import is_remote
 from repro.settings.compose import compose
-from repro.settings.files import options
+from repro.settings.files import options, read_option
 from repro.store import atomic, read_json
 
 if TYPE_CHECKING:
@@ -44,9 +44,6 @@ SETTINGS = (
     "score.window=1024",
     "budget.unit=documents",
 )
-# On a CPU small shards, so that no core is left alone with the last one; on a GPU what fills its batches.
-ON_CPU = ("corpus.shard_documents=16",)
-ON_GPU = ("corpus.shard_documents=8192", "score.tokens_per_batch=131072", "score.padding=0.5")
 ARM = "attention_influence"
 SHOWN = 5  # documents named at each end
 
@@ -188,7 +185,7 @@ def settings_of(parsed: argparse.Namespace, model: str) -> list[str]:
     domain = "field" if parsed.domain_field else "folder" if parsed.domain_folder else "constant"
     found = [
         *SETTINGS,
-        *(ON_GPU if device_of(parsed.device).startswith("cuda") else ON_CPU),
+        *_sizes(parsed.device),
         f"corpus.paths=[{','.join(_quoted(_place(f)) for f in parsed.files)}]",
         f"corpus.domain_from={domain}",
         f"corpus.text_field={_quoted(parsed.text_field)}",
@@ -207,6 +204,17 @@ def settings_of(parsed: argparse.Namespace, model: str) -> list[str]:
         found.append(f"heads.given={json.dumps(heads(parsed.heads))}")
     keys = {own.partition("=")[0] for own in parsed.set}
     return [word for word in found if word.partition("=")[0] not in keys] + parsed.set
+
+
+def _sizes(device: str) -> list[str]:
+    """On a CPU small shards, so that no core is left alone with the last one; on a GPU what fills its
+    batches, as scale=gpu has it.
+    """
+    if not device_of(device).startswith("cuda"):
+        return ["corpus.shard_documents=16"]
+    gpu = read_option("scale", "gpu")
+    names = {"corpus": ("shard_documents",), "score": ("tokens_per_batch", "padding")}
+    return [f"{group}.{name}={gpu[group][name]}" for group, own in names.items() for name in own]
 
 
 def _place(given: str) -> str:
