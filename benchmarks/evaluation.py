@@ -20,6 +20,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from benchmarks.machine import command, cpu_name
 from repro import environment
 from repro.device import matrix_rate
 from repro.settings.files import read_option
@@ -95,7 +96,7 @@ def main() -> None:
     arguments = parser.parse_args()
     environment.keep_memory()
     if arguments.floor:
-        print("**Evaluation** (`python -m benchmarks.evaluation --floor`)\n")
+        print(f"**Evaluation** (`{command('evaluation')}`)\n\n{cpu_name()}.")
         named = arguments.tasks or read_option("eval", "signal")["tasks"]
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name) / "model"

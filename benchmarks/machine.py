@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+
+PLACES = ("--model", "--items", "--json")  # options that may hold places of this machine
+
+
+def command(name: str, places: tuple[str, ...] = PLACES) -> str:
+    """How the script ``name`` was called, without what says only where something lies."""
+    given = [
+        word
+        for before, word in zip([name, *sys.argv[1:]], sys.argv[1:], strict=False)
+        if word not in places and before not in places
+    ]
+    return " ".join(["python -m benchmarks." + name, *given])
 
 
 def cpu_name() -> str:

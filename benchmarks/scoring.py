@@ -30,6 +30,7 @@ import torch
 from scipy.stats import spearmanr
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.machine import command
 from repro import environment
 from repro.device import DTYPES, matrix_rate, resolved
 from repro.heads import importance, probes
@@ -360,7 +361,7 @@ def table(report: dict) -> str:
     """The measurements as Markdown."""
     megabytes = lambda n: "not measured" if n is None else f"{n / 1e6:,.0f} MB"  # noqa: E731
     lines = [
-        "**Scoring** (`python -m benchmarks.scoring`)",
+        f"**Scoring** (`{command('scoring')}`)",
         "",
         (
             f"{report['model']}, {report['dtype']}, {report['machine']}; {report['tokens']:,} tokens, both"

@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.machine import command, cpu_name
 from repro import environment
 from repro.device import matrix_rate
 from repro.pretrain import loop, tokens
@@ -249,7 +250,7 @@ def main() -> None:
         if given.device == "cpu"
         else torch.cuda.get_device_name()
     )
-    print("**Training** (`python -m benchmarks.training`)\n")
+    print(f"**Training** (`{command('training', ())}`)\n{cpu_name()}.\n")
     print(
         f"Model {given.model}, {given.dtype}, {given.batch} x {given.context} tokens a step"
         f" ({train.micro_batch} at once by this project), {given.steps} steps, median of {given.rounds}"
