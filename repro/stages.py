@@ -149,7 +149,9 @@ def carry_out(
         while todo := [stage for stage in run.stages if stage.fingerprint not in seen]:
             last = next((i for i, stage in enumerate(todo) if _asks(run.experiment, stage)), len(todo) - 1)
             call: Call = (
-                partial(in_process, run.settings, device) if share.apart else here(run.stages, store, device)
+                partial(in_process, run.settings, device)
+                if share.apart
+                else here(run.experiment, store, device)
             )
             finish(todo[: last + 1], run_now, places, call, run.failed, lines)
             seen |= {stage.fingerprint for stage in todo[: last + 1]}
@@ -231,19 +233,30 @@ def give_up(failure: Failure, store: Store) -> None:
     )
 
 
-def here(stages: Sequence[Stage], store: Store, device: str) -> Call:
+def of_one_pass(stage: Stage, experiment: Experiment, store: Store) -> list[Stage]:
+    """What else must run and can share a pass with ``stage``."""
+    if stage.one_pass is None:
+        return []
+    left = store.demanded(experiment.order(), experiment.exported)
+    return [one for one in left if one.one_pass == stage.one_pass and one.fingerprint != stage.fingerprint]
+
+
+def here(experiment: Experiment, store: Store, device: str) -> Call:
     """How a stage is run in this process."""
-    known = {stage.fingerprint: stage for stage in stages}
+    known = {stage.fingerprint: stage for stage in experiment.order()}
 
     def call(fingerprint: str) -> Failure | None:
         stage = known[fingerprint]
+        others = of_one_pass(stage, experiment, store)
         with progress_beside(store.beside(stage, ".progress")):
-            return attempt(lambda: store.ensure(stage, device, whole=True), store.beside(stage, ".log"))
+            return attempt(
+                lambda: store.ensure(stage, device, whole=True, others=others), store.beside(stage, ".log")
+            )
 
     return call
 
 
-_known: tuple[str, dict[str, Stage]] = ("", {})  # of the settings that this process built last
+_known: tuple[str, Experiment] = ("", Experiment())  # of the settings that this process built last
 
 
 def in_process(settings: Settings, device: str, fingerprint: str) -> Failure | None:
@@ -254,14 +267,18 @@ def in_process(settings: Settings, device: str, fingerprint: str) -> Failure | N
 
     global _known
     if _known[0] != (key := digest(as_dict(settings))):
-        _known = key, {stage.fingerprint: stage for stage in build(settings).order()}
-    store, stage = Store(Path(settings.work)), _known[1].get(fingerprint)
+        _known = key, build(settings)
+    store, experiment = Store(Path(settings.work)), _known[1]
+    stage = next((one for one in experiment.order() if one.fingerprint == fingerprint), None)
     if stage is None:
         return Failure("what it reads has changed since the run began; start the run again", mistake=True)
     log = store.beside(stage, ".log")
     log.parent.mkdir(parents=True, exist_ok=True)
+    # side by side, each has a device of its own
+    alone = settings.run.parallel == 1 and not settings.run.jobs
+    others = of_one_pass(stage, experiment, store) if alone else []
     with _output_in(log), progress_in(store.beside(stage, ".progress")):
-        return attempt(lambda: store.ensure(stage, device, whole=True), log)
+        return attempt(lambda: store.ensure(stage, device, whole=True, others=others), log)
 
 
 @contextmanager

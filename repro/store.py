@@ -16,8 +16,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -110,6 +110,8 @@ class Context:
     device: str
     # goes into the manifest: documents in, kept, dropped, ...
     facts: Json = field(default_factory=dict)
+    # of absent stages that say the same :attr:`Stage.one_pass`: what is left there they find when they run
+    others: list[Context] = field(default_factory=list)
 
     def warn(self, message: str) -> None:
         """Say it on the terminal and keep it with the facts: whoever finds the artifact in the store is told
@@ -136,6 +138,7 @@ class Stage:
     summary: Callable[[Json], str] | None = None  # of the facts, in one line for the terminal
     light: tuple[str, ...] = ()  # inputs of which it reads only what a pack keeps (no text, no weights)
     cost: Callable[[Known], Cost] = nothing  # for plans; never part of the fingerprint
+    one_pass: str | None = None  # stages that say the same here can do some of their work in one pass
 
     @cached_property
     def fingerprint(self) -> str:
@@ -223,12 +226,15 @@ class Store:
                 needed |= {child.fingerprint for key, child in stage.inputs.items() if key not in stage.light}
         return found[::-1]
 
-    def ensure(self, stage: Stage, device: str = "cpu", whole: bool = False) -> Path:
+    def ensure(
+        self, stage: Stage, device: str = "cpu", whole: bool = False, others: Sequence[Stage] = ()
+    ) -> Path:
         """The artifact's folder; runs the stage if it is absent, or ``whole`` is asked for and something was
         left out of it.
 
-        Inputs must be there already. A second process waits for the lock and then finds the artifact. Raises
-        :class:`SettingError` when the disk is full.
+        Inputs must be there already. A second process waits for the lock and then finds the artifact.
+        ``others`` are stages of the same pass that will be asked for next: those that are absent, ready and
+        free may be advanced on the way. Raises :class:`SettingError` when the disk is full.
         """
         from filelock import FileLock
 
@@ -237,14 +243,13 @@ class Store:
             return self._kept(stage)
         partial = final.with_name(final.name + ".partial")
         partial.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(str(final) + ".lock"):
+        with FileLock(str(final) + ".lock"), ExitStack() as held:
             if there(stage):
                 return self._kept(stage)
             if self.bucket and self._fetched(stage):
                 return final
-            partial.mkdir(exist_ok=True)
-            inputs = {key: self.path(child) for key, child in stage.inputs.items()}
-            context = Context(partial, inputs, device)
+            context = self._context(stage, device)
+            context.others = [self._context(other, device) for other in others if self._taken(other, held)]
             started = time.time()
             with room_on(self.root):
                 stage.run(context)
@@ -261,6 +266,23 @@ class Store:
             self._forget_progress(stage)  # nobody will come back to a stage that is done
             replace_folder(partial, final)
             return self._kept(stage)
+
+    def _context(self, stage: Stage, device: str) -> Context:
+        partial = self.beside(stage, ".partial")
+        partial.mkdir(exist_ok=True)
+        return Context(partial, {key: self.path(child) for key, child in stage.inputs.items()}, device)
+
+    def _taken(self, stage: Stage, held: ExitStack) -> bool:
+        """Whether a stage could run, is not there and nobody is at it: then its lock is ``held``."""
+        from filelock import FileLock, Timeout
+
+        if self.has(stage) or not all(map(self.has, stage.inputs.values())):
+            return False
+        try:
+            held.enter_context(FileLock(f"{self.path(stage)}.lock", timeout=0))
+        except Timeout:
+            return False
+        return not (self.has(stage) or self.bucket and self._fetched(stage))
 
     def _fetched(self, stage: Stage) -> bool:
         """Whether another machine has finished a stage: then its artifact is here now."""

@@ -34,12 +34,20 @@ class Experiment:
 
     def order(self) -> list[Stage]:
         """Every stage once, inputs before what reads them; all selections before the first training, then all
-        arms of a seed before the next seed.
+        arms of a seed before the next seed. Stages of one pass come when the inputs of all of them are there.
         """
+        targets = list(self._targets())
+        found = {stage.fingerprint: stage for target in targets for stage in target.ancestors()}
+        passes: dict[str | None, list[Stage]] = {}
+        for stage in found.values():
+            passes.setdefault(stage.one_pass, []).append(stage)
         seen: dict[str, Stage] = {}
-        for target in self._targets():
-            for stage in target.ancestors():
-                seen.setdefault(stage.fingerprint, stage)
+        for stage in found.values():
+            # what one pass makes begins once all of it could
+            for other in passes[stage.one_pass] if stage.one_pass else ():
+                for child in other.inputs.values():
+                    seen |= {one.fingerprint: one for one in child.ancestors() if one.fingerprint not in seen}
+            seen.setdefault(stage.fingerprint, stage)
         return list(seen.values())
 
     def title(self, stage: Stage) -> str:

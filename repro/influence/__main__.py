@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from repro import environment
@@ -28,6 +29,9 @@ def join(root: Path, own: dict[str, str], device: str) -> int:
     scorings.
     """
     from repro.influence import workers
+
+    def pairs(heads: Sequence[Sequence[int]]) -> workers.HeadSet:
+        return tuple((layer, head) for layer, head in heads)
 
     seen: set[Path] = set()
     said = False
@@ -57,7 +61,10 @@ def join(root: Path, own: dict[str, str], device: str) -> int:
                 settings = written["settings"]
                 job = workers.Job(
                     model=str((partial / written["model"]).resolve()),
-                    heads=tuple((layer, head) for layer, head in written["heads"]),
+                    heads=pairs(written["heads"]),
+                    others=tuple(
+                        (str(partial / folder), pairs(heads)) for folder, heads in written.get("others", [])
+                    ),
                     device=device,
                     tokenizers=int(own["tokenizers"]) if "tokenizers" in own else None,
                     means=str(partial / written["means"]) if written["means"] else None,

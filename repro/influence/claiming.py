@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,20 +102,26 @@ class Worker:
         if claim is not None and claim.shard in self.at:
             self.at[claim.shard] += tokens
 
-    def publish(self, claim: Claim, write: Callable[[Path], object]) -> bool:
-        """Put the result of a try in place, and say whether it was wanted: ``write`` fills a file.
+    def publish(self, claim: Claim, result: bytes, others: Sequence[tuple[Path, bytes]] = ()) -> bool:
+        """Put the result of a try in place, and say whether it was wanted.
 
-        Another worker may have begun the shard anew, or finished it.
+        Another worker may have begun the shard anew, or finished it. ``others`` are files that go with it;
+        they are there before it is.
         """
         target = self.board.scores / claim.shard
         temporary = self.board.folder / f"result-{self.id}-{claim.shard}"
         try:
             if target.exists() or (self.board.folder / f"{claim.shard}.{claim.number + 1}").exists():
                 return False
-            write(temporary)
-            with open(temporary, "rb") as handle:
-                os.fsync(handle.fileno())
-            return _put(temporary, target)
+            placed = False
+            for path, content in [*others, (target, result)]:
+                temporary.unlink(missing_ok=True)  # it may be the last one's file by another name
+                with open(temporary, "wb") as handle:
+                    handle.write(content)
+                    handle.flush()
+                    os.fsync(handle.fileno())
+                placed = _put(temporary, path)
+            return placed
         except FileNotFoundError:
             raise Closed from None
         finally:

@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from repro.errors import SettingError
 from repro.lines import duration
@@ -72,6 +72,8 @@ class Posted(TypedDict):
     heads: Sequence[Sequence[int]]  # (layer, head)
     version: int
     lease_seconds: float
+    # further sets of heads, each behind the unfinished stage that its scores go to
+    others: NotRequired[Sequence[tuple[str, Sequence[Sequence[int]]]]]
 
 
 class Identity(TypedDict):

@@ -113,9 +113,11 @@ class Feed:
         ]
         return shards.collected(sha256, (part.result() for part in parts))
 
-    def finish(self, shard: Shard, losses: list[Losses]) -> Future[bytes]:
-        """The file of scores of a shard: in a thread, since its losses are as long as its texts."""
-        return self._threads.submit(_file, shard, losses)
+    def finish(self, shard: Shard, losses: list[Losses], sets: int = 1) -> Future[list[bytes]]:
+        """The file of scores of a shard for each of ``sets`` of heads: in a thread, since its losses are as
+        long as its texts.
+        """
+        return self._threads.submit(_files, shard, losses, sets)
 
     def _submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         pool = self._pool
@@ -158,7 +160,11 @@ def _encoded(model: str, texts: list[str]) -> list[list[int]]:
     return _encoder(model)(texts)
 
 
-def _file(shard: Shard, losses: list[Losses]) -> bytes:
-    sink = pa.BufferOutputStream()
-    shards.write(shards.scored(shard, losses), sink)
-    return sink.getvalue().to_pybytes()
+def _files(shard: Shard, losses: list[Losses], sets: int) -> list[bytes]:
+    files = []
+    for at in range(1, 1 + sets):
+        sink = pa.BufferOutputStream()
+        pairs: list[Losses] = [[(window[0], window[at]) for window in windows] for windows in losses]
+        shards.write(shards.scored(shard, pairs), sink)
+        files.append(sink.getvalue().to_pybytes())
+    return files

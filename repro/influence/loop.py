@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+
+import torch
 
 from repro.influence.claiming import Claim, Worker
 from repro.influence.claims import Closed
@@ -27,12 +31,14 @@ class Loop:
         model: Callable[[], Scorer],
         sample: float,
         advance: Callable[[], None],
+        others: Sequence[Path] = (),
     ) -> None:
         self.worker, self.feed, self.sample, self.advance = worker, feed, sample, advance
+        self.others = others  # folders of scores, one for each further set of heads of the model
         self.load = model
         self.documents = worker.board.partial / worker.board.job["corpus"] / "documents"
         self.ahead: deque[tuple[Claim, Future[Shard]]] = deque()
-        self.behind: deque[tuple[Claim, Future[bytes]]] = deque()
+        self.behind: deque[tuple[Claim, Future[list[bytes]], Sequence[Path]]] = deque()
         self.model: Scorer | None = None
         self.scored = self.raised = 0
 
@@ -69,17 +75,26 @@ class Loop:
 
         try:
             shard = reading.result()
-            losses = self.model.losses(shard.tokens, fed)
-            self.behind.append((claim, self.feed.finish(shard, losses)))
+            try:
+                losses = self.model.losses(shard.tokens, fed)
+            except torch.OutOfMemoryError:
+                if not self.others:
+                    raise
+                # these have passes of their own, later
+                self.model, self.others = replace(self.model, others=()), ()
+                losses = self.model.losses(shard.tokens, fed)
+            finishing = self.feed.finish(shard, losses, 1 + len(self.others))
+            self.behind.append((claim, finishing, self.others))
         except Closed:
             raise
         except Exception as error:
             self._failed(claim, error)
 
-    def _publish(self, claim: Claim, finishing: Future[bytes]) -> None:
+    def _publish(self, claim: Claim, finishing: Future[list[bytes]], folders: Sequence[Path]) -> None:
         try:
-            written = finishing.result()
-            self.scored += self.worker.publish(claim, lambda path: path.write_bytes(written))
+            own, *further = finishing.result()
+            places = [folder / claim.shard for folder in folders]
+            self.scored += self.worker.publish(claim, own, list(zip(places, further, strict=True)))
         except Closed:
             raise
         except Exception as error:

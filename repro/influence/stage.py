@@ -21,11 +21,11 @@ from repro.plain import Json
 from repro.proxy.settings import Proxy
 from repro.proxy.stage import within_context
 from repro.schema import identity
-from repro.store import Context, Stage, read_json, sha256_file, write_json
+from repro.store import Context, Stage, digest, read_json, sha256_file, write_json
 from repro.tracking import progress
 
 if TYPE_CHECKING:
-    from repro.influence.workers import Job
+    from repro.influence.workers import HeadSet, Job
 
 VERSION = 2  # of what the same settings give
 BYTES_PER_TOKEN = 4  # of English text and code; for the progress bar
@@ -53,6 +53,8 @@ def stage(
         {"proxy": proxy, "corpus": corpus, "heads": heads},
         version=VERSION,
         cost=cost,
+        # other heads of the same model on the same text share its layers below the lowest of them
+        one_pass=digest(["score", VERSION, settings, proxy.fingerprint, corpus.fingerprint]),
     )
 
 
@@ -82,6 +84,9 @@ def _run(s: Score, proxy_settings: Proxy, context: Context) -> None:
     todo = missing()
     context.facts["shards_resumed"] = len(sources) - len(todo)
     if todo:
+        job = replace(job, others=_others(job, context, sources))
+        if job.others:
+            context.facts["sets_of_heads"] = 1 + len(job.others)
         _score(s, job, {p.name: digests[p] for p in sources}, corpus, context.out)
     if left := missing():
         raise SettingError(
@@ -96,9 +101,27 @@ def _run(s: Score, proxy_settings: Proxy, context: Context) -> None:
     if proxy_settings.kind != "built":  # that one is made to copy and predicts nothing else
         _check_losses(job, context)
     if s.token_losses:
+        job = replace(job, others=())
         with workers.threads(job):
             found = examples.extremes(workers.scorer(job), corpus, context.out, s.token_losses)
         write_json(context.out / "tokens.json", found)
+
+
+def _others(job: Job, context: Context, sources: list[Path]) -> tuple[tuple[str, HeadSet], ...]:
+    """Sets of heads of unfinished stages of the same pass, as many as one pass takes, and where their scores
+    go.
+    """
+    from repro.heads.stage import read
+    from repro.influence.workers import SETS
+
+    found: dict[str, HeadSet] = {}
+    for other in context.others:
+        scores = other.out / "scores"
+        heads = tuple(read(other.inputs["heads"])["selected"])
+        if heads and job.heads and not all((scores / p.name).is_file() for p in sources):
+            scores.mkdir(exist_ok=True)
+            found[str(other.out)] = heads
+    return tuple(found.items())[: SETS - 1]
 
 
 def _checked_digests(corpus: Path, sources: list[Path]) -> dict[Path, str]:
@@ -149,13 +172,15 @@ def _score(s: Score, job: Job, digests: dict[str, str], corpus: Path, out: Path)
             "means": os.path.relpath(job.means, out) if job.means else None,
             "settings": identity(s) | {"sample": s.sample, "padding": s.padding, "dtype": job.dtype},
             "heads": job.heads,
+            "others": [(os.path.relpath(folder, out), heads) for folder, heads in job.others],
             "version": VERSION,
             "lease_seconds": s.lease_seconds,
         },
     )
     before = claims.progress(out)
     done = before.tokens_done if before else 0
-    with progress(sum(tokens.values()) - done, "tokens", "scoring") as bar:
+    title = f"scoring with {1 + len(job.others)} sets of heads" if job.others else "scoring"
+    with progress(sum(tokens.values()) - done, "tokens", title) as bar:
         last = 0.0
 
         def advance() -> None:

@@ -28,13 +28,16 @@ from repro.influence.settings import Score
 from repro.processes import interrupts_held, leave_with_parent
 from repro.store import Context
 
+SETS = 4  # of heads in one pass: more of them save little, and each needs memory for its rows
+HeadSet = tuple[tuple[int, int], ...]  # (layer, head)
+
 
 @dataclass(frozen=True)
 class Job:
     """What a worker needs to build its scorer; plain values, so that it can be sent anywhere."""
 
     model: str
-    heads: tuple[tuple[int, int], ...]
+    heads: HeadSet
     dtype: str
     mask: str
     window: int
@@ -46,6 +49,8 @@ class Job:
     sample: float = 1.0  # of the documents that are scored
     padding: float = PADDING
     tokenizers: int | None = None  # beside each device; None = as feeding.automatic says
+    # further sets of heads, each with the unfinished stage that its scores go to
+    others: tuple[tuple[str, HeadSet], ...] = ()
 
     @staticmethod
     def of(s: Score, dtype: str, context: Context) -> Job:
@@ -79,7 +84,15 @@ def scorer(job: Job, device: str | None = None) -> Scorer:
     means = load_file(job.means)["means"] if job.means else None
     proxy = load(job.model, job.dtype, device or job.device)
     return Scorer(
-        proxy, job.heads, job.window, job.max_tokens, job.tokens_per_batch, job.mask, means, job.padding
+        proxy,
+        job.heads,
+        job.window,
+        job.max_tokens,
+        job.tokens_per_batch,
+        job.mask,
+        means,
+        job.padding,
+        [heads for _, heads in job.others],
     )
 
 
@@ -96,7 +109,8 @@ def work(
     at = device or job.device
     count = feeding.automatic(at, cores()) if job.tokenizers is None else job.tokenizers
     with Worker(partial, at) as worker, threads(job), Feed(job.model, count) as feed:
-        loop = Loop(worker, feed, lambda: scorer(job, at), job.sample, advance or (lambda: None))
+        others = [Path(folder) / "scores" for folder, _ in job.others]
+        loop = Loop(worker, feed, lambda: scorer(job, at), job.sample, advance or (lambda: None), others)
         with suppress(Closed):
             loop.run()
     return loop.scored

@@ -46,7 +46,7 @@ try:
                 worker.failed(claim, error)
                 continue
             worker.moved(claim, 50)
-            if not worker.publish(claim, lambda path: path.write_bytes(data)):
+            if not worker.publish(claim, data):
                 print("late", flush=True)
 except Closed:
     pass
@@ -126,8 +126,8 @@ def test_a_worker_that_lives_but_does_not_move_is_taken_for_lost(tmp_path, monke
             time.sleep(0.05)
         with claiming.Worker(partial) as other:
             assert other.claim() == claiming.Claim("one.parquet", 2)
-            assert not stuck.publish(claiming.Claim("one.parquet", 1), lambda path: path.write_text("late"))
-            assert other.publish(claiming.Claim("one.parquet", 2), lambda path: path.write_text("right"))
+            assert not stuck.publish(claiming.Claim("one.parquet", 1), b"late")
+            assert other.publish(claiming.Claim("one.parquet", 2), b"right")
     assert results(partial) == {"one.parquet": b"right"}
 
 
@@ -160,7 +160,7 @@ def test_progress_is_over_all_workers(tmp_path):
     with claiming.Worker(partial) as one, claiming.Worker(partial) as two:
         first, second = one.claim(), two.claim()
         assert {first.shard, second.shard} == {"a.parquet", "b.parquet"}
-        one.publish(first, lambda path: path.write_text("x"))
+        one.publish(first, b"x")
         two.moved(second, 50)
         two._beat()
         found = claims.progress(partial)
