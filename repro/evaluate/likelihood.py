@@ -150,8 +150,12 @@ class _Reader:
 def _gathered(
     logits_BTV: torch.Tensor, targets_BT: torch.Tensor
 ) -> tuple[list[list[float]], list[list[bool]]]:
-    """Log-probability of every target, and whether it is the likeliest token."""
+    """Log-probability of every target, and whether it is the likeliest token. The logits are used up."""
     logits_BTV = logits_BTV.float()
     chosen_BT = logits_BTV.gather(-1, targets_BT[..., None])[..., 0]
-    greedy_BT = logits_BTV.argmax(-1) == targets_BT
-    return (chosen_BT - logits_BTV.logsumexp(-1)).double().tolist(), greedy_BT.tolist()
+    largest_BT = logits_BTV.amax(-1)
+    greedy_BT = chosen_BT == largest_BT
+    # of equal ones the first is the likeliest; a CPU takes longer for argmax than for all else here
+    greedy_BT[greedy_BT.clone()] = logits_BTV[greedy_BT].argmax(-1) == targets_BT[greedy_BT]
+    total_BT = logits_BTV.sub_(largest_BT[..., None]).exp_().sum(-1)
+    return (chosen_BT - largest_BT - total_BT.log_()).double().tolist(), greedy_BT.tolist()

@@ -80,3 +80,18 @@ def test_positions_that_depend_on_the_length_are_read_whole(kind):
     model = LlamaForCausalLM(config).eval()
     assert rope.alone(model)
     agree(model, 60)
+
+
+def test_of_equally_likely_tokens_the_first_is_the_greedy_one():
+    """Against log_softmax and argmax, with ties in half of the places and a token that cannot come."""
+    logits = torch.randint(0, 3, (4, 50, 11), generator=torch.Generator().manual_seed(0)).float()
+    logits[..., 5] = float("-inf")
+    targets = torch.randint(0, 11, (4, 50), generator=torch.Generator().manual_seed(1))
+    expected = logits.double().log_softmax(-1).gather(-1, targets[..., None])[..., 0]
+    likeliest = (logits.argmax(-1) == targets).tolist()
+    found, greedy = likelihood._gathered(logits.clone(), targets)
+    torch.testing.assert_close(torch.tensor(found).double(), expected, rtol=1e-6, atol=1e-6)
+    assert greedy == likeliest and any(map(any, greedy))
+    assert not likelihood._gathered(torch.full((1, 1, 3), float("nan")), torch.zeros(1, 1, dtype=int))[1][0][
+        0
+    ]
