@@ -2,11 +2,13 @@
 
     python -m benchmarks.evaluation --items DIR [--tasks arc_easy] [--limit 1000] [--parameters 10]
     python -m benchmarks.evaluation --items DIR --floor [--tasks hellaswag blimp] [--dtype bfloat16]
+    python -m benchmarks.evaluation --items DIR --whole [--dtype bfloat16]
 
 ``--items`` is a folder of ``<task>/<split>.jsonl``; the model is a Llama of random weights. Prints both
 processor times, their ratio (goal: at most 1.2) and whether the metrics agree to the last digit. With
 ``--floor``, for each task of ``eval=signal`` or those that are named: processor time of one thread against
-what its matrix products alone would take at the rate of a square one.
+what its matrix products alone would take at the rate of a square one. With ``--whole``, the time by the
+clock of ``eval=signal`` on all cores, every item of it, by task.
 """
 
 from __future__ import annotations
@@ -82,6 +84,36 @@ def floor(folder: Path, items: Path, tasks: list[str], limit: int, dtype: str) -
     print(f"| all | | | {total:.1f} | {least:.1f} | {total / least:.2f} |")
 
 
+def whole(folder: Path, items: Path, dtype: str) -> None:
+    """Print what each part of ``eval=signal`` takes by the clock, with the threads that this process has."""
+    from repro.evaluate.evaluate import evaluate
+    from repro.evaluate.settings import Eval
+    from repro.items import stage
+    from repro.items.settings import Items
+    from repro.store import Store
+
+    items = Store(folder.parent / "work").ensure(stage(Items("folder", str(items))))  # where text is found
+    s = read_option("eval", "signal")
+    first = s["tasks"][0]
+    parts = [(task, task, s["limits"], []) for task in s["tasks"]]
+    parts += [("text, and one item", first, {first: 1}, s["text_tasks"])]
+    print(f"A model of random weights, {dtype} (BLiMP in float32), {torch.get_num_threads()} threads;")
+    print("loading the model, the items and lm-eval's tasks are in the time of every part.\n")
+    print("| part | items or texts | seconds |\n|---|---:|---:|")
+    total = 0.0
+    for number, (name, task, limits, texts) in enumerate(parts):
+        settings = Eval(
+            tasks=[task], limits=limits, text_tasks=texts, text_bytes=s["text_bytes"], dtype=dtype
+        )
+        started = time.perf_counter()
+        found = evaluate(folder, settings, items, folder.parent / "whole" / str(number))
+        seconds = time.perf_counter() - started
+        read = found["text_bits_per_byte"] if texts else {"": found["metrics"][f"{task}/acc"]}
+        print(f"| {name} | {sum(cell['n'] for cell in read.values()):,} | {seconds:.0f} |", flush=True)
+        total += 0 if name == "blimp" else seconds
+    print(f"| all but BLiMP | | {total:.0f} |")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -92,16 +124,20 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=1000)
     parser.add_argument("--parameters", type=int, choices=SIZES, default=10, help="millions")
     parser.add_argument("--floor", action="store_true", help="against the rate of a matrix product")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of --floor")
+    parser.add_argument("--whole", action="store_true", help="all of eval=signal by the clock")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of these two")
     arguments = parser.parse_args()
     environment.keep_memory()
-    if arguments.floor:
+    if arguments.floor or arguments.whole:
         print(f"**Evaluation** (`{command('evaluation')}`)\n\n{cpu_name()}.")
         named = arguments.tasks or read_option("eval", "signal")["tasks"]
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name) / "model"
             model(folder, arguments.items, arguments.parameters)
-            floor(folder, arguments.items, named, arguments.limit, arguments.dtype)
+            if arguments.floor:
+                floor(folder, arguments.items, named, arguments.limit, arguments.dtype)
+            else:
+                whole(folder, arguments.items, arguments.dtype)
         return
     arguments.tasks = arguments.tasks or ["arc_easy"]
 
