@@ -334,5 +334,5 @@ def _levels(summary: Outcome, metric: str) -> list[tuple[str, float, int]]:
     found = [] if guess is None else [("chance", guess, GREY)]
     for number, base in enumerate(summary.get("baselines", {}).get("baselines", {}).values()):
         if metric in base["metrics"]:
-            found.append((base["name"], base["metrics"][metric]["value"], GREY + 1 - 3 * number))
+            found.append((base["name"], base["metrics"][metric]["value"], GREY + 1 - 4 * number))
     return found

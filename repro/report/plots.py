@@ -20,6 +20,9 @@ COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 CHANCE = "chance"  # stands at the dotted line of a panel's level
 MOST_PANELS = 24  # of a figure: laying out hundreds takes for ever, and nobody reads them
+MOST_LETTERS = 40  # of a row's label: of a longer one the middle is left out
+WIDTHS = {1: 7.0, 2: 8.5, 3: 10.0}  # inches of a figure with so many panels side by side
+LETTER, AXES = 0.075, 1.4  # inches: of a letter of a label, and what axes have at least
 MOST_ROWS = 60  # labelled rows of a panel: an image may not be higher than 65,535 points
 
 
@@ -147,8 +150,13 @@ class Plot:
 
     @property
     def columns(self) -> int:
-        """How many panels stand side by side."""
-        return 1 if len(self.panels) == 1 else 2 if len(self.panels) <= 4 else 3
+        """How many panels stand side by side: the labels of rows must leave the axes some room."""
+        most = 1 if len(self.panels) == 1 else 2 if len(self.panels) <= 4 else 3
+        longest = max((len(str(label)) for panel in self.panels for label in panel.labels), default=0)
+        for columns in range(most, 1, -1):
+            if WIDTHS[columns] / columns - LETTER * min(longest, MOST_LETTERS) >= AXES:
+                return columns
+        return 1
 
     @property
     def labelled(self) -> list[str]:
@@ -190,7 +198,7 @@ def write(plot: Plot, folder: Path, dark: bool = False) -> None:
     }
     with matplotlib.rc_context(style):
         rows = math.ceil(len(plot.panels) / plot.columns)
-        width = {1: 7.0, 2: 8.5, 3: 10.0}[plot.columns]
+        width = WIDTHS[plot.columns]
         heights = [
             max(_height(p) for p in plot.panels[r * plot.columns : (r + 1) * plot.columns])
             for r in range(rows)
@@ -227,6 +235,12 @@ def write(plot: Plot, folder: Path, dark: bool = False) -> None:
             with atomic(folder / f"{plot.name}{'_dark' if dark else ''}.{suffix}") as temporary:
                 figure.savefig(temporary, format=suffix, metadata=metadata, dpi=150)
         pyplot.close(figure)
+
+
+def _short(label: str) -> str:
+    """At most :data:`MOST_LETTERS` letters; the ends of a path or an address tell most."""
+    half = MOST_LETTERS // 2
+    return label if len(label) <= MOST_LETTERS else f"{label[: half - 1]}…{label[-half:]}"
 
 
 def _legend_columns(names: list[str], width: float) -> int:
@@ -309,7 +323,7 @@ def _draw(axis: Axes, panel: Panel, names: list[str]) -> None:
             if series.low:
                 axis.fill_between(series.x, series.low, series.high, color=colour, alpha=0.15, linewidth=0)
     if rows:
-        axis.set_yticks(range(len(rows)), rows)
+        axis.set_yticks(range(len(rows)), [_short(str(label)) for label in rows])
         axis.set_ylim(len(rows) - 0.5, -0.5)
         axis.grid(False, axis="y")
     if panel.zero_line:

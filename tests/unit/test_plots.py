@@ -1,0 +1,50 @@
+"""Pictures whose rows have long labels: the axes keep their room, whatever a source is called."""
+
+import matplotlib
+import pytest
+
+from repro.report import plots
+from repro.report.plots import AXES, MOST_LETTERS, Panel, Plot, Series
+
+matplotlib.use("Agg")
+
+
+def of(letters: int, panels: int) -> Plot:
+    labels = [f"{i}{'n' * (letters - 1)}" for i in range(9)]
+    values = [float(i) for i in range(9)]
+    rows = [Series("corpus", values, labels, "interval", values, values)]
+    return Plot(
+        "sources", "What was selected", "", [Panel(f"domain {i}", "share", "", rows) for i in range(panels)]
+    )
+
+
+@pytest.mark.parametrize("panels", [1, 2, 4, 7])
+@pytest.mark.parametrize("letters", [3, 20, 36, 60, 400])
+def test_long_labels_leave_the_axes_their_room(tmp_path, monkeypatch, letters, panels):
+    """matplotlib's own word that they do not is an error in these tests (pyproject.toml)."""
+    from matplotlib import pyplot
+
+    found = []
+
+    def close(figure):
+        for axis in figure.axes:
+            if axis.get_visible():
+                found.append(axis.get_window_extent().width / figure.dpi)
+
+    monkeypatch.setattr(pyplot, "close", close)
+    plots.write(of(letters, panels), tmp_path)
+    assert len(found) == panels and min(found) > 0.8 * AXES
+    assert (tmp_path / "sources.png").stat().st_size > 10_000
+
+
+def test_panels_with_short_labels_stand_side_by_side_and_a_long_label_keeps_its_ends():
+    assert [of(3, n).columns for n in (1, 4, 7)] == [1, 2, 3]
+    assert of(36, 7).columns == 2 and of(36, 2).columns == 2
+    long = "standardebooks/charles-darwin_the-origin-of-species"
+    short = plots._short(long)
+    assert (
+        len(short) == MOST_LETTERS
+        and short.startswith("standardebooks/cha")
+        and short.endswith("origin-of-species")
+    )
+    assert plots._short("numpy/numpy") == "numpy/numpy"
