@@ -24,9 +24,10 @@ def test_long_labels_leave_the_axes_their_room(tmp_path, monkeypatch, letters, p
     """matplotlib's own word that they do not is an error in these tests (pyproject.toml)."""
     from matplotlib import pyplot
 
-    found = []
+    found, closed = [], pyplot.close
 
     def close(figure):
+        closed(figure)
         for axis in figure.axes:
             if axis.get_visible():
                 found.append(axis.get_window_extent().width / figure.dpi)
