@@ -12,7 +12,7 @@ from dataclasses import replace
 from repro import items
 from repro.corpus import stage as corpus
 from repro.errors import nearest, require
-from repro.evaluate import baselines
+from repro.evaluate import baselines, copying
 from repro.evaluate import stage as evaluate
 from repro.experiments import Experiment
 from repro.heads import stage as heads
@@ -142,7 +142,7 @@ def trained(
 
 
 def trained_arms(settings: Settings) -> Experiment:
-    """Every arm selected, trained and evaluated with each of its seeds."""
+    """Every arm selected, trained and evaluated with each of its seeds, and how far each model copies."""
     require(bool(settings.exp.arms), f"exp={settings.exp.name} has no arms to train")
     if any(reads_losses(settings, name) for name in settings.exp.arms):
         shared = with_scores(settings, evaluates=True)
@@ -157,5 +157,10 @@ def trained_arms(settings: Settings) -> Experiment:
             selection = selected(settings, shared, name, seed)
             model = trained(settings, shared, name, seed, train_of(settings, name), selection)
             result = evaluate.stage(settings.eval, seed, shared["items"], shared["corpus"], model)
-            found[name][seed] = {"selection": selection, "pretrain": model, "evaluate": result}
+            found[name][seed] = {
+                "selection": selection,
+                "pretrain": model,
+                "copying": copying.stage(seed, model),
+                "evaluate": result,
+            }
     return Experiment(shared, found, apart=True)

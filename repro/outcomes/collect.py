@@ -252,6 +252,14 @@ def _seed(store: Store, named: Mapping[str, Stage], documents: polars.DataFrame 
         row["checkpoints"] = {
             str(tokens): flatten_metrics(found) for tokens, found in result.get("checkpoints", {}).items()
         }
+    if "copying" in named:
+        copied = read_json(store.path(named["copying"]) / "copying.json")
+        row["metrics"] = row.get("metrics", {}) | flatten_metrics({measure.COPYING: copied["gain"]})
+        kept = row.get("checkpoints", {})
+        row["checkpoints"] = kept | {
+            tokens: kept.get(tokens, {}) | flatten_metrics({measure.COPYING: gain})
+            for tokens, gain in copied["checkpoints"].items()
+        }
     return row
 
 
@@ -290,7 +298,7 @@ def flatten_metrics(result: Mapping[str, Any]) -> dict[str, Metric]:
         if group == "metrics":
             for name, cell in value.items():
                 add(name, cell)
-        elif group == measure.ENDPOINT:
+        elif group in (measure.ENDPOINT, measure.COPYING):
             add(group, value)
         elif group.endswith(("_bits_per_byte", "_probability")):
             for name, cell in value.items():

@@ -1,8 +1,8 @@
 """What a metric is, from its name: the one place that takes names apart.
 
-``bits_per_byte`` (the endpoint), ``accuracy_average``, ``<group>/<source or task>`` for bits per byte and
-probabilities, ``<entry>_acc/<part>`` for parts of a benchmark, ``<task>/<lm-eval's metric>[,<filter>]`` for
-the rest.
+``bits_per_byte`` (the endpoint), ``accuracy_average``, ``copying_gain``, ``<group>/<source or task>`` for
+bits per byte and probabilities, ``<entry>_acc/<part>`` for parts of a benchmark,
+``<task>/<lm-eval's metric>[,<filter>]`` for the rest.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import cache
 ENDPOINT = "bits_per_byte"
 TEXT, HELD_OUT, GOLD = "text_bits_per_byte", "heldout_bits_per_byte", "gold_bits_per_byte"
 PROBABILITY = "gold_probability"
+COPYING = "copying_gain"  # nats a token (``repro.evaluate.copying``)
 # the first that a task has is its headline metric
 ACCURACIES = ("acc_norm", "acc", "exact_match", "f1", "pass@1", "math_verify")
 
@@ -45,6 +46,8 @@ def of(metric: str) -> Measure:
         return Measure(group, rest, lower_is_better=True)
     if group in (PROBABILITY, "accuracy_average"):
         return Measure(group, rest)
+    if group == COPYING:  # what explains other differences is not tested beside them
+        return Measure(group, part=True)
     if group.endswith("_acc"):
         return Measure(group, rest, part=True)
     task, _, name = metric.rpartition("/")

@@ -22,10 +22,10 @@ Points = dict[float, tuple[float, list[float]]]  # share -> (training tokens, th
 
 
 def default_metrics(summary: Outcome) -> list[str]:
-    """The endpoint, the average accuracy, and BLiMP's where it was measured."""
+    """The endpoint, the average accuracy, and BLiMP's and the gain by copying where they were measured."""
     first = next(iter(summary["arms"].values()), None)
-    blimp = [BLIMP] if first is not None and BLIMP in common_metrics(first) else []
-    return [summary["endpoint"], "accuracy_average", *blimp]
+    measured = common_metrics(first) if first is not None else []
+    return [summary["endpoint"], "accuracy_average", *(m for m in (BLIMP, measure.COPYING) if m in measured)]
 
 
 def chance(summary: Outcome, metric: str) -> float | None:
@@ -126,7 +126,7 @@ def performance(summary: Outcome, metrics: Sequence[str] = ()) -> Plot | None:
     """Metrics of the evaluated checkpoints against training tokens, the finished model last: means over
     seeds.
 
-    Without ``metrics``: the endpoint, the average accuracy and BLiMP.
+    Without ``metrics``: those of :func:`default_metrics`.
     """
     panels = []
     arms = _uncrowded(summary)
