@@ -20,9 +20,8 @@ COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 CHANCE = "chance"  # stands at the dotted line of a panel's level
 MOST_PANELS = 24  # of a figure: laying out hundreds takes for ever, and nobody reads them
-MOST_LETTERS = 40  # of a row's label: of a longer one the middle is left out
 WIDTHS = {1: 7.0, 2: 8.5, 3: 10.0}  # inches of a figure with so many panels side by side
-LETTER, AXES = 0.075, 1.4  # inches: of a letter of a label, and what axes have at least
+LETTER, AXES = 0.08, 1.4  # inches: of a letter of a label, and what axes have at least
 MOST_ROWS = 60  # labelled rows of a panel: an image may not be higher than 65,535 points
 
 
@@ -153,10 +152,7 @@ class Plot:
         """How many panels stand side by side: the labels of rows must leave the axes some room."""
         most = 1 if len(self.panels) == 1 else 2 if len(self.panels) <= 4 else 3
         longest = max((len(str(label)) for panel in self.panels for label in panel.labels), default=0)
-        for columns in range(most, 1, -1):
-            if WIDTHS[columns] / columns - LETTER * min(longest, MOST_LETTERS) >= AXES:
-                return columns
-        return 1
+        return next((columns for columns in range(most, 1, -1) if longest <= _letters(columns)), 1)
 
     @property
     def labelled(self) -> list[str]:
@@ -216,7 +212,7 @@ def write(plot: Plot, folder: Path, dark: bool = False) -> None:
         )
         flat = list(axes.flat)
         for axis, panel in zip(flat, plot.panels, strict=False):
-            _draw(axis, panel, plot.labelled)
+            _draw(axis, panel, plot.labelled, _letters(plot.columns))
         for axis in flat[len(plot.panels) :]:
             axis.set_visible(False)
         handles = {
@@ -237,10 +233,14 @@ def write(plot: Plot, folder: Path, dark: bool = False) -> None:
         pyplot.close(figure)
 
 
-def _short(label: str) -> str:
-    """At most :data:`MOST_LETTERS` letters; the ends of a path or an address tell most."""
-    half = MOST_LETTERS // 2
-    return label if len(label) <= MOST_LETTERS else f"{label[: half - 1]}…{label[-half:]}"
+def _letters(columns: int) -> int:
+    """How long a row's label may be where so many panels stand side by side."""
+    return int((WIDTHS[columns] / columns - AXES) / LETTER)
+
+
+def _short(label: str, letters: int) -> str:
+    """Of a longer label the middle is left out: the ends of a path or an address tell most."""
+    return label if len(label) <= letters else f"{label[: (letters - 1) // 2]}…{label[-(letters // 2) :]}"
 
 
 def _legend_columns(names: list[str], width: float) -> int:
@@ -261,7 +261,7 @@ def _height(panel: Panel) -> float:
     return 1.0 + 0.26 * labels if labels else 3.0
 
 
-def _draw(axis: Axes, panel: Panel, names: list[str]) -> None:
+def _draw(axis: Axes, panel: Panel, names: list[str], letters: int) -> None:
     if isinstance(panel.content, Heat):
         _draw_heat(axis, panel.content)
     elif isinstance(panel.content, Words):
@@ -323,7 +323,7 @@ def _draw(axis: Axes, panel: Panel, names: list[str]) -> None:
             if series.low:
                 axis.fill_between(series.x, series.low, series.high, color=colour, alpha=0.15, linewidth=0)
     if rows:
-        axis.set_yticks(range(len(rows)), [_short(str(label)) for label in rows])
+        axis.set_yticks(range(len(rows)), [_short(str(label), letters) for label in rows])
         axis.set_ylim(len(rows) - 0.5, -0.5)
         axis.grid(False, axis="y")
     if panel.zero_line:
