@@ -8,6 +8,7 @@ from statistics import mean
 from typing import Any
 
 from repro.analysis.ranks import SOURCES
+from repro.outcomes import measure
 from repro.outcomes.compare import evaluated, metrics
 from repro.outcomes.outcome import Arm, Difference, Json, Outcome
 from repro.outcomes.statistics import COLUMNS
@@ -36,11 +37,13 @@ def arms(summary: Outcome) -> Table:
 
 
 def primary_rows(summary: Outcome) -> list[Difference]:
-    """Comparisons of the primary contrast, without parts of benchmarks (their tables show those); none where
-    none has an interval.
+    """Comparisons of the primary contrast, without parts of benchmarks (their tables show those), copying
+    last; none where none has an interval.
     """
-    rows = [row for row in summary.get("comparisons", []) if row["primary"] and not row.get("exploratory")]
-    return rows if any(row["low"] is not None for row in rows) else []
+    rows = [row for row in summary.get("comparisons", []) if row["primary"]]
+    shown = [row for row in rows if not row.get("exploratory")]
+    shown += [row for row in rows if row["metric"] == measure.COPYING]
+    return shown if any(row["low"] is not None for row in shown) else []
 
 
 def _interval(row: Difference) -> Interval | Number | None:

@@ -1,5 +1,6 @@
 """The report of a run, on fabricated artifacts: numbers against plain computations, the page against what it may not do."""
 
+import copy
 import json
 import re
 import struct
@@ -126,6 +127,26 @@ def test_metrics_at_chance_are_marked_and_enter_no_average(run):
     table = run_tables.outcome(sealed)
     row = next(r for r in table.rows if str(r[0]).startswith("piqa"))
     assert str(row[table.columns.index("random")]).endswith(" (chance)")
+
+
+def test_copying_stands_at_the_end_of_the_outcome_and_other_parts_of_benchmarks_do_not(run):
+    """From the cells of models to the row of the page: an interval, and no test."""
+    _, sealed, _, _ = run
+    found = copy.deepcopy(sealed)
+    for number, arm in enumerate(found["arms"].values()):
+        for seed, row in arm["seeds"].items():
+            gain = {"value": number + (number + 1) * int(seed) ** 2 / 10, "stderr": 0.1, "n": 32}
+            row["metrics"] |= {"copying_gain": gain, "blimp_acc/binding": gain}
+    found = build.again(found)
+    rows = [r for r in found["comparisons"] if r["metric"] == "copying_gain"]
+    assert rows and all(r["exploratory"] and r["p_holm"] is None for r in rows)
+    table = run_tables.outcome(found)
+    assert (
+        table.rows[-1][0] == "copying_gain ↑"
+        and table.rows[-1][table.columns.index("verdict")] == "exploratory"
+    )
+    assert not any("binding" in str(row[0]) for row in table.rows)
+    assert [row[0] for row in table.rows[:-1]] == [row[0] for row in run_tables.outcome(sealed).rows]
 
 
 def test_a_task_at_chance_in_every_arm_leaves_average_and_holm(tmp_path):
