@@ -248,8 +248,8 @@ class Store:
                 return self._kept(stage)
             if self.bucket and self._fetched(stage):
                 return final
-            context = self._context(stage, device)
-            context.others = [self._context(other, device) for other in others if self._taken(other, held)]
+            context = self.context(stage, device)
+            context.others = [self.context(other, device) for other in others if self._taken(other, held)]
             started = time.time()
             with room_on(self.root):
                 stage.run(context)
@@ -267,9 +267,10 @@ class Store:
             replace_folder(partial, final)
             return self._kept(stage)
 
-    def _context(self, stage: Stage, device: str) -> Context:
+    def context(self, stage: Stage, device: str) -> Context:
+        """What a stage that runs is given; its unfinished folder is there."""
         partial = self.beside(stage, ".partial")
-        partial.mkdir(exist_ok=True)
+        partial.mkdir(parents=True, exist_ok=True)
         return Context(partial, {key: self.path(child) for key, child in stage.inputs.items()}, device)
 
     def _taken(self, stage: Stage, held: ExitStack) -> bool:

@@ -19,7 +19,7 @@ from repro.device import device_of
 from repro.errors import SettingError, require
 from repro.pretrain.stage import Training
 from repro.settings.compose import compose
-from repro.store import Context, Stage, Store
+from repro.store import Store
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -74,12 +74,7 @@ def train(arguments: list[str], arms: list[str], rank: int, of: int, before: boo
             store.ensure(stage, device)
     if not before:
         left = [stage for stage in trainings[rank::of] if not store.has(stage)]
-        together.train([cast(Training, stage.run).job(_context(store, stage, device)) for stage in left])
-
-
-def _context(store: Store, stage: Stage, device: str) -> Context:
-    partial = store.beside(stage, ".partial")
-    return Context(partial, {key: store.path(child) for key, child in stage.inputs.items()}, device)
+        together.train([cast(Training, stage.run).job(store.context(stage, device)) for stage in left])
 
 
 if __name__ == "__main__":

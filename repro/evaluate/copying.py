@@ -15,11 +15,10 @@ from typing import Any, TypedDict
 import torch
 import torch.nn.functional as F
 
-from repro.cost import STARTED, Cost, Known
+from repro.evaluate.stage import ROWS, SEED, TOKENS
 from repro.pretrained import load_model, load_tokenizer
-from repro.store import Context, Stage, finite, write_json
+from repro.store import Context, finite, write_json
 
-ROWS, TOKENS, SEED = 32, 100, 0  # rows, and tokens of a row before they come again
 BATCH = 4  # rows whose logits are in memory at once
 
 
@@ -38,22 +37,8 @@ class Copying(TypedDict):
     checkpoints: dict[str, Gain]  # by tokens read in training
 
 
-def stage(seed: int, model: Stage) -> Stage:
-    """The copying of a model and of the checkpoints it left; ``seed`` is that of the training and only
-    named.
-    """
-    label = model.label if model.label.endswith(f"seed{seed}") else f"{model.label}-seed{seed}"
-    settings = {"rows": ROWS, "tokens": TOKENS, "seed": SEED}
-
-    def cost(known: Known) -> Cost:
-        trained = known.inputs["model"]
-        read = trained.models * ROWS * 2 * TOKENS
-        return Cost(read, 2 * trained.parameters * read, 0, trained.models * STARTED)
-
-    return Stage("copying", label, settings, _run, {"model": model}, cost=cost)
-
-
-def _run(context: Context) -> None:
+def write(context: Context) -> None:
+    """``copying.json`` of the trained model in ``context.inputs``."""
     place = context.inputs["model"]
     special = load_tokenizer(place / "model").all_special_ids
 

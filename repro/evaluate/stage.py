@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 from repro import schema
 from repro.cached import content_digests
+from repro.cost import STARTED, Cost, Known
 from repro.evaluate import sources
 from repro.evaluate.cells import Summary
 from repro.evaluate.cost import suite
@@ -14,6 +15,8 @@ from repro.evaluate.settings import Eval
 from repro.plain import Json
 from repro.proxy.settings import Proxy
 from repro.store import Context, Stage, read_json, write_json
+
+ROWS, TOKENS, SEED = 32, 100, 0  # of copying: rows, and random tokens of a row before they come again
 
 
 def stage(s: Eval, seed: int, items: Stage, corpus: Stage | None, model: Stage) -> Stage:
@@ -26,7 +29,6 @@ def stage(s: Eval, seed: int, items: Stage, corpus: Stage | None, model: Stage) 
     whose ``checkpoints`` holds {tokens: summary}; a checkpoint's own files are in ``checkpoints/<tokens>/``.
     """
     inputs = {"items": items, "model": model} | ({"corpus": corpus} if corpus else {})
-    label = model.label if model.label.endswith(f"seed{seed}") else f"{model.label}-seed{seed}"
 
     def run(ctx: Context) -> None:
         from repro.evaluate.evaluate import evaluate
@@ -49,7 +51,38 @@ def stage(s: Eval, seed: int, items: Stage, corpus: Stage | None, model: Stage) 
         ctx.facts |= facts(summary) | {"checkpoints": list(checkpoints)}
 
     # 4: BLiMP, unpadded likelihoods, probability of the right answer
-    return Stage("evaluate", label, identity(s), run, inputs, version=4, cost=lambda known: suite(s, known))
+    return Stage(
+        "evaluate",
+        _label(model, seed),
+        identity(s),
+        run,
+        inputs,
+        version=4,
+        cost=lambda known: suite(s, known),
+    )
+
+
+def _label(model: Stage, seed: int) -> str:
+    return model.label if model.label.endswith(f"seed{seed}") else f"{model.label}-seed{seed}"
+
+
+def copying_stage(seed: int, model: Stage) -> Stage:
+    """The copying of a trained model and of the checkpoints it left (:mod:`repro.evaluate.copying`); ``seed``
+    is that of the training and only named.
+    """
+
+    def run(ctx: Context) -> None:
+        from repro.evaluate import copying
+
+        copying.write(ctx)
+
+    def cost(known: Known) -> Cost:
+        trained = known.inputs["model"]
+        read = trained.models * ROWS * 2 * TOKENS
+        return Cost(read, 2 * trained.parameters * read, 0, trained.models * STARTED)
+
+    settings = {"rows": ROWS, "tokens": TOKENS, "seed": SEED}
+    return Stage("copying", _label(model, seed), settings, run, {"model": model}, cost=cost)
 
 
 def masked_stage(

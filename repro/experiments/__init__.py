@@ -20,9 +20,9 @@ from repro.store import Stage
 @dataclass
 class Experiment:
     """The stages of a run. ``arms[name][seed]`` holds those of one arm and seed by name, "selection",
-    "pretrain" and "evaluate" of a trained model; ``pairs`` what sets arms side by side, by its own name;
-    ``exported`` the stages that are read whole, text included, once all are done; ``apart`` says that arms
-    and seeds can do without one another.
+    "pretrain", "copying" and "evaluate" of a trained model; ``pairs`` what sets arms side by side, by its own
+    name; ``exported`` the stages that are read whole, text included, once all are done; ``apart`` says that
+    arms and seeds can do without one another.
     """
 
     # items, corpus, proxy, heads, score, tokens, baselines

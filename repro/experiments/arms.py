@@ -12,7 +12,7 @@ from dataclasses import replace
 from repro import items
 from repro.corpus import stage as corpus
 from repro.errors import nearest, require
-from repro.evaluate import baselines, copying
+from repro.evaluate import baselines
 from repro.evaluate import stage as evaluate
 from repro.experiments import Experiment
 from repro.heads import stage as heads
@@ -160,7 +160,7 @@ def trained_arms(settings: Settings) -> Experiment:
             found[name][seed] = {
                 "selection": selection,
                 "pretrain": model,
-                "copying": copying.stage(seed, model),
+                "copying": evaluate.copying_stage(seed, model),
                 "evaluate": result,
             }
     return Experiment(shared, found, apart=True)

@@ -7,7 +7,7 @@ import torch
 from evaluating import tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from repro.evaluate import copying
+from repro.evaluate import copying, stage
 from repro.outcomes import measure
 from repro.outcomes.collect import flatten_metrics
 from repro.proxy import masking
@@ -68,7 +68,7 @@ def test_a_stage_measures_the_last_model_and_those_on_the_way(tmp_path):
         tiny(place / "models" / name)
     context = Context(tmp_path / "out", {"model": place}, "cpu")
     context.out.mkdir()
-    copying.stage(3, Stage("pretrain", "arm", {}, print)).run(context)
+    stage.copying_stage(3, Stage("pretrain", "arm", {}, print)).run(context)
     found = read_json(context.out / "copying.json")
     assert list(found["checkpoints"]) == ["2000", "30000"]
     assert found["checkpoints"]["2000"] == found["gain"]  # the same weights

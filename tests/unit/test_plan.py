@@ -133,6 +133,21 @@ def test_the_door_answers_before_it_loads_what_it_does_not_need(tmp_path, monkey
     assert not (tmp_path / "w").exists()
 
 
+def test_experiments_are_built_without_what_carries_them_out():
+    """Every run, every process of a run and every job builds its stages first."""
+    script = (
+        "import sys\n"
+        "from repro.experiments import build\n"
+        "from repro.settings.compose import compose\n"
+        "from repro.settings.files import options\n"
+        "for exp in options('exp'): build(compose([f'exp={exp}', 'scale=smoke']))\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    slow = {"torch", "transformers", "deepspeed", "lm_eval", "datasets", "duckdb", "matplotlib"}
+    assert not set(done.stdout.split()) & slow
+
+
 def test_a_plan_measures_the_machine_once(tmp_path, monkeypatch):
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "cache"))
     asked = []

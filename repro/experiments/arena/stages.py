@@ -7,5 +7,7 @@ from repro.settings.root import Settings
 
 
 def stages(settings: Settings) -> Experiment:
-    """``arms[name][seed]``: "selection", "pretrain" and "evaluate"; sizes share their selections."""
+    """``arms[name][seed]``: "selection", "pretrain", "copying" and "evaluate"; sizes share their
+    selections.
+    """
     return arms.trained_arms(settings)

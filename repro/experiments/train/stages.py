@@ -7,5 +7,5 @@ from repro.settings.root import Settings
 
 
 def stages(settings: Settings) -> Experiment:
-    """``arms[name][seed]``: "selection", "pretrain" and "evaluate"."""
+    """``arms[name][seed]``: "selection", "pretrain", "copying" and "evaluate"."""
     return arms.trained_arms(settings)
