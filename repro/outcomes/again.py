@@ -20,7 +20,7 @@ AVERAGE = "accuracy_average"
 def measured(summary: Outcome) -> Outcome:
     """The summary without what judging adds to it; models and their metrics are copies."""
     found = copy.copy(summary)
-    for key in ("comparisons", "verdict", "averaged", "noise"):
+    for key in ("comparisons", "during", "verdict", "averaged", "noise"):
         cast(Json, found).pop(key, None)
     found["arms"] = {
         name: {**arm, "seeds": {seed: _without_average(row) for seed, row in arm["seeds"].items()}}

@@ -8,7 +8,7 @@ from statistics import mean
 
 from repro.errors import require
 from repro.outcomes import measure
-from repro.outcomes.outcome import Arm, Difference, Gap, Outcome, Seed, bounds
+from repro.outcomes.outcome import Arm, Difference, During, Gap, Outcome, Seed, bounds
 from repro.settings.experiment import Contrast
 from repro.store import finite
 
@@ -234,7 +234,7 @@ def between(summary: Outcome, treatment: str, control: str, metrics: Sequence[st
     }
 
 
-def item_variance(row: Difference) -> float:
+def item_variance(row: Difference | During) -> float:
     """What the choice of items contributes to the variance of a recorded difference; infinite where one item
     was asked.
     """

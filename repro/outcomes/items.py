@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
@@ -16,16 +17,17 @@ if TYPE_CHECKING:
     import numpy
 
 
-def item_variances(pairs: Sequence[tuple[Path, Path]]) -> dict[str, float]:
+def item_variances(pairs: Sequence[tuple[Path, Path]], tasks: bool = True) -> dict[str, float]:
     """{metric: variance of the mean difference over items}, for ``repro.outcomes.statistics.compare``.
 
     ``pairs`` are (treatment, control) folders of finished evaluations, one pair a seed. Items are matched by
     task and index, texts by source and index. A metric of a group of tasks is taken over all its items.
+    Without ``tasks`` of likelihoods alone, which is several times as fast.
     """
     from repro.outcomes.statistics import paired_item_variance
 
     found: dict[str, float] = {}
-    for name, read in (("items.parquet", _items), ("texts.parquet", _texts)):
+    for name, read in (("items.parquet", partial(_items, tasks=tasks)), ("texts.parquet", _texts)):
         if pairs and all((folder / name).is_file() for pair in pairs for folder in pair):
             for metric, drawn in _differences(pairs, name, read).items():
                 found[metric] = paired_item_variance(*drawn)
@@ -80,7 +82,9 @@ def _differences_of(seeds: Sequence[tuple[Any, Any]]) -> Differences:
     return found
 
 
-def _items(path: Path) -> dict[str, dict[tuple[str, int], tuple[float, float, str | None]]]:
+def _items(
+    path: Path, tasks: bool = True
+) -> dict[str, dict[tuple[str, int], tuple[float, float, str | None]]]:
     """{metric: {(task, index): (value, weight 1, cluster)}} under the names of the evaluation's summary."""
     import polars
 
@@ -89,7 +93,7 @@ def _items(path: Path) -> dict[str, dict[tuple[str, int], tuple[float, float, st
     for row in rows.iter_rows(named=True):
         key = (row["task"], row["doc_id"])
         suffix = "" if row["filter"] == "none" else f",{row['filter']}"
-        for metric, value in json.loads(row["metrics"]).items():
+        for metric, value in json.loads(row["metrics"]).items() if tasks else ():
             names = [f"{name}/{metric}{suffix}" for name in dict.fromkeys((row["entry"], row["task"]))]
             if row.get("cluster") is not None:  # a minimal pair: shown over all, and by phenomenon
                 names = [names[0], f"{row['entry']}_{metric}/{row['phenomenon']}"]

@@ -142,6 +142,19 @@ class Difference(Statistics):
     verdict: str
 
 
+class During(Statistics):
+    """A contrast on one metric after the tokens at which models of both arms were kept."""
+
+    treatment: str
+    control: str
+    primary: bool
+    tokens: int
+    metric: str
+    lower_is_better: bool
+    seeds: int
+    item_variance: float | None
+
+
 class Gap(TypedDict):
     """A difference of two arms as every table shows it, and whether the run itself ``compared`` them."""
 
@@ -154,7 +167,7 @@ class Gap(TypedDict):
     compared: bool
 
 
-def bounds(row: Difference | Gap) -> tuple[float, float, float] | None:
+def bounds(row: Difference | During | Gap) -> tuple[float, float, float] | None:
     """A difference and the limits of its interval; ``None`` where there is no interval."""
     difference, low, high = row["difference"], row["low"], row["high"]
     return None if difference is None or low is None or high is None else (difference, low, high)
@@ -232,6 +245,7 @@ class Outcome(TypedDict):
     baselines: NotRequired[Json]
     averaged: list[str]  # metrics of the average accuracy
     comparisons: list[Difference]
+    during: NotRequired[list[During]]
     verdict: Verdict
     noise: NotRequired[dict[str, Noise]]
     registration: NotRequired[Registration]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro import kinds, places
 from repro.outcomes import again as recorded
+from repro.outcomes import during, measure
 from repro.outcomes.collect import collect
 from repro.outcomes.items import item_variances
 from repro.outcomes.outcome import Outcome
@@ -20,6 +21,7 @@ from repro.store import Store, atomic, read_json, write_json
 
 if TYPE_CHECKING:
     from repro.outcomes.compare import Limits, Variances
+    from repro.outcomes.during import Kept
 
 
 def build(run_dir: Path, settings: Settings, store: Store, stages: Mapping[str, Any]) -> Outcome:
@@ -32,11 +34,12 @@ def build(run_dir: Path, settings: Settings, store: Store, stages: Mapping[str, 
     from repro.outcomes import documents, registration, summary
 
     found = collect(settings, store, stages)
-    variances = {
-        (c.treatment, c.control): _item_variances(store, stages, found, c) for c in settings.exp.contrasts
-    }
+    contrasts = settings.exp.contrasts
+    evaluations = {(c.treatment, c.control): _evaluations(store, stages, found, c) for c in contrasts}
+    variances = {sides: item_variances(pairs) for sides, pairs in evaluations.items()}
     found["registration"] = registration.record(settings)
-    collected = judged(found, settings.exp.contrasts, variances, registration.limits(settings))
+    kept = _kept_variances(found, evaluations)
+    collected = judged(found, contrasts, variances, registration.limits(settings), kept)
     if "corpus" in stages and store.whole(stages["corpus"]):
         _leave_samples(run_dir, settings, store, stages)
     if "score" in stages and "corpus" in stages:
@@ -72,13 +75,16 @@ def judged(
     contrasts: Sequence[Contrast],
     variances: Variances | None = None,
     limits: Limits | None = None,
+    kept: Kept | None = None,
 ) -> Outcome:
-    """:func:`repro.outcomes.verdict.judge`, in the words of its kind what a run without a comparison
-    describes, and which of the conclusions stated beforehand is drawn.
+    """:func:`repro.outcomes.verdict.judge`, the differences after the tokens of ``kept``, in the words of its
+    kind what a run without a comparison describes, and which of the conclusions stated beforehand is drawn.
     """
     from repro.outcomes.verdict import judge
 
     found = judge(collected, contrasts, variances, limits)
+    if rows := during.differences(collected, contrasts, kept or {}):
+        found["during"] = rows
     if not found["verdict"]["sentence"]:
         found["verdict"]["sentence"] = kinds.load(found["kind"], "view").sentence(found)
     if "registration" in found:
@@ -91,15 +97,13 @@ def again(summary: Outcome) -> Outcome:
     the pilot's noise that it records. What was measured stays as it is; intervals, corrections, words and
     what follows from them are new.
     """
-    return judged(recorded.measured(summary), *recorded.given(summary))
+    return judged(recorded.measured(summary), *recorded.given(summary), during.on_record(summary))
 
 
-def _item_variances(
+def _evaluations(
     store: Store, stages: Mapping[str, Any], collected: Outcome, contrast: Contrast
-) -> dict[str, float]:
-    """What the choice of items contributes to each metric's difference, from the evaluations of the seeds
-    both arms have.
-    """
+) -> list[tuple[Path, Path]]:
+    """The evaluations, treatment's and control's, of the seeds that both arms have."""
     sides = (contrast.treatment, contrast.control)
     ours, theirs = (stages.get("arms", {}).get(arm, {}) for arm in sides)
     kept = [collected["arms"].get(arm, {}).get("seeds", {}) for arm in sides]
@@ -108,9 +112,23 @@ def _item_variances(
         for s in ours
         if all(str(s) in side for side in kept) and "evaluate" in ours[s] and "evaluate" in theirs[s]
     ]
-    return item_variances(
-        [(store.path(ours[s]["evaluate"]), store.path(theirs[s]["evaluate"])) for s in shared]
-    )
+    return [(store.path(ours[s]["evaluate"]), store.path(theirs[s]["evaluate"])) for s in shared]
+
+
+def _kept_variances(
+    collected: Outcome, evaluations: Mapping[tuple[str, str], Sequence[tuple[Path, Path]]]
+) -> Kept:
+    """What the choice of items contributes to the differences of models that were kept on the way."""
+    arms, endpoint = collected["arms"], measure.of(collected["endpoint"])
+    found = {}
+    for (treatment, control), pairs in evaluations.items():
+        if {treatment, control} <= arms.keys():
+            for tokens in during.kept(arms[treatment], arms[control]):
+                there = [(a / "checkpoints" / str(tokens), b / "checkpoints" / str(tokens)) for a, b in pairs]
+                found[treatment, control, tokens] = during.with_held_out(
+                    item_variances(there, tasks=not endpoint.bits)
+                )
+    return found
 
 
 def _only(folder: Path, names: set[str]) -> None:

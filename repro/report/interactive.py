@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from repro.plain import Json
-from repro.report.plots import CHANCE, COLOURS, Heat, Panel, Plot, Series, Words
+from repro.report.plots import COLOURS, Heat, Panel, Plot, Series, Words
 
 GAP = 84  # pixels between panels, for tick labels, an axis title and the next panel's title
 CORNER = {"xref": "paper", "yref": "paper", "xanchor": "right", "yanchor": "bottom", "showarrow": False}
@@ -68,7 +68,7 @@ def to_plotly(plot: Plot) -> Json:
             layout["shapes"].append(
                 across_all
                 | {
-                    "label": {"text": CHANCE, "textposition": "end", "font": {"size": 11}},
+                    "label": {"text": panel.level_name, "textposition": "end", "font": {"size": 11}},
                     "y0": panel.level,
                     "y1": panel.level,
                     "line": {"dash": "dot", "width": 1},

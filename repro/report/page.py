@@ -24,7 +24,7 @@ SHOWN_DOMAINS = 24  # with example documents
 LEVELS = (0.1, 0.5, 1.0, 3.0)  # nats a token's loss rises before it gets the next colour
 
 
-OF_SEEDS = ("contrasts", "benchmarks", "accuracies", "by_share", "performance", "learning",
+OF_SEEDS = ("contrasts", "benchmarks", "accuracies", "by_share", "performance", "during", "learning",
             "benchmarks_training", "benchmarks_share")  # fmt: skip
 WORDS = [
     ("difference [95 %]", "first arm minus second, paired by seed; 95 of 100 such intervals hold the truth"),

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours: told apart with every common colour vision, on white and on dark grey.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#B8A000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
-CHANCE = "chance"  # stands at the dotted line of a panel's level
 MOST_PANELS = 24  # of a figure: laying out hundreds takes for ever, and nobody reads them
 WIDTHS = {1: 7.0, 2: 8.5, 3: 10.0}  # inches of a figure with so many panels side by side
 LETTER, AXES = 0.08, 1.4  # inches: of a letter of a label, and what axes have at least
@@ -104,7 +103,8 @@ class Panel:
     content: Heat | Words | None = None
     zero_line: bool = False
     log_x: bool = False
-    level: float | None = None  # a dotted line across, at chance
+    level: float | None = None  # a dotted line across
+    level_name: str = "chance"
 
     @property
     def labels(self) -> list[Any]:
@@ -330,7 +330,7 @@ def _draw(axis: Axes, panel: Panel, names: list[str], letters: int) -> None:
         axis.axvline(0, color=_ink(), linewidth=0.8)  # also brings zero into view
     if panel.level is not None:
         axis.axhline(panel.level, color=_ink(), linewidth=0.9, linestyle=":")
-        axis.annotate(CHANCE, (1, panel.level), (-2, 2), ("axes fraction", "data"), "offset points",
+        axis.annotate(panel.level_name, (1, panel.level), (-2, 2), ("axes fraction", "data"), "offset points",
                       ha="right", va="bottom", fontsize=8)  # fmt: skip
     if panel.log_x:
         axis.set_xscale("log")

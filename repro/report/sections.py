@@ -13,7 +13,7 @@ from dataclasses import InitVar, dataclass, field
 
 from repro import kinds
 from repro.outcomes.outcome import Outcome
-from repro.report import benchmarks, curve, cuts, failed, figures, noise, registered, run_tables
+from repro.report import benchmarks, curve, cuts, during, failed, figures, noise, registered, run_tables
 from repro.report.plots import Plot
 from repro.report.table import Table
 
@@ -115,7 +115,8 @@ def _no_interval(summary: Outcome) -> str:
 
 def _closing(summary: Outcome) -> list[Section]:
     return [
-        Section("training", "Training", [figures.learning(summary), curve.performance(summary)]),
+        Section("training", "Training", [figures.learning(summary), curve.performance(summary),
+                                         during.plot(summary), folded(during.table(summary))]),
         Section("heads", "Heads", [figures.heads(summary), run_tables.effect(summary),
                                    folded(run_tables.heads(summary))]),
         Section("scores", "Scores", [figures.scores(summary), cuts.documents(summary),

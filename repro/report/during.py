@@ -1,0 +1,97 @@
+"""Differences of arms after the tokens at which models were kept: a table and a picture."""
+
+from __future__ import annotations
+
+from repro.outcomes import measure
+from repro.outcomes.compare import between, metrics, primary
+from repro.outcomes.outcome import Arm, During, Gap, Outcome, bounds
+from repro.report.curve import CROWDED, axis_of
+from repro.report.plots import Panel, Plot, Series
+from repro.report.table import Cell, Interval, Number, Table
+
+NOTE = (
+    "Pairs of models of one seed after as many tokens; 95 % intervals over seeds and items, neither tested"
+    " nor corrected for their number. heldout_bits_per_byte is the mean over domains, which favours arms that"
+    " draw from the whole corpus."
+)
+
+
+def table(summary: Outcome) -> Table | None:
+    """Every contrast, metric and number of tokens; the ends stand in the table of contrasts."""
+    rows: list[list[Cell]] = [
+        [_name(row), row["metric"], row["tokens"], _interval(row), row["seeds"]]
+        for row in summary.get("during", [])
+    ]
+    columns = ["contrast", "metric", "training tokens", "difference [95 %]", "seeds"]
+    return Table("during", "Differences during training", columns, rows, [NOTE], by=2) if rows else None
+
+
+def plot(summary: Outcome) -> Plot | None:
+    """Against the tokens, the end last where it was compared: a panel a metric, a line a contrast. Of many
+    contrasts those with the control of the primary one.
+    """
+    rows = [row for row in summary.get("during", []) if row["low"] is not None]
+    first = primary(summary)
+    if len({_name(row) for row in rows}) > CROWDED and first is not None:
+        rows = [row for row in rows if row["control"] == first["control"]]
+    panels = []
+    for metric in dict.fromkeys(row["metric"] for row in rows):
+        series = []
+        for name in dict.fromkeys(_name(row) for row in rows):
+            of_line = [row for row in rows if (_name(row), row["metric"]) == (name, metric)]
+            if points := of_line and _points(summary, of_line):
+                x, y, low, high = (list(column) for column in zip(*points, strict=True))
+                series.append(Series(name, x, y, "line", low, high, marks=True))
+        panels.append(
+            Panel(
+                "",
+                "training tokens",
+                f"difference in {axis_of(metric)}",
+                series,
+                level=0.0,
+                level_name="equal",
+            )
+        )
+    if not panels:
+        return None
+    said = [
+        f"{panel.ylabel}: "
+        + ", ".join(f"{s.name} {s.y[-1]:+.4f} ({s.low[-1]:+.4f} to {s.high[-1]:+.4f})" for s in panel.series)
+        for panel in panels
+    ]
+    alt = (
+        "Paired differences against training tokens with 95 % intervals; the last of each:"
+        f" {'; '.join(said)}."
+    )
+    return Plot("during", "Differences during training, 95 % intervals", alt, panels)
+
+
+def _points(summary: Outcome, rows: list[During]) -> list[tuple[int, float, float, float]]:
+    """(tokens, difference, low, high) of one contrast and metric, in order of tokens, the end included."""
+    found: list[tuple[int, During | Gap]] = [(row["tokens"], row) for row in rows]
+    arms = [summary["arms"][arm] for arm in (rows[0]["treatment"], rows[0]["control"])]
+    ends = {tokens for arm in arms for tokens in _ends(arm)}
+    parts = [m for m in metrics(arms[0]) if measure.of(m).group == rows[0]["metric"]] or [rows[0]["metric"]]
+    end = between(summary, rows[0]["treatment"], rows[0]["control"], parts)
+    if end is not None and len(ends) == 1:
+        found.append((ends.pop(), end))
+    return [
+        (tokens, *limits) for tokens, row in sorted(found, key=lambda at: at[0]) if (limits := bounds(row))
+    ]
+
+
+def _ends(arm: Arm) -> set[int]:
+    """After how many tokens the arm's trainings ended."""
+    return {int(loss[-1][0]) for seed in arm["seeds"].values() if (loss := seed.get("loss"))}
+
+
+def _name(row: During) -> str:
+    return f"{row['treatment']} − {row['control']}"
+
+
+def _interval(row: During) -> Interval | Number | None:
+    if row["difference"] is None:
+        return None
+    if row["low"] is None or row["high"] is None:
+        return Number(row["difference"], 4)
+    return Interval(row["difference"], row["low"], row["high"], 4)
