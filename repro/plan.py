@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from repro import checks, device, environment, passes
+from repro import checks, device, environment, passes, prospects
 from repro.bucket import at_home
 from repro.cost import Cost, Known
 from repro.experiments import Experiment, build
@@ -88,6 +88,8 @@ def _described(settings: Settings) -> str:
         lines += passes.lines(
             settings, experiment, store, known[experiment.shared["corpus"].fingerprint].made.tokens
         )
+    if said := prospects.lines(settings, experiment, store):
+        lines += ["", *said]
     if left_out:
         lines += [
             "",

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro import checks
+from repro import checks, prospects
 from repro.errors import SettingError, require
 from repro.experiments import Experiment
 from repro.jobs import AT_ONCE, batch
@@ -162,6 +162,9 @@ def carry_out(
                 lines.stages = run.stages = run.experiment.order()
                 run_now = demanded()
                 seen -= run_now - run.failed.keys()
+            elif _is_last_selection(run.experiment, todo[last]):
+                for line in prospects.lines(run.settings, run.experiment, store):
+                    lines.say(line)
     if run.failed and not run.whole().arms:
         give_up(next(iter(run.failed.values())), store)
     return run
@@ -198,17 +201,13 @@ def _asks(experiment: Experiment, stage: Stage) -> bool:
     """Whether it has to be there, with all before it, before it is known what runs next: see
     :func:`empty_domains`.
     """
-    selections = experiment.selections()
-    return (
-        stage is experiment.shared.get("corpus")
-        or bool(selections)
-        and stage.fingerprint == _last(experiment, selections)
-    )
+    return stage is experiment.shared.get("corpus") or _is_last_selection(experiment, stage)
 
 
-def _last(experiment: Experiment, selections: Sequence[Stage]) -> str:
-    names = {stage.fingerprint for stage in selections}
-    return [stage.fingerprint for stage in experiment.order() if stage.fingerprint in names][-1]
+def _is_last_selection(experiment: Experiment, stage: Stage) -> bool:
+    names = {selection.fingerprint for selection in experiment.selections()}
+    last = [one.fingerprint for one in experiment.order() if one.fingerprint in names][-1:]
+    return last == [stage.fingerprint]
 
 
 def empty_domains(settings: Settings, experiment: Experiment, store: Store, finished: Stage) -> list[str]:
@@ -217,7 +216,7 @@ def empty_domains(settings: Settings, experiment: Experiment, store: Store, fini
     """
     if finished is experiment.shared.get("corpus"):
         return checks.domains(settings, experiment, store.path(finished))
-    if finished.name == "selection" and _asks(experiment, finished):
+    if _is_last_selection(experiment, finished):
         return checks.selections(settings, experiment, store)
     return []
 
