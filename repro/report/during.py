@@ -18,9 +18,11 @@ NOTE = (
 
 def table(summary: Outcome) -> Table | None:
     """Every contrast, metric and number of tokens; the ends stand in the table of contrasts."""
+    found = summary.get("during", [])
+    heads = list(dict.fromkeys((_name(row), row["metric"]) for row in found))
     rows: list[list[Cell]] = [
         [_name(row), row["metric"], row["tokens"], _interval(row), row["seeds"]]
-        for row in summary.get("during", [])
+        for row in sorted(found, key=lambda row: heads.index((_name(row), row["metric"])))
     ]
     columns = ["contrast", "metric", "training tokens", "difference [95 %]", "seeds"]
     return Table("during", "Differences during training", columns, rows, [NOTE], by=2) if rows else None
@@ -43,19 +45,12 @@ def plot(summary: Outcome) -> Plot | None:
                 x, y, low, high = (list(column) for column in zip(*points, strict=True))
                 series.append(Series(name, x, y, "line", low, high, marks=True))
         panels.append(
-            Panel(
-                "",
-                "training tokens",
-                f"difference in {axis_of(metric)}",
-                series,
-                level=0.0,
-                level_name="equal",
-            )
+            Panel(axis_of(metric), "training tokens", "difference", series, level=0.0, level_name="equal")
         )
     if not panels:
         return None
     said = [
-        f"{panel.ylabel}: "
+        f"{panel.title}: "
         + ", ".join(f"{s.name} {s.y[-1]:+.4f} ({s.low[-1]:+.4f} to {s.high[-1]:+.4f})" for s in panel.series)
         for panel in panels
     ]
@@ -63,7 +58,9 @@ def plot(summary: Outcome) -> Plot | None:
         "Paired differences against training tokens with 95 % intervals; the last of each:"
         f" {'; '.join(said)}."
     )
-    return Plot("during", "Differences during training, 95 % intervals", alt, panels)
+    names = {series.name for panel in panels for series in panel.series}
+    what = f"{names.pop()} during training" if len(names) == 1 else "Differences during training"
+    return Plot("during", f"{what}, 95 % intervals", alt, panels)
 
 
 def _points(summary: Outcome, rows: list[During]) -> list[tuple[int, float, float, float]]:

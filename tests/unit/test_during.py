@@ -1,5 +1,6 @@
 """Differences of models that were kept on the way: paired as those at the end are, described and never judged."""
 
+import itertools
 import json
 import shutil
 from statistics import mean
@@ -111,11 +112,11 @@ def test_nothing_of_it_is_judged_and_judging_again_changes_nothing(run):
 def test_the_end_is_the_last_point_and_the_page_has_picture_and_table(run):
     sealed, folder = run
     plot = during.plot(sealed)
-    by_label = {panel.ylabel: panel for panel in plot.panels}
+    by_label = {panel.title: panel for panel in plot.panels}
     assert sorted(by_label) == [
-        "difference in bits per byte (lower is better)",
-        "difference in copying gain (higher is better)",
-        "difference in heldout bits per byte (lower is better)",
+        "bits per byte (lower is better)",
+        "copying gain (higher is better)",
+        "heldout bits per byte (lower is better)",
     ]
     bits, copying, _ = (by_label[label] for label in sorted(by_label))
     end = int(sealed["arms"][ARM]["seeds"]["0"]["loss"][-1][0])
@@ -125,6 +126,8 @@ def test_the_end_is_the_last_point_and_the_page_has_picture_and_table(run):
     assert all(p.level == 0 and p.level_name == "equal" for p in plot.panels) and len(copying.series) == 2
     assert "equal" in json.dumps(interactive.to_plotly(plot))
     text = (folder / "tables" / "during.md").read_text()
+    blocks = [(row[0], row[1]) for row in during.table(sealed).rows]
+    assert len(list(itertools.groupby(blocks))) == len(set(blocks))  # each block once, of all its tokens
     assert "copying_gain" in text and "neither tested" in " ".join(text.split())
     assert (folder / "figures" / "during.svg").is_file() and "Differences during training" in (
         folder / "report.html"
