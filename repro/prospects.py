@@ -27,7 +27,7 @@ def lines(settings: Settings, experiment: Experiment, store: Store) -> list[str]
     counts = read_json(store.path(corpus) / "counts.json")["domains"]
     counts = {domain: found for domain, found in counts.items() if domain not in settings.budget.leave_out}
     said = []
-    if few := {d: found["groups"] for d, found in counts.items() if found["groups"] < SOURCES}:
+    if few := {d: c["groups"] for d, c in counts.items() if c["groups"] < SOURCES}:
         said.append(f"{_listed(few, 'sources')}; a verdict needs {SOURCES} in every domain")
     for arm in (primary.treatment, primary.control):
         kept, exact = _kept(settings, experiment, store, arm, {d: c["documents"] for d, c in counts.items()})

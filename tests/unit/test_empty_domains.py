@@ -23,7 +23,7 @@ def stages(tmp_path, settings, counts, empty, trained):
     def publish(context):
         write_json(
             context.out / "counts.json",
-            {"domains": {d: {"documents": n, "bytes": 9} for d, n in counts.items()}},
+            {"domains": {d: {"documents": n, "bytes": 9, "groups": 9} for d, n in counts.items()}},
         )
 
     corpus = Stage("corpus", "tiny", {}, publish)
@@ -31,7 +31,15 @@ def stages(tmp_path, settings, counts, empty, trained):
 
     def choose(arm):
         lacking = [domain for domain in empty.get(arm, []) if domain not in gone]
-        return lambda context: context.facts.update({"empty_domains": lacking} if lacking else {})
+
+        def publish(context):
+            kept = {
+                domain: {"selected_documents": n // 3} for domain, n in counts.items() if domain not in gone
+            }
+            write_json(context.out / "selection.json", {"domains": kept})
+            context.facts.update({"empty_domains": lacking} if lacking else {})
+
+        return publish
 
     arms = {}
     for arm in settings.exp.arms:
@@ -83,6 +91,13 @@ def test_a_domain_may_be_left_out_of_every_arm_and_that_is_said(world, capsys):
     assert sorted(trained) == sorted(settings.exp.arms)
     said = capsys.readouterr().out
     assert "left out of every arm: tiny;" in said and "left out of every arm: code, tiny;" in said
+    [line] = [
+        line for line in said.splitlines() if "keeps" in line and "random" in line
+    ]  # once, of what is left
+    assert (
+        line
+        == "there will be no verdict: random keeps 166 documents in web; a verdict needs 200 in every domain"
+    )
 
 
 def test_the_plan_knows_what_the_store_knows(tmp_path):

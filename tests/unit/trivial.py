@@ -29,14 +29,18 @@ def learn(name, seed, context):
 def publish(context):
     if json.loads(os.environ["TRAININGS"]).get("corpus"):
         raise SettingError("there is no corpus")
-    write_json(context.out / "counts.json", {"domains": {"web": {"documents": 500, "bytes": 9}}})
+    write_json(context.out / "counts.json", {"domains": {"web": {"documents": 500, "bytes": 9, "groups": 9}}})
+
+
+def choose(context):
+    write_json(context.out / "selection.json", {"domains": {"web": {"selected_documents": 150}}})
 
 
 def world(settings):
     """The experiment with trivial stages."""
     corpus, arms = Stage("corpus", "tiny", {}, publish), {}
     for arm in settings.exp.arms:
-        chosen = Stage("selection", arm, {"arm": arm}, lambda context: None, {"corpus": corpus})
+        chosen = Stage("selection", arm, {"arm": arm}, choose, {"corpus": corpus})
         arms[arm] = {}
         for seed in settings.exp.seeds:
             of = {"arm": arm, "seed": seed}
