@@ -206,6 +206,8 @@ def _asks(experiment: Experiment, stage: Stage) -> bool:
 
 def _is_last_selection(experiment: Experiment, stage: Stage) -> bool:
     names = {selection.fingerprint for selection in experiment.selections()}
+    if stage.fingerprint not in names:
+        return False
     last = [one.fingerprint for one in experiment.order() if one.fingerprint in names][-1:]
     return last == [stage.fingerprint]
 

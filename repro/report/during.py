@@ -7,7 +7,8 @@ from repro.outcomes.compare import between, metrics, primary
 from repro.outcomes.outcome import Arm, During, Gap, Outcome, bounds
 from repro.report.curve import CROWDED, axis_of
 from repro.report.plots import Panel, Plot, Series
-from repro.report.table import Cell, Interval, Number, Table
+from repro.report.run_tables import interval
+from repro.report.table import Cell, Table
 
 NOTE = (
     "Pairs of models of one seed after as many tokens; 95 % intervals over seeds and items, neither tested"
@@ -21,7 +22,7 @@ def table(summary: Outcome) -> Table | None:
     found = summary.get("during", [])
     heads = list(dict.fromkeys((_name(row), row["metric"]) for row in found))
     rows: list[list[Cell]] = [
-        [_name(row), row["metric"], row["tokens"], _interval(row), row["seeds"]]
+        [_name(row), row["metric"], row["tokens"], interval(row), row["seeds"]]
         for row in sorted(found, key=lambda row: heads.index((_name(row), row["metric"])))
     ]
     columns = ["contrast", "metric", "training tokens", "difference [95 %]", "seeds"]
@@ -84,11 +85,3 @@ def _ends(arm: Arm) -> set[int]:
 
 def _name(row: During) -> str:
     return f"{row['treatment']} − {row['control']}"
-
-
-def _interval(row: During) -> Interval | Number | None:
-    if row["difference"] is None:
-        return None
-    if row["low"] is None or row["high"] is None:
-        return Number(row["difference"], 4)
-    return Interval(row["difference"], row["low"], row["high"], 4)

@@ -10,7 +10,7 @@ from typing import Any
 from repro.analysis.ranks import SOURCES
 from repro.outcomes import measure
 from repro.outcomes.compare import evaluated, metrics
-from repro.outcomes.outcome import Arm, Difference, Json, Outcome
+from repro.outcomes.outcome import Arm, Difference, During, Json, Outcome
 from repro.outcomes.statistics import COLUMNS
 from repro.outcomes.verdict import covered, gate, unit
 from repro.report import endpoint
@@ -46,7 +46,7 @@ def primary_rows(summary: Outcome) -> list[Difference]:
     return shown if any(row["low"] is not None for row in shown) else []
 
 
-def _interval(row: Difference) -> Interval | Number | None:
+def interval(row: Difference | During) -> Interval | Number | None:
     """The difference, where there is one with its interval."""
     if row["low"] is None or row["high"] is None or row["difference"] is None:
         return _number(row["difference"], 4)
@@ -79,7 +79,7 @@ def outcome(summary: Outcome) -> Table | None:
         p = "primary" if metric == summary["endpoint"] else secondary
         better = "↓" if row["lower_is_better"] else "↑"
         body.append(
-            [f"{metric} {better}", _interval(row), *_statistics(row), p, row["verdict"], *cells, row["seeds"]]
+            [f"{metric} {better}", interval(row), *_statistics(row), p, row["verdict"], *cells, row["seeds"]]
         )
     numbers = {arm: len(evaluated(row)) for arm, row in summary["arms"].items()}
     own = (
@@ -134,7 +134,7 @@ def contrasts(summary: Outcome) -> Table | None:
     rows: list[list[Cell]] = []
     for name, r in zip(names, found, strict=True):
         p = "primary" if r["primary"] else _number(r["p_holm"], 3)
-        rows.append([name, _interval(r), *_statistics(r), p, r["verdict"], r["seeds"]])
+        rows.append([name, interval(r), *_statistics(r), p, r["verdict"], r["seeds"]])
     rows += [[name, None, *[None] * len(COLUMNS), None, why, None] for name, why in _not_compared(summary)]
     better = (
         "below zero favours the first arm"
