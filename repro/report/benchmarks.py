@@ -11,7 +11,7 @@ from repro.outcomes import measure
 from repro.outcomes.compare import interval, metrics
 from repro.outcomes.outcome import Arm, Metric, Outcome, bounds
 from repro.report.curve import with_intervals
-from repro.report.plots import Panel, Plot, Series
+from repro.report.plots import BANDS, Panel, Plot, Series
 from repro.report.table import CHANCE, Cell, Interval, Number, Table
 
 GREY = 6  # of plots.COLOURS
@@ -314,6 +314,8 @@ def _drawn(
                     series.append(with_intervals(line, list(found), list(found.values())))
             if not series:
                 continue
+            for line in series:
+                line.marks = len(series) > BANDS
             ends = [min(s.x[0] for s in series), max(s.x[-1] for s in series)]
             for label, level, colour in _levels(summary, metric):
                 series.append(Series(label, ends, [level, level], "line", dashed=True, colour=colour))
@@ -325,7 +327,7 @@ def _drawn(
     said = [
         f"{p.title} {p.ylabel}: " + ", ".join(f"{s.name} {s.y[-1]:.3f}" for s in p.series) for p in panels
     ]
-    return Plot(name, title, f"Means over seeds with 95 % intervals; at the end {'; '.join(said)}.", panels)
+    return Plot(name, title, f"Means over seeds with 95 % intervals. At the end: {'; '.join(said)}.", panels)
 
 
 def _levels(summary: Outcome, metric: str) -> list[tuple[str, float, int]]:

@@ -12,11 +12,10 @@ from repro.outcomes import measure
 from repro.outcomes.compare import metrics as common_metrics
 from repro.outcomes.compare import seed_values
 from repro.outcomes.outcome import Arm, Outcome
-from repro.report.plots import Panel, Plot, Series
+from repro.report.plots import BANDS, Panel, Plot, Series
 
 BLIMP = "blimp/acc"
 CROWDED = 14  # arms, above which only those of the primary contrast's share are drawn over the tokens read
-BANDS = 5  # lines whose bands can still be told apart; of more the intervals are whiskers
 
 Points = dict[float, tuple[float, list[float]]]  # share -> (training tokens, the value of each seed)
 
@@ -108,11 +107,11 @@ def lines_of(summary: Outcome, values_of: Callable[[str], list[float]]) -> dict[
     for arm, row in summary["arms"].items():
         values = values_of(arm)
         if values and row["select"]["selector"] == "all":
-            whole = {arm: {1.0: (_training_tokens(summary, arm), values)}}
+            whole = {arm: {1.0: (training_tokens(summary, arm), values)}}
         elif values:
             line, name = line_of(arm, row)
             name = names.setdefault(line, name if name not in names.values() else arm)
-            lines.setdefault(name, {})[row["share"]] = (_training_tokens(summary, arm), values)
+            lines.setdefault(name, {})[row["share"]] = (training_tokens(summary, arm), values)
     end = next(iter(whole.values()), {})
     joined = {
         name: dict(sorted({**by, **(end if len(by) > 1 else {})}.items())) for name, by in lines.items()
@@ -154,7 +153,7 @@ def performance(summary: Outcome, metrics: Sequence[str] = ()) -> Plot | None:
         return None
     ends = [f"{p.ylabel}: " + ", ".join(f"{s.name} {s.y[-1]:.3f}" for s in p.series) for p in panels]
     alt = (
-        "Checkpoints against training tokens, means over seeds with 95 % intervals; at the end"
+        "Checkpoints against training tokens, means over seeds with 95 % intervals. At the end:"
         f" {'; '.join(ends)}."
     )
     return Plot("performance", "Performance during training", alt, panels)
@@ -172,7 +171,8 @@ def _uncrowded(summary: Outcome) -> dict[str, Arm]:
     return {name: row for name, row in arms.items() if row["share"] in (share, 1.0)}
 
 
-def _training_tokens(summary: Outcome, arm: str) -> float:
+def training_tokens(summary: Outcome, arm: str) -> float:
+    """How many tokens the arm's longest training read."""
     seeds = summary["arms"][arm]["seeds"].values()
     return max((loss[-1][0] for seed in seeds if (loss := seed.get("loss"))), default=0.0)
 

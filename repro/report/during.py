@@ -56,7 +56,7 @@ def plot(summary: Outcome) -> Plot | None:
         for panel in panels
     ]
     alt = (
-        "Paired differences against training tokens with 95 % intervals; the last of each:"
+        "Paired differences against training tokens with 95 % intervals. The last of each:"
         f" {'; '.join(said)}."
     )
     names = {series.name for panel in panels for series in panel.series}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from repro.outcomes.compare import differences
 from repro.outcomes.outcome import Artifact, Difference, MakeUp, Outcome, bounds
-from repro.report.plots import Heat, Panel, Plot, Series
+from repro.report.plots import BANDS, Heat, Panel, Plot, Series
 
 
 def _rows(summary: Outcome, **wanted: Any) -> list[Difference]:
@@ -75,7 +76,9 @@ def benchmarks(summary: Outcome) -> Plot | None:
 
 
 def learning(summary: Outcome) -> Plot | None:
-    """Training loss against tokens: mean over seeds with the range between them."""
+    """Training loss against tokens: mean over seeds with the range between them, where ranges of so many
+    arms can be told apart.
+    """
     series, ends = [], []
     for arm, row in summary["arms"].items():
         curves = [loss for seed in row["seeds"].values() if (loss := seed.get("loss"))]
@@ -90,9 +93,11 @@ def learning(summary: Outcome) -> Plot | None:
     if not series:
         return None
     alt = (
-        f"Training loss against tokens; at the end: {', '.join(ends)} nats. Each arm reads its own text: this"
-        " ranks no arm."
+        "Training loss against tokens: each arm reads its own text, this ranks no arm. At the end:"
+        f" {', '.join(ends)} nats."
     )
+    if len(series) > BANDS:
+        series = [replace(line, low=[], high=[]) for line in series]
     panel = Panel("", "training tokens", "training loss (nats)", series)
     return Plot("learning", "Training loss (each arm on its own text)", alt, [panel])
 

@@ -132,7 +132,7 @@ def _pixels(panel: Panel) -> int:
     labels = len({y for s in panel.series if s.mode in ("interval", "bars") for y in s.y})
     if isinstance(panel.content, Heat):
         return max(220, 15 * len(panel.content.values))
-    return 34 + 26 * labels if labels else 240
+    return 34 + round(26 * labels * panel.row_height) if labels else 240
 
 
 def _traces(panel: Panel, names: list[str]) -> list[Json]:
@@ -170,6 +170,9 @@ def _traces(panel: Panel, names: list[str]) -> list[Json]:
         ]
     rows = list(dict.fromkeys(y for s in panel.series if s.mode in ("interval", "bars") for y in s.y))
     several = sum(s.mode == "interval" for s in panel.series)
+    places = [x for s in panel.series if s.marks for x in s.x]
+    # the outermost marks stand 1.5 % of the axis beside their place
+    step = 0.015 * (max(places) - min(places)) / max(max(panel.aside), 3.0) if places else 0.0
     traces: list[Json] = []
     for number, series in enumerate(panel.series):
         index = series.colour_index(names, number)
@@ -225,11 +228,13 @@ def _traces(panel: Panel, names: list[str]) -> list[Json]:
                            "y": series.y,
                            "marker": {"color": colour, "size": 6, "opacity": 0.6}})  # fmt: skip
         else:
-            traces += _line(series, colour, SYMBOLS[(index + index // len(COLOURS)) % len(SYMBOLS)])
+            symbol = SYMBOLS[(index + index // len(COLOURS)) % len(SYMBOLS)]
+            traces += _line(series, colour, symbol, 0.0 if panel.log_x else panel.aside[number] * step)
     return traces
 
 
-def _line(series: Series, colour: str, symbol: str) -> list[Json]:
+def _line(series: Series, colour: str, symbol: str, aside: float) -> list[Json]:
+    """A line, in its band or with marks and whiskers ``aside`` of where they belong."""
     line = {"type": "scatter", "mode": "lines", "name": series.name, "x": series.x, "y": series.y,
             "line": {"color": colour, "dash": "dash" if series.dashed else "solid"}}  # fmt: skip
     if not series.low:
@@ -237,7 +242,9 @@ def _line(series: Series, colour: str, symbol: str) -> list[Json]:
     if series.marks:
         whiskers = {"type": "data", "symmetric": False, "array": _minus(series.high, series.y),
                     "arrayminus": _minus(series.y, series.low)}  # fmt: skip
-        return [line | {"mode": "lines+markers", "error_y": whiskers, "marker": {"symbol": symbol}}]
+        moved = {"x": [x + aside for x in series.x], "text": [f"{x:,.6g}" for x in series.x],
+                 "hovertemplate": f"%{{text}}: %{{y}}<extra>{series.name}</extra>"}  # fmt: skip
+        return [line | moved | {"mode": "lines+markers", "error_y": whiskers, "marker": {"symbol": symbol}}]
     band = {"type": "scatter", "mode": "lines", "name": series.name, "x": series.x + series.x[::-1],
             "y": series.high + series.low[::-1], "fill": "toself", "fillcolor": colour + "26",
             "line": {"width": 0},

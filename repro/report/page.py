@@ -19,8 +19,10 @@ from repro.report.sections import Folded, Section
 from repro.report.table import Table, cell_text
 
 SHOWN_ROWS = 60  # a longer table is folded
+SHOWN_PANELS = 8  # a plot of more is folded
 MOST_ROWS = 1500  # of a folded one on the page: ten thousand are 4 MB
 SHOWN_DOMAINS = 24  # with example documents
+CAPTION = 300  # letters of a plot in words; more are folded
 LEVELS = (0.1, 0.5, 1.0, 3.0)  # nats a token's loss rises before it gets the next colour
 
 
@@ -58,7 +60,7 @@ def render(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True
     )
     contents = [(section.name, section.title) for section in sections]
-    plots = [block for section in sections for block in section.blocks if isinstance(block, Plot)]
+    drawn = [block for section in sections for block in section.unfolded if isinstance(block, Plot)]
     contents += [("documents", "Documents")] if examples else []
     contents += [("samples", "Kept and dropped")] if samples else []
     from markupsafe import Markup
@@ -70,10 +72,11 @@ def render(
         contents=[*contents, ("again", "Run it again")],
         cell_text=cell_text,
         most_rows=MOST_ROWS,
+        caption=_caption,
         words=WORDS,
         of_seeds=OF_SEEDS,
         seeds=_seeds(summary),
-        stills={p.name: _data_uri(stills / f"{p.name}.svg") for p in plots},
+        stills={p.name: _data_uri(stills / f"{p.name}.svg") for p in drawn},
         examples={
             domain: [_coloured(row) for row in rows]
             for domain, rows in list(examples.items())[:SHOWN_DOMAINS]
@@ -82,7 +85,7 @@ def render(
         samples=samples,
         said=[*failed.lines(summary), *registered.lines(summary)],
         has_tokens=any(row.get("tokens") for rows in examples.values() for row in rows),
-        plots=Markup(json.dumps({p.name: to_plotly(p) for p in plots}).replace("<", "\\u003c")),
+        plots=Markup(json.dumps({p.name: to_plotly(p) for p in drawn}).replace("<", "\\u003c")),
         library=Markup(plotly_script().replace("</script", "<\\/script")),
         command=command(summary),
         config=config,
@@ -101,6 +104,16 @@ def command(summary: Outcome) -> str:
     if program == "run.py":
         return python + shlex.join(a for a in arguments if not a.startswith("work="))
     return f"{python}exp={summary['experiment']} scale={summary['scale']}"
+
+
+def _caption(alt: str) -> tuple[str, str]:
+    """What stands under a plot of these words, and what is folded: of long ones all but the first sentence,
+    which says what is drawn.
+    """
+    if len(alt) <= CAPTION:
+        return alt, ""
+    first = alt.partition(". ")[0] + "."
+    return (first, alt) if len(first) <= CAPTION else ("", alt)
 
 
 def _seeds(summary: Outcome) -> str:
@@ -122,8 +135,12 @@ def _coloured(row: Example) -> Json:
 
 def _shown(block: Any) -> tuple[str, Any]:
     """How the template shows a block, and the block."""
-    if isinstance(block, Folded):
-        return "folded", block.table
-    if isinstance(block, Table) and len(block.rows) > SHOWN_ROWS:
-        return "folded", block
-    return ("table" if isinstance(block, Table) else "figure" if isinstance(block, Plot) else "text"), block
+    unfolded = block.block if isinstance(block, Folded) else block
+    if isinstance(unfolded, str):
+        return "text", unfolded
+    what, long = (
+        ("table", len(unfolded.rows) > SHOWN_ROWS)
+        if isinstance(unfolded, Table)
+        else ("figure", len(unfolded.panels) > SHOWN_PANELS)
+    )
+    return f"folded {what}" if isinstance(block, Folded) or long else what, unfolded

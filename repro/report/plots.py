@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours: told apart with every common colour vision, on white and on dark grey.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#B8A000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
+BANDS = 5  # lines whose bands can still be told apart; of more the intervals are whiskers
 MOST_PANELS = 24  # of a figure: laying out hundreds takes for ever, and nobody reads them
 WIDTHS = {1: 7.0, 2: 8.5, 3: 10.0}  # inches of a figure with so many panels side by side
 LETTER, AXES = 0.08, 1.4  # inches: of a letter of a label, and what axes have at least
@@ -110,6 +111,20 @@ class Panel:
     def labels(self) -> list[Any]:
         """The labelled rows of intervals and bars, each once, from the top."""
         return list(dict.fromkeys(y for s in self.series if s.mode in ("interval", "bars") for y in s.y))
+
+    @property
+    def row_height(self) -> float:
+        """How high a labelled row has to be, by one that holds up to three intervals."""
+        return max(1.0, sum(s.mode == "interval" for s in self.series) / 3)
+
+    @property
+    def aside(self) -> list[float]:
+        """Of each series with marks, how many places it stands beside its x, the middle one none: whiskers of
+        many lines at one x could not be told apart. ``0`` for the others.
+        """
+        marked = [s.marks for s in self.series]
+        middle = (sum(marked) - 1) / 2
+        return [sum(marked[:i]) - middle if mark else 0.0 for i, mark in enumerate(marked)]
 
     def shortened(self) -> Panel:
         """With the first :data:`MOST_ROWS` labelled rows only."""
@@ -258,7 +273,7 @@ def _height(panel: Panel) -> float:
     labels = len(panel.labels)
     if isinstance(panel.content, Heat):
         return max(2.4, 1.0 + 0.13 * len(panel.content.values))
-    return 1.0 + 0.26 * labels if labels else 3.0
+    return 1.0 + 0.26 * labels * panel.row_height if labels else 3.0
 
 
 def _draw(axis: Axes, panel: Panel, names: list[str], letters: int) -> None:
@@ -310,7 +325,7 @@ def _draw(axis: Axes, panel: Panel, names: list[str], letters: int) -> None:
         elif series.mode == "points":
             axis.plot(series.x, series.y, ".", color=colour, label=series.name, markersize=3, alpha=0.6)
         elif series.marks:
-            _draw_marks(axis, series, colour, index, [s for s in panel.series if s.marks])
+            _draw_marks(axis, series, colour, index, panel.aside, number)
         else:
             axis.plot(
                 series.x,
@@ -345,15 +360,14 @@ def _ink() -> str:
     return rcParams["text.color"]
 
 
-def _draw_marks(axis: Axes, series: Series, colour: str, index: int, marked: list[Series]) -> None:
-    """A line with a mark and whiskers at each point; ``marked`` series stand some points aside where they
-    share an x.
+def _draw_marks(axis: Axes, series: Series, colour: str, index: int, aside: list[float], number: int) -> None:
+    """A line with a mark and whiskers at each point, all of them (``Panel.aside``) within a third of an
+    inch.
     """
     from matplotlib.transforms import ScaledTranslation
 
-    place = next(i for i, other in enumerate(marked) if other is series)
-    step = min(4.0, 24 / len(marked)) / 72  # inches; all of them within a third of one
-    aside = ScaledTranslation((place - (len(marked) - 1) / 2) * step, 0, axis.figure.dpi_scale_trans)
+    step = min(4.0, 24 / (2 * max(aside) + 1)) / 72
+    beside = ScaledTranslation(aside[number] * step, 0, axis.figure.dpi_scale_trans)
     around = [
         [abs(y - end) for y, end in zip(series.y, ends, strict=True)]
         for ends in (series.low or series.y, series.high or series.y)
@@ -366,7 +380,7 @@ def _draw_marks(axis: Axes, series: Series, colour: str, index: int, marked: lis
         "markersize": 4.5,
         "elinewidth": 0.9,
     }
-    moved = axis.transData + aside
+    moved = axis.transData + beside
     axis.errorbar(
         series.x, series.y, around, color=colour, marker=marker, label=series.name, transform=moved, **style
     )

@@ -13,18 +13,30 @@ from dataclasses import InitVar, dataclass, field
 
 from repro import kinds
 from repro.outcomes.outcome import Outcome
-from repro.report import benchmarks, curve, cuts, during, failed, figures, noise, registered, run_tables
+from repro.report import (
+    benchmarks,
+    curve,
+    cuts,
+    during,
+    failed,
+    figures,
+    levels,
+    noise,
+    registered,
+    run_tables,
+)
 from repro.report.plots import Plot
 from repro.report.table import Table
 
+FEW_ARMS = 6  # of more, tables with a column an arm are folded, and one with a row an arm stands there
 NOTHING_CONCLUDED = "No primary contrast was named, so nothing is concluded."
 
 
 @dataclass(frozen=True)
 class Folded:
-    """A long table that the page shows when it is asked to."""
+    """A long table or plot that the page shows when it is asked to."""
 
-    table: Table
+    block: Table | Plot
 
 
 Block = Table | Folded | Plot | str
@@ -38,6 +50,11 @@ class Section:
     title: str
     given: InitVar[Sequence[Block | None]] = ()
     blocks: list[Block] = field(init=False)
+
+    @property
+    def unfolded(self) -> list[Table | Plot | str]:
+        """What it shows, whether at once or when it is asked to."""
+        return [block.block if isinstance(block, Folded) else block for block in self.blocks]
 
     def __post_init__(self, given: Sequence[Block | None]) -> None:
         self.blocks = [block for block in given if block is not None]
@@ -55,9 +72,7 @@ def sections(summary: Outcome) -> list[Section]:
 
 def tables(summary: Outcome) -> list[Table]:
     """Every table of a run, the outcome first."""
-    return [
-        b.table if isinstance(b, Folded) else b for b in _blocks(summary) if isinstance(b, (Table, Folded))
-    ]
+    return [block for block in _blocks(summary) if isinstance(block, Table)]
 
 
 def plots(summary: Outcome) -> list[Plot]:
@@ -65,14 +80,14 @@ def plots(summary: Outcome) -> list[Plot]:
     return [block for block in _blocks(summary) if isinstance(block, Plot)]
 
 
-def _blocks(summary: Outcome) -> Iterator[Block]:
+def _blocks(summary: Outcome) -> Iterator[Table | Plot | str]:
     for section in sections(summary):
-        yield from section.blocks
+        yield from section.unfolded
 
 
-def folded(table: Table | None) -> Folded | None:
-    """A table that may be absent, folded."""
-    return None if table is None else Folded(table)
+def folded(block: Table | Plot | None) -> Folded | None:
+    """A table or plot that may be absent, folded."""
+    return None if block is None else Folded(block)
 
 
 def arms(summary: Outcome, said: str | None = None) -> Section:
@@ -81,20 +96,23 @@ def arms(summary: Outcome, said: str | None = None) -> Section:
 
 
 def _opening(summary: Outcome) -> list[Section]:
-    outcome, accuracies = run_tables.outcome(summary), benchmarks.figures(summary)
+    outcome = run_tables.outcome(summary)
+    # a column an arm does not fit a page of many
+    many = folded if len(summary["arms"]) > FEW_ARMS else lambda block: block
     compared = [
         failed.table(summary),
         figures.contrasts(summary),
         _no_interval(summary) if outcome is None and summary["comparisons"] else None,
         noise.table(summary),
         run_tables.contrasts(summary),
-        outcome,
-        run_tables.missing(summary),
-        cuts.prompts(summary),
-        *benchmarks.tables(summary),
-        *accuracies,
-        figures.benchmarks(summary),
         curve.by_share(summary),
+        levels.table(summary) if len(summary["arms"]) > FEW_ARMS else None,
+        many(outcome),
+        run_tables.missing(summary),
+        *map(many, benchmarks.tables(summary)),
+        cuts.prompts(summary),
+        figures.benchmarks(summary),
+        *benchmarks.figures(summary),
         folded(run_tables.per_seed(summary)),
     ]
     return [

@@ -63,10 +63,10 @@ def _contrasts(summary: Outcome) -> list[str]:
     lines = [f"differences over {unit(summary)}, 95 % intervals ({better}; * primary)"]
     for name, r in zip(names, rows, strict=True):
         interval = r["verdict"] if r["low"] is None else f"[{r['low']:+.4f}, {r['high']:+.4f}]"
-        lines.append(
-            f"  {textwrap.shorten(name, width, placeholder='…'):{width}}  {r['difference']:+.4f}  {interval}"
-        )
-        if r["low"] is not None:
+        *above, last = textwrap.wrap(name, width)
+        lines += [f"  {part}" for part in above]
+        lines.append(f"  {last:{width}}  {r['difference']:+.4f}  {interval}")
+        if r["low"] is not None and not summary["verdict"]["demonstration"]:  # that is said once, below
             seen = f"; could see {r['detectable']:.4f}" if r["detectable"] is not None else ""
             lines.append(f"  {'':{width}}  {r['verdict']}{seen}")
     return [*lines, ""]

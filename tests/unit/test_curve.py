@@ -136,3 +136,50 @@ def test_a_legend_is_as_wide_as_the_figure_allows(names):
     size = math.ceil(len(names) / columns)
     widths = [max(map(len, names[i : i + size])) for i in range(0, len(names), size)]
     assert 1 <= columns <= 4 and (columns == 1 or sum(widths) * 0.075 < 7.0)
+
+
+def test_of_many_arms_one_row_each_with_the_intervals_of_their_seeds(summary):
+    from repro.report import levels
+
+    for row in summary["arms"].values():
+        row["at_chance"] = ["blimp/acc"] if row["share"] == 0.05 else []
+    table = levels.table(summary)
+    rows = {row[0]: row for row in table.rows}
+    assert list(rows) == list(summary["arms"])
+    assert table.columns == [
+        "arm",
+        "share kept",
+        "training tokens",
+        "bits_per_byte ↓",
+        "blimp/acc ↑",
+        "seeds",
+    ]
+    assert rows["random_20_passes"][1:3] == ["20 %", 8] and rows["full"][1:3] == ["100 %", 40]
+    found = rows["random_20"][3]
+    expected = stats.t.interval(0.95, 2, 2.5, 0.1 / math.sqrt(3))
+    assert (found.value, found.low, found.high) == pytest.approx((2.5, *expected))
+    assert str(rows["length_20"][3]) == "4.100"  # two seeds without items' errors have no interval
+    assert "(chance)" in str(rows["random_05"][4]) and "(chance)" not in str(rows["random_20"][4])
+
+
+def test_whiskers_at_one_place_stand_beside_one_another_and_say_where_they_belong(summary):
+    plot = curve.by_share(summary)
+    panel = plot.panels[0]
+    assert panel.aside == [-2, -1, 0, 1, 2] and curve.Panel("", "", "", []).aside == []
+    traces = interactive.to_plotly(plot)["data"]
+    at_20 = [
+        x
+        for t in traces
+        if t["xaxis"] == "x"
+        for x, said in zip(t["x"], t["text"], strict=True)
+        if said == "20"
+    ]
+    assert len(set(at_20)) == len(panel.series) == 5 and all(abs(x - 20) < 0.02 * 95 for x in at_20)
+
+
+def test_whiskers_over_a_logarithmic_axis_stay_where_they_are(summary):
+    plot = curve.by_share(summary)
+    for panel in plot.panels:
+        panel.log_x = True
+    line = interactive.to_plotly(plot)["data"][0]
+    assert line["x"] == [5, 20, 100]

@@ -1,5 +1,6 @@
 """The page of every kind of run shows every table and every figure of its summary."""
 
+import copy
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from test_report_agreement import PAIRS, arm, series
 from repro import kinds
 from repro.outcomes import summary
 from repro.outcomes.collect import collect
-from repro.report import build, sections
+from repro.report import build, page, plots, sections
 from repro.report.table import Table
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
@@ -113,3 +114,36 @@ def test_what_a_kind_adds_to_its_sections_is_on_the_page_and_in_the_folder_witho
     assert (tmp_path / "tables" / "new.md").is_file() and '<a href="#new">New</a>' in (
         tmp_path / "report.html"
     ).read_text()
+
+
+@pytest.mark.parametrize("more", [0, 6])
+def test_of_many_arms_the_page_has_a_row_each_and_folds_what_has_a_column_each(tmp_path, more):
+    found = made("train", tmp_path / "work")
+    found["arms"] |= {f"another_{i}": copy.deepcopy(found["arms"]["random"]) for i in range(more)}
+    assert missing_from_page(tmp_path, found) == []
+    page = (tmp_path / "report.html").read_text()
+    folded = set(re.findall(r"<details><summary>([^<(]*) \(\d+ rows\)</summary>", page))
+    wide = {t.title for t in sections.tables(found) if t.name in ("outcome", "likelihoods", "blimp")}
+    levels = "Where every arm stands"
+    assert wide and wide & folded == (wide if more else set())
+    assert levels not in folded and (f"<caption>{levels} " in page) == bool(more)
+
+
+def test_long_words_of_a_plot_are_folded_but_for_the_sentence_that_says_what_is_drawn(tmp_path):
+    assert page._caption("Short: a 0.1. b 2.") == ("Short: a 0.1. b 2.", "")
+    numbers = ", ".join(f"arm_{i} 1.{i}" for i in range(99))
+    assert page._caption(f"Means over seeds. At the end: {numbers}.") == (
+        "Means over seeds.",
+        f"Means over seeds. At the end: {numbers}.",
+    )
+    assert page._caption(f"{numbers}.") == ("", f"{numbers}.")
+
+
+def test_a_plot_of_many_panels_is_folded():
+    panels = [plots.Panel(str(i), "x", "y", [plots.Series("a", [0, 1], [0, 1])]) for i in range(9)]
+    few, many = (plots.Plot("p", "P", "words", panels[:n]) for n in (8, 9))
+    assert [page._shown(p)[0] for p in (few, many, sections.Folded(few))] == [
+        "figure",
+        "folded figure",
+        "folded figure",
+    ]

@@ -3,7 +3,7 @@
 import matplotlib
 import pytest
 
-from repro.report import plots
+from repro.report import interactive, plots
 from repro.report.plots import AXES, Panel, Plot, Series
 
 matplotlib.use("Agg")
@@ -46,3 +46,14 @@ def test_panels_with_short_labels_stand_side_by_side_and_a_long_label_keeps_its_
     assert plots._short(long, plots._letters(1)) == long
     short = plots._short(long, 38)
     assert len(short) == 38 and short.startswith("standardebooks/cha") and short.endswith("origin-of-species")
+
+
+def test_rows_of_many_intervals_are_higher():
+    def panel(number):
+        return Panel(
+            "", "", "", [Series(f"{i}", [1.0], ["task"], "interval", [1.0], [1.0]) for i in range(number)]
+        )
+
+    assert [panel(n).row_height for n in (0, 1, 3, 15)] == [1, 1, 1, 5]
+    assert interactive._pixels(panel(15)) - 34 == 5 * (interactive._pixels(panel(1)) - 34)
+    assert plots._height(panel(15)) - 1 == pytest.approx(5 * (plots._height(panel(1)) - 1))

@@ -709,3 +709,16 @@ def test_a_model_that_failed_is_a_row_and_the_pairs_that_exist_are_compared(tmp_
     build.draw(folder, whole)  # the same run, its failures mended
     left = {path.stem for path in (folder / "tables").iterdir()}
     assert left == {table.name for table in sections.tables(whole)}, "nothing of the report before"
+
+
+@pytest.mark.parametrize("demonstration", [False, True])
+def test_the_terminal_names_both_sides_of_a_contrast_however_long_they_are(demonstration):
+    sides = {"treatment": "a_within_source" * 3, "control": "b_within_source" * 3}
+    row = sides | {"metric": "bits_per_byte", "primary": True, "lower_is_better": True, "difference": -0.1,
+                   "low": -0.2, "high": -0.05, "verdict": "better", "detectable": None}  # fmt: skip
+    found = {"kind": "train", "endpoint": "bits_per_byte", "comparisons": [row], "arms": {},
+             "verdict": {"demonstration": demonstration}}  # fmt: skip
+    lines = terminal._contrasts(found)
+    assert [line.split()[0] for line in lines[1:3]] == list(sides.values())
+    assert "-0.1000  [-0.2000, -0.0500]" in lines[2] and max(map(len, lines)) <= terminal.WIDTH
+    assert ("better" in " ".join(lines[3:])) != demonstration  # a demonstration says once that it is one
