@@ -10,7 +10,7 @@ from pathlib import Path
 
 from repro import environment, places
 from repro.errors import SettingError, require
-from repro.report import plots
+from repro.report import still
 from repro.report.table import NOT_RUN, Cell, Table
 from repro.store import atomic
 
@@ -76,9 +76,9 @@ def write(results_folder: Path, out: Path) -> set[str]:
     front = picture.figure(results)
     plotted = [*drawn.values(), *(plot for plot in (readme.figure(results), front) if plot)]
     for plot in plotted:
-        plots.write(plot, out)
+        still.write(plot, out)
     if front:
-        plots.write(front, out, dark=True)
+        still.write(front, out, dark=True)
     rows: list[list[Cell]] = [[f"[{t.name}]({t.name}.md)", t.title] for t in tables]
     for n, text in paper_figures.WANTED.items():
         rows.append([f"[{n}]({n}.svg)", text] if n in drawn else [n, f"{text}: {NOT_RUN}"])

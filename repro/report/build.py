@@ -142,13 +142,13 @@ def draw(run_dir: Path, sealed: Outcome) -> None:
     """Tables, figures and page of a run folder, from ``summary.json`` and, where they are there, its
     examples.
     """
-    from repro.report import page, plots, sections
+    from repro.report import page, sections, still
 
     tables, figures = sections.tables(sealed), sections.plots(sealed)
     for table in tables:
         table.write(run_dir / "tables")
     for plot in figures:
-        plots.write(plot, run_dir / "figures")
+        still.write(plot, run_dir / "figures")
     _only(run_dir / "tables", {table.name for table in tables})
     _only(run_dir / "figures", {plot.name for plot in figures})
     with atomic(run_dir / "statistics.md") as temporary:  # what the page's words mean, wherever it is taken

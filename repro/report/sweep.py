@@ -11,7 +11,7 @@ from repro.outcomes import summary
 from repro.outcomes.compare import primary
 from repro.outcomes.outcome import Outcome, bounds
 from repro.outcomes.statistics import FEWEST, limits
-from repro.report import plots
+from repro.report import still
 from repro.report.plots import Panel, Plot, Series
 from repro.report.run_tables import POWER, arm_values
 from repro.report.table import Cell, Interval, Number, Table
@@ -148,7 +148,7 @@ def collate(folder: Path, name: str, runs: dict[str, Path], overrides: Sequence[
             for l, x, a, b in zip(series.y, series.x, series.low, series.high, strict=True)
         )
         panel = Panel("", f"difference in {endpoint}", "", [series], zero_line=True)
-        plots.write(
+        still.write(
             Plot("sweep", f"Sweep {name}: primary contrast, 95 % intervals", alt, [panel]), folder / "figures"
         )
     return table.markdown()

@@ -5,7 +5,7 @@ import math
 import pytest
 from scipy import stats
 
-from repro.report import curve, interactive, plots
+from repro.report import curve, interactive, still
 
 
 def arm(selector, share, values, passes=False, **strata):
@@ -118,7 +118,7 @@ def test_points_and_chance_are_inside_the_drawn_axes_and_on_the_page(summary, tm
         lambda figure, *a, **k: (seen.append(figure), save(figure, *a, **k)),
     )
     plot = curve.by_share(summary)
-    plots.write(plot, tmp_path)
+    still.write(plot, tmp_path)
     figure = seen[0]
     for axis, panel in zip(figure.axes, plot.panels, strict=False):
         (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
@@ -132,7 +132,7 @@ def test_points_and_chance_are_inside_the_drawn_axes_and_on_the_page(summary, tm
 
 @pytest.mark.parametrize("names", [["a", "b", "c"], ["x" * 40] * 5, ["a"] * 9 + ["y" * 60]])
 def test_a_legend_is_as_wide_as_the_figure_allows(names):
-    columns = plots._legend_columns(names, 7.0)
+    columns = still._legend_columns(names, 7.0)
     size = math.ceil(len(names) / columns)
     widths = [max(map(len, names[i : i + size])) for i in range(0, len(names), size)]
     assert 1 <= columns <= 4 and (columns == 1 or sum(widths) * 0.075 < 7.0)

@@ -16,7 +16,7 @@ from repro.evaluate.reading import _rows
 from repro.influence import api
 from repro.items.settings import Items
 from repro.items.stage import stage as items
-from repro.report import build, plots
+from repro.report import build, plots, still
 from repro.report.plots import MOST_PANELS, MOST_ROWS, Panel, Plot, Series
 from repro.report.table import Interval, Number, Table
 from repro.settings.compose import compose
@@ -89,7 +89,7 @@ def test_a_report_of_hundreds_of_domains_draws_the_first_and_says_so(tmp_path, m
     monkeypatch.setattr(fabricated, "DOMAINS", tuple(f"domain{i:03}" for i in range(90)))
     monkeypatch.setattr(plots, "MOST_PANELS", 2)
     drawn = []
-    monkeypatch.setattr(plots, "_draw", lambda axis, panel, names, letters: drawn.append(panel))
+    monkeypatch.setattr(still, "_draw", lambda axis, panel, names, letters: drawn.append(panel))
     settings, store, stages = fabricated.run(tmp_path, documents=3, seeds=(0, 1))
     folder = tmp_path / "run"
     folder.mkdir()

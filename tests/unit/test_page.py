@@ -27,7 +27,7 @@ def quick_stills(monkeypatch):
         folder.mkdir(exist_ok=True)
         (folder / f"{plot.name}.svg").write_text("<svg/>")
 
-    monkeypatch.setattr("repro.report.plots.write", write)
+    monkeypatch.setattr("repro.report.still.write", write)
 
 
 def estimate(value):

@@ -3,8 +3,8 @@
 import matplotlib
 import pytest
 
-from repro.report import interactive, plots
-from repro.report.plots import AXES, Panel, Plot, Series
+from repro.report import interactive, still
+from repro.report.plots import Panel, Plot, Series
 
 matplotlib.use("Agg")
 
@@ -33,18 +33,18 @@ def test_long_labels_leave_the_axes_their_room(tmp_path, monkeypatch, letters, p
                 found.append(axis.get_window_extent().width / figure.dpi)
 
     monkeypatch.setattr(pyplot, "close", close)
-    plots.write(of(letters, panels), tmp_path)
-    assert len(found) == panels and min(found) > 0.8 * AXES
+    still.write(of(letters, panels), tmp_path)
+    assert len(found) == panels and min(found) > 0.8 * still.AXES
     assert (tmp_path / "sources.png").stat().st_size > 10_000
 
 
 def test_panels_with_short_labels_stand_side_by_side_and_a_long_label_keeps_its_ends():
-    assert [of(3, n).columns for n in (1, 4, 7)] == [1, 2, 3]
-    assert of(34, 7).columns == 2 and of(34, 2).columns == 2
-    assert of(60, 7).columns == 1
+    assert [still.columns(of(3, n)) for n in (1, 4, 7)] == [1, 2, 3]
+    assert still.columns(of(34, 7)) == 2 and still.columns(of(34, 2)) == 2
+    assert still.columns(of(60, 7)) == 1
     long = "standardebooks/charles-darwin_the-origin-of-species"
-    assert plots._short(long, plots._letters(1)) == long
-    short = plots._short(long, 38)
+    assert still._short(long, still._letters(1)) == long
+    short = still._short(long, 38)
     assert len(short) == 38 and short.startswith("standardebooks/cha") and short.endswith("origin-of-species")
 
 
@@ -56,4 +56,4 @@ def test_rows_of_many_intervals_are_higher():
 
     assert [panel(n).row_height for n in (0, 1, 3, 15)] == [1, 1, 1, 5]
     assert interactive._pixels(panel(15)) - 34 == 5 * (interactive._pixels(panel(1)) - 34)
-    assert plots._height(panel(15)) - 1 == pytest.approx(5 * (plots._height(panel(1)) - 1))
+    assert still._height(panel(15)) - 1 == pytest.approx(5 * (still._height(panel(1)) - 1))

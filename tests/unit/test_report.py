@@ -19,7 +19,7 @@ from repro.experiments.train import compute
 from repro.outcomes import collect, contents, documents, items, simulated, summary
 from repro.outcomes import compare as outcomes
 from repro.outcomes.statistics import limits, paired_item_variance
-from repro.report import build, curve, figures, interactive, page, plots, run_tables, sections, terminal
+from repro.report import build, curve, figures, interactive, page, run_tables, sections, still, terminal
 from repro.store import digest
 
 
@@ -334,7 +334,7 @@ def test_token_losses_of_the_score_artifact_are_shown(run, tmp_path):
 def test_figures_and_tables_are_the_same_bytes_again(run, tmp_path):
     folder, sealed, _, _ = run
     for plot in (figures.heads(sealed), figures.contrasts(sealed)):
-        plots.write(plot, tmp_path)
+        still.write(plot, tmp_path)
         for suffix in ("svg", "png"):
             assert (tmp_path / f"{plot.name}.{suffix}").read_bytes() == (
                 folder / "figures" / f"{plot.name}.{suffix}"

@@ -9,7 +9,7 @@ from repro.outcomes import summary
 from repro.outcomes.collect import collect
 from repro.paper import committed
 from repro.paper import figures as paper_figures
-from repro.report import build, figures, interactive, plots
+from repro.report import build, figures, interactive, still
 
 
 def estimate(value):
@@ -156,5 +156,5 @@ def test_figure_2_is_drawn_of_checkpoints_where_there_are_any(tmp_path):
         and "traced" in drawn.title
         and "retrieval" in drawn.title
     )
-    plots.write(drawn, tmp_path)
+    still.write(drawn, tmp_path)
     assert (tmp_path / "figure2.svg").is_file()

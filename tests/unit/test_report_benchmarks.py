@@ -5,7 +5,7 @@ import pytest
 from repro import checks
 from repro.errors import SettingError
 from repro.evaluate.settings import Eval
-from repro.report import benchmarks, build, endpoint, interactive, plots
+from repro.report import benchmarks, build, endpoint, interactive, still
 from repro.report.sections import plots as figures
 from repro.report.sections import tables
 from repro.settings.experiment import Contrast, Experiment
@@ -115,7 +115,7 @@ def test_accuracies_and_curves_are_drawn_with_chance_and_baselines(summary, tmp_
         assert [s.name for s in panels["blimp", "accuracy ↑"] if s.dashed] == ["chance", "word frequency"]
         assert {s.y[0] for s in panels["sciq", "probability ↑"] if s.dashed} == {0.25}
         assert not any(s.dashed for s in panels["sciq", "bits per byte ↓"])
-        plots.write(drawn[name], tmp_path)
+        still.write(drawn[name], tmp_path)
         interactive.to_plotly(drawn[name])
     assert panels["blimp", "accuracy ↑"][0].x == [20.0, 50.0, 100.0]
 

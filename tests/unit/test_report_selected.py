@@ -10,7 +10,7 @@ from repro.outcomes.collect import collect
 from repro.paper import committed
 from repro.paper import figures as paper_figures
 from repro.paper import tables as paper_tables
-from repro.report import build, interactive, plots, sections
+from repro.report import build, interactive, plots, sections, still
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_plots_are_drawn_and_the_same_again(found, tmp_path):
     for plot in drawn:
         assert interactive.to_plotly(plot)["data"] and len(plot.alt) > 10
         for folder in ("one", "two"):
-            plots.write(plot, tmp_path / folder)
+            still.write(plot, tmp_path / folder)
         assert (tmp_path / "one" / f"{plot.name}.svg").read_bytes() == (
             tmp_path / "two" / f"{plot.name}.svg"
         ).read_bytes()

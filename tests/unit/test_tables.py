@@ -308,12 +308,12 @@ def test_tables_of_no_results_are_refused_and_nothing_is_touched(tmp_path, capsy
 
 
 def test_a_failure_half_way_leaves_the_old_tables(results, tmp_path, monkeypatch):
-    from repro.report import plots
+    from repro.report import still
 
     out = tmp_path / "out"
     out.mkdir()
     (out / "table1.md").write_text("before")
-    monkeypatch.setattr(plots, "write", lambda *_: (_ for _ in ()).throw(OSError("disk")))
+    monkeypatch.setattr(still, "write", lambda *_: (_ for _ in ()).throw(OSError("disk")))
     with pytest.raises(OSError):
         tables.main(["--results", str(results), "--out", str(out)])
     assert [(p.name, p.read_text()) for p in tmp_path.rglob("*") if p.is_file()] == [("table1.md", "before")]
