@@ -25,6 +25,14 @@ WANTED = {
     "figure18": "word clouds of the two selections",
 }
 
+MADE_BY = {  # experiments of which no result may be there, and what they cost
+    "figure6": "`exp=proxy_selections` draws it: two proxies score one corpus",
+    **dict.fromkeys(
+        ("figure9", "figure10"),
+        "`exp=proxy_size` draws it: two proxies score one corpus, models are trained on each selection",
+    ),
+}
+
 
 def paper_figures(results: list[Result]) -> list[Plot]:
     """Those of ``WANTED`` that some result has the data for."""

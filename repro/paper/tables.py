@@ -162,6 +162,12 @@ def table2(results: list[Result]) -> Table:
     notes = ["Percent, after training."]
     if ours:
         notes.append("Proxies of two families differ in data and quantisation, too, not in size alone.")
+    else:
+        notes.append(
+            "Ours: `exp=proxy_size`, two proxies that score one corpus and models trained on each selection."
+            " The benchmarks need models above chance on them, which none of a few million parameters is"
+            " expected to be."
+        )
     return Table("table2", "Table 2: size of the selecting model", columns, rows, notes, by=1)
 
 
