@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import os
 import sys
 
 from repro import environment
@@ -42,16 +41,6 @@ def usage() -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Hand the words behind the command to its door. Exit 2 for a command that is none."""
-    try:
-        code = _main(arguments)
-        sys.stdout.flush()  # or the pipe is found broken when nobody can catch it
-        return code
-    except BrokenPipeError:  # | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-
-
-def _main(arguments: list[str] | None) -> int:
     environment.prepare(restart=arguments is None)
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] in ("-h", "--help", "help"):

@@ -4,12 +4,15 @@ started.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import io
 import os
+import select
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import TracebackType
 
 # Left by a launcher in the shell of a cluster's job. A run is one process; it starts its own ranks
 # (train.launcher).
@@ -58,10 +61,10 @@ def variables(values: Mapping[str, str]) -> Iterator[None]:
 
 def prepare(restart: bool) -> None:
     """For the doors: no leftovers of a launcher, files in UTF-8 whatever the locale, no traceback for a
-    terminal's alphabet.
+    terminal's alphabet or for a reader that has seen enough.
 
-    ``restart``: in a locale of another encoding, the command starts again in Python's UTF-8 mode, in the same
-    process.
+    ``restart``: this is a command and not a call. In a locale of another encoding it starts again in Python's
+    UTF-8 mode, in the same process.
     """
     forget(LAUNCHED)
     keep_memory()
@@ -72,6 +75,31 @@ def prepare(restart: bool) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if restart and isinstance(sys.stdout, io.TextIOWrapper):
+        _let_readers_leave(sys.stdout.fileno())
+
+
+def _let_readers_leave(output: int) -> None:
+    """``| head``: a command whose reader is gone ends without a word, whichever line finds that out."""
+    known = sys.excepthook
+
+    def left() -> bool:
+        asked = select.poll()
+        asked.register(output, 0)
+        return any(event & select.POLLERR for _, event in asked.poll(0))
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not (
+            issubclass(kind, BrokenPipeError) and left()
+        ):  # another pipe, of a worker for one, is a fault
+            known(kind, error, trace)
+
+    def rest() -> None:
+        if left():  # what is still to be written has nobody to read it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+
+    sys.excepthook = hook
+    atexit.register(rest)
 
 
 def keep_memory() -> None:

@@ -176,3 +176,21 @@ def test_freed_memory_is_kept_unless_the_user_says_otherwise():
     inherited = {name: str(size) for name, (_, size) in environment.MALLOC.items()}
     assert faults("keep") < left / 10 and faults("leave", **inherited) < left / 10
     assert faults("keep", MALLOC_TRIM_THRESHOLD_="131072") > left / 2
+
+
+@pytest.mark.parametrize("door", [["repro.listing"], ["repro", "settings"], ["repro.run", "--help"]])
+def test_a_reader_that_has_seen_enough_gets_no_traceback(door):
+    command = subprocess.Popen(
+        [sys.executable, "-m", *door], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    )
+    command.stdout.close()  # | head -0
+    _, said = command.communicate(timeout=120)
+    assert said == b""
+
+
+def test_another_broken_pipe_is_a_fault():
+    program = (
+        "from repro import environment; environment.prepare(restart=True); raise BrokenPipeError('a worker')"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert ended.returncode == 1 and "BrokenPipeError: a worker" in ended.stderr
