@@ -27,7 +27,6 @@ import numpy as np
 import torch
 
 from benchmarks.machine import cpu_name
-from repro import parquet
 from repro.corpus import documents
 from repro.corpus.documents import Document
 from repro.influence import claiming, claims, loop
@@ -36,7 +35,7 @@ from repro.influence.scorer import Scorer, Started, Tokens, laid_out
 from repro.pretrained import Encoder, load_tokenizer
 from repro.proxy.load import ProxyModel
 from repro.settings.compose import compose
-from repro.store import sha256_file
+from repro.store import parquet, sha256_file
 
 
 @dataclass

@@ -28,7 +28,7 @@ import numpy as np
 
 from benchmarks.machine import cpu_name
 from repro.experiments import build
-from repro.plan import estimates
+from repro.plan.table import estimates
 from repro.settings.compose import compose
 from repro.store import Stage, Store, read_json, write_json
 
@@ -139,7 +139,7 @@ def measured(arguments: list[str]) -> Size:
 
 def corpus_of(store: Store, order: list[Stage]) -> tuple[int, float]:
     """Documents and tokens of the corpus, the latter as its bytes say."""
-    from repro.cost import BYTES_PER_TOKEN
+    from repro.store.cost import BYTES_PER_TOKEN
 
     corpus = next(stage for stage in order if stage.name == "corpus")
     counts = read_json(store.path(corpus) / "counts.json")["domains"].values()

@@ -22,9 +22,9 @@ from pathlib import Path
 from benchmarks.machine import cpu_name
 from benchmarks.training import made_up_tokens
 from repro.device import cores
+from repro.execution.schedule import workers
 from repro.pretrain.job import Job
 from repro.pretrain.settings import Model, Train
-from repro.schedule import workers
 from repro.settings.files import read_option
 from repro.tracking import Tracking
 

@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, list[str], str]] = {
     "compare": ("repro.compare", [], "what differs between two runs"),
     "status": ("repro.status", [], "what runs in a work folder, how far it is, what failed"),
     "settings": ("repro.listing", [], "every setting with its default and meaning: repro settings [PREFIX]"),
-    "store": ("repro.pack", [], "carry finished stages to another machine: pack, unpack"),
+    "store": ("repro.store.__main__", [], "carry finished stages to another machine: pack, unpack"),
 }
 
 

@@ -184,8 +184,8 @@ def measured() -> Rates:
 
 def measurement_file() -> Path:
     """Where this machine's measurement is kept; remove it to measure anew."""
-    from repro.cached import cache
     from repro.store import digest
+    from repro.store.cached import cache
 
     return cache() / "machines" / f"{digest(_machine())[:12]}.json"
 

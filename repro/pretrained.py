@@ -13,8 +13,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from repro import retries
 from repro.errors import SettingError, require
+from repro.fetch import retries
 from repro.plain import Json
 
 SHOWN = 3  # tensors named in a message
@@ -157,7 +157,7 @@ def config(init_from: str) -> Json:
 def _fetched_config(repo: str, revision: str) -> Path:
     from huggingface_hub import hf_hub_download
 
-    from repro.hub_commits import hub_revision
+    from repro.fetch.hub_commits import hub_revision
 
     try:
         commit = hub_revision(repo, revision, "model")

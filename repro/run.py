@@ -10,21 +10,22 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro import environment, processes
+from repro import environment
 from repro.device import device_of
-from repro.disk import room_on
 from repro.errors import SettingError
+from repro.execution import processes
 from repro.secrecy import hidden
 from repro.settings.compose import compose
 from repro.settings.files import options
 from repro.settings.root import GROUPS, Settings, to_yaml
 from repro.store import Store, digest, read_json, sweep
+from repro.store.disk import room_on
 
 DEMONSTRATIONS = ("smoke", "laptop")  # scales too small for evidence
 
 if TYPE_CHECKING:
-    from repro.running import About, Record
-    from repro.stages import Share
+    from repro.execution.running import About, Record
+    from repro.execution.stages import Share
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         if parsed.show:
             print(to_yaml(settings), end="")
         elif parsed.plan:
-            from repro.plan import describe
+            from repro.plan.table import describe
 
             print(describe(settings))
         else:
@@ -112,9 +113,9 @@ def run(settings: Settings, brief: bool = False) -> Path:
     """Run every stage that the store lacks, then the report; returns the run's folder. ``brief``: print no
     comparison.
     """
-    from repro.bucket import at_home, of
-    from repro.hub_commits import STORE_OF_REVISIONS
-    from repro.remote import refuse
+    from repro.fetch.hub_commits import STORE_OF_REVISIONS
+    from repro.fetch.remote import refuse
+    from repro.store.bucket import at_home, of
 
     refuse(settings, ("corpus.paths", "work"))
     settings = at_home(settings)
@@ -129,8 +130,9 @@ def run(settings: Settings, brief: bool = False) -> Path:
 
 
 def _checked(settings: Settings, brief: bool) -> Path:
-    from repro import checks, stages
+    from repro.execution import stages
     from repro.experiments import build
+    from repro.plan import checks
     from repro.pretrain import cost
 
     experiment = build(settings)
@@ -146,9 +148,9 @@ def _checked(settings: Settings, brief: bool) -> Path:
 
 
 def _run(settings: Settings, device: str, share: Share, brief: bool) -> Path:
-    from repro import notice
+    from repro.execution import notice
+    from repro.execution.running import recorded
     from repro.outcomes import registration
-    from repro.running import recorded
 
     started, store = time.monotonic(), Store(Path(settings.work))
     environment.quiet(device)
@@ -177,8 +179,8 @@ def _carried(
 ) -> Path:
     from filelock import FileLock
 
-    from repro.lines import duration
-    from repro.stages import carry_out
+    from repro.execution.lines import duration
+    from repro.execution.stages import carry_out
 
     carried = carry_out(settings, store, device, share, record)
     key = digest([stage.fingerprint for stage in carried.stages])

@@ -15,15 +15,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro import environment, parquet, processes
+from repro import environment
 from repro.device import device_of
 from repro.errors import SettingError, require
-from repro.lines import duration
+from repro.execution import processes
+from repro.execution.lines import duration
+from repro.fetch.remote import is_remote
 from repro.plain import Row
-from repro.remote import is_remote
 from repro.settings.compose import compose
 from repro.settings.files import options, read_option
-from repro.store import atomic, read_json
+from repro.store import atomic, parquet, read_json
 
 if TYPE_CHECKING:
     import polars

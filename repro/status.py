@@ -16,8 +16,8 @@ from typing import TypedDict
 
 from repro import environment
 from repro.errors import SettingError, require
-from repro.lines import duration
-from repro.running import FOLDER, Values, alive
+from repro.execution.lines import duration
+from repro.execution.running import FOLDER, Values, alive
 
 ENDED = 5  # runs that are shown after their end
 PATIENCE = 0.4  # seconds that counting what lies on the disk may take

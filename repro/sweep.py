@@ -239,7 +239,7 @@ def main(arguments: list[str] | None = None) -> int:
         for argument in [a for a in overrides if a.startswith("include=")]:  # before the sweep is looked for
             places.include(argument.removeprefix("include="))
         if parsed.plan:
-            from repro.plan import together
+            from repro.plan.table import together
 
             print(together(composed(names[0], overrides, members(names[0], overrides), planning=True)))
             return 0

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from repro import parquet
 from repro.selection.settings import Budget, Mixture, Select
 from repro.selection.stage import stage
-from repro.store import Stage, Store, read_json
+from repro.store import Stage, Store, parquet, read_json
 
 WORDS = (
     "the of model data loss proof lemma theorem import return class text page value sum kitchen river".split()

@@ -8,14 +8,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from repro import environment, stages
+from repro import environment
 from repro.device import device_of
 from repro.errors import SettingError
+from repro.execution import stages
 from repro.experiments import build
-from repro.pack import pack
 from repro.pretrain import cost
 from repro.settings.compose import compose
 from repro.store import Store
+from repro.store.pack import pack
 
 
 def main() -> int:

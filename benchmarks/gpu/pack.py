@@ -19,9 +19,9 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from repro import assets, cached
-from repro.provenance import COPY, copied
-from repro.store import Store, sha256_file
+from repro.fetch import assets
+from repro.store import Store, cached, sha256_file
+from repro.store.origin import COPY, copied
 
 ROOT = Path(__file__).parents[2]
 THERE = "/tmp/card"  # fixed: remembered digests name files by their path

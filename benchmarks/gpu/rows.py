@@ -110,7 +110,7 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
     """What the numbers belong to."""
     import transformers
 
-    from repro.provenance import code
+    from repro.store.origin import code
 
     cuda = options.device == "cuda"
     about = {

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from repro import cached
 from repro.errors import SettingError
+from repro.store import cached
 
 PIECE = 1 << 20
 FETCH = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-maintenance")

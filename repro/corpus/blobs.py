@@ -11,11 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from repro import cached
 from repro.corpus.documents import Drop
 from repro.errors import SettingError
-from repro.retries import patiently, told
-from repro.store import atomic
+from repro.fetch.retries import patiently, told
+from repro.store import atomic, cached
 
 THREADS = 32
 MAX_BYTES = 64 << 20  # of a text; a blob that would unpack to more is dropped

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from repro import parquet
 from repro.plain import Json, Row
-from repro.store import atomic
+from repro.store import atomic, parquet
 
 if TYPE_CHECKING:
     import polars

@@ -13,13 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from repro import parquet
 from repro.corpus.clean import benchmark_index, examine
 from repro.corpus.minhash import shingles
 from repro.corpus.ngrams import shingle_words, words
 from repro.corpus.spool import Candidate, texts
 from repro.items import texts as items_texts
-from repro.store import atomic
+from repro.store import atomic, parquet
 
 
 def examined(

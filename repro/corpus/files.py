@@ -13,13 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from repro import cached, parquet, remote, schema
+from repro import schema
 from repro.corpus.documents import Document, Drop, id_of
 from repro.corpus.rows import lines, parquet_rows, readable
 from repro.corpus.settings import Corpus
 from repro.errors import SettingError, require
+from repro.fetch import remote
+from repro.fetch.remote import Remote
 from repro.plain import Json, Row
-from repro.remote import Remote
+from repro.store import cached, parquet
 
 LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst", ".json.gz", ".json.zst")
 TEXT = (

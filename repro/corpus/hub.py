@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from repro import cached, hub_commits, schema
+from repro import schema
 from repro.corpus.documents import Document, Drop, id_of
 from repro.corpus.settings import Corpus, HubData
-from repro.disk import is_full
 from repro.errors import SettingError, one_of
+from repro.fetch import hub_commits
+from repro.fetch.retries import patiently, told
 from repro.plain import Json, Row
-from repro.retries import patiently, told
+from repro.store import cached
+from repro.store.disk import is_full
 
 if TYPE_CHECKING:
     from repro.corpus.row_groups import Part, Table

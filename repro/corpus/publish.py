@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from repro import parquet
 from repro.corpus.documents import SCHEMA, sampling_key, write_shards
 from repro.corpus.settings import Corpus
 from repro.corpus.spool import Candidate
+from repro.store import parquet
 
 ROWS_AT_ONCE = 4096
 

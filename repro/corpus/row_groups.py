@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from repro import cached, parquet
 from repro.corpus.settings import HubData
 from repro.errors import SettingError
+from repro.fetch.retries import patiently, resumed
 from repro.plain import Row
-from repro.retries import patiently, resumed
+from repro.store import cached, parquet
 
 BATCH_ROWS = 64
 REQUEST_BYTES = 4 << 20  # of a column's pages, read at once

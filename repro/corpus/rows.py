@@ -16,13 +16,13 @@ from typing import Any, BinaryIO
 
 import pyarrow
 
-from repro import parquet, remote
 from repro.corpus.documents import Drop
-from repro.disk import is_full
 from repro.errors import SettingError, require
+from repro.fetch import remote
+from repro.fetch.remote import Remote
 from repro.plain import Row
-from repro.remote import Remote
-from repro.store import RepeatedKey, unique
+from repro.store import RepeatedKey, parquet, unique
+from repro.store.disk import is_full
 
 BATCH_ROWS, BATCH_BYTES = 256, 4 << 30  # of parquet, held at one time
 

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from repro import parquet
 from repro.corpus import sources
 from repro.corpus.clean import text_digest
 from repro.corpus.documents import Document, Drop, row, write
 from repro.corpus.settings import Corpus
 from repro.errors import SettingError, nearest
 from repro.plain import Row
-from repro.store import atomic, read_json, write_json
+from repro.store import atomic, parquet, read_json, write_json
 from repro.tracking import progress
 
 if TYPE_CHECKING:

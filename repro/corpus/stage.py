@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from repro import schema
 from repro.corpus.settings import Corpus
-from repro.cost import BYTES_PER_TOKEN, CLEANED, STORED_BYTES, Cost, Known, Made
 from repro.errors import SettingError
 from repro.plain import Json
 from repro.settings.execution import Run
 from repro.store import Context, Stage, read_json
+from repro.store.cost import BYTES_PER_TOKEN, CLEANED, STORED_BYTES, Cost, Known, Made
 from repro.tracking import progress
 
 if TYPE_CHECKING:

@@ -12,12 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-from repro import parquet
-from repro.cost import BYTES_PER_TOKEN, STARTED, WORDS_COUNTED, Cost, Known
 from repro.evaluate.cells import Cell
 from repro.evaluate.settings import Eval
 from repro.plain import Row
-from repro.store import Context, Stage, atomic, write_json
+from repro.store import Context, Stage, atomic, parquet, write_json
+from repro.store.cost import BYTES_PER_TOKEN, STARTED, WORDS_COUNTED, Cost, Known
 
 ORDER = 5  # words of the n-gram model
 BYTES = 20_000_000  # of text that is counted

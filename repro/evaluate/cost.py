@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from repro.cost import BYTES_PER_TOKEN, STARTED, Cost, Known
 from repro.evaluate.settings import Eval
+from repro.store.cost import BYTES_PER_TOKEN, STARTED, Cost, Known
 
 EVALUATED = 70  # items a second of one CPU core: what lm-eval does besides asking the model
 WRITTEN = 256  # lm-eval's default of tokens that an answer may have

@@ -13,15 +13,14 @@ from typing import Any, NotRequired, TypedDict
 import polars as pl
 import torch
 
-from repro import parquet
-from repro.disk import is_full
 from repro.errors import SettingError, require
 from repro.evaluate import baselines, harness, minimal_pairs, per_item, tasks, texts
 from repro.evaluate import summary as summaries
 from repro.evaluate.cells import Cell, Summary
 from repro.evaluate.settings import Eval
 from repro.plain import Json, Row
-from repro.store import atomic, discard, read_json, sha256_file, write_json
+from repro.store import atomic, discard, parquet, read_json, sha256_file, write_json
+from repro.store.disk import is_full
 
 IDENTITY = "identity.json"  # of finished parts: without it none of them counts
 

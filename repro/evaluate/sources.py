@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from repro.cached import content_digests
 from repro.errors import SettingError
 from repro.plain import Json
+from repro.store.cached import content_digests
 
 
 @contextmanager

@@ -6,8 +6,6 @@ from functools import cache
 from importlib.metadata import version
 
 from repro import schema
-from repro.cached import content_digests
-from repro.cost import STARTED, Cost, Known
 from repro.evaluate import sources
 from repro.evaluate.cells import Summary
 from repro.evaluate.cost import suite
@@ -15,6 +13,8 @@ from repro.evaluate.settings import Eval
 from repro.plain import Json
 from repro.proxy.settings import Proxy
 from repro.store import Context, Stage, read_json, write_json
+from repro.store.cached import content_digests
+from repro.store.cost import STARTED, Cost, Known
 
 ROWS, TOKENS, SEED = 32, 100, 0  # of copying: rows, and random tokens of a row before they come again
 

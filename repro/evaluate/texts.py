@@ -11,11 +11,10 @@ from typing import Any
 
 import polars as pl
 
-from repro import parquet
 from repro.corpus.documents import file_name
 from repro.evaluate import bits_per_byte
 from repro.items import out_of_corpus_text
-from repro.store import atomic
+from repro.store import atomic, parquet
 from repro.tracking import progress
 
 # tokens of a window at most: longer ones would need their logits, window x vocabulary, in memory at once

@@ -13,15 +13,15 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro import parquet, plugins
-from repro.cost import STARTED, Cost, Known
+from repro import plugins
 from repro.errors import SettingError, one_of, require
 from repro.heads import detectors, probes
 from repro.heads.found import Chosen
 from repro.heads.settings import Heads
 from repro.proxy.settings import Proxy
 from repro.schema import identity
-from repro.store import Context, Stage, atomic, read_json, write_json
+from repro.store import Context, Stage, atomic, parquet, read_json, write_json
+from repro.store.cost import STARTED, Cost, Known
 from repro.tracking import progress, read_rows
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from repro import environment
-from repro.disk import room_on
 from repro.errors import SettingError, require
 from repro.influence import claims
 from repro.influence.stage import VERSION
+from repro.store.disk import room_on
 
 LOOK_SECONDS = 2.0  # between two looks for a scoring
 OF_MACHINE = ("processes", "tokenizers")  # settings of score that each machine has for itself

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from repro.disk import is_full
 from repro.influence.claims import Board, Closed, Identity, Told, place
+from repro.store.disk import is_full
 
 STUCK = 15  # leases without progress, after which a worker that lives is taken for lost
 RATE_SECONDS = 120.0  # over which a worker's speed is measured

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from repro.errors import SettingError
-from repro.lines import duration
+from repro.execution.lines import duration
 from repro.plain import Json
 from repro.store import read_json, write_json
 

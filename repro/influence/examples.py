@@ -8,9 +8,9 @@ from typing import TypedDict
 
 import polars
 
-from repro import parquet
 from repro.influence.scorer import Scorer
 from repro.proxy.load import ProxyModel
+from repro.store import parquet
 
 
 class Token(TypedDict):

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import pyarrow as pa
 
 from repro.errors import require
+from repro.execution.processes import interrupts_held, leave_with_parent
 from repro.influence import shards
 from repro.influence.shards import Shard
 from repro.pretrained import Encoder, load_tokenizer
-from repro.processes import interrupts_held, leave_with_parent
 from repro.store import sha256_file
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from repro.cost import STARTED, TOKENISED, Cost, Known
 from repro.pretrained import Encoder, load_tokenizer
 from repro.store import Context, Stage
+from repro.store.cost import STARTED, TOKENISED, Cost, Known
 from repro.tracking import progress
 
 

@@ -12,10 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from repro import parquet
 from repro.influence import statistics
 from repro.plain import Row
-from repro.store import atomic, sha256_file
+from repro.store import atomic, parquet, sha256_file
 
 if TYPE_CHECKING:  # who only reads and tokenises needs no model
     from repro.influence.scorer import Losses, Scorer

@@ -11,8 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro import parquet
-from repro.cost import STARTED, Cost, Known
 from repro.errors import SettingError, require
 from repro.heads.settings import Heads
 from repro.heads.stage import CALIBRATION
@@ -21,7 +19,8 @@ from repro.plain import Json
 from repro.proxy.settings import Proxy
 from repro.proxy.stage import within_context
 from repro.schema import identity
-from repro.store import Context, Stage, digest, read_json, sha256_file, write_json
+from repro.store import Context, Stage, digest, parquet, read_json, sha256_file, write_json
+from repro.store.cost import STARTED, Cost, Known
 from repro.tracking import progress
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ import torch
 
 from repro.device import cores
 from repro.errors import SettingError, require
+from repro.execution.processes import interrupts_held, leave_with_parent
 from repro.influence import feeding
 from repro.influence.claiming import Worker
 from repro.influence.claims import Board, Closed
@@ -25,7 +26,6 @@ from repro.influence.feeding import Feed
 from repro.influence.loop import LOOK_SECONDS, Loop
 from repro.influence.scorer import PADDING, Scorer
 from repro.influence.settings import Score
-from repro.processes import interrupts_held, leave_with_parent
 from repro.store import Context
 
 SETS = 4  # of heads in one pass: more of them save little, and each needs memory for its rows

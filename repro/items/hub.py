@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from repro import hub_commits, retries
 from repro.errors import SettingError, nearest
+from repro.fetch import hub_commits, retries
 from repro.items.settings import Items
 from repro.plain import Row
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypedDict
 
-from repro.cost import Cost
 from repro.errors import SettingError, nearest, require
 from repro.items.settings import Items
 from repro.plain import Json, Row
 from repro.store import Context, Stage, atomic, read_json, sha256_file, unique, write_json
+from repro.store.cost import Cost
 
 
 class Split(TypedDict):
@@ -25,7 +25,9 @@ def stage(settings: Items) -> Stage:
     """The stage that brings the items into one form; its fingerprint covers their content, not where they
     lie.
     """
-    from repro import assets, cached, schema
+    from repro import schema
+    from repro.fetch import assets
+    from repro.store import cached
 
     identity = schema.identity(settings) | {"tasks": sorted(settings.tasks)}
     if settings.kind == "wheel":

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from repro import assets
+from repro.fetch import assets
 from repro.plain import Json, Row
 from repro.store import digest
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from repro.manifest import Manifest
 from repro.outcomes import measure
 from repro.outcomes.contents import make_up, overlap, read_documents, read_scores, score_statistics
 from repro.outcomes.items import over_baseline
@@ -15,6 +14,7 @@ from repro.outcomes.outcome import Artifact, Json, Masked, Metric, Outcome, Seed
 from repro.selection.settings import Budget
 from repro.settings.root import Settings, as_dict
 from repro.store import Stage, Store, digest, finite, provenance, read_json
+from repro.store.manifest import Manifest
 
 if TYPE_CHECKING:
     import polars

@@ -7,9 +7,8 @@ from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro import parquet
 from repro.outcomes.outcome import Json, MakeUp
-from repro.store import Stage, Store
+from repro.store import Stage, Store, parquet
 
 if TYPE_CHECKING:
     import polars

@@ -8,9 +8,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
-from repro import parquet
 from repro.outcomes.contents import read_scores
-from repro.store import atomic, read_json
+from repro.store import atomic, parquet, read_json
 
 if TYPE_CHECKING:
     import polars

@@ -9,9 +9,8 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from repro import parquet
 from repro.outcomes import measure
-from repro.store import finite
+from repro.store import finite, parquet
 
 if TYPE_CHECKING:
     import numpy

@@ -203,7 +203,9 @@ class Conclusion(TypedDict):
 
 
 class Registration(TypedDict):
-    """What was stated before the run (``repro.registration.stated``), what the run had, and what follows."""
+    """What was stated before the run (``repro.settings.registration.stated``), what the run had, and what
+    follows.
+    """
 
     registered: Json
     run: Json

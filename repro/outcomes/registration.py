@@ -18,7 +18,7 @@ from repro.errors import SettingError
 from repro.outcomes import summary as summaries
 from repro.outcomes.outcome import Conclusion, Json, Outcome, Registration
 from repro.outcomes.words import conclusion
-from repro.registration import deviations, stated
+from repro.settings.registration import deviations, stated
 from repro.settings.root import Settings, as_dict
 
 RESULTS = places.home() / "results"

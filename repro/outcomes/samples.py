@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-from repro import parquet
+from repro.store import parquet
 
 if TYPE_CHECKING:
     import polars

@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from repro import pretrained
-from repro.cost import STARTED, Cost, Made
 from repro.errors import NoRoom, require
 from repro.plain import Json
 from repro.pretrain import source
 from repro.pretrain.settings import Model, Train
+from repro.store.cost import STARTED, Cost, Made
 
 S = TypeVar("S")  # all settings of a run, whose schema stands above
 CHECKPOINT_BYTES = 2 + 12  # a parameter: bfloat16 weight; float32 master and two moments

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from filelock import FileLock, Timeout
 
 from repro.errors import SettingError, require
+from repro.execution.processes import Terminated, termination_noted
 from repro.pretrain import checkpoint
 from repro.pretrain import engine as ds
 from repro.pretrain.export import export, model_card
@@ -25,7 +26,6 @@ from repro.pretrain.order import TokenStream, open_stream
 from repro.pretrain.schedule import decay_start, learning_rate, warmup_steps
 from repro.pretrain.source import branch_point
 from repro.pretrain.validate import heldout_windows, validate
-from repro.processes import Terminated, termination_noted
 from repro.schema import identity
 from repro.store import digest, provenance, read_json, write_json
 from repro.tracking import progress

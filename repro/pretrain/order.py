@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from repro import parquet
 from repro.errors import require
 from repro.pretrain.tokens import open_ids, read_index
-from repro.store import read_json
+from repro.store import parquet, read_json
 
 
 def mix(keys: np.ndarray, seed: int, epoch: int, copy: int) -> np.ndarray:

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from repro.cached import content_digests
 from repro.errors import SettingError, require
-from repro.hub_commits import hub_commit
+from repro.fetch.hub_commits import hub_commit
 from repro.pretrained import config, load_tokenizer, on_hub
 from repro.proxy.stage import checked_folder, tensors
+from repro.store.cached import content_digests
 
 PROXY = "proxy"  # model.init_from: the model that this run scores with
 
@@ -32,7 +32,7 @@ def identity(init_from: str, patterns: list[str]) -> dict[str, str]:
     hub = on_hub(init_from)
     if hub is None:
         return folder_identity(Path(init_from), patterns)
-    from repro.hub_commits import hub_revision
+    from repro.fetch.hub_commits import hub_revision
 
     return {"repo": hub[0], "revision": hub_revision(*hub, "model")}
 
@@ -75,7 +75,7 @@ def check(init_from: str) -> None:
 
 def folder_identity(folder: Path, patterns: list[str]) -> dict[str, str]:
     """sha256 of the named files of a model folder, remembered by size and time of change
-    (``repro.assets``).
+    (``repro.fetch.assets``).
     """
     found = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
     return dict(zip([path.name for path in found], content_digests(found), strict=True))

@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from repro.cost import TOKENISED, Cost, Known
 from repro.plain import Json
 from repro.pretrain import cost, source
 from repro.pretrain.cost import shape
@@ -15,6 +14,7 @@ from repro.pretrain.settings import MUON, Model, Train
 from repro.proxy.stage import TOKENIZER_FILES
 from repro.schema import identity
 from repro.store import Context, Stage
+from repro.store.cost import TOKENISED, Cost, Known
 from repro.tracking import Tracking
 
 

@@ -22,10 +22,9 @@ import numpy as np
 import polars as pl
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from repro import parquet
 from repro.errors import require
 from repro.pretrained import Encoder, load_tokenizer
-from repro.store import atomic, read_json, write_json
+from repro.store import atomic, parquet, read_json, write_json
 from repro.tracking import progress
 
 END_OF_TEXT = "<|endoftext|>"

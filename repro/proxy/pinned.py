@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
-from repro.assets import Wheel, archive
-from repro.cached import cache
 from repro.errors import SettingError, nearest, require
-from repro.hub_commits import hub_revision
+from repro.fetch.assets import Wheel, archive
+from repro.fetch.hub_commits import hub_revision
 from repro.plain import Json
 from repro.store import sha256_file
+from repro.store.cached import cache
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,18 @@ import shutil
 from math import prod
 from pathlib import Path
 
-from repro import pretrained, retries
-from repro.assets import WHEELS, fetch
-from repro.cached import content_digests
-from repro.cost import Cost, Known, Made
+from repro import pretrained
 from repro.errors import SettingError, require
-from repro.hub_commits import hub_commit
+from repro.fetch import retries
+from repro.fetch.assets import WHEELS, fetch
+from repro.fetch.hub_commits import hub_commit
 from repro.plain import Json
 from repro.proxy import gguf, pinned
 from repro.proxy.settings import Proxy
 from repro.schema import identity
 from repro.store import Context, Stage
+from repro.store.cached import content_digests
+from repro.store.cost import Cost, Known, Made
 
 TOKENIZER_FILES = (
     "tokenizer*",
@@ -63,7 +64,7 @@ def stage(s: Proxy) -> Stage:
             settings["sha256"] = content_digests([Path(s.path)])[0]
             label = pinned.name_of(settings["sha256"]) or re.sub(r"[^\w.-]+", "_", Path(s.path).stem)
     elif s.kind == "hub":
-        from repro.hub_commits import hub_revision
+        from repro.fetch.hub_commits import hub_revision
 
         settings |= {"repo": s.repo, "revision": hub_revision(str(s.repo), s.revision, "model")}
         label = str(s.repo).replace("/", "--")

@@ -13,12 +13,12 @@ import sys
 from pathlib import Path
 
 from repro import environment
-from repro.disk import room_on
 from repro.errors import SettingError, require
 from repro.publish import cards, dataset, models, portable
 from repro.publish.made import Made
 from repro.publish.model_card import model_card
 from repro.store import replace_folder
+from repro.store.disk import room_on
 
 RECORD = "published.json"  # what is in the folder, and where it comes from
 

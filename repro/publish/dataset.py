@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro import parquet
 from repro.errors import require
 from repro.outcomes import documents
 from repro.outcomes.outcome import Artifact
 from repro.publish import portable
 from repro.publish.made import Made
-from repro.store import atomic, read_json
+from repro.store import atomic, parquet, read_json
 from repro.tracking import progress
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from repro.errors import SettingError, require
+from repro.fetch.retries import patiently, told
 from repro.publish.dataset import HEADS, KEPT, SCORES
-from repro.retries import patiently, told
 
 # Of an earlier publication into the same repository: its shards would be read as well.
 OURS = [f"{folder}/*" for folder in (KEPT, SCORES, HEADS)]

@@ -13,8 +13,8 @@ from repro.errors import SettingError, nearest, require
 from repro.outcomes import summary
 from repro.outcomes.outcome import Artifact, Outcome
 from repro.publish import portable
-from repro.soundness import amiss
 from repro.store import read_json
+from repro.store.soundness import amiss
 
 FIRST = "attention_influence"  # published of a run with several arms and no primary contrast
 

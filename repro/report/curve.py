@@ -48,7 +48,7 @@ def axis_of(metric: str) -> str:
 
 def line_of(arm: str, row: Arm) -> tuple[str, str]:
     """(what the arms of one line of the curve have in common, its name): everything but the share. The name
-    is that of the arm without its share (``repro.arms.named``).
+    is that of the arm without its share (``repro.settings.arms.named``).
     """
     same = [
         row["select"]["selector"],

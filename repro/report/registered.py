@@ -8,8 +8,8 @@ from typing import Any
 
 from repro.outcomes.outcome import Outcome
 from repro.outcomes.registration import power_line
-from repro.registration import SHOWN
 from repro.report.table import Cell, Table
+from repro.settings.registration import SHOWN
 
 
 def lines(summary: Outcome) -> list[str]:

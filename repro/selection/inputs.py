@@ -8,8 +8,8 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from repro import parquet
 from repro.errors import SettingError, require
+from repro.store import parquet
 
 
 def open_inputs(connection: duckdb.DuckDBPyConnection, corpus: Path, scores: Path) -> int:

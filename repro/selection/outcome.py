@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from repro import parquet
 from repro.selection.inputs import quoted
 from repro.selection.rank import Cut, taken
 from repro.selection.record import Domain, Group, Record
 from repro.selection.settings import Mixture
-from repro.store import atomic
+from repro.store import atomic, parquet
 
 if TYPE_CHECKING:
     import polars

@@ -7,11 +7,11 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from repro.cost import READ, Cost, Known
 from repro.plain import Json
 from repro.selection import selectors
 from repro.selection.settings import Select
 from repro.store import Context, Stage, atomic
+from repro.store.cost import READ, Cost, Known
 
 if TYPE_CHECKING:
     import duckdb

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import duckdb
 
-from repro import parquet
 from repro.errors import SettingError, require
 from repro.selection.settings import Budget
+from repro.store import parquet
 
 SORTED_WHOLE = 200_000  # documents up to which a scope is sorted without a bracket
 SAMPLE = 300_000  # documents of the sample that brackets the cuts of larger scopes

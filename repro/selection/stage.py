@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro import parquet, schema
-from repro.cost import of_rows
+from repro import schema
 from repro.errors import SettingError, require
 from repro.plain import Json
 from repro.selection import priority, selectors
 from repro.selection.record import Domain, Notes, Record, Whole
 from repro.selection.settings import Budget, Mixture, Select
-from repro.store import Context, Stage, atomic, digest, read_json, write_json
+from repro.store import Context, Stage, atomic, digest, parquet, read_json, write_json
+from repro.store.cost import of_rows
 
 if TYPE_CHECKING:
     import duckdb

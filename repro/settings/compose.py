@@ -5,8 +5,8 @@ Precedence, low to high: defaults of the schemas, the YAML of each group option
 command line. Options are chosen by ``defaults:`` of the scale, then of the experiment, then by
 ``group=option`` on the command line.
 
-An experiment's YAML may write many arms as a ``grid:`` (``repro/arms.py``) and hold values of its own for one
-scale under ``scales: {NAME: {...}}``, which come last of the YAML.
+An experiment's YAML may write many arms as a ``grid:`` (``repro/settings/arms.py``) and hold values of its
+own for one scale under ``scales: {NAME: {...}}``, which come last of the YAML.
 
 An *arm* names an option of ``configs/select`` and one of ``configs/mixture``. On the command line such a name
 comes before dotted values below it, wherever it stands: ``exp.arms.treatment.select.params.path=FILE
@@ -19,10 +19,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
-from repro import arms, effect, kinds, places, question, registration, secrecy
+from repro import kinds, places, secrecy
 from repro.device import choose
 from repro.errors import SettingError, nearest, one_of, require
-from repro.settings import overrides, typed
+from repro.settings import arms, effect, overrides, question, registration, typed
 from repro.settings.files import option_file, option_name, options, read_option
 from repro.settings.root import GROUPS, Settings, as_dict
 from repro.settings.words import container

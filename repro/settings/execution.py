@@ -28,7 +28,7 @@ class Run:
 
     @property
     def jobs(self) -> bool:
-        """Whether arms and seeds are jobs of a batch system (:mod:`repro.jobs`)."""
+        """Whether arms and seeds are jobs of a batch system (:mod:`repro.execution.jobs`)."""
         return bool(self.sbatch)
 
     @property

@@ -71,7 +71,7 @@ class Experiment:
 
     name: str = how("", "of the experiment's file; part of the run folder's name")
     kind: str = setting("train", "a folder of repro/experiments")
-    question: str = how("", "names in braces follow the settings (repro.question)")
+    question: str = how("", "names in braces follow the settings (repro.settings.question)")
     endpoint: str = how("bits_per_byte", "mean over out-of-corpus text and gold answers")
     arms: dict[str, Arm] = setting({}, "by name: what is compared")
     contrasts: list[Contrast] = how([], "[{treatment: ARM, control: ARM, primary: true}, ...]")
@@ -83,7 +83,7 @@ class Experiment:
         None, "of interest, in the endpoint's unit, of either sign", within=POSITIVE
     )
     conclusions: dict[str, str] = how({}, "what follows from each outcome of the primary contrast")
-    pilot: str | None = how(None, "run folder of a pilot; null = looked for (repro.registration)")
+    pilot: str | None = how(None, "run folder of a pilot; null = looked for (repro.settings.registration)")
     registered: Json = how({}, "what the YAML files say, filled in by compose()")
 
     def __post_init__(self) -> None:

@@ -119,7 +119,7 @@ def test_the_same_command_again_computes_nothing_and_another_share_keeps_detecti
 
 
 def test_a_packed_run_is_done_on_another_machine_and_selects_anew_without_scoring(smoke, tmp_path):
-    from repro.pack import main, settings_of
+    from repro.store.__main__ import main, settings_of
 
     work, done = smoke
     here = Path(done.stdout.strip().splitlines()[-1].removeprefix("run: "))

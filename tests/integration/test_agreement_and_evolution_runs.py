@@ -6,7 +6,7 @@ import pytest
 
 from repro.errors import SettingError
 from repro.experiments import build
-from repro.plan import describe, estimate_stage
+from repro.plan.table import describe, estimate_stage
 from repro.run import run
 from repro.settings.compose import compose
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from test_remote import bucket, server  # noqa: F401
 
-from repro import cached, hub_commits
-from repro.bucket import RECORD, Bucket, at_home
 from repro.errors import SettingError
+from repro.fetch import hub_commits
 from repro.settings.root import Settings
-from repro.store import Stage, Store, read_json, write_json
+from repro.store import Stage, Store, cached, read_json, write_json
+from repro.store.bucket import RECORD, Bucket, at_home
 
 pytest.importorskip("s3fs")
 URL = "s3://corpora/store"

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from repro import hub_commits, retries
 from repro.corpus import hub
 from repro.corpus.documents import Document, Drop, read
 from repro.corpus.settings import Corpus, HubData
 from repro.corpus.stage import stage
 from repro.errors import SettingError
+from repro.fetch import hub_commits, retries
 from repro.store import Store, read_json
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs/corpus/hub.yaml"

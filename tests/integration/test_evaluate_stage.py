@@ -24,8 +24,8 @@ from repro.evaluate.settings import Eval
 from repro.evaluate.summary import column
 from repro.evaluate.texts import heldout
 from repro.settings.files import CONFIGS
-from repro.soundness import damage
 from repro.store import Stage, Store, read_json
+from repro.store.soundness import damage
 
 SETTINGS = Eval(
     tasks=["arc_easy", "piqa", "mmlu", "race", "lambada_openai"],

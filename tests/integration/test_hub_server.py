@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from hub_server import Hub
 
-from repro import hub_commits, parquet, retries
 from repro.corpus import hub, row_groups, spool
 from repro.corpus.documents import read
 from repro.corpus.settings import Corpus, HubData
 from repro.corpus.stage import stage
 from repro.errors import SettingError
-from repro.store import Store
+from repro.fetch import hub_commits, retries
+from repro.store import Store, parquet
 
 FILES, GROUPS, ROWS = 4, 5, 40  # of a data set: files, row groups in a file, rows in a group
 
@@ -121,7 +121,7 @@ def test_a_hub_that_stays_away_says_all_it_said(repo):
 
 
 def test_gating_is_found_before_the_first_stage(repo, tmp_path):
-    from repro import checks
+    from repro.plan import checks
     from repro.settings.root import Settings
 
     corpus = stage(settings(), None)

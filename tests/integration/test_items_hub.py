@@ -4,8 +4,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from repro import hub_commits, items
+from repro import items
 from repro.errors import SettingError
+from repro.fetch import hub_commits
 from repro.items import hub
 from repro.items.settings import Items
 from repro.store import Store

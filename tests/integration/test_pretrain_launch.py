@@ -341,7 +341,7 @@ def test_a_model_of_the_hub_is_continued(paths, tmp_path, monkeypatch):
     """A plan fetches its configuration alone; the run downloads the commit that was found then, without pickles or code."""
     import huggingface_hub
 
-    from repro import hub_commits
+    from repro.fetch import hub_commits
     from repro.pretrain import source
 
     loop.train(job(paths, tmp_path / "made"))

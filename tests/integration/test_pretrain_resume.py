@@ -16,8 +16,8 @@ import torch
 from pretraining import job, train_with, workspace
 
 from repro.errors import SettingError
+from repro.execution.processes import Terminated, termination_noted
 from repro.pretrain import checkpoint, log, loop
-from repro.processes import Terminated, termination_noted
 from repro.store import sha256_file
 from repro.tracking import read_rows
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from hub_server import Hub
 
-from repro import parquet, score
+from repro import score
 from repro.errors import SettingError
 from repro.outcomes import summary
 from repro.outcomes.documents import export
@@ -21,7 +21,7 @@ from repro.proxy import stage as proxy_stage
 from repro.proxy.settings import Proxy
 from repro.publish import cards, portable
 from repro.publish.__main__ import main
-from repro.store import Store, read_json
+from repro.store import Store, parquet, read_json
 
 TOKEN = "hf_" + "Q" * 34
 
@@ -233,7 +233,7 @@ def test_damaged_artifacts_are_not_published(scored, tmp_path, capsys):
 def hub(tmp_path, monkeypatch):
     from huggingface_hub import constants
 
-    from repro import retries
+    from repro.fetch import retries
 
     Hub.root, Hub.gated, Hub.failures, Hub.private = tmp_path / "hub", False, [], {}
     Hub.asked.clear()

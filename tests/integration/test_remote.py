@@ -7,12 +7,12 @@ import json
 import pyarrow as pa
 import pytest
 
-from repro import remote, retries
 from repro.corpus import files
 from repro.corpus.documents import read
 from repro.corpus.settings import Corpus
 from repro.corpus.stage import stage
 from repro.errors import SettingError
+from repro.fetch import remote, retries
 from repro.settings.compose import compose
 from repro.settings.execution import Run
 from repro.store import Store
@@ -103,9 +103,10 @@ def test_the_same_corpus_from_a_bucket_as_from_disk(bucket, tmp_path):
 
 @pytest.mark.slow
 def test_the_score_command_reads_a_bucket(bucket, tmp_path, capsys, monkeypatch):
-    from repro import parquet, score
+    from repro import score
     from repro.proxy import stage as proxy
     from repro.proxy.settings import Proxy
+    from repro.store import parquet
 
     model = Store(tmp_path / "model").ensure(proxy.stage(Proxy(kind="built"))) / "model"
     monkeypatch.chdir(tmp_path)

@@ -8,13 +8,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from repro import parquet, score
+from repro import score
 from repro.errors import SettingError
 from repro.influence.api import AttentionInfluence
 from repro.proxy import stage as proxy_stage
 from repro.proxy.settings import Proxy
 from repro.settings.compose import compose
-from repro.store import Store
+from repro.store import Store, parquet
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADS = [[1, 0]]

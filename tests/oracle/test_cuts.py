@@ -14,7 +14,7 @@ from repro.evaluate.settings import Eval
 from repro.influence import stage as influence
 from repro.influence.scorer import Scorer
 from repro.influence.shards import NOT_DRAWN
-from repro.plan_cuts import unread
+from repro.plan.cuts import unread
 from repro.report import cuts
 from repro.settings.compose import compose
 from repro.settings.root import Settings

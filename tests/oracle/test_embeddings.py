@@ -7,9 +7,10 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from repro import assets, cached
 from repro.errors import SettingError
 from repro.experiments.analyse import embeddings
+from repro.fetch import assets
+from repro.store import cached
 
 TEXTS = ["a cat sat", "the dog ran over the hill to the cat", "dog", "a " * 40]
 PAIRS = [

@@ -40,7 +40,7 @@ def test_the_primary_contrast_is_that_of_the_largest_size_and_what_was_stated():
     settings = compose(SMOKE)
     primary = next(c for c in settings.exp.contrasts if c.primary)
     assert (primary.treatment, primary.control) == ("attention_influence_mini", "random_mini")
-    from repro.registration import deviations
+    from repro.settings.registration import deviations
 
     assert deviations(settings) == []
     assert "left out" in deviations(compose([*SMOKE, "exp.only=[random,attention_influence]"]))[0]

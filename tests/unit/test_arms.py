@@ -2,12 +2,11 @@
 
 import pytest
 
-from repro import arms
 from repro.errors import SettingError
 from repro.experiments import build
 from repro.pretrain.settings import Train
 from repro.selection.settings import Budget
-from repro.settings import files
+from repro.settings import arms, files
 from repro.settings.compose import compose
 from repro.sweep import members
 

@@ -7,9 +7,9 @@ import zipfile
 
 import pytest
 
-from repro import assets, cached, hub_commits
 from repro.errors import SettingError
-from repro.store import sha256_file
+from repro.fetch import assets, hub_commits
+from repro.store import cached, sha256_file
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from repro import checks, hub_commits
 from repro.errors import SettingError
 from repro.evaluate import tasks
 from repro.experiments import build
+from repro.fetch import hub_commits
+from repro.plan import checks
 from repro.pretrain import cost
 from repro.settings.compose import compose
 from repro.store import Store

@@ -46,7 +46,7 @@ def test_a_run_records_the_same_command_from_either_door(capsys):
 
 def test_help_imports_no_heavy_library():
     heavy = "{'torch', 'transformers', 'polars', 'pyarrow', 'duckdb', 'omegaconf', 'numpy'}"
-    for module in {module for module, _, _ in cli.COMMANDS.values()} - {"repro.pack"}:
+    for module in {module for module, _, _ in cli.COMMANDS.values()} - {"repro.store.__main__"}:
         code = (
             f"import sys, {module}; found = {heavy} & set(sys.modules); sys.exit(str(found) if found else 0)"
         )
@@ -102,7 +102,7 @@ def test_the_wheel_alone_knows_its_configs_from_any_folder(tmp_path):
         [sys.executable, "-m", "repro", *words], cwd=away, env=here, capture_output=True, text=True
     )
     assert done.returncode == 0 and "name: selection_30pct" in done.stdout, done.stderr
-    asked = "from repro import places, provenance as p; print(places.home(), places.checkout(), p.code(places.PACKAGE)['commit'])"
+    asked = "from repro import places; from repro.store import origin as p; print(places.home(), places.checkout(), p.code(places.PACKAGE)['commit'])"
     done = subprocess.run(
         [sys.executable, "-c", asked], cwd=away, env=here, capture_output=True, text=True, check=True
     )
@@ -111,7 +111,7 @@ def test_the_wheel_alone_knows_its_configs_from_any_folder(tmp_path):
 
 def test_code_in_a_folder_that_another_repository_ignores_is_not_of_its_commit(tmp_path):
     """A virtual environment inside somebody's project: the project's commit says nothing of this code."""
-    from repro.provenance import code
+    from repro.store.origin import code
 
     (tmp_path / "venv" / "repro").mkdir(parents=True)
     (tmp_path / "venv" / "repro" / "x.py").write_text("")

@@ -2,8 +2,10 @@
 
 import pytest
 
-from repro import device, hub_commits, plan
+from repro import device
 from repro.errors import SettingError
+from repro.fetch import hub_commits
+from repro.plan import table as plan
 from repro.settings.compose import compose
 from repro.settings.files import CONFIGS, options
 from repro.settings.root import Settings, as_dict, to_yaml

@@ -5,18 +5,20 @@ import json
 import pytest
 import torch
 
-from repro import checks, device, pack, run
+from repro import device, run
 from repro.errors import SettingError
 from repro.experiments import build
 from repro.influence.api import AttentionInfluence
 from repro.outcomes import summary
-from repro.plan import describe
+from repro.plan import checks
+from repro.plan.table import describe
 from repro.proxy import stage as proxy_stage
 from repro.proxy.settings import Proxy
 from repro.settings.compose import compose
 from repro.settings.files import CONFIGS, read_option
 from repro.settings.root import to_yaml
 from repro.store import Stage, Store, read_json
+from repro.store.__main__ import settings_of
 
 EMULATED = {"float32": 9e10, "bfloat16": 2e9, "measured": "2026-01-01"}
 FAST = {"float32": 9e10, "bfloat16": 2e11, "measured": "2026-01-01"}
@@ -108,7 +110,7 @@ def test_a_finished_run_is_found_again_by_the_dtypes_it_was_run_in(machine, monk
         "provenance": {"command": ["run.py", *EVENING, "train.dtype=auto"]},
     }
     monkeypatch.setattr(summary, "read", lambda _: ran)
-    settings = pack.settings_of(["work/runs/one"])
+    settings = settings_of(["work/runs/one"])
     assert (settings.proxy.dtype, settings.train.dtype) == ("bfloat16", "float32")
 
 

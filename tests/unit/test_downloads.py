@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from repro import assets, cached, retries
 from repro.errors import SettingError
+from repro.fetch import assets, retries
+from repro.store import cached
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMIT = "c" * 40
@@ -121,7 +122,7 @@ def test_what_does_not_pass_is_one_line(server, wheel, fault, reason, monkeypatc
 
 HUB = """
 import sys
-from repro import retries
+from repro.fetch import retries
 retries.FIRST_SECONDS = 0.01
 from repro.errors import SettingError
 from repro.proxy.stage import download

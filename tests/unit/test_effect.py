@@ -5,9 +5,9 @@ from dataclasses import fields, replace
 import pytest
 
 from repro import experiments, kinds
-from repro.effect import NEEDS, check
 from repro.errors import SettingError
 from repro.settings.compose import compose
+from repro.settings.effect import NEEDS, check
 from repro.settings.root import Settings
 
 BASE = ["exp=selection_30pct", "scale=smoke"]

@@ -4,10 +4,11 @@ import polars as pl
 import pytest
 from selecting import artifacts, documents, select
 
-from repro import checks, experiments, run
+from repro import experiments, run
 from repro.errors import SettingError
 from repro.experiments import Experiment
-from repro.plan import _empty_domains
+from repro.plan import checks
+from repro.plan.table import _empty_domains
 from repro.pretrain.order import repeats_of
 from repro.report import build, terminal
 from repro.selection.settings import Mixture

@@ -10,7 +10,6 @@ from pathlib import Path
 import fabricated
 import pytest
 
-from repro.disk import room_on
 from repro.errors import SettingError
 from repro.evaluate.reading import _rows
 from repro.influence import api
@@ -21,6 +20,7 @@ from repro.report.plots import MOST_PANELS, MOST_ROWS, Panel, Plot, Series
 from repro.report.table import Interval, Number, Table
 from repro.settings.compose import compose
 from repro.store import Store
+from repro.store.disk import room_on
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ("exp=selection_30pct", "scale=smoke")

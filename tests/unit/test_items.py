@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from repro import cached, items
+from repro import items
 from repro.errors import SettingError
 from repro.items.settings import Items
-from repro.store import Store, sha256_file
+from repro.store import Store, cached, sha256_file
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared/data/benchmarks"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data/benchmarks is absent")

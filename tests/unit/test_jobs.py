@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from test_stages import start  # noqa: F401
 
-from repro import jobs, stages
 from repro.errors import SettingError
+from repro.execution import jobs, stages
 from repro.experiments import build
 from repro.settings.compose import compose
 from repro.settings.root import as_dict, to_yaml
@@ -22,7 +22,7 @@ TESTS = Path(__file__).parent
 WORLD = f"""import sys
 sys.path[:0] = [{str(TESTS)!r}, {str(TESTS.parents[1])!r}]
 from trivial import in_world
-from repro import jobs, stages
+from repro.execution import jobs, stages
 run, stages.in_process = stages.in_process, lambda *a: (setattr(stages, "in_process", run), in_world(*a))[1]
 sys.exit(jobs.main([sys.argv[1]]))
 """
@@ -40,7 +40,7 @@ def slurm(tmp_path, monkeypatch):
 number=$(($(ls {programs}/*.job 2>/dev/null | wc -l) + 1))
 [ -n "$REFUSED" ] && {{ echo "sbatch: error: invalid partition specified: gpu" >&2; exit 1; }}
 cp "$2" {programs}/$number.job
-log=$(sed -n 's/^#SBATCH --output=//p' "$2"); file=$(sed -n 's/.* -m repro.jobs //p' "$2")
+log=$(sed -n 's/^#SBATCH --output=//p' "$2"); file=$(sed -n 's/.* -m repro.execution.jobs //p' "$2")
 [ -n "$LOST" ] || CUDA_VISIBLE_DEVICES= {sys.executable} {programs}/world.py $file > "${{log/\\%j/$number}}" 2>&1
 echo $number
 """,
@@ -97,7 +97,7 @@ def test_a_job_that_is_in_the_queue_still_is_not_submitted_again(start, slurm, m
     monkeypatch.delenv("LOST")
     assert len(list(slurm.glob("*.job"))) == 4
     (slurm / "squeue").write_text(
-        f"#!/bin/bash\nfor n in 1 2 3 4; do f=$(sed -n 's/.* -m repro.jobs //p' {slurm}/$n.job)\n"
+        f"#!/bin/bash\nfor n in 1 2 3 4; do f=$(sed -n 's/.* -m repro.execution.jobs //p' {slurm}/$n.job)\n"
         f"[ -e {slurm}/$n.ran ] || {{ touch {slurm}/$n.ran; {sys.executable} {slurm}/world.py $f >/dev/null 2>&1 & }}\n"
         "echo $n; done\n"
     )

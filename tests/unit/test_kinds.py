@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 
 from repro import experiments, kinds
-from repro.cost import Cost
 from repro.errors import SettingError
 from repro.settings.compose import compose
 from repro.settings.experiment import Experiment
 from repro.settings.files import options
 from repro.store import Stage
+from repro.store.cost import Cost
 
 MINE = """
 from repro.experiments import Experiment, arms

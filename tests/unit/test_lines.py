@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
-from repro import lines, tracking
-from repro.lines import Lines
+from repro import tracking
+from repro.execution import lines
+from repro.execution.lines import Lines
 from repro.store import Stage, Store
 
 

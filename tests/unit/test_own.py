@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 import selecting
 
-from repro import checks, plugins, sweep
+from repro import plugins, sweep
 from repro.errors import SettingError
 from repro.experiments import build
 from repro.heads import detectors
 from repro.heads.settings import Heads
+from repro.plan import checks
 from repro.selection import selectors
 from repro.settings.compose import compose
 from repro.settings.files import CONFIGS, options

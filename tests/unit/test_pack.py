@@ -10,13 +10,14 @@ import polars
 import pytest
 import zstandard
 
-import repro.pack as packs
 import repro.store as store_module
+import repro.store.__main__ as door
+import repro.store.pack as packs
 from repro.errors import SettingError
-from repro.pack import CONTENT, pack
-from repro.soundness import damage as damaged
 from repro.store import Stage, Store, read_json
-from repro.unpack import unpack
+from repro.store.pack import CONTENT, pack
+from repro.store.soundness import damage as damaged
+from repro.store.unpack import unpack
 
 SECRET = "the text of a document"
 
@@ -357,18 +358,18 @@ def test_a_cut_or_broken_file_is_one_line(there, damage, with_sum):
 
 
 def test_a_pack_that_unpacks_to_more_than_a_run_is_refused(there, monkeypatch):
-    monkeypatch.setattr("repro.unpack.MAX_BYTES", 100)
+    monkeypatch.setattr("repro.store.unpack.MAX_BYTES", 100)
     with pytest.raises(SettingError, match="more than"):
         unpack(there[1], there[2])
 
 
 def test_the_door_takes_settings_or_a_run_folder_and_says_mistakes_in_one_line(tmp_path, capsys, monkeypatch):
-    assert packs.main(["unpack", str(tmp_path / "none.tar.zst"), f"work={tmp_path}"]) == 2
+    assert door.main(["unpack", str(tmp_path / "none.tar.zst"), f"work={tmp_path}"]) == 2
     assert "is not there" in capsys.readouterr().err
     assert (
-        packs.main(["pack", "exp=selection_30pct", "scale=smoke", f"work={tmp_path}", "--to", str(tmp_path)])
+        door.main(["pack", "exp=selection_30pct", "scale=smoke", f"work={tmp_path}", "--to", str(tmp_path)])
         == 2
     )
     assert "nothing of this run" in capsys.readouterr().err
-    assert packs.main(["pack", str(tmp_path)]) == 2
-    assert packs.settings_of(["exp=pilot", "scale=smoke"]).exp.name == "pilot"
+    assert door.main(["pack", str(tmp_path)]) == 2
+    assert door.settings_of(["exp=pilot", "scale=smoke"]).exp.name == "pilot"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from repro import passes
 from repro.corpus.sources import expected_tokens
 from repro.experiments import build
+from repro.plan import passes
 from repro.settings.compose import compose
 from repro.store import Store, write_json
 

@@ -6,9 +6,9 @@ import zipfile
 import pytest
 from gguf_files import write
 
-from repro import assets, hub_commits
-from repro.checks import terms
 from repro.errors import SettingError
+from repro.fetch import assets, hub_commits
+from repro.plan.checks import terms
 from repro.proxy import pinned
 from repro.proxy import stage as proxy_stage
 from repro.proxy.settings import Proxy

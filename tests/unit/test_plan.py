@@ -5,14 +5,15 @@ import sys
 
 import pytest
 
-from repro import device, hub_commits, run, sweep
-from repro.cost import Cost
+from repro import device, run, sweep
 from repro.evaluate.cost import work
 from repro.evaluate.settings import Eval
 from repro.experiments import build
-from repro.plan import describe, estimate_stage
+from repro.fetch import hub_commits
+from repro.plan.table import describe, estimate_stage
 from repro.proxy.stage import parameters as proxy_parameters
 from repro.settings.compose import compose
+from repro.store.cost import Cost
 
 
 @pytest.mark.parametrize("scale", ["smoke", "laptop", "gpu"])

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from repro.experiments import build
-from repro.plan_fidelity import PAIR, RESULT, fidelity
+from repro.plan.fidelity import PAIR, RESULT, fidelity
 from repro.settings.compose import compose
 from repro.store import read_json
 

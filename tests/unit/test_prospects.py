@@ -2,9 +2,9 @@
 
 import pytest
 
-from repro import prospects
 from repro.experiments import build
 from repro.outcomes import verdict
+from repro.plan import prospects
 from repro.settings.compose import compose
 from repro.store import Store, write_json
 

@@ -103,7 +103,7 @@ def test_code_in_a_folder_is_never_run(folder):
 def test_a_revision_is_resolved_once_and_only_a_plan_goes_without(tmp_path, monkeypatch):
     import huggingface_hub
 
-    from repro import hub_commits
+    from repro.fetch import hub_commits
 
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path))
     commit = "0123456789" * 4

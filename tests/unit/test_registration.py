@@ -5,16 +5,16 @@ import json
 import fabricated
 import pytest
 
-from repro import plan
 from repro.errors import SettingError
 from repro.outcomes import noise, registration, summary
 from repro.outcomes.statistics import detectable, power, upper_limit
-from repro.registration import deviations, stated
+from repro.plan import table as plan
 from repro.report import build, page, sections, terminal
 from repro.selection.settings import Mixture, Select
 from repro.settings.compose import compose
 from repro.settings.experiment import Arm, Contrast
 from repro.settings.files import options, read_option
+from repro.settings.registration import deviations, stated
 from repro.settings.root import as_dict
 
 RUN = ["exp=selection_30pct", "scale=smoke"]

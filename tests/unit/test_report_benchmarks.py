@@ -2,9 +2,9 @@
 
 import pytest
 
-from repro import checks
 from repro.errors import SettingError
 from repro.evaluate.settings import Eval
+from repro.plan import checks
 from repro.report import benchmarks, build, endpoint, interactive, still
 from repro.report.sections import plots as figures
 from repro.report.sections import tables

@@ -12,7 +12,7 @@ from repro.heads.stage import CALIBRATION_TOKENS
 from repro.outcomes import summary, verdict
 from repro.paper import claims, committed
 from repro.paper import tables as paper_tables
-from repro.plan import estimate_stage
+from repro.plan.table import estimate_stage
 from repro.report import build, run_tables, sections, terminal
 from repro.report.table import Interval
 from repro.settings.compose import compose

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from repro import retries
+from repro.fetch import retries
 
 
 class Answer:

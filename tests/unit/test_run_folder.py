@@ -3,7 +3,8 @@
 from filelock import FileLock, Timeout
 
 import repro.report.build
-from repro import run, stages
+from repro import run
+from repro.execution import stages
 from repro.experiments import build
 from repro.settings.compose import compose
 from repro.store import Store

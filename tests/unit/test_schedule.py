@@ -12,7 +12,7 @@ import pytest
 
 from repro import environment
 from repro.errors import SettingError
-from repro.schedule import KILLED, Here, attempt, finish, workers
+from repro.execution.schedule import KILLED, Here, attempt, finish, workers
 from repro.store import Stage, Store, read_json
 
 SECONDS = 60  # that something may take before it counts as not happening
@@ -78,7 +78,7 @@ def chain(work, *labels):
 
 
 def call(work, labels, fingerprint):
-    """As ``repro.stages.in_process``, for the stages of ``chain``."""
+    """As ``repro.execution.stages.in_process``, for the stages of ``chain``."""
     stage = next(stage for stage in chain(work, *labels) if stage.fingerprint == fingerprint)
     return attempt(lambda: Store(work).ensure(stage), work / f"{stage.label}.log")
 
@@ -151,8 +151,8 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from test_schedule import carried
-from repro import processes
-from repro.schedule import workers
+from repro.execution import processes
+from repro.execution.schedule import workers
 if __name__ == "__main__":
     with processes.terminable(), workers([{}, {}]) as places:
         carried(Path(sys.argv[1]), ["endless", "a"], places)

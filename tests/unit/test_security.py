@@ -26,7 +26,7 @@ from repro.report.interactive import to_plotly
 from repro.report.plots import Panel, Plot, Series, Words
 from repro.settings.compose import compose
 from repro.store import Stage
-from repro.unpack import Bounded, _check
+from repro.store.unpack import Bounded, _check
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'><a href='javascript:alert(3)'>$x^{ &amp;"

@@ -94,7 +94,7 @@ def test_a_mistaken_parameter_is_refused_before_anything_runs(counting):
 
 
 def test_the_classifier_takes_safetensors_only_and_a_hub_that_is_away_is_said(tmp_path, monkeypatch):
-    from repro import hub_commits
+    from repro.fetch import hub_commits
 
     made = artifacts(documents())
     folder = tmp_path / "classifier"

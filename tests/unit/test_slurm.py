@@ -2,7 +2,7 @@
 
 import pytest
 
-from repro import slurm
+from repro.execution import slurm
 
 
 @pytest.mark.parametrize(

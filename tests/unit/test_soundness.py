@@ -5,9 +5,8 @@ import os
 
 import pytest
 
-from repro import soundness
-from repro.soundness import Memory, aside_of, damage, make_sound
-from repro.store import Stage, Store, read_json, sealed
+from repro.store import Stage, Store, read_json, sealed, soundness
+from repro.store.soundness import Memory, aside_of, damage, make_sound
 
 
 def make(store, label="a"):

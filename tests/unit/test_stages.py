@@ -7,14 +7,16 @@ from dataclasses import replace
 import pytest
 from trivial import in_world, world
 
-from repro import checks, experiments, processes, run, stages, store
+from repro import experiments, run, store
 from repro.errors import NoRoom, SettingError
+from repro.execution import processes, stages
+from repro.execution.schedule import KILLED
+from repro.execution.stages import share
 from repro.outcomes.collect import _portable
+from repro.plan import checks
 from repro.report import build, terminal
-from repro.schedule import KILLED
 from repro.settings.compose import compose
 from repro.settings.execution import Run
-from repro.stages import share
 from repro.store import write_json
 
 RUN = ["exp=selection_30pct", "scale=smoke", "exp.seeds=[0,1]", "exp.only=[full,random]"]

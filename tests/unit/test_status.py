@@ -12,8 +12,9 @@ import pytest
 from filelock import FileLock
 from test_stages import start  # noqa: F401
 
-from repro import notice, running, status, tracking
+from repro import status, tracking
 from repro.errors import SettingError
+from repro.execution import notice, running
 from repro.settings.compose import compose
 from repro.store import Stage, read_json
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from repro.disk import room_on
 from repro.errors import SettingError
-from repro.soundness import damage
 from repro.store import Stage, Store, atomic, digest, read_json
+from repro.store.disk import room_on
+from repro.store.soundness import damage
 
 
 def make(settings=None, inputs=None, run=None, version=1):

@@ -5,8 +5,9 @@ import json
 import os
 import signal
 
-from repro import experiments, stages, store
+from repro import experiments, store
 from repro.errors import SettingError
+from repro.execution import stages
 from repro.experiments import Experiment
 from repro.store import Stage, write_json
 
@@ -53,6 +54,6 @@ def world(settings):
 
 
 def in_world(settings, device, fingerprint):
-    """As ``repro.stages.in_process``, where ``experiments.build`` makes a world."""
+    """As ``repro.execution.stages.in_process``, where ``experiments.build`` makes a world."""
     experiments.build, store.provenance = world, dict
     return stages.in_process(settings, device, fingerprint)

@@ -13,13 +13,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from repro import parquet
 from repro.corpus.settings import Corpus
 from repro.corpus.stage import mend
 from repro.errors import SettingError
 from repro.plain import Json
 from repro.settings.execution import Run
-from repro.store import Context, atomic, digest, discard, read_json, write_json
+from repro.store import Context, atomic, digest, discard, parquet, read_json, write_json
 
 LOGS = "logs"  # with what datatrove takes for done
 

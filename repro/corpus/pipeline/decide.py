@@ -16,10 +16,10 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from repro import parquet
 from repro.corpus.select import BYTES_PER_TOKEN, EXAMPLES, Tally
 from repro.corpus.settings import Corpus
 from repro.errors import SettingError
+from repro.store import parquet
 
 MEMORY = "1GB"
 AT_ONCE = 50_000  # rows walked in Python

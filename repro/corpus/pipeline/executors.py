@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from repro.errors import SettingError, one_of, require
+from repro.execution.processes import leave_with_parent
+from repro.execution.slurm import WITHOUT_A_JOB
 from repro.plain import Json
-from repro.processes import leave_with_parent
 from repro.settings.execution import Run
-from repro.slurm import WITHOUT_A_JOB
 from repro.store import read_json, write_json
 from repro.tracking import progress
 

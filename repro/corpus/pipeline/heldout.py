@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from repro import parquet
 from repro.corpus.documents import sampling_key
 from repro.corpus.pipeline.decide import _insert, rows, walk
 from repro.corpus.split import NO_GROUPS, NO_PART, PART, Member, block_of, brings_closer, targets
-from repro.store import atomic
+from repro.store import atomic, parquet
 
 if TYPE_CHECKING:
     import duckdb

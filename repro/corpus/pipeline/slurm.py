@@ -14,8 +14,8 @@ from datatrove.executor.slurm import SlurmPipelineExecutor
 from loguru import logger
 
 from repro.errors import SettingError
-from repro.slurm import PATIENCE, QUEUE_SECONDS
-from repro.slurm import queued as queue
+from repro.execution.slurm import PATIENCE, QUEUE_SECONDS
+from repro.execution.slurm import queued as queue
 
 if TYPE_CHECKING:
     from repro.corpus.pipeline.executors import Executor

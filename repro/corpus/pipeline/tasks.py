@@ -13,13 +13,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from repro import parquet
 from repro.corpus import sources
 from repro.corpus.documents import SCHEMA, Document, Drop, row, sampling_key, write_shards
 from repro.corpus.settings import Corpus
 from repro.items import texts as items_texts
 from repro.plain import Row
-from repro.store import atomic, write_json
+from repro.store import atomic, parquet, write_json
 
 ABOUT = pa.schema(
     [

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
-from repro import parquet
-from repro.cost import of_rows
 from repro.errors import require
 from repro.experiments import Experiment, arms
 from repro.plain import Json
@@ -13,7 +11,8 @@ from repro.selection import priority
 from repro.selection.settings import Select
 from repro.settings.root import Settings
 from repro.settings.typed import as_object
-from repro.store import Context, Stage, write_json
+from repro.store import Context, Stage, parquet, write_json
+from repro.store.cost import of_rows
 
 
 @dataclass

@@ -10,14 +10,13 @@ from __future__ import annotations
 import numpy
 import polars
 
-from repro import parquet
 from repro.corpus.documents import shards
 from repro.experiments.analyse import embeddings, words
 from repro.experiments.analyse.sample import drawn, mean, sample, selected, spearman
 from repro.plain import Json
 from repro.selection import priority, rank
 from repro.settings.analysis import Analysis
-from repro.store import Context, finite, write_json
+from repro.store import Context, finite, parquet, write_json
 
 # table 11
 BANDS = {"0-1 %": (0.0, 0.01), "1-10 %": (0.01, 0.1), "10-50 %": (0.1, 0.5), "50-100 %": (0.5, 1.0)}

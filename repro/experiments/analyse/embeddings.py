@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from repro import assets, cached, hub_commits
 from repro.errors import SettingError, require
+from repro.fetch import assets, hub_commits
 from repro.plain import Json
 from repro.pretrained import load_model, load_tokenizer
+from repro.store import cached
 from repro.tracking import progress
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-PINNED = "minilm"  # the name in repro.assets
+PINNED = "minilm"  # the name in repro.fetch.assets
 BATCH = 32
 # of checkpoints; the last hidden states do not need them
 HEADS = ("pooler.", "cls.", "lm_head.", "classifier.")

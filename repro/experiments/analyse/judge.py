@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from repro import retries
+from repro.fetch import retries
 from repro.plain import Json
 from repro.settings.analysis import Judge
 from repro.store import atomic, digest

@@ -6,11 +6,10 @@ import sys
 
 import polars
 
-from repro import cached, parquet
 from repro.experiments.analyse import judge
 from repro.experiments.analyse.sample import mean, sample, selected
 from repro.settings.analysis import Judge
-from repro.store import Context, write_json
+from repro.store import Context, cached, parquet, write_json
 
 
 def judged(context: Context, s: Judge, seed: int) -> None:

@@ -7,12 +7,11 @@ from __future__ import annotations
 import numpy
 import polars
 
-from repro import parquet
 from repro.experiments.analyse import embeddings, words
 from repro.experiments.analyse.sample import spearman
 from repro.plain import Json
 from repro.settings.analysis import Analysis
-from repro.store import Context, finite, read_json, write_json
+from repro.store import Context, finite, parquet, read_json, write_json
 
 SHARES = (0.1, 0.2, 0.5)  # table 4
 WORDS_OF_A_CLOUD = 60

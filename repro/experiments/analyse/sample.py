@@ -10,9 +10,8 @@ from typing import Any, cast
 import polars
 from scipy.stats import spearmanr
 
-from repro import parquet
 from repro.corpus.documents import shards
-from repro.store import Context
+from repro.store import Context, parquet
 
 
 def drawn(documents: polars.DataFrame, number: int, seed: int) -> polars.DataFrame:

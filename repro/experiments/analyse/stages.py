@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from repro.cost import BYTES_PER_TOKEN, TOKENS_OF_DOCUMENT, WORDS_COUNTED, Cost, Known, of_rows
 from repro.errors import require
 from repro.experiments import Experiment, arms
 from repro.schema import identity
@@ -13,6 +12,7 @@ from repro.selection.settings import Select
 from repro.settings.analysis import Analysis, Judge
 from repro.settings.root import Settings
 from repro.store import Context, Stage
+from repro.store.cost import BYTES_PER_TOKEN, TOKENS_OF_DOCUMENT, WORDS_COUNTED, Cost, Known, of_rows
 
 EMBEDDER = 22e6  # parameters of MiniLM, for plans
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from copy import deepcopy
 
-from repro.arms import picked
 from repro.errors import nearest, require
 from repro.plain import Json
+from repro.settings.arms import picked
 from repro.settings.files import options, read_option
 
 CONTROL = "random"

@@ -13,13 +13,12 @@ from pathlib import Path
 import polars
 import pyarrow as pa
 
-from repro import parquet
 from repro.corpus import documents as docs
 from repro.corpus.documents import Document
 from repro.errors import SettingError
 from repro.experiments.planted.texts import KINDS, cut, deduplicated
 from repro.plain import Json
-from repro.store import Context, read_json, write_json
+from repro.store import Context, parquet, read_json, write_json
 
 
 def write(context: Context, settings: Json) -> None:

@@ -8,7 +8,6 @@ import json
 from dataclasses import asdict, dataclass
 
 from repro.corpus.settings import Corpus
-from repro.cost import BYTES_PER_TOKEN, STORED_BYTES, WORDS_COUNTED, Cost, Known, Made, of_rows
 from repro.errors import require
 from repro.experiments import Experiment, arms
 from repro.experiments.planted.texts import KINDS
@@ -18,6 +17,7 @@ from repro.selection.settings import Select
 from repro.settings.root import Settings
 from repro.settings.typed import as_object
 from repro.store import Context, Stage, write_json
+from repro.store.cost import BYTES_PER_TOKEN, STORED_BYTES, WORDS_COUNTED, Cost, Known, Made, of_rows
 
 CHARACTERS_PER_TOKEN = 2.8  # of prose and code, on the low side: planted text has to fit into what is scored
 

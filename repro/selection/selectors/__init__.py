@@ -26,10 +26,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from repro import parquet, plugins
+from repro import plugins
 from repro.errors import SettingError, nearest, require
 from repro.plain import Json
-from repro.store import atomic, digest, sha256_file
+from repro.store import atomic, digest, parquet, sha256_file
 
 if TYPE_CHECKING:
     import duckdb

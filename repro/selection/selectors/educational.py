@@ -9,11 +9,12 @@ from typing import Any
 
 import polars
 
-from repro import cached, hub_commits
 from repro.errors import SettingError, require
+from repro.fetch import hub_commits
 from repro.plain import Json
 from repro.pretrained import load_model, load_tokenizer
 from repro.selection.selectors import Context
+from repro.store import cached
 from repro.tracking import progress
 
 READS_TEXT = True

@@ -5,11 +5,10 @@ from typing import Any
 
 import polars
 
-from repro import parquet
 from repro.errors import SettingError, nearest, one_of, require
 from repro.plain import Json
 from repro.selection.selectors import Context
-from repro.store import sha256_file
+from repro.store import parquet, sha256_file
 
 READS_LOSSES = False
 

@@ -5,11 +5,11 @@ or earlier.
 from pathlib import Path
 from typing import Any
 
-from repro import parquet
-from repro.cached import content_digests
 from repro.errors import one_of, require
 from repro.plain import Json
 from repro.selection.selectors import Context
+from repro.store import parquet
+from repro.store.cached import content_digests
 
 
 def priority(context: Context, other: str, keep: str = "high", relative: bool = False) -> str:

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
-from repro import retries
-from repro.cached import cache
 from repro.errors import SettingError, nearest
+from repro.fetch import retries
 from repro.store import sha256_file
+from repro.store.cached import cache
 from repro.tracking import progress
 
 

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 
 from repro import plugins, pretrained
 from repro.device import warn_if_emulated
-from repro.disk import is_full
 from repro.errors import SettingError, one_of, require
 from repro.evaluate.tasks import check_names
+from repro.fetch.hub_commits import hub_commit
 from repro.heads import detectors
-from repro.hub_commits import hub_commit
 from repro.items import TEXT_COLUMNS
 from repro.pretrain import cost, source
 from repro.proxy import pinned
@@ -26,6 +25,7 @@ from repro.proxy.stage import within_context
 from repro.selection import selectors
 from repro.settings.root import Settings
 from repro.store import read_json
+from repro.store.disk import is_full
 
 if TYPE_CHECKING:
     from repro.experiments import Experiment

@@ -4,9 +4,9 @@ needs no GPU.
     run.executor=slurm run.sbatch.partition=gpu run.sbatch.time=4:00:00 run.sbatch.gpus=1
 
 What needs no accelerator (corpus, selection, token ids, ...) is done where the run is. A job does what the
-run would do: ``python -m repro.jobs FILE`` finds its stages again by their fingerprints and puts the
-artifacts into the store, which every node sees. A job that fails is an arm that fails; a run that is ended
-leaves its jobs in the queue, and the same command takes up what they have finished.
+run would do: ``python -m repro.execution.jobs FILE`` finds its stages again by their fingerprints and puts
+the artifacts into the store, which every node sees. A job that fails is an arm that fails; a run that is
+ended leaves its jobs in the queue, and the same command takes up what they have finished.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from pathlib import Path
 
 from repro.device import device_of
 from repro.errors import SettingError, require
+from repro.execution.schedule import Call, Failure, Here
+from repro.execution.slurm import QUEUE_SECONDS, WITHOUT_A_JOB, queued
 from repro.experiments import Experiment
-from repro.schedule import Call, Failure, Here
 from repro.settings import overrides
 from repro.settings.root import Settings, to_yaml
-from repro.slurm import QUEUE_SECONDS, WITHOUT_A_JOB, queued
 from repro.store import Stage, Store, read_json, write_json
 
 # Stages without an accelerator, some of which ask a network that nodes may lack: done where the run is.
@@ -37,7 +37,7 @@ IN_PLACE = frozenset({"items", "corpus", "proxy", "measures", "selection", "toke
 AT_ONCE = 1000  # jobs, where run.parallel says no number
 LOOK_SECONDS = 1.0  # between looks at files
 SETUP = "setup"  # lines of shell before the work
-SOURCE = Path(__file__).resolve().parents[1]
+SOURCE = Path(__file__).resolve().parents[2]
 
 
 def script(name: str, folder: Path, options: dict[str, object]) -> str:
@@ -50,7 +50,7 @@ def script(name: str, folder: Path, options: dict[str, object]) -> str:
         if key != SETUP and value is not None and value is not False:
             lines.append(f"#SBATCH --{key.replace('_', '-')}" + ("" if value is True else f"={value}"))
     setup = options.get(SETUP, [])
-    work = [sys.executable, "-m", "repro.jobs", str(folder / "job.json")]
+    work = [sys.executable, "-m", "repro.execution.jobs", str(folder / "job.json")]
     return "\n".join(
         [
             *lines,
@@ -215,7 +215,8 @@ def read_settings(path: Path) -> Settings:
 
 def main(arguments: list[str] | None = None) -> int:
     """The door of a job. Exit 1 when a stage failed; 143 when terminated, and then nothing is noted."""
-    from repro import environment, processes, stages
+    from repro import environment
+    from repro.execution import processes, stages
 
     environment.prepare(restart=arguments is None)
     (path,) = map(Path, sys.argv[1:] if arguments is None else arguments)

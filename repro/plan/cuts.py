@@ -10,9 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from repro import parquet
 from repro.settings.root import Settings
-from repro.store import Stage, Store
+from repro.store import Stage, Store, parquet
 
 BYTES_PER_TOKEN = 4
 

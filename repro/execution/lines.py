@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from repro.schedule import Failure
+from repro.execution.schedule import Failure
 from repro.store import Stage, Store
 
 if TYPE_CHECKING:
-    from repro.running import Record
+    from repro.execution.running import Record
 
 LINE_SECONDS = 30.0  # between two lines of what runs, where there is no terminal
 

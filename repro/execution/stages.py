@@ -18,21 +18,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro import checks, prospects
 from repro.errors import SettingError, require
+from repro.execution.jobs import AT_ONCE, batch
+from repro.execution.lines import Lines
+from repro.execution.processes import StageFailed
+from repro.execution.schedule import Call, Failure, Here, Place, attempt, finish, workers
 from repro.experiments import Experiment
-from repro.jobs import AT_ONCE, batch
-from repro.lines import Lines
-from repro.processes import StageFailed
-from repro.schedule import Call, Failure, Here, Place, attempt, finish, workers
+from repro.plan import checks, prospects
 from repro.settings.root import Settings, as_dict
-from repro.soundness import make_sound
 from repro.store import Stage, Store, digest
+from repro.store.soundness import make_sound
 from repro.tracking import progress_beside, progress_in
 
 if TYPE_CHECKING:
+    from repro.execution.running import Record
     from repro.outcomes.outcome import Failed
-    from repro.running import Record
 
 LEFT_OUT = "some share is less than its first document (exp.empty_domains)"
 
@@ -123,7 +123,7 @@ def carry_out(
 ) -> Carried:
     """Run every stage that the store lacks. Raises what a stage raised that the rest cannot do without.
 
-    ``record``: where it is noted for others to see (:mod:`repro.running`).
+    ``record``: where it is noted for others to see (:mod:`repro.execution.running`).
     """
     from repro.experiments import build
 

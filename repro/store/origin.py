@@ -110,7 +110,7 @@ def _packages() -> dict[str, str | None]:
 def provenance() -> Provenance:
     """Git commit, dirty flag and the tag on that very commit, package versions, Python and machine kind."""
     return {
-        **code(Path(__file__).parent),
+        **code(Path(__file__).parents[1]),
         "python": platform.python_version(),
         "packages": dict(_packages()),
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",

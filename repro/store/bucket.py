@@ -19,12 +19,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro import cached
 from repro.errors import SettingError
-from repro.manifest import Manifest
-from repro.remote import PACKAGES, filesystem, is_remote, said
-from repro.retries import patiently
-from repro.store import replace_folder, write_json
+from repro.fetch.remote import PACKAGES, filesystem, is_remote, said
+from repro.fetch.retries import patiently
+from repro.store import cached, replace_folder, write_json
+from repro.store.manifest import Manifest
 
 if TYPE_CHECKING:
     from repro.settings.root import Settings

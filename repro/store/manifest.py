@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NotRequired, TypedDict
 
 from repro.plain import Json
-from repro.provenance import Provenance
+from repro.store.origin import Provenance
 
 
 class Input(TypedDict):

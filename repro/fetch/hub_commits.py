@@ -8,11 +8,11 @@ import os
 import tempfile
 from pathlib import Path
 
-from repro import retries
-from repro.bucket import Bucket
-from repro.cached import recall, remember
 from repro.errors import SettingError
-from repro.remote import is_remote
+from repro.fetch import retries
+from repro.fetch.remote import is_remote
+from repro.store.bucket import Bucket
+from repro.store.cached import recall, remember
 
 
 def hub_revision(repo: str, revision: str, kind: str = "dataset") -> str:

@@ -23,13 +23,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from repro.cost import Cost, Known, nothing
-from repro.disk import room_on
 from repro.errors import as_file_name
-from repro.manifest import Manifest
 from repro.plain import Json
-from repro.provenance import provenance
 from repro.secrecy import hidden
+from repro.store.cost import Cost, Known, nothing
+from repro.store.disk import room_on
+from repro.store.manifest import Manifest
+from repro.store.origin import provenance
 
 
 def canonical(value: Any) -> str:
@@ -56,7 +56,7 @@ def seal_of(manifest: Manifest) -> str:
 
 
 def sealed(manifest: Manifest) -> Manifest:
-    """A manifest with its seal, by which a damaged one is known (:mod:`repro.soundness`)."""
+    """A manifest with its seal, by which a damaged one is known (:mod:`repro.store.soundness`)."""
     # of what will be read: tuples are lists then
     return {**manifest, "seal": seal_of(json.loads(json.dumps(manifest)))}
 
@@ -173,7 +173,7 @@ class Store:
     """A folder of artifacts, safe for several processes."""
 
     def __init__(self, work: Path) -> None:
-        from repro import bucket
+        from repro.store import bucket
 
         bucket.must_be_folder(work)
         self.root = work / "artifacts"
@@ -298,7 +298,7 @@ class Store:
     def _kept(self, stage: Stage) -> Path:
         """The artifact's folder, once the bucket has it too."""
         if self.bucket:
-            from repro import bucket
+            from repro.store import bucket
 
             bucket.kept(self.bucket, stage.folder, self.path(stage))
         return self.path(stage)
@@ -366,9 +366,3 @@ def discard(folder: Path, *vouching: str) -> None:
 def finite(value: float) -> float | None:
     """The value, or ``None`` where JSON has no word for it."""
     return value if math.isfinite(value) else None
-
-
-if __name__ == "__main__":
-    from repro.pack import main
-
-    sys.exit(main())

@@ -1,9 +1,9 @@
 """``--plan``: the stages of a run, which are in the store, and what the others are expected to cost. Runs
 nothing.
 
-Each stage says its own cost (:mod:`repro.cost`); here they are added up. Times divide FLOPs by the device's
-rate: what the scale's ``hardware`` says, or a matrix product measured now. Hours of CPU cores on text stand
-in a column of their own.
+Each stage says its own cost (:mod:`repro.store.cost`); here they are added up. Times divide FLOPs by the
+device's rate: what the scale's ``hardware`` says, or a matrix product measured now. Hours of CPU cores on
+text stand in a column of their own.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from repro import checks, device, environment, passes, prospects
-from repro.bucket import at_home
-from repro.cost import Cost, Known
+from repro import device, environment
 from repro.experiments import Experiment, build
-from repro.hub_commits import STORE_OF_REVISIONS
+from repro.fetch.hub_commits import STORE_OF_REVISIONS
 from repro.outcomes import registration
-from repro.plan_cuts import unread
-from repro.plan_fidelity import fidelity
+from repro.plan import checks, passes, prospects
+from repro.plan.cuts import unread
+from repro.plan.fidelity import fidelity
 from repro.pretrain import cost
 from repro.settings.root import Settings
 from repro.store import Stage, Store
+from repro.store.bucket import at_home
+from repro.store.cost import Cost, Known
 
 MACHINE_GPUS = 8
 

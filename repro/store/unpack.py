@@ -1,5 +1,5 @@
-"""Packs (:mod:`repro.pack`) into a store: every file checked before anything is put in its place, nothing
-overwritten.
+"""Packs (:mod:`repro.store.pack`) into a store: every file checked before anything is put in its place,
+nothing overwritten.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import zstandard
 from filelock import FileLock
 
 from repro.errors import SettingError, require
-from repro.pack import CONTENT, FORMAT, LEFT_OUT, NOT_PACKED, WEIGHTS, WINDOW_LOG, Entry, matches
 from repro.store import digest, read_json, sha256_file
+from repro.store.pack import CONTENT, FORMAT, LEFT_OUT, NOT_PACKED, WEIGHTS, WINDOW_LOG, Entry, matches
 
 MAX_BYTES = 2_000_000_000  # of a pack's files together: what is more is no pack of a run
 SHARDS = ("scores/*.parquet", "means.safetensors")  # of an unfinished scoring, which alone is packed

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from repro.errors import SettingError
-from repro.retries import patiently, told
+from repro.fetch.retries import patiently, told
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*://")
 REQUEST_BYTES = 4 << 20

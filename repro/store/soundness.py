@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from repro.manifest import Manifest
 from repro.store import Stage, Store, atomic, read_json, seal_of, sha256_file
+from repro.store.manifest import Manifest
 from repro.tracking import progress
 
 # bytes: larger files are read once, and again when size, times or place of the file have changed

@@ -17,8 +17,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Protocol
 
-from repro import environment, processes
+from repro import environment
 from repro.errors import NoRoom, SettingError
+from repro.execution import processes
 from repro.store import Stage
 
 LOOK_SECONDS = 1.0  # between two looks at what the processes are at

@@ -11,8 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from repro.arms import picked
 from repro.plain import Json
+from repro.settings.arms import picked
 from repro.settings.root import Settings, as_dict
 
 SHOWN = {

@@ -1,0 +1,1 @@
+"""How stages are carried out: in which order, in which processes, and what the terminal is told."""

@@ -1,0 +1,1 @@
+"""What comes from elsewhere: pinned downloads, buckets, the hub. What is refused once is asked for again."""
