@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,7 +119,7 @@ def run(settings: Settings, brief: bool = False) -> Path:
     from repro.store.bucket import at_home, of
 
     refuse(settings, ("corpus.paths", "work"))
-    settings = at_home(settings)
+    settings = replace(settings, work=at_home(settings.work))
     bucket = of(Path(settings.work))
     revisions = f"{bucket.url}/revisions" if bucket else str(Path(settings.work).absolute() / "revisions")
     with environment.variables({STORE_OF_REVISIONS: revisions}):

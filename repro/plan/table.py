@@ -9,6 +9,7 @@ text stand in a column of their own.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from repro import device, environment
@@ -29,7 +30,7 @@ MACHINE_GPUS = 8
 
 def describe(settings: Settings) -> str:
     """The plan as text: one line a stage, then the totals and what cannot fit."""
-    settings = at_home(settings)
+    settings = replace(settings, work=at_home(settings.work))
     known = Path(settings.work).absolute() / "revisions"  # what the store calls a revision of the hub
     with environment.variables({STORE_OF_REVISIONS: str(known)} if known.is_dir() else {}):
         return _described(settings)

@@ -15,18 +15,15 @@ import json
 import os
 import shutil
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from repro.errors import SettingError
 from repro.fetch.remote import PACKAGES, filesystem, is_remote, said
 from repro.fetch.retries import patiently
 from repro.store import cached, replace_folder, write_json
 from repro.store.manifest import Manifest
-
-if TYPE_CHECKING:
-    from repro.settings.root import Settings
 
 RECORD = "bucket.json"  # in the work folder: which bucket it stands for
 LAST = "summary.json"  # of a run's folder
@@ -129,18 +126,18 @@ def _place(folder: str, manifest: Manifest, name: str) -> str:
     return f"artifacts/{folder}/{manifest.get('seal', '')[:16]}/{name}"
 
 
-def at_home(settings: Settings) -> Settings:
-    """The settings with a folder of this machine for a ``work`` in a bucket; others as they are."""
-    if not is_remote(settings.work):
-        return settings
-    url = settings.work.rstrip("/")
+def at_home(work: str) -> str:
+    """The folder of this machine that stands for a ``work`` in a bucket; another folder as it is."""
+    if not is_remote(work):
+        return work
+    url = work.rstrip("/")
     folder = cached.cache() / "buckets" / hashlib.sha256(url.encode()).hexdigest()[:16]
     with said(url):
         files, path = filesystem(url)
         patiently(lambda: files.exists(path), 3)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / RECORD, {"url": url})
-    return replace(settings, work=str(folder))
+    return str(folder)
 
 
 def must_be_folder(work: Path) -> None:

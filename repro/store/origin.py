@@ -11,13 +11,9 @@ import sys
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 from repro.secrecy import hidden
-
-if TYPE_CHECKING:
-    from repro.outcomes.outcome import Outcome
-    from repro.settings.root import Settings
 
 COPY = "CODE.json"  # in the root of code that was copied: where from, and the sha256 of every file
 OUTCOMES = ("results", "paper_tables")  # what runs leave and no stage reads: they make the code no other
@@ -117,38 +113,3 @@ def provenance() -> Provenance:
         "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),  # sums, and so last bits, depend on it
         "command": [hidden(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])],
     }
-
-
-def faults(summary: Outcome) -> list[str]:
-    """Why a run's summary is no result to be committed: evidence comes from a clean checkout of one tagged
-    commit.
-    """
-    code, report = summary.get("code"), summary["provenance"]
-    if code is None:
-        return ["its summary does not say which code its stages come from"]
-    commits, found = {*code["commits"], str(report["commit"])}, []
-    if code["dirty"] or report["dirty"] is not False:
-        found.append("made with uncommitted changes, or outside git")
-    if len(commits) != 1:
-        found.append(f"mixes {len(commits)} commits: {', '.join(sorted(commit[:8] for commit in commits))}")
-    if "None" in code["tags"] or report.get("tag") is None:
-        found.append("a stage or the report comes from a commit without a tag")
-    return found
-
-
-def unnamed(summary: Outcome, settings: Settings) -> list[str]:
-    """Inputs outside the repository, as the settings of the run's command name them, whose checksum the
-    summary lacks.
-    """
-    artifacts, found = summary["artifacts"], []
-    for name, kind, outside in (
-        ("corpus", settings.corpus.kind, "files"),
-        ("proxy", settings.proxy.kind, "folder"),
-    ):
-        if kind == outside and not any(
-            key.split()[0] == name and a.get("outside") for key, a in artifacts.items()
-        ):
-            found.append(name)
-    if settings.items.kind == "folder" and "items" in summary and "sha256" not in str(summary["items"]):
-        found.append("items")
-    return found

@@ -8,7 +8,6 @@ from test_remote import bucket, server  # noqa: F401
 
 from repro.errors import SettingError
 from repro.fetch import hub_commits
-from repro.settings.root import Settings
 from repro.store import Stage, Store, cached, read_json, write_json
 from repro.store.bucket import RECORD, Bucket, at_home
 
@@ -91,10 +90,10 @@ def test_damage_in_the_bucket_is_one_line(empty, tmp_path):
 
 
 def test_a_work_folder_in_a_bucket_has_a_place_here(empty, tmp_path):
-    settings = at_home(Settings(work=URL + "/"))
+    work = at_home(URL + "/")
     assert Store(cached.cache().joinpath("buckets").iterdir().__next__()).bucket == Bucket(URL)
-    assert settings.work.startswith(str(tmp_path / "cache"))
-    assert at_home(Settings(work="here")).work == "here"
+    assert work.startswith(str(tmp_path / "cache"))
+    assert at_home("here") == "here"
     with pytest.raises(SettingError, match="work=s3://corpora/store: this command needs a folder"):
         Store(Path(URL))
 

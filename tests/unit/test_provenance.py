@@ -12,11 +12,12 @@ import pytest
 import repro.store as store_module
 from repro.errors import SettingError
 from repro.outcomes.collect import checksums, collect
+from repro.outcomes.evidence import faults, unnamed
 from repro.report import page
 from repro.report.sweep import collate
 from repro.run import _say_where_from
 from repro.settings.compose import compose
-from repro.store.origin import code, faults, unnamed
+from repro.store.origin import code
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = {  # those of a sweep's members, too
