@@ -76,13 +76,14 @@ NEEDS: dict[str, list[tuple[Condition, tuple[str, ...]]]] = {
 UNREAD = {
     "train": ("judge", "analysis"),
     "arena": ("judge", "analysis"),
-    "evolve": ("judge", "analysis", "budget", "eval", "score"),
+    "evolve": ("judge", "analysis", "eval"),
     "mirror": ("train", "model", "judge", "analysis", "budget", "score"),
     "planted": ("train", "model", "judge", "analysis", "budget", "eval"),
     "agree": ("train", "model", "judge", "analysis", "budget", "eval"),
     "score": ("train", "model", "judge", "analysis", "eval"),
     "analyse": ("train", "model", "eval"),
 }
+OF_SELECTIONS = ("budget", "score")  # of the evolution of heads: read where an arm trains on a selection
 OWN = ("budget", "train", "model")  # read of the arms alone: what all of them override is read of none
 
 
@@ -91,12 +92,17 @@ def check(settings: Settings, typed: Iterable[str]) -> None:
 
     A setting of the experiment counts if it has an effect in one of its arms.
     """
+    unread = UNREAD.get(settings.exp.kind, ())
+    if settings.exp.kind == "evolve" and all(
+        arm.proxy or arm.select.selector == "all" for arm in settings.exp.arms.values()
+    ):
+        unread += OF_SELECTIONS
     for argument in typed:
         path = argument.partition("=")[0].split(".")
         arms = list(settings.exp.arms.values())
         group = path[3] if path[:2] == ["exp", "arms"] and len(path) > 3 else path[0]
         require(
-            group not in UNREAD.get(settings.exp.kind, ()),
+            group not in unread,
             f"{argument} has no effect: no stage of exp={settings.exp.name} reads {group}; leave it out",
         )
         overridden = len(path) > 1 and path[0] in OWN and all(path[1] in getattr(a, path[0]) for a in arms)

@@ -102,11 +102,16 @@ KINDS = {"train": "selection_30pct", "evolve": "head_evolution", "mirror": "mirr
          "agree": "score_agreement", "score": "score_corpus", "analyse": "what_was_selected", "arena": "arena"}  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "arms", [[], ["exp.arms.mine.select=attention_influence"]], ids=["as it is", "selecting"]
+)
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_a_group_is_refused_where_no_stage_of_the_kind_changes_with_it(kind):
-    """The table against the stages themselves; the arena's arms set their models' sizes themselves."""
+def test_a_group_is_refused_where_no_stage_of_the_kind_changes_with_it(kind, arms):
+    """The table against the stages themselves, also with an arm more that selects; the arena's arms set their
+    models' sizes themselves.
+    """
     assert set(KINDS) == set(kinds.NAMES)
-    settings = compose([f"exp={KINDS[kind]}", "scale=smoke"])
+    settings = compose([f"exp={KINDS[kind]}", "scale=smoke", *arms])
 
     def fingerprints(settings):
         return [stage.fingerprint for stage in experiments.build(settings).order()]
