@@ -28,7 +28,6 @@ SWEEPS = sorted({path.parent.parent for name, path in RESULTS.items() if "/" in 
 
 # Made before tags were required. This list only shrinks: it ends with the results of the next tag, and nothing joins it.
 BEFORE_TAGS = (
-    "head_evolution_evening",
     "mirror_effect_evening",
     "paper_mixture_evening",
     "paper_mixture_laptop",

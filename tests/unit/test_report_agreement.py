@@ -138,6 +138,17 @@ def test_heads_over_checkpoints():
     assert sum("late" in line for line in evolution.lines(found)) == 2
 
 
+@pytest.mark.parametrize(("shared", "stays"), [([0, 1.0, 1.0], True), ([0, 0.5, 1.0], False)])
+def test_that_heads_stay_is_said_where_they_do(shared, stays):
+    found = series(0.6)
+    middle = checkpoint("middle", [[0.0, 0.3], [0.0, 0.0]])
+    found["checkpoints"].insert(1, middle)
+    for row, share in zip(found["checkpoints"], shared, strict=True):
+        row["shared_with_last"] = share
+    said = evolution.sentence({"evolution": {"retrieval": found}})
+    assert "first at middle" in said and ("from there on the top heads are those" in said) == stays
+
+
 def test_figure_2_is_drawn_of_checkpoints_where_there_are_any(tmp_path):
     settings, store, stages = fabricated.run(tmp_path / "work", kind="score", seeds=(0,))
     plain = summary.seal(build.judged(collect(settings, store, stages), []))

@@ -92,11 +92,16 @@ def sentence(summary: Outcome) -> str:
     """What stands where a training run has its verdict."""
     told = []
     for name, found in summary.get("evolution", {}).items():
-        first = next((row["name"] for row in found["checkpoints"] if row["above"]), None)
+        rows = found["checkpoints"]
+        first = next((i for i, row in enumerate(rows) if row["above"]), None)
+        if first is None:
+            told.append(f"{name}: no head ever scores above 0.1")
+            continue
+        later = [row["shared_with_last"] for row in rows[first:-1]]
+        stay = " and from there on the top heads are those of the last one" if later else ""
         told.append(
-            f"{name}: a head scores above 0.1 first at {first}"
-            if first
-            else f"{name}: no head ever scores above 0.1"
+            f"{name}: a head scores above 0.1 first at {rows[first]['name']}"
+            + (stay if all(share == 1 for share in later) else "")
         )
     return (
         f"{'; '.join(told)}. Checkpoints of one training were looked at, so nothing is concluded about"
