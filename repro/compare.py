@@ -17,7 +17,8 @@ from repro.errors import SettingError
 from repro.outcomes.compare import metrics, seed_values
 from repro.outcomes.items import item_variances
 from repro.outcomes.outcome import Arm, Json, Outcome, Seed
-from repro.report.table import CHANCE, Cell, Interval, Number, Table
+from repro.report.cells import CHANCE, Cell, Interval, Number
+from repro.report.table import Table
 
 if TYPE_CHECKING:
     from repro.report.table import Table

@@ -11,7 +11,8 @@ from pathlib import Path
 from repro import environment, places
 from repro.errors import SettingError, require
 from repro.report import still
-from repro.report.table import NOT_RUN, Cell, Table
+from repro.report.cells import NOT_RUN, Cell
+from repro.report.table import Table
 from repro.store import atomic
 
 

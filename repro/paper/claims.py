@@ -11,8 +11,9 @@ from repro.outcomes.verdict import DOCUMENTS, SEEDS, SOURCES
 from repro.paper import printed as paper
 from repro.paper.committed import Result, columns_of, difference, is_the_method
 from repro.paper.tables import BASELINE, MASKED, MATCHED, OTHERS, RANDOM, SELECTED, TREATED
+from repro.report.cells import NOT_RUN, Cell, Interval
 from repro.report.run_tables import POWER
-from repro.report.table import NOT_RUN, Cell, Interval, Table
+from repro.report.table import Table
 
 REPLICATED, NOT_REPLICATED, UNDECIDED = "replicated", "not replicated", "undecided"
 NOT_TESTED = "described, not tested"

@@ -12,7 +12,7 @@ from repro.outcomes import summary
 from repro.outcomes.compare import between, no_interval, seed_values
 from repro.outcomes.outcome import Outcome, bounds
 from repro.paper import printed as paper
-from repro.report.table import CHANCE, NOT_RUN, Cell, Interval, Number
+from repro.report.cells import CHANCE, NOT_RUN, Cell, Interval, Number
 
 
 @dataclass(frozen=True)

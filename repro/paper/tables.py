@@ -24,8 +24,9 @@ from repro.paper.committed import (
     primary,
     values,
 )
+from repro.report.cells import CHANCE, NOT_RUN, Cell, Interval, Number
 from repro.report.run_tables import CHANCE_NOTE, POWER
-from repro.report.table import CHANCE, NOT_RUN, Cell, Interval, Number, Table
+from repro.report.table import Table
 
 # arms of exp=paper_mixture
 BASELINE, TREATED, RANDOM = "full", "full_plus_attention_influence", "full_plus_random"

@@ -10,9 +10,10 @@ from statistics import mean
 from repro.outcomes import measure
 from repro.outcomes.compare import interval, metrics
 from repro.outcomes.outcome import Arm, Metric, Outcome, bounds
+from repro.report.cells import CHANCE, Cell, Interval, Number
 from repro.report.curve import with_intervals
 from repro.report.plots import BANDS, Panel, Plot, Series
-from repro.report.table import CHANCE, Cell, Interval, Number, Table
+from repro.report.table import Table
 
 GREY = 6  # of plots.COLOURS
 LIKELIHOODS = {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from repro.outcomes.outcome import Outcome
+from repro.report.cells import Cell
 from repro.report.figures import artifacts
-from repro.report.table import Cell, Table
+from repro.report.table import Table
 
 
 def prompts(summary: Outcome) -> Table | None:

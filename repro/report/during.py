@@ -5,10 +5,11 @@ from __future__ import annotations
 from repro.outcomes import measure
 from repro.outcomes.compare import between, metrics, primary
 from repro.outcomes.outcome import Arm, During, Gap, Outcome, bounds
+from repro.report.cells import Cell
 from repro.report.curve import CROWDED, axis_of
 from repro.report.plots import Panel, Plot, Series
 from repro.report.run_tables import interval
-from repro.report.table import Cell, Table
+from repro.report.table import Table
 
 NOTE = (
     "Pairs of models of one seed after as many tokens; 95 % intervals over seeds and items, neither tested"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from repro.outcomes.outcome import Outcome
-from repro.report.table import Cell, Table
+from repro.report.cells import Cell
+from repro.report.table import Table
 
 NOTE = "Models that failed are in no mean and no difference: comparisons are over the pairs that exist."
 

@@ -8,9 +8,10 @@ from repro.outcomes import measure
 from repro.outcomes.compare import evaluated, interval
 from repro.outcomes.outcome import Arm, Outcome
 from repro.outcomes.verdict import unit
+from repro.report.cells import CHANCE, Cell, Interval, Number
 from repro.report.curve import default_metrics, training_tokens
 from repro.report.run_tables import CHANCE_NOTE, arm_values
-from repro.report.table import CHANCE, Cell, Interval, Number, Table
+from repro.report.table import Table
 
 
 def table(summary: Outcome) -> Table | None:

@@ -8,19 +8,19 @@ from itertools import groupby
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from repro.report.cells import NOT_RUN, Cell, cell_text
+
 if TYPE_CHECKING:
-    from repro.report.table import Cell, Table
+    from repro.report.table import Table
 
 WIDTH = 110
-Row = list["Cell"]
+Row = list[Cell]
 
 
 def markdown(table: Table, width: int = WIDTH) -> str:
     """GitHub Markdown with the notes under the table. CSV and LaTeX hold the rows that are only named
     here.
     """
-    from repro.report.table import cell_text
-
     lines = [f"# {table.title}", ""] if table.title else []
     columns = table.columns[table.by :]
     absent: list[str] = []
@@ -58,8 +58,6 @@ def markdown(table: Table, width: int = WIDTH) -> str:
 
 def _name(row: Row) -> str:
     """What a row that was not run is called; one that has no name of its own is ours."""
-    from repro.report.table import NOT_RUN, cell_text
-
     return "all of it" if row[0] == NOT_RUN else cell_text(row[0])
 
 
@@ -71,7 +69,6 @@ def _run(columns: list[str], rows: list[Row]) -> tuple[list[Row], list[Row]]:
     """Rows with something of ours, and those where every cell of ours is empty or says that it was not
     run.
     """
-    from repro.report.table import NOT_RUN
 
     def empty(row: Row) -> bool:
         ours = [c for name, c in list(zip(columns, row, strict=True))[1:] if not _of_paper(name)]
@@ -144,8 +141,6 @@ def _table(part: list[int], columns: list[str], rows: list[Row], width: int) -> 
 
 
 def _text(cell: Cell) -> str:
-    from repro.report.table import cell_text
-
     return _pipe(cell_text(cell))
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from repro.outcomes.noise import SEEDS
 from repro.outcomes.outcome import Outcome
-from repro.report.table import Cell, Number, Table
+from repro.report.cells import Cell, Number
+from repro.report.table import Table
 
 
 def table(summary: Outcome) -> Table | None:

@@ -13,10 +13,11 @@ from repro.outcomes.outcome import Json, Outcome
 from repro.outcomes.samples import Sample
 from repro.outcomes.verdict import unit
 from repro.report import endpoint, failed, registered
+from repro.report.cells import cell_text
 from repro.report.interactive import plotly_script, to_plotly
 from repro.report.plots import Plot
 from repro.report.sections import Folded, Section
-from repro.report.table import Table, cell_text
+from repro.report.table import Table
 
 SHOWN_ROWS = 60  # a longer table is folded
 SHOWN_PANELS = 8  # a plot of more is folded

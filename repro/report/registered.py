@@ -8,7 +8,8 @@ from typing import Any
 
 from repro.outcomes.outcome import Outcome
 from repro.outcomes.registration import power_line
-from repro.report.table import Cell, Table
+from repro.report.cells import Cell
+from repro.report.table import Table
 from repro.settings.registration import SHOWN
 
 

@@ -14,8 +14,9 @@ from repro.outcomes.outcome import Arm, Difference, During, Json, Outcome
 from repro.outcomes.statistics import COLUMNS
 from repro.outcomes.verdict import covered, gate, unit
 from repro.report import endpoint
+from repro.report.cells import CHANCE, NO_INTERVAL, Cell, Interval, Number
 from repro.report.figures import artifacts, selected_shares
-from repro.report.table import CHANCE, NO_INTERVAL, Cell, Interval, Number, Table
+from repro.report.table import Table
 
 POWER = (
     "could see: the smallest true difference seen with 80 % power at the noise that a pilot of this setting"

@@ -12,9 +12,10 @@ from repro.outcomes.compare import primary
 from repro.outcomes.outcome import Outcome, bounds
 from repro.outcomes.statistics import FEWEST, limits
 from repro.report import still
+from repro.report.cells import Cell, Interval, Number
 from repro.report.plots import Panel, Plot, Series
 from repro.report.run_tables import POWER, arm_values
-from repro.report.table import Cell, Interval, Number, Table
+from repro.report.table import Table
 
 DRAW = "corpus.seed="  # labels of members that are draws of the corpus
 

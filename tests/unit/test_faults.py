@@ -16,8 +16,9 @@ from repro.influence import api
 from repro.items.settings import Items
 from repro.items.stage import stage as items
 from repro.report import build, plots, still
+from repro.report.cells import Interval, Number
 from repro.report.plots import MOST_PANELS, MOST_ROWS, Panel, Plot, Series
-from repro.report.table import Interval, Number, Table
+from repro.report.table import Table
 from repro.settings.compose import compose
 from repro.store import Store
 from repro.store.disk import room_on

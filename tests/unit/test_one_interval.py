@@ -11,8 +11,8 @@ from repro.outcomes import summary
 from repro.paper import claims, committed, readme
 from repro.paper import tables as paper_tables
 from repro.report import build, figures, sections, terminal, wandb_report
+from repro.report.cells import Interval
 from repro.report.sweep import collate
-from repro.report.table import Interval
 from repro.settings.experiment import Contrast
 
 ARM, WHOLE, METRIC = "attention_influence", "full", "bits_per_byte"

@@ -14,7 +14,7 @@ from repro.paper import claims, committed
 from repro.paper import tables as paper_tables
 from repro.plan.table import estimate_stage
 from repro.report import build, run_tables, sections, terminal
-from repro.report.table import Interval
+from repro.report.cells import Interval
 from repro.settings.compose import compose
 
 

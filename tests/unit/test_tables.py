@@ -20,7 +20,8 @@ from repro.paper import figures as paper_figures
 from repro.paper import printed as paper
 from repro.paper import tables as paper_tables
 from repro.report import build
-from repro.report.table import Interval, Number, Table
+from repro.report.cells import Interval, Number
+from repro.report.table import Table
 
 ROOT = Path(__file__).resolve().parents[2]
 RENAMED = {"random": "full_plus_random", "attention_influence": "full_plus_attention_influence"}

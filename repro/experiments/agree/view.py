@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from repro.analysis.ranks import SOURCES
 from repro.outcomes.outcome import Json, Outcome
+from repro.report.cells import NO_INTERVAL, Cell, Interval, Number
 from repro.report.plots import Panel, Plot, Series
 from repro.report.sections import Section
-from repro.report.table import NO_INTERVAL, Cell, Interval, Number, Table
+from repro.report.table import Table
 
 
 def sections(summary: Outcome) -> list[Section]:

@@ -7,9 +7,10 @@ from itertools import accumulate
 from typing import cast
 
 from repro.outcomes.outcome import Json, Outcome
+from repro.report.cells import Cell, Interval, Number
 from repro.report.plots import Panel, Plot, Series, Words
 from repro.report.sections import Section, folded
-from repro.report.table import Cell, Interval, Number, Table
+from repro.report.table import Table
 
 CLUSTERS = 12  # bars of a domain, largest first
 

@@ -11,8 +11,9 @@ from repro.outcomes import decision, measure
 from repro.outcomes.compare import metrics, seed_values
 from repro.outcomes.outcome import Arm, Outcome
 from repro.outcomes.spent import scoring_flops
+from repro.report.cells import Cell, Interval, Number
 from repro.report.sections import NOTHING_CONCLUDED, Section, arms, folded
-from repro.report.table import Cell, Interval, Number, Table
+from repro.report.table import Table
 
 OURS = "attention_influence"
 SCORED = ("detection", "heads", "score")  # stages that a selector which reads losses needs

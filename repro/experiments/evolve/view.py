@@ -6,9 +6,10 @@ import re
 
 from repro.experiments.evolve.series import ABOVE
 from repro.outcomes.outcome import Outcome
+from repro.report.cells import Cell, Number
 from repro.report.plots import Heat, Panel, Plot
 from repro.report.sections import Section
-from repro.report.table import Cell, Number, Table
+from repro.report.table import Table
 
 
 def sections(summary: Outcome) -> list[Section]:

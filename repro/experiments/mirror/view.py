@@ -9,8 +9,9 @@ from statistics import mean
 from repro.outcomes import measure
 from repro.outcomes.compare import evaluated
 from repro.outcomes.outcome import Outcome, Seed
+from repro.report.cells import Cell, Number
 from repro.report.sections import NOTHING_CONCLUDED, Section
-from repro.report.table import Cell, Number, Table
+from repro.report.table import Table
 
 NOTHING_TRAINED = (
     "The model itself is evaluated, with the heads of each arm masked to equal attention over all visible"

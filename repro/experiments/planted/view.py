@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from repro.outcomes.outcome import Json, Outcome
+from repro.report.cells import Cell, Interval, Number
 from repro.report.plots import Panel, Plot, Series
 from repro.report.sections import Section
-from repro.report.table import Cell, Interval, Number, Table
+from repro.report.table import Table
 
 OVER_SHUFFLED = "facts_over_shuffled"
 

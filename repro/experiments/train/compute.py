@@ -11,7 +11,8 @@ from repro.outcomes.outcome import Outcome, bounds
 from repro.outcomes.spent import scoring_flops
 from repro.pretrain import cost
 from repro.pretrain.settings import Model, Train
-from repro.report.table import Cell, Interval, Number, Table
+from repro.report.cells import Cell, Interval, Number
+from repro.report.table import Table
 
 WHOLE = "all"  # selector of the arm that is trained on everything
 
