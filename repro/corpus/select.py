@@ -15,6 +15,31 @@ from repro.errors import SettingError
 EXAMPLES = 5  # places kept for each reason
 BYTES_PER_TOKEN = 4  # the estimate behind corpus.max_tokens_per_domain
 
+MENDS = {
+    "broken_json": "the lines must be JSON objects in UTF-8, one a line",
+    "not_an_object": "the lines must be JSON objects in UTF-8, one a line",
+    "invalid_utf8": "convert the files to UTF-8",
+    "key_stands_twice": "give every key of an object another name",
+    "missing_text": "name the field that holds the text with corpus.text_field=NAME",
+    "text_not_a_string": "name the field that holds the text with corpus.text_field=NAME",
+    "missing_domain": (
+        "name the field that holds the domain with corpus.domain_field=NAME, or set"
+        " corpus.domain_from=constant"
+    ),
+    "domain_not_a_name": (
+        "name a field of plain values with corpus.domain_field=NAME, or set corpus.domain_from=constant"
+    ),
+    "id_not_a_name": "name a field of plain values with corpus.id_field=NAME",
+    "too_short": "lower corpus.min_characters",
+    "too_long": "raise corpus.max_bytes",
+    "line_too_long": "raise corpus.max_bytes",
+    "broken_xml": "the files are of another format: look at corpus.git's format and paths",
+    "other_license": "look at corpus.git's license_pattern and licenses",
+    "other_domain": "look at corpus.domains",
+    "beyond_the_size_asked_for": "raise corpus.max_tokens_per_domain, or lower corpus.max_bytes",
+    "shares_text_with_a_benchmark": "the source holds benchmark items; use another",
+}
+
 
 class Dump(TypedDict):
     """What a killed attempt had counted."""
@@ -77,6 +102,13 @@ class Tally:
         for (_, reason), n in self.dropped.items():
             total[reason] += n
         return dict(sorted(total.items()))
+
+    def mend(self) -> str:
+        """What to do about the most frequent reason, and where one such document stands."""
+        by_count = sorted(self.by_reason().items(), key=lambda item: (-item[1], item[0]))
+        reason = by_count[0][0] if by_count else ""
+        where = self.examples.get(reason, [])
+        return (f"; {MENDS[reason]}" if reason in MENDS else "") + (f" (such as {where[0]})" if where else "")
 
     def summary(self) -> str:
         """One line for an error message."""

@@ -81,30 +81,6 @@ def _counted(counts: dict[str, int]) -> str:
 
 
 # What to do where most documents were dropped for one reason.
-MENDS = {
-    "broken_json": "the lines must be JSON objects in UTF-8, one a line",
-    "not_an_object": "the lines must be JSON objects in UTF-8, one a line",
-    "invalid_utf8": "convert the files to UTF-8",
-    "key_stands_twice": "give every key of an object another name",
-    "missing_text": "name the field that holds the text with corpus.text_field=NAME",
-    "text_not_a_string": "name the field that holds the text with corpus.text_field=NAME",
-    "missing_domain": (
-        "name the field that holds the domain with corpus.domain_field=NAME, or set"
-        " corpus.domain_from=constant"
-    ),
-    "domain_not_a_name": (
-        "name a field of plain values with corpus.domain_field=NAME, or set corpus.domain_from=constant"
-    ),
-    "id_not_a_name": "name a field of plain values with corpus.id_field=NAME",
-    "too_short": "lower corpus.min_characters",
-    "too_long": "raise corpus.max_bytes",
-    "line_too_long": "raise corpus.max_bytes",
-    "broken_xml": "the files are of another format: look at corpus.git's format and paths",
-    "other_license": "look at corpus.git's license_pattern and licenses",
-    "other_domain": "look at corpus.domains",
-    "beyond_the_size_asked_for": "raise corpus.max_tokens_per_domain, or lower corpus.max_bytes",
-    "shares_text_with_a_benchmark": "the source holds benchmark items; use another",
-}
 
 
 def run(context: Context, settings: Corpus, how: Run | None = None) -> None:
@@ -137,7 +113,7 @@ def run(context: Context, settings: Corpus, how: Run | None = None) -> None:
         clusters = [of[candidate.id] for candidate in kept]
     tally.check(len(kept))
     if not kept:
-        raise SettingError(f"corpus: no document is left of {tally.seen}: {tally.summary()}{mend(tally)}")
+        raise SettingError(f"corpus: no document is left of {tally.seen}: {tally.summary()}{tally.mend()}")
     members = [
         Member(c.id, c.domain, c.group or c.id, cluster, c.n_bytes)
         for c, cluster in zip(kept, clusters, strict=True)
@@ -152,14 +128,6 @@ def run(context: Context, settings: Corpus, how: Run | None = None) -> None:
     counts = tally.counts() | {"domains": _domains(members, heldout, held_by, tally)}
     write_json(context.out / "counts.json", counts)
     context.facts.update(counts | sources.facts(settings))
-
-
-def mend(tally: Tally) -> str:
-    """What to do about the most frequent reason, and where one such document stands."""
-    by_count = sorted(tally.by_reason().items(), key=lambda item: (-item[1], item[0]))
-    reason = by_count[0][0] if by_count else ""
-    where = tally.examples.get(reason, [])
-    return (f"; {MENDS[reason]}" if reason in MENDS else "") + (f" (such as {where[0]})" if where else "")
 
 
 def clean(

@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 import torch
 import torch.nn.functional as F
 
-from repro.evaluate.stage import ROWS, SEED, TOKENS
+from repro.evaluate.settings import ROWS, SEED, TOKENS
 from repro.pretrained import load_model, load_tokenizer
 from repro.store import Context, finite, write_json
 

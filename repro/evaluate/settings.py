@@ -8,6 +8,8 @@ from repro.errors import require
 from repro.plain import Json
 from repro.schema import COUNT, check, how, setting
 
+ROWS, TOKENS, SEED = 32, 100, 0  # of copying: rows, and random tokens of a row before they come again
+
 
 @dataclass
 class Eval:

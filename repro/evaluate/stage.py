@@ -9,14 +9,12 @@ from repro import schema
 from repro.evaluate import sources
 from repro.evaluate.cells import Summary
 from repro.evaluate.cost import suite
-from repro.evaluate.settings import Eval
+from repro.evaluate.settings import ROWS, SEED, TOKENS, Eval
 from repro.plain import Json
 from repro.proxy.settings import Proxy
 from repro.store import Context, Stage, read_json, write_json
 from repro.store.cached import content_digests
 from repro.store.cost import STARTED, Cost, Known
-
-ROWS, TOKENS, SEED = 32, 100, 0  # of copying: rows, and random tokens of a row before they come again
 
 
 def stage(s: Eval, seed: int, items: Stage, corpus: Stage | None, model: Stage) -> Stage:

@@ -14,8 +14,7 @@ import torch
 
 from repro.errors import SettingError, require
 from repro.heads.found import Control, Example
-from repro.heads.settings import Heads
-from repro.heads.stage import CALIBRATION_TOKENS
+from repro.heads.settings import CALIBRATION_TOKENS, Heads
 from repro.proxy import masking
 from repro.proxy.load import ProxyModel
 

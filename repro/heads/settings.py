@@ -10,6 +10,8 @@ from repro.schema import ANY, COUNT, check, setting
 # whom of the stages' fingerprints a setting enters: that of detection where the detector in use reads it
 SAMPLES, DAMAGE = "detector", "random_matched_damage"
 
+CALIBRATION_TOKENS = 4096  # of the ordinary text that damage and mean outputs are measured on
+
 
 @dataclass
 class Heads:

@@ -17,7 +17,7 @@ from repro import plugins
 from repro.errors import SettingError, one_of, require
 from repro.heads import detectors, probes
 from repro.heads.found import Chosen
-from repro.heads.settings import Heads
+from repro.heads.settings import CALIBRATION_TOKENS, Heads
 from repro.proxy.settings import Proxy
 from repro.schema import identity
 from repro.store import Context, Stage, atomic, parquet, read_json, write_json
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 CONTROLS = ("random", "random_same_layers", "random_matched_damage", "bottom")
 # held-out text that damage and mean outputs are measured on; part of those fingerprints
 CALIBRATION = "domains in turn"
-CALIBRATION_TOKENS = 4096  # of that text
 EXAMPLES = 8  # probes kept whole, to show what masking does to them
 
 

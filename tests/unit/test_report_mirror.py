@@ -8,7 +8,7 @@ from scipy import stats
 
 from repro import experiments
 from repro.experiments.mirror import view as mirror
-from repro.heads.stage import CALIBRATION_TOKENS
+from repro.heads.settings import CALIBRATION_TOKENS
 from repro.outcomes import summary, verdict
 from repro.paper import claims, committed
 from repro.paper import tables as paper_tables

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from repro.corpus.settings import Corpus
-from repro.corpus.stage import mend
 from repro.errors import SettingError
 from repro.plain import Json
 from repro.settings.execution import Run
@@ -75,7 +74,9 @@ def run(context: Context, settings: Corpus, how: Run) -> None:
         kept = db.execute("SELECT count(*) FROM kept").fetchall()[0][0]
         tally.check(kept)
         if not kept:
-            raise SettingError(f"corpus: no document is left of {tally.seen}: {tally.summary()}{mend(tally)}")
+            raise SettingError(
+                f"corpus: no document is left of {tally.seen}: {tally.summary()}{tally.mend()}"
+            )
         made = heldout.hold_out(db, settings.heldout_share, settings.seed)
         heldout.places(db, folder, settings.shard_documents)
         executor.run([tasks.Sort(folder)], logs / "sort", "sorting")
