@@ -75,7 +75,7 @@ def prepare(restart: bool) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    if restart and isinstance(sys.stdout, io.TextIOWrapper):
+    if restart and isinstance(sys.stdout, io.TextIOWrapper) and hasattr(select, "poll"):  # not on Windows
         _let_readers_leave(sys.stdout.fileno())
 
 
@@ -89,9 +89,8 @@ def _let_readers_leave(output: int) -> None:
         return any(event & select.POLLERR for _, event in asked.poll(0))
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not (
-            issubclass(kind, BrokenPipeError) and left()
-        ):  # another pipe, of a worker for one, is a fault
+        # another pipe, of a worker for one, is a fault
+        if not (issubclass(kind, BrokenPipeError) and left()):
             known(kind, error, trace)
 
     def rest() -> None:

@@ -82,8 +82,8 @@ def write(results_folder: Path, out: Path) -> set[str]:
         still.write(front, out, dark=True)
     rows: list[list[Cell]] = [[f"[{t.name}]({t.name}.md)", t.title] for t in tables]
     for n, text in paper_figures.WANTED.items():
-        why = f" ({paper_figures.MADE_BY[n]})" if n in paper_figures.MADE_BY else ""
-        rows.append([f"[{n}]({n}.svg)", text] if n in drawn else [n, f"{text}: {NOT_RUN}{why}"])
+        absent = f"{text}: {NOT_RUN}, `exp={paper_figures.MADE_BY[n]}` makes it"
+        rows.append([f"[{n}]({n}.svg)", text] if n in drawn else [n, absent])
     sources = [
         f"{r.name}: {r.summary['experiment']} at scale {r.summary['scale']}, checksum"
         f" {r.summary.get('checksum', '')[:12]}"

@@ -15,6 +15,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import cast
 
+from repro import environment
 from repro.device import device_of
 from repro.errors import SettingError, require
 from repro.pretrain.stage import Training
@@ -24,6 +25,7 @@ from repro.store import Store
 
 def main(arguments: list[str] | None = None) -> int:
     """The door; a user's mistake is one line."""
+    environment.prepare(restart=arguments is None)
     said = (__doc__ or "").split("\n\n")[0]
     parser = argparse.ArgumentParser(prog="python -m repro.together", description=said)
     parser.add_argument("settings", nargs="+", help="as of repro.run")

@@ -25,12 +25,12 @@ WANTED = {
     "figure18": "word clouds of the two selections",
 }
 
-MADE_BY = {  # experiments of which no result may be there, and what they cost
-    "figure6": "`exp=proxy_selections` draws it: two proxies score one corpus",
-    **dict.fromkeys(
-        ("figure9", "figure10"),
-        "`exp=proxy_size` draws it: two proxies score one corpus, models are trained on each selection",
-    ),
+MADE_BY = {  # the experiment whose result holds what a figure draws
+    **dict.fromkeys(("figure1", "figure7"), "paper_mixture"),
+    "figure2": "head_evolution",
+    **dict.fromkeys(("figure4", "figure5", "figure18"), "what_was_selected"),
+    "figure6": "proxy_selections",
+    **dict.fromkeys(("figure9", "figure10"), "proxy_size"),
 }
 
 

@@ -42,6 +42,7 @@ def settings_of(arguments: list[str]) -> Settings:
 
 def main(arguments: list[str] | None = None) -> int:
     """The door. Exit 2 for a user's mistake."""
+    environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(
         prog=environment.program or "python -m repro.store",
         description=__doc__,

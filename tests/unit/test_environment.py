@@ -194,3 +194,14 @@ def test_another_broken_pipe_is_a_fault():
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert ended.returncode == 1 and "BrokenPipeError: a worker" in ended.stderr
+
+
+def test_every_door_prepares_its_environment():
+    """All but the worker: a launcher told it its rank, which the doors forget."""
+    doors = {
+        str(path.relative_to(ROOT)): path.read_text()
+        for path in (ROOT / "repro").rglob("*.py")
+        if '__name__ == "__main__"' in path.read_text()
+    }
+    left = [name for name, text in doors.items() if "environment.prepare(restart=" not in text]
+    assert left == ["repro/pretrain/worker.py"] and len(doors) > 10

@@ -318,3 +318,8 @@ def test_a_failure_half_way_leaves_the_old_tables(results, tmp_path, monkeypatch
     with pytest.raises(OSError):
         tables.main(["--results", str(results), "--out", str(out)])
     assert [(p.name, p.read_text()) for p in tmp_path.rglob("*") if p.is_file()] == [("table1.md", "before")]
+
+
+def test_every_figure_names_the_experiment_that_makes_it():
+    assert paper_figures.MADE_BY.keys() == paper_figures.WANTED.keys()
+    assert all((ROOT / f"configs/exp/{name}.yaml").is_file() for name in paper_figures.MADE_BY.values())

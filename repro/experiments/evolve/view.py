@@ -99,7 +99,7 @@ def sentence(summary: Outcome) -> str:
             told.append(f"{name}: no head ever scores above 0.1")
             continue
         later = [row["shared_with_last"] for row in rows[first:-1]]
-        stay = " and from there on the top heads are those of the last one" if later else ""
+        stay = " and from there on its top heads are those of the last checkpoint" if later else ""
         told.append(
             f"{name}: a head scores above 0.1 first at {rows[first]['name']}"
             + (stay if all(share == 1 for share in later) else "")
