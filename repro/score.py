@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -46,6 +47,16 @@ SETTINGS = (
     "budget.unit=documents",
 )
 ARM = "attention_influence"
+# What this door calls settings that errors name.
+OPTIONS = {
+    "budget.share": "--keep",
+    "corpus.domain_field": "--domain-field",
+    "corpus.id_field": "--id-field",
+    "corpus.text_field": "--text-field",
+    "heads.given": "--heads",
+    "proxy.dtype": "--dtype",
+    "score.sample": "--sample",
+}
 SHOWN = 5  # documents named at each end
 
 
@@ -60,15 +71,30 @@ def main(arguments: list[str] | None = None) -> int:
         with processes.terminable():
             score(parsed)
     except SettingError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_in_options(str(error))}", file=sys.stderr)
         return 2
     except processes.StageFailed as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_in_options(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stopped:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 143 if isinstance(stopped, processes.Terminated) else 130
     return 0
+
+
+def _in_options(message: str) -> str:
+    """A message in this door's words: ``--keep 0.7`` where it says ``budget.share=0.7``."""
+    names = "|".join(re.escape(name) for name in OPTIONS)
+    return re.sub(
+        rf"(?<![\w.])({names})(?![\w.]*\w)(=?)",
+        lambda found: OPTIONS[found[1]] + (" " if found[2] else ""),
+        message,
+    )
+
+
+def _option(setting: str) -> str:
+    key, _, value = setting.partition("=")
+    return f"{OPTIONS[key]} {value}" if key in OPTIONS else f"--set {setting}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -233,6 +259,11 @@ def score(parsed: argparse.Namespace) -> list[Path]:
     """
     from repro.run import run
 
+    for given in parsed.files:
+        require(
+            "=" not in given or Path(given).expanduser().exists() or is_remote(given),
+            f"no file is called that, and a setting is given as {_option(given)}",
+        )
     models, found = parsed.model or ["smollm2-135m"], []
     # all mistakes before any work
     composed = {model: compose(settings_of(parsed, model)) for model in models}

@@ -85,9 +85,11 @@ def test_scores_are_those_of_the_api_and_the_best_are_kept(files, model, tmp_pat
         (["my docs", "--model", "nothing"], "--model nothing: no such folder, and neither one of"),
         (["my docs", "--heads", "nothing"], "--heads nothing: no such file, and no list"),
         (["my docs", "--heads", "[[1]]"], "holds no list of"),
-        (["my docs", "--heads", "[[1, 0], [1, 0]]"], "heads.given names a head twice"),
+        (["my docs", "--heads", "[[1, 0], [1, 0]]"], "--heads names a head twice"),
         (["my docs", "--keep", "30"], "30 % is --keep 0.3"),
         (["my docs", "--domain-field", "kind", "--domain-folder"], "exclude each other"),
+        (["my docs", "budget.share=0.7"], "and a setting is given as --keep 0.7"),
+        (["my docs", "score.window=64"], "a setting is given as --set score.window=64"),
         (["my docs", "--set", "score.windwo=3"], "did you mean score.window"),
     ],
 )
@@ -97,6 +99,32 @@ def test_a_mistake_costs_one_line_and_no_work(words, said, files, tmp_path, caps
     error = capsys.readouterr().err.strip()
     assert said in error and error.startswith("error: ") and "\n" not in error
     assert not (tmp_path / "work" / "artifacts").exists()
+
+
+def test_what_comes_after_scoring_is_said_in_the_words_of_this_door(
+    files, model, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    words = ["--model", str(model), "--heads", json.dumps(HEADS), "--dtype", "float32", "--device", "cpu"]
+    assert score.main(["my docs", "--keep", "0.1", *words, "--set", "score.processes=1"]) == 2
+    error = capsys.readouterr().err
+    assert "at --keep 0.1 takes no document" in error and "raise --keep" in error
+    assert "budget.share" not in error
+    assert score.main(["my docs", "--keep", "0.5", *words, "--set", "score.processes=1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("give corpus.text_field=NAME, or", "give --text-field NAME, or"),
+        ("raise budget.share; or", "raise --keep; or"),
+        ("raise budget.share.", "raise --keep."),
+        ("exp.arms.a.budget.share and budget.shares", "exp.arms.a.budget.share and budget.shares"),
+        ("proxy.dtype.x", "proxy.dtype.x"),
+    ],
+)
+def test_settings_with_an_option_are_called_by_it(message, said):
+    assert score._in_options(message) == said
 
 
 def test_a_head_that_the_model_lacks_is_refused(files, model, tmp_path, capsys, monkeypatch):
