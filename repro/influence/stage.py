@@ -41,7 +41,7 @@ def stage(
     def cost(known: Known) -> Cost:  # at most two full passes
         corpus, model = known.inputs["corpus"], known.inputs["proxy"]
         read = min(corpus.tokens, corpus.documents * s.max_tokens) if s.max_tokens else corpus.tokens
-        read = round(s.sample * read)
+        read = max(0, round(s.sample * read) - (_scored(known.begun) if known.begun else 0))
         return Cost(read, 4 * model.parameters * read, read / 10, STARTED)
 
     return Stage(
@@ -55,6 +55,12 @@ def stage(
         # other heads of the same model on the same text share its layers below the lowest of them
         one_pass=digest(["score", VERSION, settings, proxy.fingerprint, corpus.fingerprint]),
     )
+
+
+def _scored(begun: Path) -> int:
+    """Tokens in the finished shards of a scoring that was stopped."""
+    shards = sorted((begun / "scores").glob("*.parquet"))
+    return int(parquet.read(shards, columns=["n_tokens"])["n_tokens"].sum()) if shards else 0
 
 
 def _run(s: Score, proxy_settings: Proxy, context: Context) -> None:

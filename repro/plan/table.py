@@ -60,7 +60,7 @@ def _described(settings: Settings) -> str:
         taken = 0.0 if cached else estimate.hours(rates[dtype_of(stage)])
         total, hours = total + estimate, hours + taken
         lines.append(
-            f"{stage.name:10} {experiment.title(stage)[:44]:44} {'cached' if cached else 'to run':7} "
+            f"{stage.name:10} {experiment.title(stage)[:44]:44} {_state(cached, store.begun(stage)):7} "
             f"{_amount(estimate.tokens):>9} {_amount(estimate.flops):>9} {_hours(taken):>9} "
             f"{_hours(estimate.seconds / 3600):>8} {_amount(estimate.disk_bytes):>7}B"
         )
@@ -159,7 +159,7 @@ def estimates(
     for stage in stages:
         inputs = {key: found[child.fingerprint].made for key, child in stage.inputs.items()}
         folder = store.path(stage) if store is not None and store.has(stage) else None
-        found[stage.fingerprint] = stage.cost(Known(inputs, folder, tokens))
+        found[stage.fingerprint] = stage.cost(Known(inputs, folder, tokens, store and store.begun(stage)))
     return found
 
 
@@ -202,6 +202,10 @@ def dtypes(settings: Settings, experiment: Experiment) -> str:
         for name, dtype in checks.dtypes(settings, experiment).items()
     )
     return f"dtype: {used} (auto is {auto.dtype}: {auto.why})"
+
+
+def _state(cached: bool, begun: Path | None) -> str:
+    return "cached" if cached else "begun" if begun else "to run"
 
 
 def _gpu(settings: Settings) -> bool:

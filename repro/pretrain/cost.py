@@ -8,6 +8,7 @@ answers agree.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from repro import pretrained
@@ -89,10 +90,15 @@ def training_flops(model: Model, train: Train) -> float:
     return flops_per_token(model, train.context) * train.steps * train.batch_tokens
 
 
-def of(model: Model, train: Train) -> Cost:
-    """What a training takes, and the models that it leaves."""
+def of(model: Model, train: Train, begun: Path | None = None) -> Cost:
+    """What a training still takes, ``begun`` being its unfinished folder, and the models that it leaves."""
     made = Made(parameters=parameters(model), models=1 + len(train.keep_at_tokens) + train.branch_at_decay)
-    return Cost(train.tokens, training_flops(model, train), disk_bytes(model, train), STARTED, made=made)
+    left = 1.0
+    if begun is not None:
+        kept = [int(path.name.removeprefix("step-")) for path in (begun / "checkpoints").glob("step-*")]
+        left -= max(kept, default=0) / train.steps
+    flops = left * training_flops(model, train)
+    return Cost(left * train.tokens, flops, disk_bytes(model, train), STARTED, made=made)
 
 
 def state_bytes(model: Model, ranks: int, stage: int, dtype: str = "bfloat16") -> float:

@@ -133,5 +133,10 @@ def stage(
     # called.
     size = f"{model.layers}x{model.hidden}" if proxy is None else f"continued-{proxy.label}"
     return Stage(
-        "pretrain", f"{size}-seed{seed}", settings, run, inputs, cost=lambda known: cost.of(model, train)
+        "pretrain",
+        f"{size}-seed{seed}",
+        settings,
+        run,
+        inputs,
+        cost=lambda known: cost.of(model, train, known.begun),
     )

@@ -267,6 +267,11 @@ class Store:
             replace_folder(partial, final)
             return self._kept(stage)
 
+    def begun(self, stage: Stage) -> Path | None:
+        """The unfinished folder of a stage that was stopped, where there is one."""
+        partial = self.beside(stage, ".partial")
+        return partial if partial.is_dir() and not self.has(stage) else None
+
     def context(self, stage: Stage, device: str) -> Context:
         """What a stage that runs is given; its unfinished folder is there."""
         partial = self.beside(stage, ".partial")

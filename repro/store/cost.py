@@ -57,12 +57,14 @@ class Cost:
 @dataclass(frozen=True)
 class Known:
     """What a stage may look at to say its cost: what its inputs make, its own artifact where it is there
-    already, and the tokens of the corpus where somebody has counted them.
+    already, the tokens of the corpus where somebody has counted them, and what a run that was stopped has
+    left.
     """
 
     inputs: Mapping[str, Made]
     folder: Path | None = None
     tokens: float | None = None
+    begun: Path | None = None
 
 
 def nothing(known: Known) -> Cost:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import polars
 import pytest
 
 from repro import device, run, sweep
@@ -10,9 +11,10 @@ from repro.evaluate.cost import work
 from repro.evaluate.settings import Eval
 from repro.experiments import build
 from repro.fetch import hub_commits
-from repro.plan.table import describe, estimate_stage
+from repro.plan.table import describe, estimate_stage, estimates
 from repro.proxy.stage import parameters as proxy_parameters
 from repro.settings.compose import compose
+from repro.store import Store
 from repro.store.cost import Cost
 
 
@@ -174,3 +176,29 @@ def test_a_stage_is_planned_at_the_rate_of_its_own_dtype(tmp_path, monkeypatch):
 
     (scored, trained), (scored_slowly, trained_as_before) = hours(), hours("proxy.dtype=bfloat16")
     assert scored_slowly == pytest.approx(100 * scored, rel=0.1) and trained_as_before == trained
+
+
+def test_a_stage_that_was_stopped_is_planned_for_what_is_left(tmp_path):
+    settings = compose(["exp=selection_30pct", "scale=smoke", "device=cpu", f"work={tmp_path / 'w'}"])
+    store, experiment = Store(tmp_path / "w"), build(settings)
+    stages = experiment.order()
+    score, training = (
+        next(s for s in stages if s.name == name and s.settings.get("sample", 1) == 1)
+        for name in ("score", "pretrain")
+    )
+    whole = estimates(stages, store)
+    shard = store.beside(score, ".partial") / "scores" / "a-00000.parquet"
+    shard.parent.mkdir(parents=True)
+    scored = round(0.4 * whole[score.fingerprint].tokens)
+    polars.DataFrame({"doc_id": ["a", "b"], "n_tokens": [scored - 7, 7]}).write_parquet(shard)
+    step = settings.train.steps // 2
+    for kept in (step // 2, step):
+        (store.beside(training, ".partial") / "checkpoints" / f"step-{kept}").mkdir(parents=True)
+    left = estimates(stages, store)
+    assert left[score.fingerprint].tokens == whole[score.fingerprint].tokens - scored
+    assert left[score.fingerprint].flops == pytest.approx(0.6 * whole[score.fingerprint].flops, rel=0.01)
+    assert left[training.fingerprint].flops == pytest.approx(
+        (1 - step / settings.train.steps) * whole[training.fingerprint].flops
+    )
+    assert left[training.fingerprint].made == whole[training.fingerprint].made
+    assert describe(settings).count(" begun ") == 2
