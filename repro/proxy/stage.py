@@ -55,7 +55,9 @@ def stage(s: Proxy) -> Stage:
         settings["files"] = dict(
             zip([p.name for p in _files(folder)], content_digests(_files(folder)), strict=True)
         )
-        label = re.sub(r"[^\w.-]+", "_", folder.resolve().name)
+        place = folder.resolve()
+        # what a training publishes is called "model" in the folder of its stage
+        label = re.sub(r"[^\w.-]+", "_", place.parent.name if place.name == "model" else place.name)
     elif s.kind == "gguf":
         if s.path is None:
             settings["sha256"] = pinned.known(s.name).sha256

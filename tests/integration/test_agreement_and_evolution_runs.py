@@ -135,6 +135,12 @@ def test_published_checkpoints_are_one_series(tmp_path):
     detection = next(stage for stage in experiment.order() if stage.name == "detection")
     parameters = sum(p.numel() for p in model.parameters())
     assert estimate_stage(detection, 1e6).flops == 2 * parameters * 8 * 1024
+    # one with less room: all are asked the same probes
+    model.config.max_position_embeddings = 512
+    model.config.save_pretrained(tmp_path / revisions[1])
+    detections = [stage for stage in build(settings).order() if stage.name == "detection"]
+    assert len(detections) == 4
+    assert {stage.settings["probe_tokens"] for stage in detections} == {512}
 
 
 def test_a_plan_knows_whose_checkpoints_they_are(work):

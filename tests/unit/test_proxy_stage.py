@@ -39,6 +39,13 @@ def test_a_folder_is_linked_and_named_by_its_content(folder, tmp_path):
     assert proxy_stage.stage(Proxy(kind="folder", path=str(folder))).fingerprint != stage.fingerprint
 
 
+def test_a_folder_called_model_is_named_by_the_one_it_lies_in(folder, tmp_path):
+    copies = [shutil.copytree(folder, tmp_path / name / "model") for name in ("4x128-one", "4x128-two")]
+    stages = [proxy_stage.stage(Proxy(kind="folder", path=str(path))) for path in copies]
+    assert [stage.label for stage in stages] == ["4x128-one", "4x128-two"]
+    assert stages[0].fingerprint == stages[1].fingerprint
+
+
 def test_the_compute_dtype_is_not_in_the_weights():
     one, other = (proxy_stage.stage(Proxy(kind="built", dtype=dtype)) for dtype in ("float32", "bfloat16"))
     assert one.fingerprint == other.fingerprint

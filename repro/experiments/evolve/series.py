@@ -64,7 +64,7 @@ class Checkpoint:
     tokens: int | None
     proxy: Stage
     settings: Proxy
-    context: int | None = None  # tokens a probe may have, of our own models
+    context: int | None = None  # tokens a probe may have, where that is known
 
 
 def kept(train: Train, s: Evolution) -> Train:
@@ -99,10 +99,10 @@ def series(
             f"exp.params.measures.{measure}: detector {how.detector!r} measures no heads; "
             f"valid: {', '.join(detectors.names())}",
         )
-        stages = {}
-        for one in checkpoints:
-            room = min(how.probe_tokens, one.context or how.probe_tokens)
-            stages[one.name] = heads.stage(replace(how, probe_tokens=room), one.settings, one.proxy, corpus)
+        # all are asked the same probes
+        room = min([how.probe_tokens, *(one.context for one in checkpoints if one.context)])
+        how = replace(how, probe_tokens=room)
+        stages = {one.name: heads.stage(how, one.settings, one.proxy, corpus) for one in checkpoints}
         order = [[one.name, one.tokens] for one in checkpoints]
         found[measure] = Stage(
             "evolution", measure, {"checkpoints": order}, lambda ctx, o=order: _collect(ctx, o), stages

@@ -30,7 +30,9 @@ def stages(settings: Settings) -> Experiment:
             own = replace(settings.proxy, **arm.proxy)
             model = proxy.stage(own)
             found[name] = {seed: {"proxy": model}}
-            published = series.Checkpoint(name, params.tokens.get(name), model, own)
+            # of a folder its config.json is at hand
+            context = proxy.config(own).get("max_position_embeddings") if own.kind == "folder" else None
+            published = series.Checkpoint(name, params.tokens.get(name), model, own, context)
             sources.setdefault("published", []).append(published)
             continue
         train = series.kept(arms.train_of(settings, name), params)
