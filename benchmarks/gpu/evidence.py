@@ -110,7 +110,7 @@ def main() -> None:
     card.say("the curve is trained")
     bigger = []
     if card.left() > 150:
-        arms = ["random_20", "attention_influence_20", "attention_influence_within_source_20"]
+        arms = ["random_30", "attention_influence_30", "attention_influence_within_source_30"]
         bigger = [f"model={given.next_model}", f"exp.only=[full,{','.join(arms)}]"]
         bigger += [f"exp.arms.{arm}.seeds=[0,1,2]" for arm in arms]
         second = card.together(curve, *bigger, processes=3)

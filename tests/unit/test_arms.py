@@ -153,11 +153,18 @@ def test_models_are_kept_at_shares_of_the_arms_own_tokens():
 def test_named_selections_rank_within_sources_and_within_length_bins():
     exp = compose(["exp=accuracy_vs_data", "scale=curve"]).exp
     budgets = {name: Budget(**arm.budget | arm.select.budget) for name, arm in exp.arms.items()}
-    assert budgets["attention_influence_within_source_20"] == Budget(0.2, within_group=True)
+    assert budgets["attention_influence_within_source_30"] == Budget(0.3, within_group=True)
     assert budgets["attention_influence_length_bins_20"] == Budget(0.2, length_bins=5)
     assert (
-        len(exp.arms["attention_influence_within_source_20"].seeds) == len(exp.arms["random_20"].seeds) == 8
+        len(exp.arms["attention_influence_within_source_30"].seeds) == len(exp.arms["random_30"].seeds) == 8
     )
+
+
+def test_the_curve_compares_every_arm_it_trains():
+    exp = compose(["exp=accuracy_vs_data", "scale=curve"]).exp
+    assert {name for c in exp.contrasts for name in (c.treatment, c.control)} == set(exp.arms)
+    primary = next(c for c in exp.contrasts if c.primary)
+    assert (primary.treatment, primary.control) == ("attention_influence_30", "random_30")
 
 
 def test_a_sweep_may_name_multiples_of_what_the_scale_sets():
