@@ -18,6 +18,16 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, as a batch system sends it: to be answered as Ctrl-C is."""
 
 
+_terminated = False  # SIGTERM has come, whatever became of what it raised
+
+
+def hidden_interrupt(error: Exception) -> KeyboardInterrupt | None:
+    """The interrupt behind an error of DuckDB: a query that a signal ends raises this in its place."""
+    if not (isinstance(error, RuntimeError) and str(error) == "Query interrupted"):
+        return None
+    return Terminated() if _terminated else KeyboardInterrupt()
+
+
 class StageFailed(Exception):
     """A stage that the run cannot do without failed in a process of its own, and not by a user's mistake."""
 
@@ -25,8 +35,11 @@ class StageFailed(Exception):
 @contextmanager
 def terminable() -> Iterator[None]:
     """SIGTERM raises :class:`Terminated` in the block, so that what was started is ended in order."""
+    global _terminated
 
     def stop(*_: Any) -> None:
+        global _terminated
+        _terminated = True
         raise Terminated
 
     if threading.current_thread() is not threading.main_thread():
@@ -36,6 +49,7 @@ def terminable() -> Iterator[None]:
     try:
         yield
     finally:
+        _terminated = False
         signal.signal(signal.SIGTERM, before)
 
 

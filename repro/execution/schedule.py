@@ -148,6 +148,8 @@ def attempt(run: Callable[[], object], log: Path) -> Failure | None:
     try:
         run()
     except Exception as error:
+        if (stopped := processes.hidden_interrupt(error)) is not None:
+            raise stopped from error
         with suppress(OSError):  # of a full disk
             log.parent.mkdir(parents=True, exist_ok=True)
             with open(log, "a") as handle:

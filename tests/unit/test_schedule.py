@@ -5,13 +5,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from repro import environment
 from repro.errors import SettingError
+from repro.execution import processes
 from repro.execution.schedule import KILLED, Here, attempt, finish, workers
 from repro.store import Stage, Store, read_json
 
@@ -149,6 +152,7 @@ def test_a_process_that_is_killed_costs_its_stage_a_second_try_and_nobody_else_a
 
 SCRIPT = """
 import sys
+import threading
 from pathlib import Path
 from test_schedule import carried
 from repro.execution import processes
@@ -190,3 +194,23 @@ def test_no_process_outlives_its_run(tmp_path, how):
     assert (
         read_json(Store(tmp_path).path(chain(tmp_path, "a")[1]) / "manifest.json")["label"] == "a"
     )  # what was done is kept
+
+
+@pytest.mark.parametrize(
+    ("number", "stopped"), [(signal.SIGTERM, processes.Terminated), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_a_signal_that_ends_a_query_is_no_failure_of_the_stage(number, stopped, tmp_path, monkeypatch):
+    """DuckDB answers with an error of its own, whatever the handler raised."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    query = "SELECT count(*) FROM range(300000000) a WHERE a.range % 7 = hash(a.range) % 11"
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), number))
+    try:
+        with processes.terminable(), pytest.raises(stopped) as raised:
+            timer.start()
+            attempt(lambda: duckdb.sql(query).fetchall(), tmp_path / "log")
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGINT, before)
+    assert raised.type is stopped and not (tmp_path / "log").exists()
+    failed = attempt(lambda: duckdb.sql("SELECT nothing").fetchall(), tmp_path / "log")
+    assert failed is not None and "nothing" in failed.reason
