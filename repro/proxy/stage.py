@@ -57,7 +57,8 @@ def stage(s: Proxy) -> Stage:
         )
         place = folder.resolve()
         # what a training publishes is called "model" in the folder of its stage
-        label = re.sub(r"[^\w.-]+", "_", place.parent.name if place.name == "model" else place.name)
+        name = place.parent.name if place.name == "model" and place.parent.name else place.name
+        label = re.sub(r"[^\w.-]+", "_", name)
     elif s.kind == "gguf":
         if s.path is None:
             settings["sha256"] = pinned.known(s.name).sha256
