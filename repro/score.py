@@ -262,7 +262,7 @@ def score(parsed: argparse.Namespace) -> list[Path]:
     for given in parsed.files:
         require(
             "=" not in given or Path(given).expanduser().exists() or is_remote(given),
-            f"no file is called that, and a setting is given as {_option(given)}",
+            f"a word among the files names no file, and a setting is given as {_option(given)}",
         )
     models, found = parsed.model or ["smollm2-135m"], []
     # all mistakes before any work
