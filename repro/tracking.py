@@ -178,6 +178,11 @@ def _said(line: str) -> str:
     return re.sub(r"(?<=\S) {2,}", " ", line.replace(", ? left", "").replace("/ ", "/")) if line else line
 
 
+def _untimed(line: str) -> str:
+    """Without the time left: a first item alone may have waited for what is set up before it."""
+    return re.sub(r", [\d:]+ left$", "", line)
+
+
 @contextmanager
 def progress(total: float | None, unit: str, label: str) -> Iterator[Any]:
     """A progress bar with rate and time left; ``bar.update(n)``. One line every half minute where there is no
@@ -193,14 +198,21 @@ def progress(total: float | None, unit: str, label: str) -> Iterator[Any]:
     class Noted(tqdm):
         """Beside what it shows, it notes how far it is in the file of :func:`progress_beside`."""
 
+        updates = 0
+
         def update(self, n: float | None = 1) -> bool | None:
+            self.updates += 1
             shown = super().update(n)
             now = time.monotonic()
             if beside is not None and now - getattr(self, "noted", 0.0) >= 1:
                 self.noted = now
                 how = {**self.format_dict, "bar_format": line, "ncols": None}
-                _note(beside, _said(tqdm.format_meter(**how)))
+                _note(beside, self.line(tqdm.format_meter(**how)))
             return shown
+
+        def line(self, meter: str) -> str:
+            said = _said(meter)
+            return said if self.updates > 1 else _untimed(said)
 
     class Lines(Noted):
         """A line for a log file, or in the file of :func:`progress_in`, instead of a bar that is drawn over
@@ -212,10 +224,10 @@ def progress(total: float | None, unit: str, label: str) -> Iterator[Any]:
         def display(self, msg: str | None = None, pos: int | None = None) -> None:
             now = self._time()
             if msg is None and path is not None:
-                _note(path, _said(str(self)).strip())
+                _note(path, self.line(str(self)).strip())
             elif msg is None and now - getattr(self, "told", -LINE_SECONDS) >= LINE_SECONDS:
                 self.told = now
-                print(_said(str(self)), file=self.fp, flush=True)
+                print(self.line(str(self)), file=self.fp, flush=True)
 
     terminal = sys.stderr.isatty() and path is None
     how: dict[str, Any] = {"dynamic_ncols": True, "mininterval": 0.5, "delay": 2.0}

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,9 +59,14 @@ def stage(
 
 
 def _scored(begun: Path) -> int:
-    """Tokens in the finished shards of a scoring that was stopped."""
-    shards = sorted((begun / "scores").glob("*.parquet"))
-    return int(parquet.read(shards, columns=["n_tokens"])["n_tokens"].sum()) if shards else 0
+    """Tokens in the finished shards of a stopped scoring; the run itself says which cannot be read."""
+    import polars
+
+    read = 0
+    for shard in (begun / "scores").glob("*.parquet"):
+        with suppress(OSError, polars.exceptions.PolarsError):
+            read += int(parquet.read(shard, columns=["n_tokens"])["n_tokens"].sum())
+    return read
 
 
 def _run(s: Score, proxy_settings: Proxy, context: Context) -> None:

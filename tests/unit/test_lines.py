@@ -65,3 +65,17 @@ def test_progress_goes_to_the_file_it_is_given_while_it_lasts(tmp_path, capsys, 
         said = path.read_text()
     assert said.startswith("scoring: ") and "of 2.00M tokens" in said and "\n" not in said
     assert not list(tmp_path.iterdir()) and not capsys.readouterr().err
+
+
+def test_how_long_it_takes_is_not_told_by_the_first_item_alone(tmp_path, monkeypatch):
+    """It may have waited for processes to start: one document in 28 seconds, of 60,000."""
+    clock, path = [1e9], tmp_path / "x.progress"
+    monkeypatch.setattr("tqdm.std.time", lambda: clock[0])
+    with tracking.progress_in(path), tracking.progress(60_000, "documents", "cleaning") as bar:
+        clock[0] += 28
+        bar.update(1)
+        assert "1.00 of 60.0k documents" in path.read_text() and "left" not in path.read_text()
+        for _ in range(2):
+            clock[0] += 2
+            bar.update(1000)
+        assert path.read_text().endswith(" left")
