@@ -26,7 +26,7 @@ DEMONSTRATIONS = ("smoke", "laptop")  # scales too small for evidence
 
 if TYPE_CHECKING:
     from repro.execution.running import About, Record
-    from repro.execution.stages import Share
+    from repro.execution.stages import Carried, Share
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,6 +56,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--plan", action="store_true", help="show stages, cached or not, and cost estimates; run nothing"
     )
+    parser.add_argument(
+        "--so-far",
+        action="store_true",
+        help="report on the models that are there, also while the run is at work; run nothing",
+    )
     parsed = parser.parse_intermixed_args(arguments)
     try:
         settings = compose(parsed.settings, parsed.plan)
@@ -67,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(describe(settings))
         else:
             with processes.terminable():
-                folder = run(settings)
+                folder = run(settings, so_far=parsed.so_far)
             failed = _say_failed(folder)
             print(f"run: {folder}", flush=True)
             return 1 if failed else 0
@@ -110,9 +115,9 @@ def _choices() -> str:
     )
 
 
-def run(settings: Settings, brief: bool = False) -> Path:
+def run(settings: Settings, brief: bool = False, so_far: bool = False) -> Path:
     """Run every stage that the store lacks, then the report; returns the run's folder. ``brief``: print no
-    comparison.
+    comparison. ``so_far``: run nothing and report on what is there.
     """
     from repro.fetch.hub_commits import STORE_OF_REVISIONS
     from repro.fetch.remote import refuse
@@ -123,14 +128,14 @@ def run(settings: Settings, brief: bool = False) -> Path:
     bucket = of(Path(settings.work))
     revisions = f"{bucket.url}/revisions" if bucket else str(Path(settings.work).absolute() / "revisions")
     with environment.variables({STORE_OF_REVISIONS: revisions}):
-        folder = _checked(settings, brief)
+        folder = _checked(settings, brief, so_far)
     if bucket:
         bucket.push_run(folder)
         print(f"kept in {bucket.url}/runs/{folder.name}", flush=True)
     return folder
 
 
-def _checked(settings: Settings, brief: bool) -> Path:
+def _checked(settings: Settings, brief: bool, so_far: bool) -> Path:
     from repro.execution import stages
     from repro.experiments import build
     from repro.plan import checks
@@ -145,15 +150,17 @@ def _checked(settings: Settings, brief: bool) -> Path:
         device = "cpu" if settings.run.jobs else device_of(settings.device)
         share = stages.share(settings, device)
         with environment.variables(share.variables):
+            if so_far:
+                return _report(stages.so_far(settings, Store(Path(settings.work))), brief)
             return _run(settings, device, share, brief)
 
 
 def _run(settings: Settings, device: str, share: Share, brief: bool) -> Path:
     from repro.execution import notice
     from repro.execution.running import recorded
+    from repro.execution.stages import carry_out
     from repro.outcomes import registration
 
-    started, store = time.monotonic(), Store(Path(settings.work))
     environment.quiet(device)
     _say_where_from(settings)
     for line in registration.lines(settings):
@@ -165,7 +172,9 @@ def _run(settings: Settings, device: str, share: Share, brief: bool) -> Path:
     }
     with recorded(Path(settings.work), about) as record:
         try:
-            folder = _carried(settings, store, device, share, record, brief, started)
+            started = time.monotonic()
+            carried = carry_out(settings, Store(Path(settings.work)), device, share, record)
+            folder = _report(carried, brief, record, started)
         except BaseException as error:
             if not isinstance(error, KeyboardInterrupt):
                 notice.give(settings.run.notice, f"{settings.exp.name} {settings.scale} failed")
@@ -175,31 +184,30 @@ def _run(settings: Settings, device: str, share: Share, brief: bool) -> Path:
     return folder
 
 
-def _carried(
-    settings: Settings, store: Store, device: str, share: Share, record: Record, brief: bool, started: float
+def _report(
+    carried: Carried, brief: bool, record: Record | None = None, started: float | None = None
 ) -> Path:
     from filelock import FileLock
 
     from repro.execution.lines import duration
-    from repro.execution.stages import carry_out
-
-    carried = carry_out(settings, store, device, share, record)
-    key = digest([stage.fingerprint for stage in carried.stages])
-    folder = store.root.parent / "runs" / f"{settings.exp.name}-{settings.scale}-{key[:8]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    record.values["run"] = str(folder)
-    (folder / "config.yaml").write_text(to_yaml(carried.settings))
     from repro.report.build import build as report
     from repro.report.terminal import render
 
+    settings, store = carried.settings, Store(Path(carried.settings.work))
+    key = digest([stage.fingerprint for stage in carried.stages])
+    folder = store.root.parent / "runs" / f"{settings.exp.name}-{settings.scale}-{key[:8]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    if record:
+        record.values["run"] = str(folder)
+    (folder / "config.yaml").write_text(to_yaml(settings))
+    lacking = {"failed": [], "absent": []} | {"absent" if carried.interim else "failed": carried.rows()}
     with FileLock(f"{folder}.lock"):  # the same run twice at once makes the same folder
         sweep(folder)
-        summary = report(
-            folder, carried.settings, store, carried.whole().as_dict() | {"failed": carried.rows()}
-        )
+        summary = report(folder, settings, store, carried.whole().as_dict() | lacking)
     if not brief:
         print(render(summary))
-        print(f"report: {folder / 'report.html'}   ({duration(time.monotonic() - started)} in all)")
+        took = f"   ({duration(time.monotonic() - started)} in all)" if started else ""
+        print(f"report: {folder / 'report.html'}{took}")
     return folder
 
 

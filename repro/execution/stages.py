@@ -88,9 +88,10 @@ class Carried:
     stages: list[Stage]
     # by fingerprint, with all that could not run for want of it
     failed: dict[str, Failure] = field(default_factory=dict)
+    interim: bool = False  # nothing ran: what ``failed`` holds was not there yet
 
     def whole(self) -> Experiment:
-        """The experiment without arms, seeds and comparisons that failed."""
+        """The experiment without arms, seeds and comparisons that failed or are not there yet."""
         arms = {
             arm: kept
             for arm, by_seed in self.experiment.arms.items()
@@ -99,7 +100,7 @@ class Carried:
         return replace(self.experiment, arms=arms)
 
     def rows(self) -> list[Failed]:
-        """What failed, by arm and seed: at which stage, and why."""
+        """What failed or is not there yet, by arm and seed: at which stage, and why."""
         return [
             {
                 "arm": arm,
@@ -170,6 +171,41 @@ def carry_out(
     return run
 
 
+def so_far(settings: Settings, store: Store) -> Carried:
+    """What the store has of a run, for a report in between: nothing runs, and no run that is at work is
+    disturbed.
+
+    Raises :class:`SettingError` where something is missing that no model can do without.
+    """
+    from repro.experiments import build
+
+    run = Carried(settings, build(settings), [], interim=True)
+    # what a run finds empty behind the corpus, and then behind the last selection
+    for behind in ("corpus", "selection"):
+        finished = [s for s in run.experiment.order() if s.name == behind and store.has(s)]
+        if finished and (empty := empty_domains(run.settings, run.experiment, store, finished[-1])):
+            run.settings = checks.without(run.settings, empty)
+            run.experiment = build(run.settings)
+    run.stages = run.experiment.order()
+    for stage in run.stages:
+        if store.has(stage):
+            continue
+        if not run.experiment.apart or stage.fingerprint in _shared(run.experiment):
+            raise SettingError(
+                f"--so-far: nothing to report yet: {stage.name} {run.experiment.title(stage)} is not there;"
+                " the same command without --so-far goes on with it"
+            )
+        run.failed[stage.fingerprint] = Failure("not there yet", stage=stage)
+    if run.failed and not run.whole().arms:
+        raise SettingError("--so-far: nothing to report yet: no model is there")
+    return run
+
+
+def _shared(experiment: Experiment) -> set[str]:
+    """Fingerprints of what no arm can do without."""
+    return {stage.fingerprint for shared in experiment.shared.values() for stage in shared.ancestors()}
+
+
 class _Watched(Lines):
     """The lines, and behind some of them what ends the run."""
 
@@ -186,8 +222,8 @@ class _Watched(Lines):
     def failed(self, stage: Stage, failure: Failure) -> None:
         """Raises unless the stage belongs to some arms and seeds alone, and the others may go on."""
         run, settings = self.run, self.run.settings
-        needed = {a.fingerprint for shared in run.experiment.shared.values() for a in shared.ancestors()}
-        alone = run.experiment.apart and settings.run.keep_going and stage.fingerprint not in needed
+        needed = stage.fingerprint in _shared(run.experiment)
+        alone = run.experiment.apart and settings.run.keep_going and not needed
         if failure.hopeless or not alone:
             if self.record:
                 self.record.failed(stage, self.title(stage), failure.reason)

@@ -33,8 +33,9 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> Outc
     """Everything the report says except comparisons: counts, heads, scores, selections, metrics, costs.
 
     ``stages`` holds the shared stages by name and ``arms[arm][seed]`` with "selection", "pretrain" and
-    "evaluate"; any may be absent. ``failed`` lists arms and seeds that are absent because a stage of theirs
-    failed. Raises ``FileNotFoundError`` when a named artifact is not in the store.
+    "evaluate"; any may be absent. ``failed`` lists arms and seeds that lack a stage because it failed,
+    ``absent`` those that a report in between found not there yet. Raises ``FileNotFoundError`` when a named
+    artifact is not in the store.
     """
     shared = {name: stages[name] for name in STAGES if name in stages}
     summary: Json = {
@@ -72,8 +73,9 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> Outc
     }
     if found := overlap(store, stages.get("arms", {})):
         summary["overlap"] = found
-    if stages.get("failed"):
-        summary["failed"] = list(stages["failed"])
+    for key in ("failed", "absent"):
+        if stages.get(key):
+            summary[key] = list(stages[key])
     for key, (name, file) in COMPARISONS.items():
         found = {pair: stage for pair, stage in stages.get("pairs", {}).items() if stage.name == name}
         summary[key] = {pair: read_json(store.path(stage) / file) for pair, stage in found.items()}

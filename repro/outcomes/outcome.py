@@ -215,7 +215,7 @@ class Registration(TypedDict):
 
 
 class Failed(TypedDict):
-    """A model that is not there because a stage of its own failed."""
+    """A model that is not there because a stage of its own failed or has not run yet."""
 
     arm: str
     seed: int
@@ -240,6 +240,7 @@ class Outcome(TypedDict):
     artifacts: dict[str, Artifact]
     arms: dict[str, Arm]
     failed: NotRequired[list[Failed]]
+    absent: NotRequired[list[Failed]]  # of a report in between
     corpus: NotRequired[Json]
     heads: NotRequired[Json]
     scores: NotRequired[dict[str, Json]]

@@ -159,7 +159,7 @@ def shortfalls(summary: Outcome, primary: Difference) -> list[str]:
         reasons.append(f"no interval: {primary.get('no_interval', '')}")
     if masked(summary) and summary["settings"]["proxy"]["kind"] == "built":
         reasons.append("the proxy is built by code; a verdict needs a trained one")
-    reasons += _unmatched(summary, primary)
+    reasons += _interim(summary, primary) + _unmatched(summary, primary)
     for domain, (documents, sources) in _smallest(summary, primary).items():
         if documents < DOCUMENTS:
             reasons.append(f"{documents} selected documents in {domain}; a verdict needs {DOCUMENTS}")
@@ -168,6 +168,14 @@ def shortfalls(summary: Outcome, primary: Difference) -> list[str]:
     if primary["at_chance"]:
         reasons.append(f"{primary['metric']} is at chance in both arms")
     return reasons
+
+
+def _interim(summary: Outcome, primary: Difference) -> list[str]:
+    """Models of the two arms that were to be there: looked at early, an interval does not mean 95 %."""
+    arms = (primary["treatment"], primary["control"])
+    absent = sum(row["arm"] in arms for row in summary.get("absent", []))
+    whole = absent + sum(len(summary["arms"][arm]["seeds"]) for arm in arms)
+    return [f"a report in between: {absent} of {whole} models are not there yet"] if absent else []
 
 
 def _unmatched(summary: Outcome, primary: Difference) -> list[str]:

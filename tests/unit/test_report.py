@@ -16,9 +16,10 @@ from scipy import stats
 
 from repro.errors import SettingError
 from repro.experiments.train import compute
-from repro.outcomes import collect, contents, documents, items, simulated, summary
+from repro.outcomes import collect, contents, documents, items, simulated, summary, verdict
 from repro.outcomes import compare as outcomes
 from repro.outcomes.statistics import limits, paired_item_variance
+from repro.outcomes.words import DEMONSTRATION, EXPLORATORY, NOT_TESTED
 from repro.report import build, curve, figures, interactive, page, run_tables, sections, still, terminal
 from repro.store import digest
 
@@ -709,6 +710,25 @@ def test_a_model_that_failed_is_a_row_and_the_pairs_that_exist_are_compared(tmp_
     build.draw(folder, whole)  # the same run, its failures mended
     left = {path.stem for path in (folder / "tables").iterdir()}
     assert left == {table.name for table in sections.tables(whole)}, "nothing of the report before"
+
+
+def test_models_that_are_not_there_yet_hold_back_the_words(tmp_path, monkeypatch):
+    settings, store, stages = fabricated.run(tmp_path)
+    monkeypatch.setattr(verdict, "DOCUMENTS", 1)
+    monkeypatch.setattr(verdict, "SOURCES", 1)
+    absent = [{"arm": "random", "seed": s, "stage": "pretrain", "reason": "not there yet"} for s in (3, 4)]
+    whole, found = (
+        build.judged(collect.collect(settings, store, made), settings.exp.contrasts)
+        for made in (stages, stages | {"absent": absent})
+    )
+    assert not whole["verdict"]["demonstration"] and found["verdict"]["demonstration"]
+    assert found["verdict"]["reasons"] == ["a report in between: 2 of 8 models are not there yet"]
+    for row in found["comparisons"]:
+        held = DEMONSTRATION if "random" in (row["treatment"], row["control"]) else NOT_TESTED
+        assert held in row["verdict"] or row["verdict"] == EXPLORATORY or row["at_chance"]
+    said = " ".join(terminal.render(found).split())
+    assert "Not there yet: random (seed 3, 4)." in said and "none is concluded from" in said
+    assert found["verdict"] == build.again(found)["verdict"]
 
 
 @pytest.mark.parametrize("demonstration", [False, True])

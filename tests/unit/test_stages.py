@@ -75,6 +75,34 @@ def test_an_arm_that_fails_is_a_row_and_the_same_command_tries_it_again(start, t
     assert not list(tmp_path.glob("artifacts/*/*.log")) and not list(tmp_path.glob("artifacts/*/*.progress"))
 
 
+def test_a_report_in_between_names_what_is_not_there_and_runs_nothing(start, tmp_path):
+    def at_work():
+        return {p: p.stat().st_mtime_ns for p in tmp_path.glob("artifacts/**/*")}
+
+    code, seen, said = start({}, "--so-far")
+    assert code == 2 and "nothing to report yet: corpus" in said.err and not seen and not at_work()
+    start({"random-1": "diverges", "full-0": "breaks"})
+    before = at_work()
+    code, seen, said = start({}, "--so-far")
+    assert code == 0 and {a: list(of) for a, of in seen["arms"].items()} == {"full": [1], "random": [0]}
+    assert seen["failed"] == [] and [(row["arm"], row["seed"], row["stage"]) for row in seen["absent"]] == [
+        ("full", 0, "training"),
+        ("random", 1, "training"),
+    ]
+    assert at_work() == before and any(p.suffix == ".log" for p in before), "logs of a run at work, too"
+    start({})
+    code, seen, said = start({}, "--so-far")
+    assert code == 0 and seen["absent"] == seen["failed"] == [] and len(seen["arms"]["full"]) == 2
+    (folder,) = {line for line in said.out.split("\n") if line.startswith("run: ")}
+    assert folder in start({})[2].out, "the run's own folder"
+
+
+def test_a_report_in_between_of_no_model_is_refused(start):
+    start({f"{arm}-{seed}": "diverges" for arm in ("full", "random") for seed in (0, 1)})
+    code, seen, said = start({}, "--so-far")
+    assert code == 2 and "no model is there" in said.err and not seen
+
+
 def test_a_worker_killed_by_the_kernel_is_a_row_and_the_others_finish(start):
     code, seen, said = start({"random-1": "killed"}, "run.parallel=2", "run.threads=1")
     assert code == 1 and {arm: list(by_seed) for arm, by_seed in seen["arms"].items()} == {
