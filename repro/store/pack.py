@@ -13,6 +13,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import io
+import json
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -43,11 +44,16 @@ LEFT_OUT = {
 # What no later stage reads: logs, text kept for showing, means that are measured again.
 NOT_PACKED = {
     "score": ("tokens.json", "*.safetensors"),
-    "pretrain": ("wandb/*",),
+    "pretrain": ("wandb/*", "metrics.jsonl"),
     "evaluate": ("parts/*", "*/parts/*"),
 }
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")  # of whatever stage
 ITEMS = "items.parquet"  # of evaluations: rounded with --half
+ON_THE_WAY = (
+    "checkpoints/"  # evaluations of models kept in training, where no report reads the likelihoods of pairs
+)
+LIKELIHOODS = ("gold_loglikelihood", "other_loglikelihood", "gold_probability")
+LOSSES, LOSS_DIGITS = "loss.jsonl", 4  # of single steps, with --half
 PAIR = ("gold_loglikelihood", "other_loglikelihood")  # of a minimal pair
 TEXT = ("text", "extra")  # columns of documents
 
@@ -168,12 +174,15 @@ def _finished(folder: Path, stage: str, rounded: str | None) -> dict[str, bytes]
             )
             kept[name] = data
             if name.endswith(".parquet"):
-                kept[name] = _recoded(data, rounded if Path(name).name == ITEMS else None)
+                items = rounded if Path(name).name == ITEMS else None
+                kept[name] = _recoded(data, items, pairs=not name.startswith(ON_THE_WAY))
                 text = stage in ("corpus", "planted")
                 (left_out if text else recoded).setdefault(name, sha)
+            elif rounded and name == LOSSES:
+                kept[name] = _short(data)
     how = {"left_out": left_out, "recoded": recoded, "not_packed": sorted(not_packed)}
     how["rounded"] = sorted(
-        {*manifest.get("rounded", []), *(n for n in kept if rounded and Path(n).name == ITEMS)}
+        {*manifest.get("rounded", []), *(n for n in kept if rounded and Path(n).name in (ITEMS, LOSSES))}
     )
     packed = manifest | {"files": _digests(kept)} | {key: value for key, value in how.items() if value}
     return kept | {"manifest.json": (canonical(sealed(packed)) + "\n").encode()}
@@ -188,21 +197,55 @@ def _digests(files: dict[str, bytes]) -> dict[str, str]:
     return {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
 
 
-def _recoded(data: bytes, rounded: str | None) -> bytes:
-    """A parquet file with the same rows, plain and uncompressed, without columns of text.
+def _recoded(data: bytes, rounded: str | None, pairs: bool = True) -> bytes:
+    """A parquet file with the same rows, uncompressed, without columns of text; the bytes of numbers stand by
+    their place, for those of one place are alike.
 
-    ``rounded``: log-likelihoods of items are, to ``half`` or ``single`` precision; whether an answer was
-    right stays exact.
+    ``rounded``: log-likelihoods of items are, to ``half`` or ``single`` precision, and without ``pairs``
+    those of minimal pairs are left out; whether an answer was right stays exact.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     table = parquet.table(io.BytesIO(data))
     table = table.drop_columns([name for name in TEXT if name in table.column_names])
     if rounded:
-        table = _rounded(table, rounded)
+        table = _rounded(table if pairs else _without_pairs(table), rounded)
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="NONE", use_dictionary=False, write_statistics=False)
+    numbers = {
+        column.name: "BYTE_STREAM_SPLIT" for column in table.schema if pa.types.is_floating(column.type)
+    }
+    pq.write_table(
+        table,
+        buffer,
+        compression="NONE",
+        use_dictionary=False,
+        write_statistics=False,
+        column_encoding=numbers,
+    )
     return buffer.getvalue()
+
+
+def _without_pairs(table: pa.Table) -> pa.Table:
+    """Without the likelihoods of minimal pairs, which are what names a ``cluster``."""
+    import pyarrow as pa
+    import pyarrow.compute
+
+    pc: Any = pyarrow.compute
+    if "cluster" not in table.column_names:
+        return table
+    pair = pc.is_valid(table["cluster"])
+    for name in set(LIKELIHOODS) & set(table.column_names):
+        place, column = table.schema.get_field_index(name), table.schema.field(name)
+        table = table.set_column(place, column, pc.if_else(pair, pa.scalar(None, column.type), table[name]))
+    return table
+
+
+def _short(losses: bytes) -> bytes:
+    """The rows of a training's log, its losses with four digits."""
+    rows = [json.loads(line) for line in losses.decode().splitlines()]
+    short = (row | {"loss": float(f"{row['loss']:.{LOSS_DIGITS}g}")} for row in rows)
+    return "".join(json.dumps(row) + "\n" for row in short).encode()
 
 
 def _rounded(table: pa.Table, precision: str) -> pa.Table:

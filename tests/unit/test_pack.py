@@ -60,7 +60,8 @@ class Chain:
         def pretrain(ctx):
             (ctx.out / "model").mkdir(exist_ok=True)
             (ctx.out / "model" / "model.safetensors").write_bytes(weights)
-            (ctx.out / "loss.jsonl").write_text('{"step": 1, "loss": 2.5}\n')
+            (ctx.out / "loss.jsonl").write_text('{"step": 1, "loss": 2.512345}\n')
+            (ctx.out / "metrics.jsonl").write_text('{"step": 10, "tokens_per_second": 4711.5}\n')
 
         def evaluate(ctx):
             assert (ctx.inputs["model"] / "model" / "model.safetensors").is_file()
@@ -70,6 +71,9 @@ class Chain:
                 "other_loglikelihood": [None, -107.1017],
             }
             polars.DataFrame(columns).write_parquet(ctx.out / "items.parquet")
+            (ctx.out / "checkpoints" / "8").mkdir(parents=True)
+            kept = polars.DataFrame(columns | {"gold_probability": [0.1, 0.5], "cluster": [None, "a paradigm"]})
+            kept.write_parquet(ctx.out / "checkpoints" / "8" / "items.parquet")
 
         def selection(ctx):
             found = polars.read_parquet(ctx.inputs["corpus"] / "documents" / "*.parquet", columns=["doc_id"])
@@ -187,7 +191,18 @@ def test_half_precision_keeps_outcomes_and_says_so(there, tmp_path):
         found["other_loglikelihood"] - found["gold_loglikelihood"]
     )  # -0.0017 would be nothing if each were rounded
     assert difference.to_list() == [None, pytest.approx(-0.0017, rel=1e-3)]
-    assert read_json(Store(work).path(chain.evaluate) / "manifest.json")["rounded"] == ["items.parquet"]
+    evaluation, training = Store(work).path(chain.evaluate), Store(work).path(chain.pretrain)
+    assert read_json(evaluation / "manifest.json")["rounded"] == [
+        "checkpoints/8/items.parquet",
+        "items.parquet",
+    ]
+    kept = polars.read_parquet(evaluation / "checkpoints" / "8" / "items.parquet")
+    assert kept["acc"].to_list() == [1.0, 0.5], "of pairs only the likelihoods go"
+    assert kept["gold_loglikelihood"].is_null().to_list() == kept["gold_probability"].is_null().to_list()
+    assert kept["gold_loglikelihood"].is_null().to_list() == [False, True]
+    assert json.loads((training / "loss.jsonl").read_text()) == {"step": 1, "loss": 2.512}
+    assert read_json(training / "manifest.json")["rounded"] == ["loss.jsonl"]
+    assert not (training / "metrics.jsonl").exists()
     assert damaged(Store(work), chain.evaluate) == []
 
 
