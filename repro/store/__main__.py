@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     packing.add_argument(
         "--half",
         action="store_true",
-        help="items' log-likelihoods, and differences of pairs, in half precision; outcomes stay exact",
+        help="items' log-likelihoods in half precision and less of what no report reads (docs/packs.md)",
     )
     packing.add_argument("--run-mb", type=float, default=RUN_MB, help="refuse a larger pack")
     packing.add_argument(

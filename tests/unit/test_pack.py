@@ -72,7 +72,9 @@ class Chain:
             }
             polars.DataFrame(columns).write_parquet(ctx.out / "items.parquet")
             (ctx.out / "checkpoints" / "8").mkdir(parents=True)
-            kept = polars.DataFrame(columns | {"gold_probability": [0.1, 0.5], "cluster": [None, "a paradigm"]})
+            kept = polars.DataFrame(
+                columns | {"gold_probability": [0.1, 0.5], "cluster": [None, "a paradigm"]}
+            )
             kept.write_parquet(ctx.out / "checkpoints" / "8" / "items.parquet")
 
         def selection(ctx):
