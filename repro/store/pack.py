@@ -44,7 +44,7 @@ LEFT_OUT = {
 # What no later stage reads: logs, text kept for showing, means that are measured again.
 NOT_PACKED = {
     "score": ("tokens.json", "*.safetensors"),
-    "pretrain": ("wandb/*", "metrics.jsonl"),
+    "pretrain": ("wandb/*",),
     "evaluate": ("parts/*", "*/parts/*"),
 }
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")  # of whatever stage
@@ -53,7 +53,7 @@ ON_THE_WAY = (
     "checkpoints/"  # evaluations of models kept in training, where no report reads the likelihoods of pairs
 )
 LIKELIHOODS = ("gold_loglikelihood", "other_loglikelihood", "gold_probability")
-LOSSES, LOSS_DIGITS = "loss.jsonl", 4  # of single steps, with --half
+LOSSES, LOSS_DIGITS, METRICS = "loss.jsonl", 4, "metrics.jsonl"  # of single steps; without the latter: --half
 PAIR = ("gold_loglikelihood", "other_loglikelihood")  # of a minimal pair
 TEXT = ("text", "extra")  # columns of documents
 
@@ -162,7 +162,7 @@ def _finished(folder: Path, stage: str, rounded: str | None) -> dict[str, bytes]
     left_out, recoded = dict(manifest.get("left_out", {})), dict(manifest.get("recoded", {}))
     not_packed, kept = list(manifest.get("not_packed", [])), {}
     for name, sha in manifest["files"].items():
-        if matches(name, NOT_PACKED.get(stage, ())):
+        if matches(name, NOT_PACKED.get(stage, ())) or (rounded and stage == "pretrain" and name == METRICS):
             not_packed.append(name)
         elif matches(name, (*LEFT_OUT.get(stage, ()), *WEIGHTS)):
             left_out[name] = sha
@@ -178,7 +178,7 @@ def _finished(folder: Path, stage: str, rounded: str | None) -> dict[str, bytes]
                 kept[name] = _recoded(data, items, pairs=not name.startswith(ON_THE_WAY))
                 text = stage in ("corpus", "planted")
                 (left_out if text else recoded).setdefault(name, sha)
-            elif rounded and name == LOSSES:
+            elif rounded and stage == "pretrain" and name == LOSSES:
                 kept[name] = _short(data)
     how = {"left_out": left_out, "recoded": recoded, "not_packed": sorted(not_packed)}
     how["rounded"] = sorted(

@@ -4,7 +4,9 @@ import hashlib
 import io
 import json
 import os
+import re
 import tarfile
+from pathlib import Path
 
 import polars
 import pytest
@@ -390,3 +392,12 @@ def test_the_door_takes_settings_or_a_run_folder_and_says_mistakes_in_one_line(t
     assert "nothing of this run" in capsys.readouterr().err
     assert door.main(["pack", str(tmp_path)]) == 2
     assert door.settings_of(["exp=pilot", "scale=smoke"]).exp.name == "pilot"
+
+
+COMMITTED = sorted((Path(__file__).parents[2] / "results").glob("*/store.tar.zst"))
+
+
+@pytest.mark.parametrize("pack_of", COMMITTED, ids=lambda path: path.parent.name)
+def test_a_committed_pack_can_be_unpacked_by_this_version(pack_of, tmp_path):
+    said = unpack(pack_of, tmp_path)
+    assert re.fullmatch(r"\d+ finished(, \d+ unfinished)?", said), said
