@@ -7,14 +7,12 @@ from repro import run
 from repro.execution import stages
 from repro.experiments import build
 from repro.settings.compose import compose
-from repro.store import Store
 
 
 def test_a_killed_reports_leftovers_go_and_one_report_is_made_at_a_time(tmp_path, monkeypatch):
     settings = compose(["exp=selection_30pct", "scale=smoke", f"work={tmp_path}"])
     experiment = build(settings)
     carried = stages.Carried(settings, experiment, experiment.order())
-    monkeypatch.setattr(stages, "carry_out", lambda *_: carried)
     seen = []
 
     def report(folder, *_):
@@ -28,7 +26,6 @@ def test_a_killed_reports_leftovers_go_and_one_report_is_made_at_a_time(tmp_path
         return {}
 
     monkeypatch.setattr(repro.report.build, "build", report)
-    record = type("Record", (), {"values": {}})()
     for _ in range(2):
-        run._carried(settings, Store(tmp_path / "artifacts"), "cpu", None, record, True, 0.0)
+        run._report(carried, brief=True)
     assert seen == [["config.yaml"], ["config.yaml", "figures/cost.svg"]]
