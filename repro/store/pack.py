@@ -49,12 +49,11 @@ NOT_PACKED = {
 }
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")  # of whatever stage
 ITEMS = "items.parquet"  # of evaluations: rounded with --half
-ON_THE_WAY = (
-    "checkpoints/"  # evaluations of models kept in training, where no report reads the likelihoods of pairs
-)
-LIKELIHOODS = ("gold_loglikelihood", "other_loglikelihood", "gold_probability")
-LOSSES, LOSS_DIGITS, METRICS = "loss.jsonl", 4, "metrics.jsonl"  # of single steps; without the latter: --half
 PAIR = ("gold_loglikelihood", "other_loglikelihood")  # of a minimal pair
+LIKELIHOODS = (*PAIR, "gold_probability")
+ON_THE_WAY = "checkpoints/"  # evaluations of models kept in training: with --half without these of pairs
+LOSSES, LOSS_DIGITS = "loss.jsonl", 4  # of single steps, with --half
+NOT_IN_HALF = {"pretrain": ("metrics.jsonl",)}  # packs without --half hold it
 TEXT = ("text", "extra")  # columns of documents
 
 
@@ -162,7 +161,9 @@ def _finished(folder: Path, stage: str, rounded: str | None) -> dict[str, bytes]
     left_out, recoded = dict(manifest.get("left_out", {})), dict(manifest.get("recoded", {}))
     not_packed, kept = list(manifest.get("not_packed", [])), {}
     for name, sha in manifest["files"].items():
-        if matches(name, NOT_PACKED.get(stage, ())) or (rounded and stage == "pretrain" and name == METRICS):
+        if matches(name, NOT_PACKED.get(stage, ())) or (
+            rounded and matches(name, NOT_IN_HALF.get(stage, ()))
+        ):
             not_packed.append(name)
         elif matches(name, (*LEFT_OUT.get(stage, ()), *WEIGHTS)):
             left_out[name] = sha
