@@ -50,8 +50,7 @@ NOT_PACKED = {
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")  # of whatever stage
 ITEMS = "items.parquet"  # of evaluations: rounded with --half
 PAIR = ("gold_loglikelihood", "other_loglikelihood")  # of a minimal pair
-LIKELIHOODS = (*PAIR, "gold_probability")
-ON_THE_WAY = "checkpoints/"  # evaluations of models kept in training: with --half without these of pairs
+ON_THE_WAY = "checkpoints/"  # evaluations of models kept in training: with --half without these, which no report reads there
 LOSSES, LOSS_DIGITS = "loss.jsonl", 4  # of single steps, with --half
 NOT_IN_HALF = {"pretrain": ("metrics.jsonl",)}  # packs without --half hold it
 TEXT = ("text", "extra")  # columns of documents
@@ -228,7 +227,7 @@ def _recoded(data: bytes, rounded: str | None, pairs: bool = True) -> bytes:
 
 
 def _without_pairs(table: pa.Table) -> pa.Table:
-    """Without the likelihoods of minimal pairs, which are what names a ``cluster``."""
+    """Without the log-likelihoods of minimal pairs, which are what names a ``cluster``."""
     import pyarrow as pa
     import pyarrow.compute
 
@@ -236,7 +235,7 @@ def _without_pairs(table: pa.Table) -> pa.Table:
     if "cluster" not in table.column_names:
         return table
     pair = pc.is_valid(table["cluster"])
-    for name in set(LIKELIHOODS) & set(table.column_names):
+    for name in set(PAIR) & set(table.column_names):
         place, column = table.schema.get_field_index(name), table.schema.field(name)
         table = table.set_column(place, column, pc.if_else(pair, pa.scalar(None, column.type), table[name]))
     return table

@@ -201,8 +201,8 @@ def test_half_precision_keeps_outcomes_and_says_so(there, tmp_path):
         "items.parquet",
     ]
     kept = polars.read_parquet(evaluation / "checkpoints" / "8" / "items.parquet")
-    assert kept["acc"].to_list() == [1.0, 0.5], "of pairs only the likelihoods go"
-    assert kept["gold_loglikelihood"].is_null().to_list() == kept["gold_probability"].is_null().to_list()
+    assert kept["acc"].to_list() == [1.0, 0.5], "of pairs only the log-likelihoods go"
+    assert kept["gold_probability"].is_null().to_list() == [False, False]
     assert kept["gold_loglikelihood"].is_null().to_list() == [False, True]
     assert json.loads((training / "loss.jsonl").read_text()) == {"step": 1, "loss": 2.512}
     assert read_json(training / "manifest.json")["rounded"] == ["loss.jsonl"]
