@@ -92,6 +92,7 @@ def _run(s: Score, proxy_settings: Proxy, context: Context) -> None:
                 " run again"
             ) from None
 
+    _drop_damaged(context, sources)
     todo = missing()
     context.facts["shards_resumed"] = len(sources) - len(todo)
     if todo:
@@ -116,6 +117,25 @@ def _run(s: Score, proxy_settings: Proxy, context: Context) -> None:
         with workers.threads(job):
             found = examples.extremes(workers.scorer(job), corpus, context.out, s.token_losses)
         write_json(context.out / "tokens.json", found)
+
+
+def _drop_damaged(context: Context, sources: list[Path]) -> None:
+    """Scores of a stopped run that cannot be read are removed, said so and computed again."""
+    import polars
+
+    damaged = []
+    for path in (context.out / "scores" / p.name for p in sources):
+        try:
+            if path.is_file():
+                parquet.read(path)
+        except (OSError, polars.exceptions.PolarsError):
+            path.unlink()
+            damaged.append(path.name)
+    if damaged:
+        context.warn(
+            f"{len(damaged)} of {len(sources)} shards' scores cannot be read and are computed again:"
+            f" {', '.join(damaged[:5])}"
+        )
 
 
 def _others(job: Job, context: Context, sources: list[Path]) -> tuple[tuple[str, HeadSet], ...]:

@@ -21,14 +21,13 @@ from repro.influence.settings import Score
 from repro.store import Context, Store, read_json, sha256_file, write_json
 
 SCORE = Score(window=64, max_tokens=160, tokens_per_batch=512, token_losses=1, processes=1)
+STRANGE = ["", "x", "word " * 400, "\u2028 line \U0001f600 \x00"]
 
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("work"))
-    found = given.stages(
-        SCORE, documents=given.corpus(extra=["", "x", "word " * 400, "\u2028 line \U0001f600 \x00"])
-    )
+    found = given.stages(SCORE, documents=given.corpus(extra=STRANGE))
     given.ensure_all(store, found["score"])
     return store, found
 
@@ -350,6 +349,31 @@ def test_a_changed_shard_between_kill_and_resume_loses_nothing(tmp_path):
     ) as refusal:
         store.ensure(found["score"])
     assert "\n" not in str(refusal.value) and len(list(partial.glob("*.parquet"))) == 1
+
+
+@pytest.mark.parametrize(
+    "harm", [lambda w: w[:-100], lambda w: w[:50] + bytes(400) + w[450:]], ids=["end", "middle"]
+)
+def test_a_damaged_shard_of_a_stopped_scoring_is_scored_again(scored, tmp_path, harm):
+    """Bytes are missing at its end, or are zero in the middle: the scores are those of an undisturbed run."""
+    import shutil
+
+    undisturbed = scored[0].path(scored[1]["score"]) / "scores"
+    store = Store(tmp_path)
+    stage = given.stages(SCORE, documents=given.corpus(extra=STRANGE))["score"]
+    for before in stage.ancestors()[:-1]:
+        store.ensure(before)
+    partial = store.path(stage).with_name(store.path(stage).name + ".partial") / "scores"
+    shutil.copytree(undisturbed, partial)
+    shard = partial / "a-00000.parquet"
+    shard.write_bytes(harm(shard.read_bytes()))
+    folder = store.ensure(stage)
+    assert sha256_file(folder / "scores" / shard.name) == sha256_file(undisturbed / shard.name)
+    facts = read_json(folder / "manifest.json")["facts"]
+    [said] = [w for w in facts["warnings"] if "cannot be read" in w]
+    shards_all = len(list(undisturbed.iterdir()))
+    assert said == f"1 of {shards_all} shards' scores cannot be read and are computed again: a-00000.parquet"
+    assert facts["shards_resumed"] == shards_all - 1
 
 
 def test_measures_are_the_columns_of_scores_that_need_no_model(scored):
