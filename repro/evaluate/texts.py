@@ -19,6 +19,7 @@ from repro.tracking import progress
 
 # tokens of a window at most: longer ones would need their logits, window x vocabulary, in memory at once
 WINDOW = 4096
+CHARACTERS = 3  # a token, until some are read
 SCHEMA = {
     "kind": pl.String,  # out_of_corpus | heldout
     "source": pl.String,  # the task the passage comes from, or the domain
@@ -85,16 +86,20 @@ def measure(lm: Any, sources: list[Source], parts: Path) -> pl.DataFrame:
     """Bits and bytes of every text (columns of ``SCHEMA``); each finished source is kept in ``parts`` and
     found again.
     """
-    frames = [pl.DataFrame(schema=SCHEMA)]
-    characters = sum(len(text) for source in sources for _, text in source.texts)
-    with progress(characters / 4, "tokens", "bits per byte") as bar:  # about four characters a token
-        for source in sources:
-            path = parts / f"text-{source.kind}-{file_name(source.name)}.parquet"
-            if not path.is_file():
-                with atomic(path) as temporary:
-                    _measure(lm, source, bar).write_parquet(temporary)
-            frames.append(parquet.read(path))
-    return pl.concat(frames)
+    files = [parts / f"text-{source.kind}-{file_name(source.name)}.parquet" for source in sources]
+    left = [
+        (source, path, sum(len(text) for _, text in source.texts))
+        for source, path in zip(sources, files, strict=True)
+        if not path.is_file()
+    ]
+    read, characters = 0, sum(length for _, _, length in left)
+    with progress(characters / CHARACTERS, "tokens", "bits per byte") as bar:
+        for source, path, length in left:
+            with atomic(path) as temporary:
+                _measure(lm, source, bar).write_parquet(temporary)
+            read += length
+            bar.total = bar.n * characters / max(read, 1)  # as many characters a token as so far
+    return pl.concat([pl.DataFrame(schema=SCHEMA), *(parquet.read(path) for path in files)])
 
 
 def _measure(lm: Any, source: Source, bar: Any) -> pl.DataFrame:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -278,3 +280,30 @@ def test_parts_of_two_domains_never_share_a_file(folders, tmp_path):
     ]
     found = texts.measure(lm, sources, tmp_path)
     assert found["source"].to_list() == ["a/b", "a b"]
+
+
+def test_the_bar_of_texts_learns_how_many_tokens_there_are(folders, tmp_path, monkeypatch):
+    """Its total is exact at the end, also where a source was measured before; what is left is never negative."""
+    lm, seen = harness.load(folders / "plain", 4, "float32"), []
+
+    class Bar(SimpleNamespace):
+        def update(self, n):
+            self.n += n
+
+    @contextmanager
+    def progress(total, unit, label):
+        seen.append(Bar(total=total, n=0))
+        yield seen[-1]
+
+    monkeypatch.setattr(texts, "progress", progress)
+    sources = [
+        texts.Source("heldout", name, [("0", "red owl river " * n)])
+        for name, n in zip("abc", (3, 50, 20), strict=True)
+    ]
+    found = texts.measure(lm, sources, tmp_path)
+    assert seen[0].n == seen[0].total == found["n_tokens"].sum() > 73
+    (tmp_path / "text-heldout-b.parquet").unlink()
+    assert texts.measure(lm, sources, tmp_path).equals(found)
+    assert seen[1].n == seen[1].total == found["n_tokens"][1]
+    texts.measure(lm, sources, tmp_path)
+    assert seen[2].n == seen[2].total == 0
