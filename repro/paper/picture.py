@@ -1,15 +1,16 @@
 """The README's picture: what trained models are worth against the share of the data kept, one line a
-selector.
+selector; and, where models were kept during training, the primary contrast against the tokens read.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from statistics import mean
 
 from repro.outcomes.compare import masked
 from repro.paper.committed import Result, values
 from repro.paper.sizes import sizes
-from repro.report import benchmarks, curve
+from repro.report import benchmarks, curve, during
 from repro.report.plots import Panel, Plot
 
 NAME = "by_share_kept"
@@ -17,7 +18,7 @@ NAME = "by_share_kept"
 
 def figure(results: list[Result]) -> Plot | None:
     """Endpoint and mean accuracy of the result that says most: evidence before demonstrations, then more
-    shares, then more seeds.
+    shares, then longer trainings, then more seeds.
     """
     found = [plot for result in sorted(results, key=_worth, reverse=True) if (plot := _drawn(result))]
     return found[0] if found else None
@@ -37,11 +38,12 @@ def block(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
-def _worth(result: Result) -> tuple[bool, int, int]:
+def _worth(result: Result) -> tuple[bool, int, int, int]:
     arms = result.summary["arms"].values()
     shares = {arm["share"] for arm in arms}
     seeds = min((len(arm["seeds"]) for arm in arms), default=0)
-    return not result.summary["verdict"]["demonstration"], len(shares), seeds
+    tokens = max((end for arm in arms for end in during.ends(arm)), default=0)
+    return not result.summary["verdict"]["demonstration"], len(shares), tokens, seeds
 
 
 def _drawn(result: Result) -> Plot | None:
@@ -69,6 +71,17 @@ def _drawn(result: Result) -> Plot | None:
         panels.append(Panel(title, "% of the data kept", "", series, level=level))
         ends = [f"{s.name} {y:.3f} ({x:.0f} %)" for s in series for x, y in zip(s.x, s.y, strict=True)]
         said.append(f"{title}: {', '.join(ends)}" + (f"; chance {level:.3f}" if level is not None else ""))
+    if rows := during.of_primary(summary):
+        panel = during.panel(summary, summary["endpoint"], rows)
+        [line] = panel.series
+        panels.append(
+            replace(panel, title=f"difference in {summary['endpoint'].replace('_', ' ')}", ylabel="")
+        )
+        ends = [
+            f"{y:+.3f} ({low:+.3f} to {high:+.3f}) at {x / 1e6:.1f} million tokens"
+            for x, y, low, high in zip(line.x, line.y, line.low, line.high, strict=True)
+        ]
+        said.append(f"{line.name}: {', '.join(ends)}")
     seeds = {len(arm["seeds"]) for arm in arms.values()}
     size = (
         f"{sizes([result])}, {min(seeds)} seeds"

@@ -16,6 +16,7 @@ from repro.outcomes.words import outwards
 from repro.paper import picture
 from repro.paper.committed import Result
 from repro.paper.sizes import sizes
+from repro.report import during
 from repro.report.figures import artifacts
 from repro.report.page import command
 from repro.report.plots import Panel, Plot, Series
@@ -59,10 +60,7 @@ def front(results: list[Result]) -> str:
     said = [
         f"{result.name}: {result.summary['verdict']['sentence']}"
         for result in results
-        if (row := _primary(result))
-        and not masked(result.summary)
-        and not result.summary["verdict"]["demonstration"]
-        and row["verdict"] in ("better", "worse")
+        if _primary(result) and not masked(result.summary) and not result.summary["verdict"]["demonstration"]
     ]
     text = " ".join([answer(results), *said])
     return "\n".join([picture.block(results), *wrap(text, 110), "", ""]) if results else ""
@@ -103,6 +101,7 @@ def block(results: list[Result]) -> str:
             "|---|---|---|---|---|---|",
             *compared.values(),
             "",
+            *(line for result in ordered if (line := _during(result))),
         ]
     lines += [*(_said(result) for result in ordered if result.name not in compared), ""]
     lines += [
@@ -156,6 +155,8 @@ def answer(results: list[Result]) -> str:
         " for larger ones."
     )
     if told:
+        if open_ := [name for name, row in rows if row["verdict"] not in sides]:
+            told.append(f"not shown to differ in {', '.join(open_)}")
         return f"**Training on the selection was {' and '.join(told)}** ({runs}). {end}"
     ends = [max(-limits[1], limits[2]) for _, row in rows if (limits := bounds(row))]
     return (
@@ -208,6 +209,21 @@ def _compared(result: Result) -> str | None:
         f"| [{result.name}](results/{result.name}) | {row['treatment']} − {row['control']} |"
         f" {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}] | {row['seeds']} | {seen} |"
         f" {row['verdict']} |"
+    )
+
+
+def _during(result: Result) -> str | None:
+    """The primary contrast where models were kept during training."""
+    rows = [
+        f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}] at {row['tokens'] / 1e6:.1f}"
+        f" million tokens ({row['seeds']} pairs)"
+        for row in during.of_primary(result.summary)
+    ]
+    if not rows:
+        return None
+    return (
+        f"- **[{result.name}](results/{result.name})**, the same contrast before the end of training (neither"
+        f" tested nor corrected for their number): {'; '.join(rows)}."
     )
 
 

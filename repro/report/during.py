@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from repro.outcomes import measure
 from repro.outcomes.compare import between, metrics, primary
-from repro.outcomes.outcome import Arm, During, Gap, Outcome, bounds
+from repro.outcomes.outcome import Arm, Difference, During, Gap, Outcome, bounds
 from repro.report.cells import Cell
 from repro.report.curve import CROWDED, axis_of
 from repro.report.plots import Panel, Plot, Series
@@ -38,17 +38,7 @@ def plot(summary: Outcome) -> Plot | None:
     first = primary(summary)
     if len({_name(row) for row in rows}) > CROWDED and first is not None:
         rows = [row for row in rows if row["control"] == first["control"]]
-    panels = []
-    for metric in dict.fromkeys(row["metric"] for row in rows):
-        series = []
-        for name in dict.fromkeys(_name(row) for row in rows):
-            of_line = [row for row in rows if (_name(row), row["metric"]) == (name, metric)]
-            if points := of_line and _points(summary, of_line):
-                x, y, low, high = (list(column) for column in zip(*points, strict=True))
-                series.append(Series(name, x, y, "line", low, high, marks=True))
-        panels.append(
-            Panel(axis_of(metric), "training tokens", "difference", series, level=0.0, level_name="equal")
-        )
+    panels = [panel(summary, metric, rows) for metric in dict.fromkeys(row["metric"] for row in rows)]
     if not panels:
         return None
     said = [
@@ -65,24 +55,47 @@ def plot(summary: Outcome) -> Plot | None:
     return Plot("during", f"{what}, 95 % intervals", alt, panels)
 
 
+def panel(summary: Outcome, metric: str, rows: list[During]) -> Panel:
+    """One metric's differences among ``rows``, which have intervals: a line a contrast."""
+    series = []
+    for name in dict.fromkeys(_name(row) for row in rows):
+        of_line = [row for row in rows if (_name(row), row["metric"]) == (name, metric)]
+        if points := of_line and _points(summary, of_line):
+            x, y, low, high = (list(column) for column in zip(*points, strict=True))
+            series.append(Series(name, x, y, "line", low, high, marks=True))
+    return Panel(axis_of(metric), "training tokens", "difference", series, level=0.0, level_name="equal")
+
+
+def of_primary(summary: Outcome) -> list[During]:
+    """The primary contrast on its endpoint, by tokens, where it has intervals."""
+    first = primary(summary)
+    return [
+        row
+        for row in summary.get("during", [])
+        if first is not None
+        and row["low"] is not None
+        and (_name(row), row["metric"]) == (_name(first), summary["endpoint"])
+    ]
+
+
 def _points(summary: Outcome, rows: list[During]) -> list[tuple[int, float, float, float]]:
     """(tokens, difference, low, high) of one contrast and metric, in order of tokens, the end included."""
     found: list[tuple[int, During | Gap]] = [(row["tokens"], row) for row in rows]
     arms = [summary["arms"][arm] for arm in (rows[0]["treatment"], rows[0]["control"])]
-    ends = {tokens for arm in arms for tokens in _ends(arm)}
+    last = {tokens for arm in arms for tokens in ends(arm)}
     parts = [m for m in metrics(arms[0]) if measure.of(m).group == rows[0]["metric"]] or [rows[0]["metric"]]
     end = between(summary, rows[0]["treatment"], rows[0]["control"], parts)
-    if end is not None and len(ends) == 1:
-        found.append((ends.pop(), end))
+    if end is not None and len(last) == 1:
+        found.append((last.pop(), end))
     return [
         (tokens, *limits) for tokens, row in sorted(found, key=lambda at: at[0]) if (limits := bounds(row))
     ]
 
 
-def _ends(arm: Arm) -> set[int]:
+def ends(arm: Arm) -> set[int]:
     """After how many tokens the arm's trainings ended."""
     return {int(loss[-1][0]) for seed in arm["seeds"].values() if (loss := seed.get("loss"))}
 
 
-def _name(row: During) -> str:
+def _name(row: During | Difference) -> str:
     return f"{row['treatment']} − {row['control']}"

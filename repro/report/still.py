@@ -88,7 +88,7 @@ def write(plot: Plot, folder: Path, dark: bool = False) -> None:
 
 def columns(plot: Plot) -> int:
     """How many panels stand side by side: the labels of rows must leave the axes some room."""
-    most = 1 if len(plot.panels) == 1 else 2 if len(plot.panels) <= 4 else 3
+    most = 2 if len(plot.panels) in (2, 4) else min(3, len(plot.panels))
     longest = max((len(str(label)) for panel in plot.panels for label in panel.labels), default=0)
     return next((columns for columns in range(most, 1, -1) if longest <= _letters(columns)), 1)
 

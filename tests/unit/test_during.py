@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 
 from repro.outcomes.compare import between
+from repro.paper import committed, picture, readme
 from repro.report import build, during, interactive
 from repro.store import read_json, write_json
 
@@ -132,3 +133,26 @@ def test_the_end_is_the_last_point_and_the_page_has_picture_and_table(run):
     assert (folder / "figures" / "during.svg").is_file() and "Differences during training" in (
         folder / "report.html"
     ).read_text()
+
+
+def test_the_readme_shows_the_primary_contrast_against_the_tokens_read(run):
+    sealed, _ = run
+    result = committed.Result("r", {**sealed, "verdict": {**sealed["verdict"], "demonstration": False}})
+    *_, panel = picture.figure([result]).panels
+    [line] = panel.series
+    at = {tokens: row(sealed, tokens, BITS) for tokens in (30, 90)}
+    assert line.name == f"{ARM} − {OTHER}" and line.x[:2] == [30, 90] and panel.level == 0
+    assert (line.y[0], line.low[1]) == (at[30]["difference"], at[90]["low"])
+    said = f"{at[30]['difference']:+.3f} [{at[30]['low']:+.3f}, {at[30]['high']:+.3f}] at 0.0 million tokens (3 pairs)"
+    assert said in readme.block([result])
+    without = committed.Result("r", {**result.summary, "during": []})
+    assert len(picture.figure([without]).panels) == len(picture.figure([result]).panels) - 1
+    assert "before the end" not in readme.block([without])
+    # of two, the one whose models were trained for longer
+    long = committed.Result("long", json.loads(json.dumps(result.summary)))
+    for arm in long.summary["arms"].values():
+        for seed in arm["seeds"].values():
+            seed["loss"][-1][0] *= 2
+    assert picture.figure([long, result]).alt.startswith("long") and picture.figure(
+        [result, long]
+    ).alt.startswith("long")

@@ -190,6 +190,16 @@ def test_the_answer_follows_the_intervals_of_what_is_no_demonstration(tmp_path):
     assert "No evidence yet" in answer("d", effect=0.05, demonstration=True)
 
 
+def test_what_is_undecided_is_named_beside_what_is_not(tmp_path):
+    commit(tmp_path, "found", "selection_30pct", effect=-0.05, documents=1000)
+    commit(tmp_path, "nothing", "selection_30pct", effect=0.0, documents=1000)
+    results = committed.read_results(tmp_path / "results")
+    answer, front = readme.answer(results), readme.front(results).replace("\n", " ")
+    assert "was worse than its control in found and not shown to differ in nothing** (2 comparisons" in answer
+    for result in results:
+        assert f"{result.name}: {result.summary['verdict']['sentence']}" in front
+
+
 def test_every_result_is_said_once_and_has_its_command(results):
     text = readme.block(committed.read_results(results))
     assert text.count("| [a_mixture]") == text.count("# a_mixture: ") == 1 and "**[a_mixture]" not in text
