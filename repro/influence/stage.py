@@ -120,7 +120,9 @@ def _run(s: Score, proxy_settings: Proxy, context: Context) -> None:
 
 
 def _drop_damaged(context: Context, sources: list[Path]) -> None:
-    """Scores of a stopped run that cannot be read are removed, said so and computed again."""
+    """Scores of a stopped run that are no parquet are removed, said so and computed again; a disk that cannot
+    be read (``OSError``) is no reason to remove any.
+    """
     import polars
 
     damaged = []
@@ -128,8 +130,8 @@ def _drop_damaged(context: Context, sources: list[Path]) -> None:
         try:
             if path.is_file():
                 parquet.read(path)
-        except (OSError, polars.exceptions.PolarsError):
-            path.unlink()
+        except polars.exceptions.PolarsError:
+            path.unlink(missing_ok=True)
             damaged.append(path.name)
     if damaged:
         context.warn(

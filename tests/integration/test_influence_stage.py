@@ -376,6 +376,18 @@ def test_a_damaged_shard_of_a_stopped_scoring_is_scored_again(scored, tmp_path, 
     assert facts["shards_resumed"] == shards_all - 1
 
 
+def test_a_shard_that_the_disk_does_not_give_is_kept(tmp_path, monkeypatch):
+    from repro.influence import stage
+
+    shard = tmp_path / "scores" / "a-00000.parquet"
+    shard.parent.mkdir()
+    shard.write_bytes(b"whole, on a disk that is gone")
+    monkeypatch.setattr(stage.parquet, "read", lambda *_: (_ for _ in ()).throw(OSError("stale file handle")))
+    with pytest.raises(OSError, match="stale"):
+        stage._drop_damaged(Context(tmp_path, {}, "cpu"), [Path("a-00000.parquet")])
+    assert shard.is_file()
+
+
 def test_measures_are_the_columns_of_scores_that_need_no_model(scored):
     """Selectors that read no loss choose the same documents from either."""
     from repro.influence import measures
