@@ -5,6 +5,7 @@ section 6).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import stdev
 
 from repro.outcomes import simulated, words
 from repro.outcomes.collect import misses
@@ -14,6 +15,7 @@ from repro.outcomes.compare import (
     add_average,
     compare_arms,
     covers_chance,
+    differences,
     has_stage,
     item_variance,
     masked,
@@ -221,11 +223,7 @@ def _concluded(row: Difference, limits: tuple[float, float, float], summary: Out
     treatment, control = row["treatment"] + " masked" * drawn, row["control"] + " masked" * drawn
     if words.direction(row["verdict"]):
         return f"{treatment} {row['verdict'] if drawn else 'does ' + row['verdict']} than {control} {where}."
-    seen = (
-        f" By the pilot's noise it saw {row['detectable']:.4f} with 80 % power."
-        if row["detectable"] is not None
-        else ""
-    )
+    seen = _seen(row, summary)
     if row["verdict"].startswith("equivalent"):
         return (
             f"{treatment} and {control} are {row['verdict']}, the smallest effect of interest, {where}.{seen}"
@@ -235,6 +233,20 @@ def _concluded(row: Difference, limits: tuple[float, float, float], summary: Out
         f"Undecided between {treatment} and {control} {where}. No difference is established, and one of up to"
         f" {far} is not excluded.{seen}"
     )
+
+
+def _seen(row: Difference, summary: Outcome) -> str:
+    """What the comparison could see at the pilot's noise, and whether its own pairs bear that noise out."""
+    if row["detectable"] is None:
+        return ""
+    said = f" By the pilot's noise it saw {row['detectable']:.4f} with 80 % power"
+    spread, limit = stdev(differences(summary, row)), row.get("noise")
+    if limit is not None and spread > limit:
+        said += (
+            f"; its own pairs spread more than the pilot's upper limit (standard deviation {spread:.4f}"
+            f" against {limit:.4f}), so that may promise too much"
+        )
+    return f"{said}."
 
 
 def unit(summary: Outcome) -> str:

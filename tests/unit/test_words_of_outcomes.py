@@ -192,3 +192,17 @@ def test_what_could_be_seen_comes_from_the_pilot_at_the_level_that_the_correctio
     assert seen["a", "b", coverage.SECONDARY[0]] == pytest.approx(statistics.detectable(2.0, 5, 1 - 0.05 / 6))
     assert seen["a", "c", coverage.ENDPOINT] == pytest.approx(statistics.detectable(0.5, 5, 1 - 0.05 / 6))
     assert seen["a", "b", coverage.SECONDARY[1]] is None
+
+
+def test_a_spread_above_the_pilots_limit_is_said_beside_what_the_pilot_promised():
+    d = np.array([0.9, -1.1, 0.3, -0.6, 0.4])  # undecided, with a standard deviation of 0.811
+    other = np.zeros((5, 5))
+    run = {"a": np.vstack([d, np.zeros((4, 5))]), "b": other, "c": other}
+
+    def said(limit):
+        return judge(coverage.run_of(run), coverage.CONTRASTS, None, {coverage.ENDPOINT: limit})["verdict"][
+            "sentence"
+        ]
+
+    assert "its own pairs spread more" not in said(0.82)
+    assert said(0.80).endswith("(standard deviation 0.8106 against 0.8000), so that may promise too much.")
