@@ -7,9 +7,11 @@ One bad document is dropped and counted; a file that cannot be read as a whole s
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +99,12 @@ def expected_tokens(settings: Corpus) -> tuple[float, int]:
 
 
 def files(settings: Corpus) -> list[tuple[Path | Remote, str]]:
-    """(path, name below the given folder) of every readable file, in the order of names.
+    """(path, name) of every readable file, in the order of names.
 
-    Raises :class:`SettingError` for a path that is missing, of an unknown kind, or a folder that holds
-    nothing readable.
+    A name is the path below the folder that is given, or below what stands before the first sign of a
+    pattern; where several places are given, behind the last folder of each, but of one that holds all others.
+    Raises :class:`SettingError` for a path that is missing, of an unknown kind, a folder that holds nothing
+    readable, and two files of text with one name: it is their id.
     """
     return _look(settings)[0]
 
@@ -128,9 +132,10 @@ def _look(settings: Corpus) -> tuple[list[tuple[Path | Remote, str]], list[Path 
     """
     found: dict[Path | Remote, str] = {}
     skipped: list[Path | Remote] = []
-    for given in [settings.folder] if settings.folder else settings.paths:
+    places = [settings.folder] if settings.folder else settings.paths
+    for given, (root, told) in zip(places, _roots(places), strict=True):
         if remote.is_remote(given):
-            _look_away(given, found, skipped)
+            _look_away(given, told, found, skipped)
             continue
         paths = parquet.matches(given, recursive=True)
         if not paths and not glob.has_magic(given):
@@ -142,7 +147,7 @@ def _look(settings: Corpus) -> tuple[list[tuple[Path | Remote, str]], list[Path 
                 require(
                     bool(_kind(path)), f"corpus.paths: {path} is of no known kind; known: {', '.join(KNOWN)}"
                 )
-                found[path] = path.name
+                found[path] = told + _below(path, root)
                 continue
             inside = sorted(path.rglob("*"))
             below = [p for p in inside if p.is_file() and _kind(p)]
@@ -154,17 +159,44 @@ def _look(settings: Corpus) -> tuple[list[tuple[Path | Remote, str]], list[Path 
                 bool(below),
                 f"corpus.paths: the folder {path} holds no file of a known kind: {', '.join(KNOWN)}",
             )
-            found |= {p: p.relative_to(path).as_posix() for p in below}
-    return sorted(found.items(), key=lambda item: (item[1], str(item[0]))), skipped
+            found |= {p: told + _below(p, root) for p in below}
+    read = sorted(found.items(), key=lambda item: (item[1], str(item[0])))
+    for (one, name), (other, same) in pairwise(read):
+        require(
+            name != same or "text" not in (_kind(one), _kind(other)),
+            f"corpus.paths: {one} and {other} would both have the id {name}; give a folder that holds both",
+        )
+    return read, skipped
 
 
-def _look_away(given: str, found: dict[Path | Remote, str], skipped: list[Path | Remote]) -> None:
+def _roots(places: list[str]) -> list[tuple[str, str]]:
+    """Of each place the folder below which its files are named, and what their names begin with."""
+    roots = [remote.root(given) if remote.is_remote(given) else _root(given) for given in places]
+    split = [root.split("/") for root in roots]
+    shared = os.path.commonprefix(split)  # of lists as of strings
+    return [
+        (root, "" if parts == shared else f"{parts[-1]}/") for root, parts in zip(roots, split, strict=True)
+    ]
+
+
+def _root(given: str) -> str:
+    path = Path(os.path.abspath(Path(given).expanduser()))
+    if path.is_file():
+        return str(path.parent)
+    return str(path if path.exists() else next(folder for folder in path.parents if folder.exists()))
+
+
+def _below(path: Path, root: str) -> str:
+    return Path(os.path.relpath(path, root)).as_posix()
+
+
+def _look_away(given: str, told: str, found: dict[Path | Remote, str], skipped: list[Path | Remote]) -> None:
     """The same in a bucket."""
     there = remote.found(given)
     require(bool(there), f"corpus.paths: no file is at {given}, or matches it")
     for path, name in there:
         if _kind(path):
-            found[path] = name
+            found[path] = told + name
         elif not any(part.startswith(".") for part in name.split("/")):
             skipped.append(path)
     require(

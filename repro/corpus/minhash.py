@@ -82,7 +82,11 @@ def near_duplicates_on_disk(
 
     steps = signatures.steps(folder, threshold, permutations)
     for file, texts in files:
-        steps.sign(again=True).run((Entry(text=text, id=str(i)) for i, text in enumerate(texts)), rank=file)
+        signed = folder / "signed" / str(file)  # a kill leaves whole records, so the files do not tell
+        if not signed.exists():
+            steps.sign().run((Entry(text=text, id=str(i)) for i, text in enumerate(texts)), rank=file)
+            signed.parent.mkdir(exist_ok=True)
+            signed.touch()
     with progress(steps.buckets, "buckets", "near-duplicates") as bar:
         for bucket in range(steps.buckets):
             steps.pair().run(rank=bucket, world_size=steps.buckets)

@@ -122,13 +122,14 @@ class Tally:
 def unique(candidates: list[Candidate], tally: Tally) -> list[Candidate]:
     """What is no copy, in the order of the spool; no order of files matters.
 
-    Of documents with the same text the smallest id stays, of those with one id the smallest digest.
+    Of documents with the same text the smallest id stays, of those with one id the smallest digest; where
+    both are alike (ids made from the text), the smallest domain and group.
     """
     digests: set[str] = set()
     ids: set[str] = set()
     taken = []
     twins = 0
-    for found in sorted(candidates, key=lambda c: (c.id, c.digest, c.domain)):
+    for found in sorted(candidates, key=lambda c: (c.id, c.digest, c.domain, c.group)):
         if found.digest in digests:
             tally.drop("exact_duplicate", found.domain, found.id)
         elif found.id in ids:

@@ -46,11 +46,11 @@ class Steps:
         """Where ``NNNNNN.clusters`` of each file are: pairs of a position and a number, 32 bits each."""
         return self.folder / "clusters"
 
-    def sign(self, again: bool) -> MinhashDedupSignature:
-        """Of the documents that come in; ``again``: those of a finished file are used again."""
+    def sign(self) -> MinhashDedupSignature:
+        """Of the documents that come in."""
         folder = str(self.folder / "signatures")
         tokenizer: Any = WhitespaceTokenizer()  # taken as well as the name of a language
-        return Signature(folder, self.config, tokenizer, skip_existing_sigs=again)
+        return Signature(folder, self.config, tokenizer)
 
     def pair(self) -> MinhashDedupBuckets:
         """Documents that share a whole bucket."""

@@ -130,20 +130,25 @@ def opened(path: Path | Remote) -> BinaryIO:
     return path.open() if isinstance(path, Remote) else open(path, "rb")
 
 
+def root(url: str) -> str:
+    """The place itself, or the folder that stands before the first sign of a pattern."""
+    place = url.rstrip("/")
+    before = re.split(r"[*?[]", place)[0]
+    return place if before == place else before.rpartition("/")[0]
+
+
 def found(url: str) -> list[tuple[Remote, str]]:
-    """(file, name below the place) of a file, of all below a folder, or of what a pattern matches."""
+    """(file, name below :func:`root`) of a file, of all below a folder, or of what a pattern matches."""
     with said(url):
         files, path = filesystem(url)
         protocol = url.partition("://")[0]
-        if any(sign in path for sign in "*?["):
-            places = patiently(lambda: files.glob(path))
-        else:
-            places = [path]
+        top = root(path)
+        places = [path] if root(url) == url.rstrip("/") else patiently(lambda: files.glob(path))
         result = []
         for place in sorted(places):
             below = patiently(functools.partial(files.find, place, detail=True))
             for name, about in sorted(below.items()):
-                inside = name[len(place) :].strip("/") or PurePosixPath(name).name
+                inside = name[len(top) :].strip("/") or PurePosixPath(name).name
                 mark = str(about.get("ETag") or about.get("etag") or about.get("md5Hash") or "").strip('"')
                 result.append(
                     (Remote(f"{protocol}://{name.lstrip('/')}", int(about["size"] or 0), mark), inside)

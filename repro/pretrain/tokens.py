@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypedDict
@@ -224,9 +225,7 @@ def write_corpus(out: Path, shards: dict[str, list[Path]], vocabulary: int) -> T
         "tokens": {s: {d: t for split, d, t, _ in counted.iter_rows() if split == s} for s in SPLITS},
     }
     write_json(out / "tokens.json", facts)
-    for part in (out / "parts").glob("*.parquet"):
-        part.unlink()
-    (out / "parts").rmdir()
+    shutil.rmtree(out / "parts")  # also what a kill left half-written there
     return facts
 
 

@@ -15,6 +15,7 @@ import math
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -64,7 +65,8 @@ def sealed(manifest: Manifest) -> Manifest:
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling to write to; rename it to ``path`` once it is whole and on disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # threads of one process may write the same file, too
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield temporary

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from repro.corpus import hub
+from repro.corpus import blobs, hub
 from repro.corpus.documents import Document, Drop, read
 from repro.corpus.settings import Corpus, HubData
 from repro.corpus.stage import stage
@@ -222,6 +222,12 @@ def test_shipped_configuration_reads_all_four_schemas(repositories, bucket):
     again = Store(repositories / "again").ensure(stage(settings, None))
     assert read(again).equals(read(folder))
     assert Bucket.asked.total() - asked == 6  # all but the gone and (twice) the damaged come from the cache
+
+
+def test_a_blob_that_stands_in_several_rows_is_read_by_all(repositories, bucket):
+    for i in range(11, 31):  # all at once
+        with blobs.Blobs(bucket) as found:
+            assert list(found.texts([blob(i)] * 4)) == [text("code", i)] * 4
 
 
 def test_bucket_that_fails_stops_the_run_in_one_line(repositories, bucket):

@@ -31,6 +31,7 @@ def documents(n):
     made += [{**d, "id": d["id"] + "-copy"} for d in made[:60:2]]
     made += [dict(d) for d in made[:20:3]]
     made += [{**d, "domain": "a"} for d in made[1:30:4]]
+    made += [{**d, "group": "another"} for d in made[2:30:5]]
     made += [{**d, "text": "changed " + d["text"] * 2} for d in made[1:40:2]]
     made += [
         {**d, "id": f"{d['id']}-of-c", "domain": "c", "group": "one"} for d in make_documents(40, seed=3)

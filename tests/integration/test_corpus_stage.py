@@ -69,6 +69,19 @@ def test_order_and_number_of_files_do_not_matter(tmp_path):
     )
 
 
+def test_of_one_text_in_two_groups_the_same_stays_whatever_the_files_are_called(tmp_path):
+    bodies = [" ".join(f"w{i}x{j}" for j in range(60)) for i in range(20)]
+    kept = []
+    for folder, names in (("x", "ab"), ("y", "ba")):
+        (tmp_path / folder).mkdir()
+        for name, group in zip(names, ("one", "two"), strict=True):
+            rows = [json.dumps({"domain": "d", "group": group, "text": body}) + "\n" for body in bodies]
+            (tmp_path / folder / f"{name}.jsonl").write_text("".join(rows))
+        made = stage(Corpus(kind="files", paths=[str(tmp_path / folder)], heldout_share=0), None)
+        kept.append((made.fingerprint, everything(Store(tmp_path / f"w{folder}").ensure(made))))
+    assert kept[0] == kept[1]
+
+
 def test_fingerprint_follows_content_not_place(tmp_path):
     documents = make_documents(20)
     prints = [stage(save(tmp_path / place, documents, 1), None).fingerprint for place in ("here", "there")]

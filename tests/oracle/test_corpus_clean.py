@@ -83,6 +83,22 @@ def test_clusters_on_disk_equal_brute_force_away_from_the_threshold(tmp_path):
     assert len(expected) > 10 and near_duplicates_on_disk(streams, tmp_path, 0.7, 128) == sorted(expected)
 
 
+def test_signatures_of_a_file_that_was_left_half_way_are_made_again(tmp_path):
+    draw = random.Random(3)
+    texts = [" ".join(draw.choices(VOCABULARY, k=80)) for _ in range(300)]
+    texts += [text + " end" for text in texts[200:240]]
+
+    def killed():
+        yield from texts[:250]
+        raise KeyboardInterrupt
+
+    whole = near_duplicates_on_disk([(0, iter(texts))], tmp_path / "whole", 0.7, 128)
+    with pytest.raises(KeyboardInterrupt):
+        near_duplicates_on_disk([(0, killed())], tmp_path / "cut", 0.7, 128)
+    assert len(whole) == 40
+    assert near_duplicates_on_disk([(0, iter(texts))], tmp_path / "cut", 0.7, 128) == whole
+
+
 def test_clusters_of_text_without_latin_words():
     draw = random.Random(0)
     characters = [chr(0x4E00 + i) for i in range(500)]

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -159,6 +160,36 @@ def test_domain_from_folder_constant_and_named_fields(tmp_path):
     assert (document.id, document.domain, document.group, document.license) == ("5", "law", "r", "MIT")
     (document,), _ = found(tmp_path / "in", domain_from="constant", domain="mine", **fields)
     assert document.domain == "mine"
+
+
+def test_a_pattern_and_several_folders_keep_the_folders_that_tell_domains_apart(tmp_path):
+    for domain in ("web", "law"):
+        for part in range(2):
+            save(tmp_path / f"data/{domain}/part-{part}.jsonl", line(part, domain=None))
+            save(tmp_path / f"text/{domain}/{part}.txt", text(part))
+
+    def domains(*paths):
+        documents, drops = found(*paths, domain_from="folder")
+        assert not drops
+        return Counter(document.domain for document in documents)
+
+    for pattern in ("data", "data/*", "data/*/*.jsonl", "data/**/*.jsonl"):
+        assert domains(tmp_path / pattern) == {"web": 2, "law": 2}, pattern
+    assert domains(tmp_path / "data/web", tmp_path / "data/law") == {"web": 2, "law": 2}
+    one, other = tmp_path / "data/web/part-0.jsonl", tmp_path / "data/law/part-0.jsonl"
+    assert domains(one, other) == {"web": 1, "law": 1}
+    documents, _ = found(tmp_path / "text/web", tmp_path / "text/law")
+    assert sorted(document.id for document in documents) == ["law/0.txt", "law/1.txt", "web/0.txt", "web/1.txt"]
+    assert {document.group for document in documents} == {"web", "law"}
+    documents, _ = found(tmp_path / "text", tmp_path / "text/web")  # one holds the other: nothing twice
+    assert len(documents) == 4
+
+
+def test_two_texts_of_one_name_are_refused_and_named(tmp_path):
+    for language in ("en", "de"):
+        save(tmp_path / language / "law/a.txt", text(1))
+    with pytest.raises(SettingError, match="both have the id law/a.txt; give a folder that holds both"):
+        found(tmp_path / "en/law", tmp_path / "de/law")
 
 
 @pytest.mark.parametrize(

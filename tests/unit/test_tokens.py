@@ -97,6 +97,8 @@ def test_a_killed_run_goes_on_behind_its_last_whole_shard(made, tmp_path, finish
         yield from original(tokenizer, end, documents, dtype)
 
     monkeypatch.setattr(tokens, "encode_shard", counting)
+    (out / "parts").mkdir(exist_ok=True)
+    (out / "parts" / ".documents-web.parquet.1.tmp").touch()  # of a kill while a part was written
     tokens.write_corpus(out, files, 320)
     assert (
         len(encoded) == len(set(encoded)) == sum(len(paths) for paths in files.values())

@@ -63,7 +63,7 @@ def run(context: Context, settings: Corpus, how: Run) -> None:
             steps = signatures.steps(
                 folder / "minhash", settings.minhash_threshold, settings.minhash_permutations
             )
-            executor.run([examine, steps.sign(again=False)], logs / "examine", "cleaning")
+            executor.run([examine, steps.sign()], logs / "examine", "cleaning")
             executor.run([steps.pair()], logs / "pair", "near-duplicates", steps.buckets)
             executor.run([steps.cluster()], logs / "cluster", "clusters", 1)
             clusters = steps.clusters

@@ -39,7 +39,7 @@ def about(db: duckdb.DuckDBPyConnection, folder: Path) -> None:
     """Table ``about``: every usable document; ``copy`` counts those of one id and text, from 1."""
     read = parquet.sql(sorted((folder / "about").glob("*.parquet")))
     db.execute(f"""CREATE TABLE about AS SELECT *, row_number() OVER (
-        PARTITION BY id, digest ORDER BY domain, task, "row") AS copy FROM {read}""")
+        PARTITION BY id, digest ORDER BY domain, "group", task, "row") AS copy FROM {read}""")
 
 
 def unique(db: duckdb.DuckDBPyConnection, tally: Tally) -> None:
