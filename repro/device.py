@@ -50,6 +50,16 @@ class Choice:
     why: str
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that the memory ran out: torch's allocator of the CPU raises a plain
+    ``RuntimeError``.
+    """
+    words = r"out of memory|not enough memory|can't allocate memory"
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and re.search(words, str(error)) is not None
+    )
+
+
 def device_of(wanted: str) -> str:
     """The device that ``auto`` stands for on this machine; any other as it is named."""
     if wanted != "auto":

@@ -13,6 +13,7 @@ from typing import Any, NotRequired, TypedDict
 import polars as pl
 import torch
 
+from repro.device import out_of_memory
 from repro.errors import SettingError, require
 from repro.evaluate import baselines, harness, minimal_pairs, per_item, tasks, texts
 from repro.evaluate import summary as summaries
@@ -137,11 +138,11 @@ def _task(
                     lm, plan, folder, s.shots.get(plan.name), limit, s.allow_code_execution, label
                 )
             part["results"], part["items"] = results, _checksums(plan)
-        except (MemoryError, torch.OutOfMemoryError, SettingError):
+        except SettingError:
             raise
         # a task's own code fails in any way it likes; the other cells must not suffer
         except Exception as error:
-            if is_full(error):  # a full disk is not the task's fault
+            if is_full(error) or out_of_memory(error):  # not the task's fault
                 raise
             part["why"] = harness.first_line(error)
     with atomic(out / "parts" / f"{plan.name}.parquet") as temporary:
@@ -171,7 +172,8 @@ def _merge(
 ) -> Summary:
     """Write the four files from the finished parts."""
     done: list[Part] = [read_json(out / "parts" / f"{plan.name}.json") for plan in plans]
-    rows = pl.concat([parquet.read(out / "parts" / f"{plan.name}.parquet") for plan in plans])
+    parts = [parquet.read(out / "parts" / f"{plan.name}.parquet") for plan in plans]
+    rows = pl.concat(parts, how="diagonal")  # a stopped run's may be of fewer columns
     native: Json = {}
     metrics: dict[str, Cell] = {}
     missing: dict[str, str] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ SCHEMA = {
     "other_loglikelihood": pl.Float64,
     "gold_probability": pl.Float64,  # likelihood of the gold answer over the sum of those of all choices
     "n_choices": pl.Int64,
+    "guess": pl.Float64,  # of a written answer: what always writing the task's commonest one would earn
     "cut_tokens": pl.Int64,  # of the prompt, from its beginning: they did not fit the context
     "finite": pl.Boolean,  # every log-likelihood of the item is a number; others enter no mean
     # what the item was drawn with, where items are no sample by themselves: a BLiMP paradigm
@@ -48,6 +50,9 @@ def rows(entry: str, task: Any, samples: list[Row]) -> list[Row]:
     may mean others (``process_results``): then it has none here.
     """
     found = [_row(entry, task, sample) for sample in samples]
+    if task.OUTPUT_TYPE == "generate_until":
+        answers = [str(sample["target"]) for sample in samples if sample["filter"] == samples[0]["filter"]]
+        found = [row | {"guess": _commonest(answers)} for row in found]
     if all(row.pop("agrees") for row in found):
         return found
     if not callable(task.config.process_results):
@@ -89,6 +94,13 @@ def _row(entry: str, task: Any, sample: Row) -> Row:
     elif kind == "loglikelihood_rolling":
         row["finite"] = math.isfinite(_rolling(sample))
     return row if row["finite"] else row | {"acc": None, "acc_norm": None}
+
+
+def _commonest(answers: list[str]) -> float:
+    """Share of the other items that have the commonest answer: near one over the number of choices where a
+    question lists them, 0 where no two answers are alike.
+    """
+    return (max(Counter(answers).values()) - 1) / (len(answers) - 1) if len(answers) > 1 else 0.0
 
 
 def _rolling(sample: Row) -> float:
@@ -184,10 +196,9 @@ def cuts(items: pl.DataFrame) -> dict[str, Cut]:
 
 
 def chance(items: pl.DataFrame) -> float | None:
-    """Accuracy of guessing: the mean of one over the number of choices, 0 for an item without; ``None`` if
-    none has any.
+    """Accuracy of guessing: the mean of one over the number of choices, of written answers that of always the
+    commonest one, 0 for an item without either; ``None`` if none has any.
     """
-    counts = items["n_choices"]
-    if counts.null_count() == len(counts):
-        return None
-    return items.select((1 / pl.col("n_choices")).fill_null(0.0).mean()).item()
+    guesses = items.select(pl.coalesce(1 / pl.col("n_choices"), pl.col("guess")).alias("guess"))
+    known = guesses.drop_nulls()
+    return guesses.fill_null(0.0)["guess"].sum() / len(guesses) if len(known) else None

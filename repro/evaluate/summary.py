@@ -13,7 +13,8 @@ from repro.evaluate import bits_per_byte, per_item
 from repro.evaluate.cells import Absent, Cell, Pooled
 
 Z95 = 1.959964  # two-sided 95 % of the normal distribution
-CHANCE = ("acc", "acc_norm", "acc_bytes")  # metrics that guessing among the choices earns
+# metrics that guessing earns: among the choices, or what is written most often
+CHANCE = ("acc", "acc_norm", "acc_bytes", "exact_match", "math_verify")
 
 
 def task_metrics(results: Mapping[str, Any], names: list[str], items: pl.DataFrame) -> dict[str, Cell]:

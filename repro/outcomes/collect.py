@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from repro.outcomes import measure
 from repro.outcomes.contents import make_up, overlap, read_documents, read_scores, score_statistics
 from repro.outcomes.items import over_baseline
-from repro.outcomes.outcome import Artifact, Json, Masked, Metric, Outcome, Seed
+from repro.outcomes.outcome import Arm, Artifact, Json, Masked, Metric, Outcome, Seed
 from repro.selection.settings import Budget
 from repro.settings.root import Settings, as_dict
 from repro.store import Stage, Store, digest, finite, provenance, read_json
@@ -71,6 +71,7 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> Outc
         }
         for arm, by_seed in stages.get("arms", {}).items()
     }
+    whole_endpoints(summary["arms"])
     if found := overlap(store, stages.get("arms", {})):
         summary["overlap"] = found
     for key in ("failed", "absent"):
@@ -84,6 +85,28 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> Outc
     if "items" in shared:
         summary["items"] = read_json(store.path(shared["items"]) / "items.json")
     return cast(Outcome, summary)  # whole once it is judged
+
+
+def whole_endpoints(arms: Mapping[str, Arm]) -> None:
+    """Take the endpoint from every model that lacks a text or task which another of the run has: it would be
+    a mean over others, and its difference one of tasks. In place; ``evaluation.missing`` says what it lacks.
+    """
+
+    def parts(cells: Mapping[str, Metric]) -> set[str]:
+        return {metric for metric in cells if measure.of(metric).group in (measure.TEXT, measure.GOLD)}
+
+    seeds = [seed for arm in arms.values() for seed in arm["seeds"].values()]
+    for kept in ("", *{tokens for seed in seeds for tokens in seed.get("checkpoints", {})}):
+        models = [
+            seed.get("checkpoints", {}).get(kept, {}) if kept else seed.get("metrics", {}) for seed in seeds
+        ]
+        every = set().union(*map(parts, models))
+        for seed, cells in zip(seeds, models, strict=True):
+            if measure.ENDPOINT in cells and (lacking := every - parts(cells)):
+                del cells[measure.ENDPOINT]
+                after = f"after {int(kept):,} tokens" if kept else "at the end"
+                lost = f"not in this model {after}, of which others have {', '.join(sorted(lacking))}"
+                seed.setdefault("evaluation", {}).setdefault("missing", {})[measure.ENDPOINT] = lost
 
 
 def _baselines(store: Store, stage: Stage, arms: Mapping[str, Mapping[int, Mapping[str, Stage]]]) -> Json:

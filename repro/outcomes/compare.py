@@ -98,7 +98,10 @@ def interval(arm: Arm, metric: str) -> tuple[float, float, float] | None:
     values = [cell["value"] for cell in cells]
     centre, clusters = mean(values), min(cell.get("clusters", 0) for cell in cells)
     share = 0 <= centre <= 1 and not measure.of(metric).bits
-    stated = [cell.get("stderr") or (_of_share(centre, cell.get("n")) if share else None) for cell in cells]
+    stated = [
+        cell.get("stderr") or (_of_share(centre, n) if share and (n := cell.get("n")) else None)
+        for cell in cells
+    ]
     errors = [error for error in stated if error is not None]
     if clusters == 1 or len(errors) < len(stated):
         return None
@@ -107,11 +110,11 @@ def interval(arm: Arm, metric: str) -> tuple[float, float, float] | None:
     return centre, float(low), float(high)
 
 
-def _of_share(value: float, n: int | None) -> float:
+def _of_share(value: float, n: int) -> float:
     """Standard error of a share of ``n`` items; where every item is right, or wrong, it has none of its
     own.
     """
-    return math.sqrt(value * (1 - value) / max(n or 1, 1))
+    return math.sqrt(value * (1 - value) / n)
 
 
 def add_average(summary: Outcome) -> None:

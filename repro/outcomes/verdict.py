@@ -132,7 +132,8 @@ def verdict(summary: Outcome, comparisons: list[Difference]) -> Verdict:
     """
     row = primary({**summary, "comparisons": comparisons})
     if row is None:
-        lost = f"The endpoint {summary['endpoint']} was not measured in both arms: not enough data."
+        why = "; ".join(_partial(summary, list(summary["arms"]))[:1]) or "not enough data"
+        lost = f"The endpoint {summary['endpoint']} was not measured in both arms: {why}."
         named = any(contrast["primary"] for contrast in summary["settings"]["exp"]["contrasts"])
         sentence = lost if named and has_stage(summary, "evaluate") else ""
         return {"demonstration": False, "reasons": [], "words": "none", "sentence": sentence}
@@ -162,6 +163,7 @@ def shortfalls(summary: Outcome, primary: Difference) -> list[str]:
     if masked(summary) and summary["settings"]["proxy"]["kind"] == "built":
         reasons.append("the proxy is built by code; a verdict needs a trained one")
     reasons += _interim(summary, primary) + _unmatched(summary, primary)
+    reasons += _partial(summary, [primary["treatment"], primary["control"]])
     for domain, (documents, sources) in _smallest(summary, primary).items():
         if documents < DOCUMENTS:
             reasons.append(f"{documents} selected documents in {domain}; a verdict needs {DOCUMENTS}")
@@ -178,6 +180,16 @@ def _interim(summary: Outcome, primary: Difference) -> list[str]:
     absent = sum(row["arm"] in arms for row in summary.get("absent", []))
     whole = absent + sum(len(summary["arms"][arm]["seeds"]) for arm in arms)
     return [f"a report in between: {absent} of {whole} models are not there yet"] if absent else []
+
+
+def _partial(summary: Outcome, arms: Sequence[str]) -> list[str]:
+    """Models that have no endpoint because they lack a part of it (``repro.outcomes.collect``)."""
+    return [
+        f"{arm}, seed {seed}: {summary['endpoint']} is {why}; evaluate it again"
+        for arm in arms
+        for seed, row in summary["arms"][arm]["seeds"].items()
+        if (why := row.get("evaluation", {}).get("missing", {}).get(summary["endpoint"]))
+    ]
 
 
 def _unmatched(summary: Outcome, primary: Difference) -> list[str]:

@@ -10,7 +10,7 @@ from statistics import mean
 from repro.outcomes.compare import masked
 from repro.paper.committed import Result, values
 from repro.paper.sizes import sizes
-from repro.report import benchmarks, curve, during
+from repro.report import curve, during
 from repro.report.plots import Panel, Plot
 
 NAME = "by_share_kept"
@@ -52,13 +52,12 @@ def _drawn(result: Result) -> Plot | None:
     alone = {name for name, arm in arms.items() if (arm.get("mixture") or {}).get("kind", "alone") == "alone"}
     if masked(summary) or len(alone) < 2 or alone != set(arms):
         return None
-    tasks = {t: found[0] for t, found in benchmarks.tasks(summary).items() if curve.chance(summary, found[0])}
     measured: list[tuple[str, list[str], float | None]]
     measured = [(summary["endpoint"].replace("_", " ") + ", lower is better", [summary["endpoint"]], None)]
-    if tasks:
-        level = mean(curve.chance(summary, metric) or 0.0 for metric in tasks.values())
-        title = f"mean accuracy of {len(tasks)} tasks, higher is better"
-        measured.append((title, list(tasks.values()), level))
+    if above := summary.get("averaged", []):  # accuracies at chance are in no average
+        level = mean(curve.chance(summary, metric) or 0.0 for metric in above)
+        title = f"mean accuracy of the {len(above)} tasks above chance, higher is better"
+        measured.append((title, above, level))
     panels, said = [], []
     for title, metrics, level in measured:
         lines = curve.lines_of(summary, lambda arm, m=metrics: list(values(result, arm, m).values()))

@@ -300,13 +300,23 @@ def correlations(summary: Outcome) -> Table | None:
 
 
 def missing(summary: Outcome) -> Table | None:
-    """Tasks that were asked for and could not be run, with the reason."""
-    found: dict[str, str] = {}
-    for arm in summary["arms"].values():
-        for seed in arm["seeds"].values():
-            found |= seed.get("evaluation", {}).get("missing", {})
-    rows: list[list[Cell]] = [[task, why] for task, why in found.items()]
-    return Table("missing", "Not run", ["task", "reason"], rows) if rows else None
+    """What was asked for and could not be measured, with the reason, and where not all models lack it, which
+    do.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    models = [
+        (f"{name}, seed {seed}", row)
+        for name, arm in summary["arms"].items()
+        for seed, row in arm["seeds"].items()
+    ]
+    for model, row in models:
+        for task, why in row.get("evaluation", {}).get("missing", {}).items():
+            found.setdefault((task, why), []).append(model)
+    rows: list[list[Cell]] = [
+        [task, why, "all" if len(lack) == len(models) else "; ".join(lack)]
+        for (task, why), lack in found.items()
+    ]
+    return Table("missing", "Not run", ["task", "reason", "models"], rows) if rows else None
 
 
 def heads(summary: Outcome) -> Table | None:

@@ -6,6 +6,7 @@ import shutil
 import socket
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -16,7 +17,7 @@ from killing import remove_one_and_die
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from repro.errors import SettingError
-from repro.evaluate import harness, tasks
+from repro.evaluate import harness, per_item, summary, tasks
 from repro.evaluate import stage as stage_module
 from repro.evaluate.__main__ import main
 from repro.evaluate.evaluate import evaluate
@@ -272,6 +273,43 @@ def test_one_failing_task_leaves_the_others_alone(folders, tmp_path):
     )
     assert "maximum sequence length" in summary["missing"]["gsm8k"]
     assert "piqa/acc" in summary["metrics"]
+
+
+def test_where_the_memory_runs_out_the_evaluation_ends_and_keeps_what_is_done(folders, tmp_path, monkeypatch):
+    """torch's allocator says so with a plain RuntimeError; without the task the endpoint would be of others."""
+    settings = Eval(tasks=["piqa", "arc_easy"], text_tasks=[])
+    run = harness.run
+
+    def short(lm, plan, *rest):
+        if plan.name == "arc_easy":
+            raise RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"
+            )
+        return run(lm, plan, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(harness, "run", short)
+        with pytest.raises(RuntimeError, match="can't allocate memory"):
+            evaluate(folders / "model", settings, folders / "items", tmp_path)
+    assert (tmp_path / "parts/piqa.json").is_file() and not (tmp_path / "summary.json").exists()
+    assert not evaluate(folders / "model", settings, folders / "items", tmp_path)["missing"]
+
+
+def test_of_written_answers_guessing_is_the_commonest_one():
+    sample = {"metrics": ["exact_match"], "exact_match": 0.0, "doc_hash": "", "filter": "none"}
+    task = SimpleNamespace(task_name="t", OUTPUT_TYPE="generate_until")
+
+    def level(answers):
+        samples = [sample | {"doc_id": i, "target": a} for i, a in enumerate(answers)]
+        samples += [{**one, "filter": "other"} for one in samples]
+        rows = per_item.frame(per_item.rows("t", task, samples))
+        results = {"results": {"t": {"exact_match,none": 0.3, "exact_match_stderr,none": 0.1}}}
+        return summary.task_metrics(results, ["t"], rows)["t/exact_match"]
+
+    letters = level("ABCDEFGHIJ" * 20)
+    assert letters["chance"] == pytest.approx(19 / 199) and letters["covers_chance"] is False
+    assert level(["True", "False", "True", "True"])["chance"] == pytest.approx(2 / 3)
+    assert level([str(i) for i in range(50)])["chance"] == 0 and level(["1"])["chance"] == 0
 
 
 def test_only_the_items_with_an_answer_longer_than_the_context_are_left_out(folders, tmp_path):

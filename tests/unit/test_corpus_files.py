@@ -179,7 +179,12 @@ def test_a_pattern_and_several_folders_keep_the_folders_that_tell_domains_apart(
     one, other = tmp_path / "data/web/part-0.jsonl", tmp_path / "data/law/part-0.jsonl"
     assert domains(one, other) == {"web": 1, "law": 1}
     documents, _ = found(tmp_path / "text/web", tmp_path / "text/law")
-    assert sorted(document.id for document in documents) == ["law/0.txt", "law/1.txt", "web/0.txt", "web/1.txt"]
+    assert sorted(document.id for document in documents) == [
+        "law/0.txt",
+        "law/1.txt",
+        "web/0.txt",
+        "web/1.txt",
+    ]
     assert {document.group for document in documents} == {"web", "law"}
     documents, _ = found(tmp_path / "text", tmp_path / "text/web")  # one holds the other: nothing twice
     assert len(documents) == 4

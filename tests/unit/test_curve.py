@@ -130,6 +130,21 @@ def test_points_and_chance_are_inside_the_drawn_axes_and_on_the_page(summary, tm
     assert whiskers["array"][1] == pytest.approx(plot.panels[0].series[0].high[1] - 2.5)
 
 
+def test_an_average_that_knows_no_items_has_the_interval_of_its_seeds(summary):
+    from repro.report import levels
+
+    for row in summary["arms"].values():
+        row["at_chance"] = []
+        for n, seed in enumerate(row["seeds"].values()):
+            seed["metrics"]["accuracy_average"] = {"value": 0.3 + 0.01 * n}
+    summary["averaged"] = ["a/acc", "b/acc"]
+    table = levels.table(summary)
+    found = next(row for row in table.rows if row[0] == "random_20")
+    cell = found[table.columns.index("accuracy_average ↑")]
+    expected = stats.t.interval(0.95, 2, 0.31, 0.01 / math.sqrt(3))
+    assert (cell.value, cell.low, cell.high) == pytest.approx((0.31, *expected))
+
+
 @pytest.mark.parametrize("names", [["a", "b", "c"], ["x" * 40] * 5, ["a"] * 9 + ["y" * 60]])
 def test_a_legend_is_as_wide_as_the_figure_allows(names):
     columns = still._legend_columns(names, 7.0)

@@ -183,6 +183,29 @@ def test_a_lost_endpoint_is_said_and_not_taken_for_a_missing_contrast(tmp_path):
     assert "not enough data" in build.judged(collected, settings.exp.contrasts)["verdict"]["sentence"]
 
 
+def test_an_endpoint_without_a_part_that_others_have_is_none_and_the_model_is_named(tmp_path):
+    """Of other tasks its mean would be another number: here a difference of nothing but the lost task."""
+    settings, store, stages = fabricated.run(tmp_path)
+    place = store.path(stages["arms"]["random"][1]["evaluate"]) / "summary.json"
+    place.chmod(0o644)
+    result = json.loads(place.read_text())
+    result["bits_per_byte"] = result["text_bits_per_byte"]["wikitext"]["value"]
+    result |= {"gold_bits_per_byte": {}, "missing": {"sciq": "no items", "arc_easy": "it failed"}}
+    place.write_text(json.dumps(result))
+    found = build.judged(collect.collect(settings, store, stages), settings.exp.contrasts)
+    assert "bits_per_byte" not in found["arms"]["random"]["seeds"]["1"]["metrics"]
+    assert "bits_per_byte" in found["arms"]["random"]["seeds"]["0"]["metrics"]
+    assert found["verdict"]["demonstration"] and any(
+        "random, seed 1: bits_per_byte is not in this model" in why and "gold_bits_per_byte/arc_easy" in why
+        for why in found["verdict"]["reasons"]
+    )
+    assert {r["seeds"] for r in found["comparisons"] if r["primary"] and r["metric"] == "bits_per_byte"} == {
+        2
+    }
+    rows = {row[0]: row[1:] for row in run_tables.missing(found).rows}
+    assert rows["sciq"] == ["no items", "all"] and rows["arc_easy"] == ["it failed", "random, seed 1"]
+
+
 @pytest.mark.parametrize("stage", ["pretrain", "evaluate"])
 def test_arms_of_different_kinds_of_device_are_not_paired(tmp_path, stage):
     settings, store, stages = fabricated.run(tmp_path)
