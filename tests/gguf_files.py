@@ -71,8 +71,9 @@ def vocabulary_of(architecture: str) -> tuple[list[str], list[int], list[str]]:
             "▁a",
         ]
         return tokens, [3] * 5 + [6] * 256 + [1] * 5, []
-    tokens = [*bytes_to_unicode().values(), "he", "Ġt", END]
-    return tokens, [1] * (len(tokens) - 1) + [3], ["h e", "Ġ t"]
+    merges = ["h e", "Ġ t", "Ċ Ċ", "Ġ Ġ"]
+    tokens = [*bytes_to_unicode().values(), *(merge.replace(" ", "") for merge in merges), END]
+    return tokens, [1] * (len(tokens) - 1) + [3], merges
 
 
 def write(
@@ -87,7 +88,7 @@ def write(
 
     ``kind`` is a quantisation of the matrices (Q8_0), ``left_out`` a tensor, ``extra`` adds a bias that the family has no
     place for, ``changed`` overrides or adds metadata (dots as two underscores;
-    ``general`` is the architecture that the file claims).
+    ``general`` is the architecture that the file claims, ``split`` how it splits text).
     """
     tokens, types, merges = vocabulary_of(architecture)
     model = model_of(architecture, len(tokens))
@@ -109,7 +110,7 @@ def write(
     else:
         writer.add_rope_freq_base(5000.0)
     writer.add_tokenizer_model("llama" if architecture == "gemma3" else "gpt2")
-    writer.add_tokenizer_pre("default")
+    writer.add_tokenizer_pre(str(changed.pop("split", "qwen2" if architecture == "qwen2" else "gpt-2")))
     writer.add_token_list(tokens)
     writer.add_token_types(types)
     if architecture == "gemma3":

@@ -23,9 +23,12 @@ from repro.pretrained import load_model, load_tokenizer
 
 # whose conversion the tests compare with the model that the file was made of
 ARCHITECTURES = ("llama", "qwen2", "gemma3")
+# How a byte-level vocabulary splits text before its merges (tokenizer.ggml.pre), of those that the tests
+# compare with the models' own; others want more than a split (Llama 3 a BOS and whole words first).
+SPLITS = ("gpt-2", "smollm", "qwen2")
 GEMMA_HEAD = 256  # of Gemma 3 up to 12B; the 27B has 128 and scales its attention by something else
 TOLERANCE = 1e-5  # of the logits, relative to the largest: the same weights on the same machine
-SAMPLE = "def add(a, b):\n    return a + b  # 12 + 30 = 42\n\nCafé \u65e5\u672c <|endoftext|> end"
+SAMPLE = "def add(a, b):\n    return a + b  # 12 + 30 = 42\n\n1.  Café \u65e5\u672c <|endoftext|> end"
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Header:
     tensors: int
     parameters: int
     config: Json  # its sizes, as config.json names them
+    split: str  # of text by a byte-level vocabulary; empty for a sentencepiece one
 
 
 def header(path: Path, setting: str = "proxy.path") -> Header:
@@ -74,6 +78,12 @@ def _header(path: Path, setting: str, size: int, changed: int) -> Header:
     architecture = str(values.get("general.architecture"))
     own = {name.removeprefix(f"{architecture}."): value for name, value in values.items()}
     _check_supported(f"{setting}={path}", architecture, own, tensors)
+    split = str(values.get("tokenizer.ggml.pre")) if values.get("tokenizer.ggml.model") == "gpt2" else ""
+    require(
+        not split or split in SPLITS,
+        f"{setting}={path} splits text as {split!r} (tokenizer.ggml.pre), which is not converted;"
+        f" {', '.join(SPLITS)} are; use the model's own Hugging Face folder with proxy=folder",
+    )
     names = {
         "num_hidden_layers": "block_count",
         "hidden_size": "embedding_length",
@@ -95,6 +105,7 @@ def _header(path: Path, setting: str, size: int, changed: int) -> Header:
         len(tensors),
         sum(prod(map(int, tensor.shape)) for tensor in tensors.values()),
         config,
+        split,
     )
 
 
@@ -144,6 +155,7 @@ def convert(path: Path, target: Path) -> Json:
             raise SettingError(f"cannot convert {path}: {error}") from None
         except Exception as error:  # whatever a foreign file provokes in the library is the file's fault
             raise SettingError(f"cannot convert {path}: {str(error).strip().splitlines()[0]}") from error
+    _split(tokenizer, about.split)
     ours = sum(1 for _ in model.named_parameters())
     require(
         about.tensors == ours,
@@ -176,6 +188,23 @@ def convert(path: Path, target: Path) -> Json:
         "parameters": about.parameters,
         "logits_difference": difference,
     }
+
+
+def _split(tokenizer: Any, split: str) -> None:
+    """Let a byte-level tokenizer split text as its file says; transformers takes what it does not know for
+    GPT-2's.
+    """
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+
+    if split == "smollm":  # white space before a digit ends with it: "\n\n1" is two tokens
+        tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
+            [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
+        )
+    plain = isinstance(tokenizer.backend_tokenizer.pre_tokenizer, ByteLevel)
+    require(
+        not split or plain == (split == "gpt-2"),
+        f"this version of transformers does not split text as {split!r}; install a newer one",
+    )
 
 
 def _savable(loaded: Any) -> Any:

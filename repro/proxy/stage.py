@@ -49,7 +49,7 @@ def stage(s: Proxy) -> Stage:
     settings = identity(s)
     label = s.name
     if s.kind == "wheel":
-        settings["sha256"] = WHEELS["smollm2"].sha256
+        settings |= {"sha256": WHEELS["smollm2"].sha256, "split": "smollm"}  # as GPT-2's before
     elif s.kind == "folder":
         folder = checked_folder(Path(str(s.path)))
         settings["files"] = dict(
@@ -63,7 +63,8 @@ def stage(s: Proxy) -> Stage:
         if s.path is None:
             settings["sha256"] = pinned.known(s.name).sha256
         else:
-            gguf.header(Path(s.path))
+            if (split := gguf.header(Path(s.path)).split) == "smollm":
+                settings["split"] = split
             settings["sha256"] = content_digests([Path(s.path)])[0]
             label = pinned.name_of(settings["sha256"]) or re.sub(r"[^\w.-]+", "_", Path(s.path).stem)
     elif s.kind == "hub":

@@ -4,8 +4,10 @@ import os
 import shutil
 
 import pytest
+import regex
 import torch
-from gguf_files import ARCHITECTURES, model_of, write
+from gguf_files import ARCHITECTURES, model_of, vocabulary_of, write
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from repro.errors import SettingError
 from repro.proxy import gguf
@@ -53,6 +55,60 @@ def test_a_converted_proxy_gives_the_logits_of_the_model_the_file_was_made_of(ar
         0.0,
     )
     assert facts["quantisation"].startswith("F32 ") and len(facts["file_sha256"]) == 64
+
+
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+QWEN2 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+PIECES = {  # as llama.cpp does it: one expression after the other on what the former left
+    "gpt-2": [GPT2],
+    "smollm": [r"\p{N}", GPT2],
+    "qwen2": [QWEN2],
+}
+
+
+@pytest.mark.parametrize("split", PIECES)
+def test_text_is_split_as_the_file_says(split, tmp_path):
+    """Against merges within the pieces that the expressions cut, by hand."""
+    write(tmp_path / "tiny.gguf", "qwen2" if split == "qwen2" else "llama", split=split)
+    folder = Store(tmp_path / "work").ensure(proxy_stage.stage(proxy(tmp_path / "tiny.gguf")))
+    tokenizer = load(folder / "model", "float32").tokenizer
+    _, _, merges = vocabulary_of("llama")
+    spelled = bytes_to_unicode()
+
+    def by_hand(text):
+        pieces = [text]
+        for expression in PIECES[split]:
+            pieces = [
+                found
+                for piece in pieces
+                for found in regex.findall(f"{expression}|.+?(?=(?:{expression})|\\Z)", piece, regex.S)
+            ]
+        assert "".join(pieces) == text
+        result = []
+        for piece in pieces:
+            word = [spelled[byte] for byte in piece.encode()]
+            for left, right in map(str.split, merges):
+                at = 0
+                while at < len(word) - 1:
+                    if word[at : at + 2] == [left, right]:
+                        word[at : at + 2] = [left + right]
+                    at += 1
+            result += word
+        return result
+
+    for text in ("Steps:\n\n1. the\n\n\n  22", "x =  5;   y\t7\n", "the he  the\n\nhe", "a1b22  c\n\n"):
+        assert tokenizer.tokenize(text) == by_hand(text), text
+
+
+def test_one_file_under_each_split_is_another_proxy_only_where_its_ids_changed(tmp_path):
+    found = {}
+    for split in PIECES:
+        write(tmp_path / f"{split}.gguf", "llama", split=split)
+        found[split] = proxy_stage.stage(proxy(tmp_path / f"{split}.gguf")).settings
+    assert [name for name, settings in found.items() if "split" in settings] == ["smollm"]
 
 
 def test_quantised_weights_are_unpacked_and_named(tmp_path):
@@ -105,6 +161,10 @@ def test_a_file_cut_short_is_refused_wherever_it_ends(share, tmp_path):
         ({"general": "mamba"}, "architecture 'mamba', which is not converted; llama, qwen2, gemma3 are"),
         ({"llama__rope__scaling__type": "yarn"}, "would lose the scaling of its positions"),
         ({"split__count": 3}, "is one of 3 parts; join them first"),
+        (
+            {"split": "llama-bpe"},
+            "splits text as 'llama-bpe'.* gpt-2, smollm, qwen2 are; use the model's own",
+        ),
     ],
 )
 def test_what_the_conversion_would_lose_is_refused_in_words(changed, message, tmp_path):
