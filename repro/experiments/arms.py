@@ -124,7 +124,15 @@ def train_of(settings: Settings, name: str) -> Train:
         "keep_at_tokens": settings.train.keep_at_tokens,
     } | arm.train
     if arm.equal_passes:
-        own["tokens"] = round(own["tokens"] * budget_of(settings, name).share)
+        budget = budget_of(settings, name)
+        require(
+            budget.unit == "tokens" and arm.mixture.kind == "alone",
+            f"exp.arms.{name}.equal_passes=true shortens the training to budget.share of the tokens, which"
+            " makes equal passes of a selection alone that is a share of the tokens, and of nothing else"
+            f" (here budget.unit={budget.unit}, mixture={arm.mixture.kind}); state"
+            f" exp.arms.{name}.train.tokens=N instead",
+        )
+        own["tokens"] = round(own["tokens"] * budget.share)
     own["keep_at_tokens"] = [at for at in own["keep_at_tokens"] if at <= own["tokens"]]
     return replace(settings.train, **own).resolved()
 
@@ -132,13 +140,16 @@ def train_of(settings: Settings, name: str) -> Train:
 def trained(
     settings: Settings, shared: dict[str, Stage], name: str, seed: int, train: Train, selection: Stage
 ) -> Stage:
-    """The model of an arm and seed; the token ids that all arms share are made for the first."""
+    """The model of an arm and seed. Arms share token ids but where one has a tokenizer, a vocabulary or a
+    model to continue of its own; ``shared`` holds the first arm's.
+    """
     model = replace(settings.model, **settings.exp.arms[name].model)
     own = proxy.stage(settings.proxy) if "proxy" in (model.init_from, model.tokenizer) else None
-    shared.setdefault("tokens", pretrain.tokens_stage(model, shared["corpus"], own))
+    tokens = pretrain.tokens_stage(model, shared["corpus"], own)
+    shared.setdefault("tokens", tokens)
     named = {"tracking": settings.tracking, "group": settings.exp.name, "arm": name}
     start = own if model.init_from == "proxy" else None
-    return pretrain.stage(model, train, seed, shared["tokens"], selection, **named, proxy=start)
+    return pretrain.stage(model, train, seed, tokens, selection, **named, proxy=start)
 
 
 def trained_arms(settings: Settings) -> Experiment:

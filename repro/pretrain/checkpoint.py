@@ -114,7 +114,7 @@ def restore(engine: Any, checkpoint: Path, setup: Setup) -> int:
     was = manifest["setup"]
     for key, value in setup.items():
         require(
-            was.get(key) == value or key == RANKS,
+            was.get(key, value) == value or key == RANKS,  # one of an earlier version says less
             f"{checkpoint} was written with {key}={was.get(key)}, this run has {key}={value}; go on with the"
             f" former, or delete {checkpoint.parent} to train from the start",
         )

@@ -180,6 +180,9 @@ def setup(job: Job, stream: TokenStream, ranks: int) -> checkpoint.Setup:
         "train.batch_sequences": s.batch_sequences,
         "train.optimizer": s.optimizer,
         "train.learning_rate": s.learning_rate,
+        "train.weight_decay": s.weight_decay,  # the optimizer's state brings its own, and these two
+        "train.beta1": s.beta1,
+        "train.beta2": s.beta2,
         "warm-up steps": warmup_steps(s),
         "model": digest(identity(job.model))[:12],
         "order of the documents": stream.identity(),
@@ -205,6 +208,13 @@ def resume(job: Job, engine: Any, stream: TokenStream) -> tuple[int, Path | None
         f"the branch point {found} lies behind step {decay_start(s)}, where this run's decay starts; raise"
         " train.tokens or lower train.decay",
     )
+    if found is not None and found.parent.parent != out:
+        lost = [step * s.batch_tokens for step in s.kept_steps if step <= done]
+        require(
+            not lost,
+            f"train.keep_at_tokens asks for models at {lost} tokens, which lie before the branch point at"
+            f" {done * s.batch_tokens}; they are the former run's: leave them out",
+        )
     return done, found
 
 

@@ -71,7 +71,7 @@ def stage(
         lambda ctx: _run(ctx, select.selector, params, mixture, budget, seed),
         inputs,
         version=2,
-        light=("corpus",),
+        light=selectors.light(select.selector, params),
         cost=lambda known: of_rows(known.inputs["corpus"]),
     )
 

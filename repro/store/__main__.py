@@ -76,11 +76,14 @@ def main(arguments: list[str] | None = None) -> int:
         if parsed.door == "pack":
             print(_packed(parsed))
         else:
+            from repro.store.bucket import must_be_folder
             from repro.store.unpack import unpack
 
-            work = [a.removeprefix("work=") for a in parsed.files if a.startswith("work=")] or ["work"]
+            given = [a.removeprefix("work=") for a in parsed.files if a.startswith("work=")] or ["work"]
+            work = Path(given[-1])
+            must_be_folder(work)
             for file in [Path(a) for a in parsed.files if not a.startswith("work=")]:
-                print(f"{file}: {unpack(file, Path(work[-1]))}")
+                print(f"{file}: {unpack(file, work)}")
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -201,6 +201,15 @@ def test_models_on_the_way_and_several_decays_of_one_stable_run(paths, tmp_path)
             dict(learning_rate=1e-2),
             r"written with train\.learning_rate=0\.003, this run has train\.learning_rate=0\.01",
         ),
+        (
+            dict(weight_decay=0.5),  # the optimizer's state would bring the former run's without a word
+            r"written with train\.weight_decay=0\.1, this run has train\.weight_decay=0\.5",
+        ),
+        (dict(beta2=0.5), r"written with train\.beta2=0\.95"),
+        (
+            dict(keep_at_tokens=[6 * batch, 12 * batch]),
+            r"models at \[3072\] tokens, which lie before the branch",
+        ),
         (dict(decay=0.75), "lies behind step 3, where this run's decay starts"),
     ):
         with pytest.raises(SettingError, match=message):

@@ -77,6 +77,7 @@ def test_scores_of_a_csv_keep_their_ids(tmp_path):
     [
         ("exp.params.models=[huge]", "no size 'huge'"),
         ("exp.params.models=[]", "names no size"),
+        ("exp.params.models=[tiny,proxy]", "proxy has no layers of its own"),
         ("exp.only=[attention_influence]", "compares with the arm 'random'"),
     ],
 )

@@ -134,6 +134,19 @@ def test_an_arm_has_the_seeds_of_its_own_or_those_of_the_experiment():
     }  # fmt: skip
 
 
+def test_an_arm_with_a_vocabulary_of_its_own_is_trained_on_its_own_token_ids():
+    settings = compose(["scale=smoke", "exp=selection_30pct", "exp.arms.random.model={vocabulary: 512}"])
+    experiment = build(settings)
+    read = {name: by_seed[0]["pretrain"].inputs["tokens"] for name, by_seed in experiment.arms.items()}
+    assert read["random"].settings["vocabulary"] == 512
+    assert read["full"].settings["vocabulary"] == read["attention_influence"].settings["vocabulary"] == 1024
+    assert sum(stage.name == "tokens" for stage in experiment.order()) == 2
+    continued = build(
+        compose(["scale=smoke", "exp=selection_30pct", "exp.arms.random.model={init_from: proxy}"])
+    )
+    assert continued.arms["random"][0]["pretrain"].inputs["tokens"].settings == {"tokenizer_of": "proxy"}
+
+
 def test_every_selection_is_made_before_the_first_training():
     names = [stage.name for stage in build(compose(["exp=selection_30pct", "scale=smoke"])).order()]
     assert max(i for i, name in enumerate(names) if name == "selection") < names.index("pretrain")

@@ -16,6 +16,7 @@ import repro.store as store_module
 import repro.store.__main__ as door
 import repro.store.pack as packs
 from repro.errors import SettingError
+from repro.selection.settings import Select
 from repro.store import Stage, Store, read_json
 from repro.store.pack import CONTENT, pack
 from repro.store.soundness import damage as damaged
@@ -165,6 +166,30 @@ def test_a_new_evaluation_trains_again_and_differing_weights_are_said(there, cap
     assert sorted(p.name for p in (work / "third" / "artifacts" / "pretrain").iterdir() if p.is_dir()) == [
         other.pretrain.folder.split("/")[1]
     ]
+
+
+@pytest.mark.parametrize(
+    ("select", "light"),
+    [
+        (Select("attention_influence"), True),
+        (Select("dsir", {"target": "web"}), True),  # read in a stage of its own
+        (Select("distilled"), False),
+        (Select("rank_sum", {"of": [{"selector": "perplexity"}, {"selector": "distilled"}]}), False),
+        (Select("mine"), False),  # may read anything
+    ],
+)
+def test_a_selector_that_reads_text_beside_scores_brings_the_corpus_back(there, select, light, monkeypatch):
+    from repro.selection import selectors
+
+    known = selectors.load
+    monkeypatch.setattr(selectors, "load", lambda name: known("random" if name == "mine" else name))
+    assert selectors.light(select.selector, select.params) == (("corpus",) if light else ())
+    chain, target, work = there
+    unpack(target, work)
+    inputs = {"corpus": chain.corpus, "scores": chain.score}
+    asked = Stage("selection", "x", {}, print, inputs, light=selectors.light(select.selector, select.params))
+    again = Store(work).demanded(asked.ancestors())
+    assert again == ([asked] if light else [chain.corpus, asked])
 
 
 def test_a_report_that_reads_text_brings_the_corpus_back(there):
@@ -385,6 +410,8 @@ def test_a_pack_that_unpacks_to_more_than_a_run_is_refused(there, monkeypatch):
 def test_the_door_takes_settings_or_a_run_folder_and_says_mistakes_in_one_line(tmp_path, capsys, monkeypatch):
     assert door.main(["unpack", str(tmp_path / "none.tar.zst"), f"work={tmp_path}"]) == 2
     assert "is not there" in capsys.readouterr().err
+    assert door.main(["unpack", str(tmp_path / "none.tar.zst"), "work=s3://bucket/x"]) == 2
+    assert "this command needs a folder" in capsys.readouterr().err
     assert (
         door.main(["pack", "exp=selection_30pct", "scale=smoke", f"work={tmp_path}", "--to", str(tmp_path)])
         == 2

@@ -3,6 +3,7 @@
 import pytest
 
 from repro.corpus.sources import expected_tokens
+from repro.errors import SettingError
 from repro.experiments import build
 from repro.plan import passes
 from repro.settings.compose import compose
@@ -28,6 +29,17 @@ def test_passes_are_training_tokens_over_the_tokens_of_a_pass(tmp_path):
     added = compose(["scale=smoke", "exp=paper_mixture", "budget.unit=tokens", "train.tokens=40960"])
     found = passes.passes(added, build(added), Store(tmp_path), 15360)
     assert found["full_plus_attention_influence"].passes == pytest.approx(2 / 1.2)
+
+
+@pytest.mark.parametrize("arm", ["budget={unit: documents}", "mixture=add"])
+def test_equal_passes_are_refused_where_the_share_of_the_tokens_does_not_make_them(tmp_path, arm):
+    """A share of the documents may be another of the tokens; a selection beside the corpus is read less often."""
+    equal = "exp.arms.attention_influence.equal_passes=true"
+    assert planned(tmp_path, equal)
+    with pytest.raises(
+        SettingError, match="equal_passes=true shortens .* state exp.arms.attention_influence.tr"
+    ):
+        planned(tmp_path, equal, f"exp.arms.attention_influence.{arm}")
 
 
 def test_what_is_in_the_store_is_counted(tmp_path):

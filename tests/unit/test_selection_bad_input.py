@@ -205,3 +205,5 @@ def test_the_other_score_artifact_of_a_gap(tmp_path):
     elsewhere = artifacts([{**r, "n_tokens_doc": r["n_tokens_doc"] + 1} for r in rows])["scores"]
     other = Store(tmp_path).ensure(elsewhere)
     refused("the two models need one tokenizer", tmp_path, made, "perplexity_gap", {"other": str(other)})
+    whole = Store(tmp_path).ensure(artifacts([{**r, "n_tokens": 500} for r in rows])["scores"])
+    refused("were read further, or in other windows", tmp_path, made, "perplexity_gap", {"other": str(whole)})

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from repro.errors import require
 from repro.experiments import Experiment, arms
 from repro.plain import Json
-from repro.selection import priority
+from repro.selection import priority, selectors
 from repro.selection.settings import Select
 from repro.settings.root import Settings
 from repro.settings.typed import as_object
@@ -66,7 +66,7 @@ def ranking_stage(select: Select, seed: int, corpus: Stage, scores: Stage) -> St
         settings,
         lambda ctx: _rank(ctx, select.selector, select.params, seed),
         inputs,
-        light=("corpus",),
+        light=selectors.light(select.selector, select.params),
         cost=lambda known: of_rows(known.inputs["corpus"]),
     )
 

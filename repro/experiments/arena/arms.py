@@ -49,4 +49,10 @@ def _shape(size: str) -> Json:
         size in options("model"),
         f"exp.params.models: no size {size!r}; did you mean {nearest(size, options('model'))}?",
     )
-    return {key: value for key, value in read_option("model", size).items() if key in SHAPE}
+    found = {key: value for key, value in read_option("model", size).items() if key in SHAPE}
+    require(
+        "layers" in found,
+        f"exp.params.models: {size} has no layers of its own, it continues another model; name sizes such as"
+        " [mini,1m]",
+    )
+    return found

@@ -223,6 +223,17 @@ def reads_losses(name: str, params: Json) -> bool:
     return bool(found(**params)) if callable(found) else found
 
 
+def light(name: str, params: Json) -> tuple[str, ...]:
+    """Inputs of which a stage that asks a selector needs no text (:attr:`repro.store.Stage.light`): the
+    corpus, unless the selector, or one that it is made of, reads text beside scores. One's own may.
+    """
+    module, parts = load(name), params.get("of") or []
+    asks = not getattr(module, "READS_TEXT", False) and (name == "distilled" or name not in SHIPPED)
+    if asks or any(not light(part["selector"], part.get("params") or {}) for part in parts):
+        return ()
+    return ("corpus",)
+
+
 def readers(name: str, params: Json) -> Iterator[tuple[str, Json]]:
     """The selectors that read text: this one, or those it is made of (``params.of``), with their
     parameters.

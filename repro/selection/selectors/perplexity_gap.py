@@ -18,24 +18,26 @@ def priority(context: Context, other: str, keep: str = "high", relative: bool = 
 
     ``other`` is the folder of a finished score artifact of the same corpus with another proxy. With the
     larger model as the proxy and the smaller as the other, ``keep: high`` takes what gains most from size.
-    Losses per token compare between models of one tokenizer only; another tokenizer shows in ``n_tokens_doc``
-    and is refused.
+    Losses per token compare between models of one tokenizer that read as much of a document; another
+    tokenizer shows in ``n_tokens_doc``, another window or ``score.max_tokens`` in ``n_tokens``: refused.
     """
     one_of("params.keep", keep, ("high", "low"))
     folder = _checked(other)
     scored = parquet.sql(sorted((folder / "scores").glob("*.parquet")))
     context.query(
-        f"CREATE OR REPLACE VIEW other_scores AS SELECT doc_id, n_tokens_doc, loss_base FROM {scored}"
+        "CREATE OR REPLACE VIEW other_scores AS"
+        f" SELECT doc_id, n_tokens_doc, n_tokens, loss_base FROM {scored}"
     )
-    different = context.query(
-        "SELECT count(*) FROM scores AS s JOIN other_scores AS o USING (doc_id) WHERE s.n_tokens_doc <>"
-        " o.n_tokens_doc"
-    )[0][0]
-    require(
-        not different,
-        f"params.other={other}: {different} documents have another number of tokens there; the two models"
-        " need one tokenizer",
-    )
+    for column, mend in (
+        ("n_tokens_doc", "have another number of tokens there; the two models need one tokenizer"),
+        ("n_tokens", "were read further, or in other windows, there; score both with one score.window and"
+         " score.max_tokens"),
+    ):  # fmt: skip
+        ((different,),) = context.query(
+            "SELECT count(*) FROM scores AS s JOIN other_scores AS o USING (doc_id)"
+            f" WHERE s.{column} <> o.{column}"
+        )
+        require(not different, f"params.other={other}: {different} documents {mend}")
     found = context.connection.sql(
         f"""SELECT doc_id, {"-1" if keep == "low" else "1"} * (o.loss_base - s.loss_base)
                    {"/ o.loss_base" if relative else ""} AS priority
