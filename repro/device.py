@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from repro.schema import how
+from repro.schema import COUNT, POSITIVE, check, how
 
 # auto: what the device is fast in, resolved before any fingerprint (repro.settings.compose)
 DTYPES = ("auto", "bfloat16", "float32")
@@ -36,10 +36,17 @@ class Hardware:
     """What the scale is meant for: used by ``--plan`` only."""
 
     name: str = how("this machine", "for plans")
-    devices: int = how(1, "how many of them")
-    tflops: float | None = how(None, "peak of a device in bf16; absent = measured", unit="TFLOP/s")
-    memory_gb: float | None = how(None, "of one device: a training that cannot fit is refused", unit="GB")
-    utilisation: float = how(0.4, "share of the peak rate that is expected")
+    devices: int = how(1, "how many of them", within=COUNT)
+    tflops: float | None = how(
+        None, "peak of a device in bf16; absent = measured", unit="TFLOP/s", within=POSITIVE
+    )
+    memory_gb: float | None = how(
+        None, "of one device: a training that cannot fit is refused", unit="GB", within=POSITIVE
+    )
+    utilisation: float = how(0.4, "share of the peak rate that is expected", within="(0, 1]")
+
+    def __post_init__(self) -> None:
+        check("hardware", self)
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ class Corpus:
     decontaminate: bool = setting(True, "drop documents sharing a 13-gram with any benchmark item")
     heldout_share: float = setting(0.05, "of each domain's bytes; whole groups and clusters", within="[0, 1)")
     shard_documents: int = setting(256, "of a file, which is what resumes", unit="documents", within=COUNT)
-    seed: int = setting(0, "of the samples")
+    seed: int = setting(0, "of the samples", within=ANY)
 
     def __post_init__(self) -> None:
         check("corpus", self)

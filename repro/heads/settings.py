@@ -42,8 +42,8 @@ class Heads:
         0.1, "|loss rise / that of the retrieval heads - 1|", identity=DAMAGE, within=ANY
     )
     draws: int = setting(64, "random_matched_damage: tries", identity=DAMAGE, within=COUNT)
-    seed: int = setting(0, "of the probes", identity="detection")
-    control_seed: int = setting(0, "of a control's random heads", identity="as seed")
+    seed: int = setting(0, "of the probes", identity="detection", within=ANY)
+    control_seed: int = setting(0, "of a control's random heads", identity="as seed", within=ANY)
     given: list[list[int]] = setting(
         [], "[[layer, head], ...] to mask; nothing is detected", identity="given"
     )

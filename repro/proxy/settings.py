@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from repro.device import DTYPES
 from repro.errors import require
-from repro.schema import check, how, setting
+from repro.schema import POSITIVE, check, how, setting
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Proxy:
     dtype: str = setting(
         "float32", "of detection and scoring", identity="computing", choices=" | ".join((*DTYPES, "float16"))
     )
-    parameters: float = how(135e6, "for --plan only; of a folder or file they are counted")
+    parameters: float = how(135e6, "for --plan only; of a folder or file they are counted", within=POSITIVE)
     accept_terms: bool = how(False, "of a model that has terms of use, before its download")
 
     def __post_init__(self) -> None:

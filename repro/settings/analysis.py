@@ -28,7 +28,7 @@ class Analysis:
         256, "embedded of each document", unit="tokens", identity="describe", within="[8, inf)"
     )
     clusters: int = setting(100, "k-means, in each domain (figure 4)", identity="compare", within=COUNT)
-    seed: int = setting(0, "of the sample and of k-means")
+    seed: int = setting(0, "of the sample and of k-means", within=ANY)
 
     def __post_init__(self) -> None:
         check("analysis", self)
@@ -51,8 +51,8 @@ class Judge:
     timeout: float = how(60.0, "until an answer is there", unit="seconds", within=POSITIVE)
     tries: int = how(6, "of a request before it counts as unanswered", within=COUNT)
     backoff: float = how(1.0, "before the second try, then doubled", unit="seconds", within=ANY)
-    price_prompt: float = how(0.0, "per million tokens")
-    price_answer: float = how(0.0, "per million tokens")
+    price_prompt: float = how(0.0, "per million tokens", within=ANY)
+    price_answer: float = how(0.0, "per million tokens", within=ANY)
     attempt: int = setting(0, "another number asks again what got no answer")
 
     def __post_init__(self) -> None:

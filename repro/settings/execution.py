@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from repro.errors import require
 from repro.plain import Json
-from repro.schema import ANY, check, how
+from repro.schema import ANY, COUNT, check, how
 
 
 @dataclass
@@ -15,7 +15,9 @@ class Run:
     """How the stages of a run are carried out (docs/parallel.md); nothing of it enters a summary."""
 
     parallel: int = how(1, "stages at once, a process each; 0 = one a CPU core, or a GPU", within=ANY)
-    threads: int | None = how(None, "CPU threads of a stage; null = OMP_NUM_THREADS, else a share")
+    threads: int | None = how(
+        None, "CPU threads of a stage; null = OMP_NUM_THREADS, else a share", within=COUNT
+    )
     notice: str | None = how(None, "at the end", choices="desktop | webhook (to $REPRO_WEBHOOK)")
     keep_going: bool = how(True, "an arm that fails is a row of the report, and the other arms go on")
     executor: str | None = how(

@@ -40,7 +40,7 @@ class Arm:
     seeds: list[int] = setting([], "of this arm; empty = exp.seeds. Contrasts pair the seeds both arms have")
 
     def __post_init__(self) -> None:
-        require(len(set(self.seeds)) == len(self.seeds), f"an arm's seeds={self.seeds} name a seed twice")
+        _seeds(f"an arm's seeds={self.seeds} name", self.seeds)
 
 
 # What an arm may override of the experiment's settings.
@@ -92,10 +92,15 @@ class Experiment:
         for outcome in self.conclusions:
             one_of("exp.conclusions", outcome, OUTCOMES)
         require(bool(self.seeds), "exp.seeds=[] names no seed; one is enough: exp.seeds=[0]")
-        require(len(set(self.seeds)) == len(self.seeds), f"exp.seeds={self.seeds} names a seed twice")
+        _seeds(f"exp.seeds={self.seeds} names", self.seeds)
         for arm in {side for c in self.contrasts for side in (c.treatment, c.control)} - set(self.arms):
             raise SettingError(
                 f"exp.contrasts names the arm {arm!r}; did you mean {nearest(arm, self.arms)}?"
             )
         primary = sum(c.primary for c in self.contrasts)
         require(primary <= 1, "exp.contrasts may hold one primary contrast only")
+
+
+def _seeds(named: str, seeds: list[int]) -> None:
+    require(len(set(seeds)) == len(seeds), f"{named} a seed twice")
+    require(all(seed >= 0 for seed in seeds), f"{named} a seed below 0")
