@@ -213,6 +213,14 @@ def _power(settings: Settings) -> Json | None:
         return {"unknown": str(error)}
 
 
+def _compared(stated: Json) -> list[Json]:
+    """What the sides of the primary contrast are made of, whatever the arms are called and keep."""
+    return [
+        {key: side[key] for key in ("selector", "match", "mixture") if key in side}
+        for side in stated["selects"].values()
+    ]
+
+
 def concluded(summary: Outcome) -> Conclusion | None:
     """The ``outcome`` of the primary contrast and the ``text`` that was stated for it; ``None`` where nothing
     was stated.
@@ -233,6 +241,9 @@ def concluded(summary: Outcome) -> Conclusion | None:
     margin, low, high = run["smallest_effect"], row["low"], row["high"]
     outcome = conclusion(row["low"], row["high"], row["lower_is_better"], margin)
     text = run["conclusions"].get(outcome, "Nothing was stated for this outcome.")
+    before = registration.get("registered")
+    if before and before["conclusions"] == run["conclusions"] and _compared(before) != _compared(run):
+        text = f"What was stated is about {before['contrast']}; for {run['contrast']} nothing was."
     ends = None if low is None or high is None else max(abs(low), abs(high))
     sure = outcome in ("better", "worse")
     if sure and ends is not None and margin is not None and ends < margin:

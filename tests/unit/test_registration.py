@@ -1,6 +1,7 @@
 """What was stated before a run, what a command line changed of it, and the power a pilot promises."""
 
 import json
+import re
 
 import fabricated
 import pytest
@@ -27,6 +28,8 @@ def test_every_experiment_states_what_it_will_conclude(name):
     if primary:
         assert set(exp["conclusions"]) == {"better", "worse", "equivalent", "undecided"}
         assert exp["smallest_effect"] > 0 and exp["endpoint"]
+        said = " ".join(exp["conclusions"].values())  # they hold for any share that a command line keeps
+        assert not re.search(r"\d+ ?%|\d+ percent|\b(fifth|third|quarter|half)\b", said), said
     else:
         assert set(exp["conclusions"]) == {"described"}
 
@@ -202,6 +205,26 @@ def test_the_conclusion_is_the_one_stated_for_the_outcome(low, high, outcome):
         and found["text"] == judged()["registration"]["run"]["conclusions"][outcome]
     )
     assert registration.concluded(judged(low=low, high=high, demonstration=True))["outcome"] == "none"
+
+
+def test_of_another_comparison_than_the_one_stated_nothing_is_concluded():
+    found = judged(low=-0.5, high=-0.2)
+    before, run = (
+        {
+            **found["registration"]["run"],
+            "contrast": contrast,
+            "selects": {"x": {"selector": x}, "y": {"selector": y}},
+        }
+        for contrast, x, y in (("a − b", "length", "random"), ("b − a", "random", "length"))
+    )
+    found["registration"] = {"registered": before, "run": before}
+    assert registration.concluded(found)["text"] == "It helps."
+    found["registration"]["run"] = run
+    assert registration.concluded(found)["text"].startswith(
+        "What was stated is about a − b; for b − a nothing"
+    )
+    found["registration"]["run"] = {**run, "conclusions": {**run["conclusions"], "better": "Mine."}}
+    assert registration.concluded(found)["text"] == "Mine."
 
 
 def test_a_difference_that_is_sure_but_too_small_to_matter_says_so():
