@@ -1,5 +1,7 @@
 """Benchmarks in a report: chance is drawn and said in words, BLiMP's parts are shown and not tested, endpoints are explained."""
 
+import copy
+
 import pytest
 
 from repro.errors import SettingError
@@ -118,6 +120,15 @@ def test_accuracies_and_curves_are_drawn_with_chance_and_baselines(summary, tmp_
         still.write(drawn[name], tmp_path)
         interactive.to_plotly(drawn[name])
     assert panels["blimp", "accuracy ↑"][0].x == [20.0, 50.0, 100.0]
+
+
+def test_a_checkpoint_kept_at_the_end_counts_no_seed_twice(summary):
+    """Sixteen values of eight models would make the interval narrower than it is."""
+    kept = copy.deepcopy(summary)
+    for arm in kept["arms"].values():
+        for row in arm["seeds"].values():
+            row["checkpoints"]["4000"] = row["metrics"]
+    assert benchmarks.during_training(kept) == benchmarks.during_training(summary)
 
 
 @pytest.mark.parametrize(
