@@ -8,10 +8,10 @@ from collections.abc import Callable
 from statistics import mean
 
 from repro.outcomes import measure
-from repro.outcomes.compare import interval, metrics
+from repro.outcomes.compare import interval, metrics, seed_values
 from repro.outcomes.outcome import Arm, Metric, Outcome, bounds
 from repro.report.cells import CHANCE, Cell, Interval, Number
-from repro.report.curve import by_tokens, with_intervals
+from repro.report.curve import by_tokens, lines_of, with_intervals
 from repro.report.plots import BANDS, Panel, Plot, Series
 from repro.report.table import Table
 
@@ -268,25 +268,13 @@ def during_training(summary: Outcome) -> Plot | None:
 
 
 def by_share(summary: Outcome) -> Plot | None:
-    """The same against the share of the corpus kept: one line a selector."""
-    selectors: dict[str, list[str]] = {}
-    for name, arm in summary["arms"].items():
-        strata = "".join(f", {key} {value}" for key, value in arm.get("strata", {}).items())
-        line = arm["select"]["selector"] + strata + (", equal passes" if arm["equal_passes"] else "")
-        selectors.setdefault(line, []).append(name)
-    whole = selectors.pop("all", [])[:1]
-
-    def points(names: list[str], metric: str) -> dict[float, list[float]]:
-        arms = [summary["arms"][name] for name in names + whole]
-        found = {
-            100.0 * a["share"]: [s.get("metrics", {})[metric]["value"] for s in a["seeds"].values()]
-            for a in arms
-        }
-        several = len({summary["arms"][name]["share"] for name in names}) > 1
-        return dict(sorted(found.items())) if several else {}
+    """The same against the share of the corpus kept: the lines of :func:`repro.report.curve.by_share`."""
 
     def lines(metric: str) -> Lines:
-        return {line: points(names, metric) for line, names in selectors.items()}
+        found = lines_of(summary, lambda arm: list(seed_values(summary["arms"][arm], metric).values()))
+        return {
+            name: {100.0 * share: values for share, (_, values) in by.items()} for name, by in found.items()
+        }
 
     return _drawn(
         summary, "benchmarks_share", "Benchmarks by how much is kept", "% of the corpus kept", lines
@@ -298,7 +286,7 @@ def _drawn(
     name: str,
     title: str,
     axis: str,
-    lines_of: Callable[[str], Lines],
+    lines: Callable[[str], Lines],
 ) -> Plot | None:
     """A panel a task and measure: means over seeds in bands of 95 % intervals; what guessing and baselines
     give is dashed.
@@ -307,7 +295,7 @@ def _drawn(
     for task, measured in tasks(summary).items():
         for metric in measured:
             series = []
-            for line, points in lines_of(metric).items():
+            for line, points in lines(metric).items():
                 if len(points) > 1:
                     series.append(with_intervals(line, list(points), list(points.values())))
             if not series:
