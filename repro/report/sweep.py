@@ -38,8 +38,8 @@ def _alone(member: Outcome) -> str:
 
 def _best(found: dict[str, Outcome]) -> list[str]:
     """Which member is best by the control arm alone (what is tuned must not look at the treatment), and
-    whether the order of the two arms depends on the member. Nothing where members compare other arms or
-    endpoints.
+    whether the order of the two arms depends on the member. None is best in a tie: where members differ in
+    their selection only, the control is one model. Nothing where members compare other arms or endpoints.
     """
     rows = {label: row for label, member in found.items() if (row := primary(member)) is not None}
     same = {(row["treatment"], row["control"], row["metric"]) for row in rows.values()}
@@ -47,13 +47,14 @@ def _best(found: dict[str, Outcome]) -> list[str]:
         return []
     first = next(iter(rows.values()))
     means = {label: mean(arm_values(found[label], first["control"], first["metric"])) for label in rows}
-    best = (min if first["lower_is_better"] else max)(means, key=lambda label: means[label])
+    top = (min if first["lower_is_better"] else max)(means.values())
+    best = [label for label, value in means.items() if value == top]
     signs = {(r["difference"] or 0.0) > 0 for r in rows.values()}
-    order = "is the same in every member" if len(signs) == 1 else "depends on the member"
-    return [
-        f"By {first['control']} alone the best member is {best}; the order of the two arms {order}"
-        " (differences of means)."
-    ]
+    found_in = "is the same in every member" if len(signs) == 1 else "depends on the member"
+    order = f"the order of the two arms {found_in} (differences of means)."
+    if len(best) > 1:
+        return [order.capitalize()]
+    return [f"By {first['control']} alone the best member is {best[0]}; {order}"]
 
 
 def _over_draws(found: dict[str, Outcome]) -> list[str]:

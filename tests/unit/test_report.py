@@ -602,6 +602,8 @@ def test_a_sweep_sets_its_members_side_by_side(run, tmp_path):
     assert (tmp_path / "sweep" / "tables" / "sweep.csv").is_file() and (
         tmp_path / "sweep" / "figures" / "sweep.svg"
     ).is_file()
+    tied = collate(tmp_path / "tied", "shares", {"share=0.1": run[0], "share=0.2": run[0]})
+    assert "The order of the two arms is the same in every member" in tied and "best member" not in tied
 
 
 def test_curves_over_checkpoints_and_shares(run):
