@@ -204,8 +204,7 @@ def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]
     from repro.report.sweep import collate
 
     write_json(folder / "sweep.json", {label: str(path) if path else None for label, path in runs.items()})
-    made = {label: path for label, path in runs.items() if path}
-    print(collate(folder, option_name(name), made, overrides))
+    print(collate(folder, option_name(name), runs, overrides))
     return folder, [label for label, path in runs.items() if path is None]
 
 

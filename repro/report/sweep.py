@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -91,16 +91,19 @@ def _made_by(name: str, overrides: list[str], found: dict[str, Outcome]) -> list
     )
 
 
-def collate(folder: Path, name: str, runs: dict[str, Path], overrides: Sequence[str] = ()) -> str:
+def collate(folder: Path, name: str, runs: Mapping[str, Path | None], overrides: Sequence[str] = ()) -> str:
     """``tables/sweep.*`` and ``figures/sweep.*`` in the sweep's folder; returns the table as text.
 
     A member without a primary contrast, or with one seed, has no interval and says so. ``runs`` is label ->
-    run folder; ``overrides`` are what was typed beside the sweep's name.
+    run folder, ``None`` of a member that failed; ``overrides`` are what was typed beside the sweep's name.
     """
-    found = {label: summary.read(run) for label, run in runs.items()}
+    found = {label: summary.read(run) for label, run in runs.items() if run is not None}
     rows: list[list[Cell]] = []
     series = Series("", [], [], "interval")
-    for label, member in found.items():
+    for label in runs:
+        if (member := found.get(label)) is None:
+            rows.append([label, "failed", *[None] * 6])
+            continue
         row = primary(member)
         if row is None:
             rows.append([label, "no primary contrast", *[None] * 5, _alone(member)])
@@ -132,7 +135,7 @@ def collate(folder: Path, name: str, runs: dict[str, Path], overrides: Sequence[
         "verdict",
     ]
     notes = [
-        *_best(found),
+        *(_best(found) if len(found) == len(runs) else []),  # one that failed may be the best
         *_over_draws(found),
         POWER,
         (

@@ -606,6 +606,21 @@ def test_a_sweep_sets_its_members_side_by_side(run, tmp_path):
     assert "The order of the two arms is the same in every member" in tied and "best member" not in tied
 
 
+def test_a_failed_member_of_a_sweep_has_a_row_and_may_have_been_the_best(run, tmp_path):
+    from repro.report.sweep import collate
+
+    (tmp_path / "other").mkdir()
+    settings, store, stages = fabricated.run(tmp_path / "work", seeds=(0, 1, 2, 3))
+    other = build.judged(collect.collect(settings, store, stages), settings.exp.contrasts)
+    summary.write(tmp_path / "other" / "summary.json", other)
+    runs = {"share=0.1": run[0], "share=0.2": tmp_path / "other"}
+    assert "the best member is" in collate(tmp_path / "whole", "shares", runs)
+    text = collate(tmp_path / "sweep", "shares", {"share=0.05": None, **runs})
+    assert re.search(r"^\| share=0.05 +\| failed +\|( +\|)+$", text, re.M) and "best member" not in text
+    assert "share=0.05,failed," in (tmp_path / "sweep" / "tables" / "sweep.csv").read_text()
+    assert "failed" in collate(tmp_path / "none", "shares", {"share=0.05": None})
+
+
 def test_curves_over_checkpoints_and_shares(run):
     found = json.loads(json.dumps(run[1]))
     assert curve.performance(found) is None and curve.by_share(found) is None
