@@ -522,6 +522,33 @@ def test_the_wandb_report_tells_the_same_story(run):
     )
 
 
+def test_the_wandb_report_says_what_failed_and_what_was_stated_beforehand(run):
+    """As the page does under its verdict."""
+    from pydantic import TypeAdapter
+
+    from repro.report import wandb_report
+
+    found = json.loads(json.dumps(run[1]))
+    failed = {"arm": "random", "seed": 7, "stage": "pretrain", "reason": "the loss is not finite"}
+    absent = {"arm": "full", "seed": 8, "stage": "pretrain", "reason": "not there yet"}
+    found |= {"failed": [failed], "absent": [absent]}
+    found["registration"] |= {
+        "conclusion": {"outcome": "better", "text": "They train a better model."},
+        "deviations": ["endpoint: accuracy_average, registered bits_per_byte"],
+    }
+    built = wandb_report.build(found)
+    blocks = TypeAdapter(type(built)).dump_python(built, mode="json")["blocks"]
+    for line in (
+        "Failed: random, seed 7: the loss is not finite",
+        "Not there yet: full (seed 8).",
+        "Stated beforehand for this outcome (better): They train a better model.",
+        "Deviates from what was stated beforehand: endpoint: accuracy_average, registered bits_per_byte.",
+    ):
+        assert line in sections.said(found) and line in " ".join(terminal.render(found).split())
+        assert line in json.dumps(blocks[1])
+    assert "| failed: the loss is not finite" in json.dumps(blocks)
+
+
 def test_a_wandb_outage_is_one_line(run, tmp_path, monkeypatch):
     from repro.report import wandb_report
 
