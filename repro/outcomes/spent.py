@@ -1,8 +1,17 @@
-"""What scoring cost, from the facts that stages left."""
+"""What a run cost, from the records that its stages left."""
 
 from __future__ import annotations
 
-from repro.outcomes.outcome import Outcome
+from repro.outcomes.outcome import Artifact, Outcome
+
+
+def artifacts(summary: Outcome) -> list[Artifact]:
+    """Every artifact of the run once, shared ones first."""
+    seen = {a["fingerprint"]: a for a in summary["artifacts"].values()}
+    for row in summary["arms"].values():
+        for seed in row["seeds"].values():
+            seen.update({a["fingerprint"]: a for a in seed["artifacts"].values()})
+    return list(seen.values())
 
 
 def scoring_flops(summary: Outcome) -> float:

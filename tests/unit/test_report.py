@@ -18,6 +18,7 @@ from repro.errors import SettingError
 from repro.experiments.train import compute
 from repro.outcomes import collect, contents, documents, items, simulated, summary, verdict
 from repro.outcomes import compare as outcomes
+from repro.outcomes.spent import artifacts
 from repro.outcomes.statistics import limits, paired_item_variance
 from repro.outcomes.words import DEMONSTRATION, EXPLORATORY, NOT_TESTED
 from repro.report import build, curve, figures, interactive, page, run_tables, sections, still, terminal
@@ -483,7 +484,7 @@ def test_without_a_wandb_login_runs_are_offline_and_the_specification_is_a_file(
     monkeypatch.setattr(wandb_report, "_logged_in", lambda: False)
     line = wandb_report.publish(tmp_path, found)
     assert "wandb login" in line and "\n" not in line
-    stages = figures.artifacts(found)
+    stages = artifacts(found)
     files = list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
     assert len(files) == len(stages) + 1
     listed = (tmp_path / "wandb" / f"{tmp_path.name}.txt").read_text().split("\n")[:-1]
