@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import fabricated
 import numpy
@@ -22,7 +23,7 @@ from repro.outcomes.spent import artifacts
 from repro.outcomes.statistics import limits, paired_item_variance
 from repro.outcomes.words import DEMONSTRATION, EXPLORATORY, NOT_TESTED
 from repro.report import build, curve, figures, interactive, page, run_tables, sections, still, terminal
-from repro.store import digest
+from repro.store import Stage, digest, write_json
 
 
 @pytest.fixture(scope="module")
@@ -670,6 +671,28 @@ def test_curves_over_checkpoints_and_shares(run):
     values = [s["metrics"]["bits_per_byte"]["value"] for s in found["arms"]["full"]["seeds"].values()]
     assert line.name == "random" and line.x == [10, 30, 100] and line.y[-1] == pytest.approx(sum(values) / 3)
     assert (line.low[-1], line.high[-1]) == pytest.approx([float(end) for end in limits(values)])
+
+
+def test_every_stage_of_a_run_is_in_its_cost_once(tmp_path):
+    """Also a proxy and scores of an arm's own, and what a comparison reads (proxy_size, head_evolution)."""
+    settings, store, stages = fabricated.run(tmp_path, seeds=(0,))
+    proxy = Stage("proxy", "larger", {"size": 2}, lambda c: None)
+    heads = [Stage("heads", "retrieval", {"at": at}, lambda c: None, {"proxy": proxy}) for at in (1, 2)]
+    scores = Stage("score", "retrieval", {}, lambda c: None, {"proxy": proxy, "heads": heads[0]})
+    selection = replace(stages["arms"]["random"][0]["selection"], inputs={"scores": scores})
+    stages["arms"]["random"] = {0: {"selection": selection}}
+    pair = Stage(
+        "evolution", "retrieval", {}, lambda c: write_json(c.out / "evolution.json", {}), {"2": heads[1]}
+    )
+    for stage in (proxy, *heads, scores, selection, pair):
+        store.ensure(stage)
+    found = collect.collect(settings, store, {**stages, "pairs": {"retrieval": pair}})
+    every = [*(s for s in stages.values() if isinstance(s, Stage)), pair]
+    every += [s for by_seed in stages["arms"].values() for of in by_seed.values() for s in of.values()]
+    expected = {a.fingerprint for stage in every for a in stage.ancestors()}
+    assert sorted(row[2] for row in run_tables.cost(found).rows) == sorted(f[:8] for f in expected)
+    assert {"proxy", "heads", "score"} <= found["artifacts"].keys(), "what is shared keeps its plain name"
+    assert f"score retrieval {scores.fingerprint[:8]}" in found["artifacts"]
 
 
 def test_net_compute_sets_scoring_against_training_saved(run):
