@@ -703,8 +703,20 @@ def test_net_compute_sets_scoring_against_training_saved(run):
         for seed in found["arms"][arm]["seeds"].values():
             seed["artifacts"]["pretrain"]["facts"]["tokens"] = tokens
     found["artifacts"]["score"]["facts"]["tokens"] = 50
+    for name, proxy in (("length", {}), ("own_proxy", {"parameters": 7.0})):  # other arms of equal passes
+        found["arms"][name] = json.loads(json.dumps(found["arms"]["attention_influence"]))
+        found["settings"]["exp"]["arms"][name] = {"proxy": proxy}
+    own = {**found["artifacts"]["score"], "fingerprint": "own", "facts": {"tokens": 60}}
+    found["artifacts"]["score uniform own"] = own
+    for arm, read in (
+        ("attention_influence", found["artifacts"]["score"]["fingerprint"]),
+        ("length", "measures"),
+        ("own_proxy", "own"),
+    ):
+        for seed in found["arms"][arm]["seeds"].values():
+            seed["artifacts"]["selection"]["inputs"] = {"scores": read}
     [table] = compute.tables(found)
-    [row] = table.rows
+    rows = {row[0]: row for row in table.rows}
     model = found["settings"]["model"]
     products = model["layers"] * (
         2 * model["hidden"] ** 2 * (1 + model["kv_heads"] / model["heads"])
@@ -714,10 +726,14 @@ def test_net_compute_sets_scoring_against_training_saved(run):
         6 * (products + model["vocabulary"] * model["hidden"])
         + 6 * model["layers"] * model["hidden"] * found["settings"]["train"]["context"]
     )
-    scoring = 4 * found["settings"]["proxy"]["parameters"] * 50
-    assert [float(c) for c in row[2:6]] == pytest.approx(
-        [a_token * 300, a_token * 700, scoring, a_token * 700 - scoring], rel=5e-3
-    )
+    for arm, scoring in (
+        ("attention_influence", 4 * found["settings"]["proxy"]["parameters"] * 50),
+        ("length", 0.0),
+        ("own_proxy", 4 * 7.0 * 60),
+    ):
+        assert [float(c) for c in rows[arm][2:6]] == pytest.approx(
+            [a_token * 300, a_token * 700, scoring, a_token * 700 - scoring], rel=5e-3
+        ), arm
 
 
 def logged_artifacts(path):
