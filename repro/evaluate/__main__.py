@@ -25,6 +25,7 @@ from repro.items.settings import Items
 from repro.settings import words
 from repro.settings.files import options, read_option
 from repro.store import Store
+from repro.store.disk import make_folder
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,9 +55,12 @@ def main(arguments: list[str] | None = None) -> int:
 
         device = must_be_here(given.device, "--device ")
         settings = _settings(given.suite, given.tasks, given.set)
+        store = Store(given.work)
+        make_folder(given.work, "--work ")
+        make_folder(given.out, "--out ")
         named = given.items in ("wheel", "hub", "builtin")
         source = items.stage(Items(kind=given.items) if named else Items(kind="folder", folder=given.items))
-        folder = Store(given.work).ensure(source)
+        folder = store.ensure(source)
         from repro.evaluate.evaluate import evaluate
 
         warn_if_emulated({"dtype": settings.dtype}, device)

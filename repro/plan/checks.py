@@ -4,7 +4,6 @@ small.
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import replace
 from fractions import Fraction
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from repro import plugins, pretrained
 from repro.device import must_be_here, warn_if_emulated
-from repro.errors import SettingError, one_of, require
+from repro.errors import one_of, require
 from repro.evaluate.tasks import check_names
 from repro.fetch.hub_commits import hub_commit
 from repro.heads import detectors
@@ -25,7 +24,7 @@ from repro.proxy.stage import within_context
 from repro.selection import selectors
 from repro.settings.root import Settings
 from repro.store import read_json
-from repro.store.disk import is_full
+from repro.store.disk import make_folder
 
 if TYPE_CHECKING:
     from repro.experiments import Experiment
@@ -100,18 +99,7 @@ def machine(settings: Settings, experiment: Experiment) -> None:
         )
     else:
         must_be_here(settings.device)
-    try:
-        Path(settings.work).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if is_full(error):
-            raise
-        raise SettingError(
-            f"work={settings.work}: cannot make the folder ({error.strerror}); name another"
-        ) from None
-    require(
-        os.access(settings.work, os.W_OK | os.X_OK),
-        f"work={settings.work}: the folder is not writable; name another",
-    )
+    make_folder(Path(settings.work), "work=")
     warn_if_emulated(dtypes(settings, experiment), settings.device)
 
 

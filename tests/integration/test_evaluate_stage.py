@@ -495,7 +495,8 @@ def test_the_command_evaluates_any_folder_and_refuses_in_one_line(folders, tmp_p
     arguments += ["--out", str(tmp_path)]
     assert main([*arguments, "--suite", "smoke", "--set", "limit=4", "text_bytes=300"]) == 0
     assert "arc_easy/acc_norm" in capsys.readouterr().out
-    assert Path(tmp_path / "summary.json").is_file()
+    file = str(tmp_path / "summary.json")
+    assert Path(file).is_file()
     for extra, message in (
         (["--tasks", "hellaswagg"], "did you mean 'hellaswag'"),
         (["--set", "limitt=4"], "limit"),
@@ -503,6 +504,9 @@ def test_the_command_evaluates_any_folder_and_refuses_in_one_line(folders, tmp_p
         (["--items", str(tmp_path / "nowhere")], "is not a folder"),
         (["--set", "dtype=float8"], "did you mean"),
         (["--device", "cuda"], "--device cuda: PyTorch finds 0 CUDA devices here; use --device auto"),
+        (["--out", file], f"--out {file}: cannot make the folder (File exists); name another"),
+        (["--work", file], f"--work {file}: cannot make the folder (File exists); name another"),
+        (["--work", "s3://bucket"], "this command needs a folder"),
     ):
         assert main([*arguments, *extra]) == 2
         error = capsys.readouterr().err.strip()
