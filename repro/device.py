@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from repro.errors import require
 from repro.schema import COUNT, POSITIVE, check, how
 
 # auto: what the device is fast in, resolved before any fingerprint (repro.settings.compose)
@@ -74,6 +75,18 @@ def device_of(wanted: str) -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def must_be_here(wanted: str, name: str = "device=") -> str:
+    """What :func:`device_of` says; a :class:`SettingError` for a CUDA device that PyTorch does not find.
+    ``name`` is what is typed before the device.
+    """
+    if wanted.startswith("cuda"):
+        import torch
+
+        number, found = int(wanted.partition(":")[2] or 0), torch.cuda.device_count()
+        require(number < found, f"{name}{wanted}: PyTorch finds {found} CUDA devices here; use {name}auto")
+    return device_of(wanted)
 
 
 def gpus() -> list[str]:

@@ -204,8 +204,7 @@ def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]
     from repro.report.sweep import collate
 
     write_json(folder / "sweep.json", {label: str(path) if path else None for label, path in runs.items()})
-    made = {label: path for label, path in runs.items() if path}
-    print(collate(folder, option_name(name), made, overrides))
+    print(collate(folder, option_name(name), runs, overrides))
     return folder, [label for label, path in runs.items() if path is None]
 
 
@@ -235,6 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
     names = [a.removeprefix("sweep=") for a in parsed.settings if a.startswith("sweep=")]
     overrides = [a for a in parsed.settings if not a.startswith("sweep=")]
     try:
+        require(parsed.jobs >= 1, f"--jobs {parsed.jobs}: at least one member runs at once")
         require(len(names) == 1, f"name one sweep: sweep=NAME with one of {', '.join(options('sweep'))}")
         for argument in [a for a in overrides if a.startswith("include=")]:  # before the sweep is looked for
             places.include(argument.removeprefix("include="))

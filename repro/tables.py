@@ -14,6 +14,7 @@ from repro.report import still
 from repro.report.cells import NOT_RUN, Cell
 from repro.report.table import Table
 from repro.store import atomic
+from repro.store.disk import make_folder
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,7 +46,8 @@ def write_whole(results_folder: Path, out: Path) -> set[str]:
     """:func:`write`, all or nothing: into a folder beside ``out``, whose files then take the place of the old
     ones.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent, "--out ")
+    require(out.is_dir() or not out.exists(), f"--out {out} is not a folder; name another")
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as beside:
         written = write(results_folder, Path(beside))
         out.mkdir(exist_ok=True)

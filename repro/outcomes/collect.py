@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,6 +11,7 @@ from repro.outcomes import measure
 from repro.outcomes.contents import make_up, overlap, read_documents, read_scores, score_statistics
 from repro.outcomes.items import over_baseline
 from repro.outcomes.outcome import Arm, Artifact, Json, Masked, Metric, Outcome, Seed
+from repro.outcomes.spent import artifacts
 from repro.selection.settings import Budget
 from repro.settings.root import Settings, as_dict
 from repro.store import Stage, Store, digest, finite, provenance, read_json
@@ -72,6 +73,8 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> Outc
         for arm, by_seed in stages.get("arms", {}).items()
     }
     whole_endpoints(summary["arms"])
+    recorded = {artifact["fingerprint"] for artifact in artifacts(cast(Outcome, summary))}
+    summary["artifacts"] |= _others(store, stages, recorded)
     if found := overlap(store, stages.get("arms", {})):
         summary["overlap"] = found
     for key in ("failed", "absent"):
@@ -165,6 +168,30 @@ def _artifacts(store: Store, stages: Iterable[Stage]) -> dict[str, Artifact]:
     return {key: _artifact(store, stage) for key, stage in zip(keys, every, strict=True)}
 
 
+def _others(store: Store, stages: Mapping[str, Any], recorded: Container[str]) -> dict[str, Artifact]:
+    """What stands behind arms and comparisons and is not ``recorded`` yet, such as a proxy and scores of an
+    arm's own, or the heads of a series of checkpoints.
+    """
+    return {
+        f"{stage.name} {stage.label} {stage.fingerprint[:8]}": _artifact(store, stage)
+        for stage in _every(stages)
+        if stage.fingerprint not in recorded
+    }
+
+
+def _every(stages: Mapping[str, Any]) -> list[Stage]:
+    """Every stage of a run once, inputs first."""
+    arms = [
+        stage
+        for by_seed in stages.get("arms", {}).values()
+        for named in by_seed.values()
+        for stage in named.values()
+    ]
+    shared = [stage for stage in stages.values() if isinstance(stage, Stage)]
+    named = (*shared, *arms, *stages.get("pairs", {}).values())
+    return list({a.fingerprint: a for stage in named for a in stage.ancestors()}.values())
+
+
 def _artifact(store: Store, stage: Stage) -> Artifact:
     """Identity, cost and facts of a finished stage."""
     manifest: Manifest = read_json(store.path(stage) / "manifest.json")
@@ -199,17 +226,7 @@ def _code(store: Store, stages: Mapping[str, Any]) -> Json:
     """Commits and tags that the artifacts of a run come from, and whether any tree had changes: one clean
     tag, for evidence.
     """
-    arms = [
-        stage
-        for by_seed in stages.get("arms", {}).values()
-        for named in by_seed.values()
-        for stage in named.values()
-    ]
-    shared = [stage for stage in stages.values() if isinstance(stage, Stage)]
-    every = {
-        a.fingerprint: a for s in (*shared, *arms, *stages.get("pairs", {}).values()) for a in s.ancestors()
-    }
-    made = [read_json(store.path(stage) / "manifest.json")["provenance"] for stage in every.values()]
+    made = [read_json(store.path(stage) / "manifest.json")["provenance"] for stage in _every(stages)]
     commits, tags = ({str(m.get(key)) for m in made} for key in ("commit", "tag"))
     return {
         "commits": sorted(commits),

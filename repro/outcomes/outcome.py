@@ -237,6 +237,7 @@ class Outcome(TypedDict):
     settings_digest: str
     provenance: Json
     code: NotRequired[Json]
+    # what is shared, by its plain name, then what arms and comparisons read besides; a model's own: Seed
     artifacts: dict[str, Artifact]
     arms: dict[str, Arm]
     failed: NotRequired[list[Failed]]

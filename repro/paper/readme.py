@@ -11,13 +11,13 @@ from textwrap import wrap
 
 from repro.outcomes.compare import differences, masked, primary, seed_values
 from repro.outcomes.outcome import Difference, bounds
+from repro.outcomes.spent import artifacts
 from repro.outcomes.statistics import detectable, upper_limit
 from repro.outcomes.words import outwards
 from repro.paper import picture
 from repro.paper.committed import Result
 from repro.paper.sizes import sizes
 from repro.report import during
-from repro.report.figures import artifacts
 from repro.report.page import command
 from repro.report.plots import Panel, Plot, Series
 from repro.store import atomic

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from repro.outcomes.spent import artifacts
 from repro.paper.committed import Result
-from repro.report.figures import artifacts
 
 
 def sizes(results: list[Result]) -> str:

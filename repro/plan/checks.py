@@ -4,7 +4,6 @@ small.
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import replace
 from fractions import Fraction
@@ -12,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro import plugins, pretrained
-from repro.device import warn_if_emulated
-from repro.errors import SettingError, one_of, require
+from repro.device import must_be_here, warn_if_emulated
+from repro.errors import one_of, require
 from repro.evaluate.tasks import check_names
 from repro.fetch.hub_commits import hub_commit
 from repro.heads import detectors
@@ -25,7 +24,7 @@ from repro.proxy.stage import within_context
 from repro.selection import selectors
 from repro.settings.root import Settings
 from repro.store import read_json
-from repro.store.disk import is_full
+from repro.store.disk import make_folder
 
 if TYPE_CHECKING:
     from repro.experiments import Experiment
@@ -98,26 +97,9 @@ def machine(settings: Settings, experiment: Experiment) -> None:
             "run.sbatch: device=auto would be what this machine has; say what the jobs have: device=cuda or"
             " device=cpu",
         )
-    elif settings.device.startswith("cuda"):
-        import torch
-
-        number, found = int(settings.device.partition(":")[2] or 0), torch.cuda.device_count()
-        require(
-            number < found,
-            f"device={settings.device}: PyTorch finds {found} CUDA devices here; use device=auto",
-        )
-    try:
-        Path(settings.work).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if is_full(error):
-            raise
-        raise SettingError(
-            f"work={settings.work}: cannot make the folder ({error.strerror}); name another"
-        ) from None
-    require(
-        os.access(settings.work, os.W_OK | os.X_OK),
-        f"work={settings.work}: the folder is not writable; name another",
-    )
+    else:
+        must_be_here(settings.device)
+    make_folder(Path(settings.work), "work=")
     warn_if_emulated(dtypes(settings, experiment), settings.device)
 
 

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from statistics import mean
 
 from repro.outcomes import measure
-from repro.outcomes.compare import interval, metrics
+from repro.outcomes.compare import interval, metrics, seed_values
 from repro.outcomes.outcome import Arm, Metric, Outcome, bounds
 from repro.report.cells import CHANCE, Cell, Interval, Number
-from repro.report.curve import with_intervals
+from repro.report.curve import by_tokens, lines_of, with_intervals
 from repro.report.plots import BANDS, Panel, Plot, Series
 from repro.report.table import Table
+
+Lines = dict[str, dict[float, list[float]]]  # name -> place on the axis, ascending -> the value of each seed
 
 GREY = 6  # of plots.COLOURS
 LIKELIHOODS = {
@@ -259,37 +261,21 @@ def accuracies(summary: Outcome) -> Plot | None:
 def during_training(summary: Outcome) -> Plot | None:
     """Accuracy, probability and bits per byte of the right answer of every task against the tokens read."""
 
-    def points(arm: Arm, metric: str) -> dict[float, list[float]]:
-        found: dict[float, list[float]] = {}
-        for seed in arm["seeds"].values():
-            end = {loss[-1][0]: seed.get("metrics", {})} if (loss := seed.get("loss")) else {}
-            for tokens, cells in [*seed.get("checkpoints", {}).items(), *end.items()]:
-                if metric in cells:
-                    found.setdefault(float(tokens), []).append(cells[metric]["value"])
-        return found
+    def lines(metric: str) -> Lines:
+        return {name: by_tokens(arm, metric) for name, arm in summary["arms"].items()}
 
-    lines = {name: lambda metric, arm=arm: points(arm, metric) for name, arm in summary["arms"].items()}
     return _drawn(summary, "benchmarks_training", "Benchmarks during training", "training tokens", lines)
 
 
 def by_share(summary: Outcome) -> Plot | None:
-    """The same against the share of the corpus kept: one line a selector."""
-    selectors: dict[str, list[str]] = {}
-    for name, arm in summary["arms"].items():
-        strata = "".join(f", {key} {value}" for key, value in arm.get("strata", {}).items())
-        line = arm["select"]["selector"] + strata + (", equal passes" if arm["equal_passes"] else "")
-        selectors.setdefault(line, []).append(name)
-    whole = selectors.pop("all", [])[:1]
+    """The same against the share of the corpus kept: the lines of :func:`repro.report.curve.by_share`."""
 
-    def points(names: list[str], metric: str) -> dict[float, list[float]]:
-        arms = [summary["arms"][name] for name in names + whole]
-        found = {
-            100.0 * a["share"]: [s.get("metrics", {})[metric]["value"] for s in a["seeds"].values()]
-            for a in arms
+    def lines(metric: str) -> Lines:
+        found = lines_of(summary, lambda arm: list(seed_values(summary["arms"][arm], metric).values()))
+        return {
+            name: {100.0 * share: values for share, (_, values) in by.items()} for name, by in found.items()
         }
-        return found if len({summary["arms"][name]["share"] for name in names}) > 1 else {}
 
-    lines = {line: lambda metric, names=names: points(names, metric) for line, names in selectors.items()}
     return _drawn(
         summary, "benchmarks_share", "Benchmarks by how much is kept", "% of the corpus kept", lines
     )
@@ -300,7 +286,7 @@ def _drawn(
     name: str,
     title: str,
     axis: str,
-    lines: dict[str, Callable[[str], dict[float, list[float]]]],
+    lines: Callable[[str], Lines],
 ) -> Plot | None:
     """A panel a task and measure: means over seeds in bands of 95 % intervals; what guessing and baselines
     give is dashed.
@@ -309,10 +295,9 @@ def _drawn(
     for task, measured in tasks(summary).items():
         for metric in measured:
             series = []
-            for line, points in lines.items():
-                found = dict(sorted(points(metric).items()))
-                if len(found) > 1:
-                    series.append(with_intervals(line, list(found), list(found.values())))
+            for line, points in lines(metric).items():
+                if len(points) > 1:
+                    series.append(with_intervals(line, list(points), list(points.values())))
             if not series:
                 continue
             for line in series:

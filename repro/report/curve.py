@@ -132,17 +132,9 @@ def performance(summary: Outcome, metrics: Sequence[str] = ()) -> Plot | None:
     for metric in metrics or default_metrics(summary):
         series = []
         for arm, row in arms.items():
-            by_tokens: dict[int, list[float]] = {}
-            for seed in row["seeds"].values():
-                ends = {str(int(loss[-1][0])): seed.get("metrics", {})} if (loss := seed.get("loss")) else {}
-                for tokens, cells in {**seed.get("checkpoints", {}), **ends}.items():
-                    if metric in cells:
-                        by_tokens.setdefault(int(tokens), []).append(cells[metric]["value"])
-            if len(by_tokens) > 1:
-                points = sorted(by_tokens.items())
-                series.append(
-                    with_intervals(arm, [tokens for tokens, _ in points], [values for _, values in points])
-                )
+            points = by_tokens(row, metric)
+            if len(points) > 1:
+                series.append(with_intervals(arm, list(points), list(points.values())))
         for line in series:
             line.marks = len(series) > BANDS
         if series:
@@ -157,6 +149,19 @@ def performance(summary: Outcome, metrics: Sequence[str] = ()) -> Plot | None:
         f" {'; '.join(ends)}."
     )
     return Plot("performance", "Performance during training", alt, panels)
+
+
+def by_tokens(arm: Arm, metric: str) -> dict[float, list[float]]:
+    """{training tokens: the value of each seed} of the evaluated checkpoints and, last, of the finished
+    models, which stand for checkpoints kept at the end.
+    """
+    found: dict[float, list[float]] = {}
+    for seed in arm["seeds"].values():
+        ends = {str(int(loss[-1][0])): seed.get("metrics", {})} if (loss := seed.get("loss")) else {}
+        for tokens, cells in {**seed.get("checkpoints", {}), **ends}.items():
+            if metric in cells:
+                found.setdefault(int(tokens), []).append(cells[metric]["value"])
+    return dict(sorted(found.items()))
 
 
 def _uncrowded(summary: Outcome) -> dict[str, Arm]:

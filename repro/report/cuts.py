@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from repro.outcomes.outcome import Outcome
+from repro.outcomes.spent import artifacts
 from repro.report.cells import Cell
-from repro.report.figures import artifacts
 from repro.report.table import Table
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from repro.outcomes.compare import differences
-from repro.outcomes.outcome import Artifact, Difference, MakeUp, Outcome, bounds
+from repro.outcomes.outcome import Difference, MakeUp, Outcome, bounds
+from repro.outcomes.spent import artifacts
 from repro.report.plots import BANDS, Heat, Panel, Plot, Series
 
 
@@ -175,15 +176,6 @@ def selected_shares(made: list[MakeUp]) -> dict[str, float]:
         for one in made
     ]
     return {group: sum(row[group] for row in rows) / len(rows) for group in rows[0]}
-
-
-def artifacts(summary: Outcome) -> list[Artifact]:
-    """Every artifact of the run once, shared ones first."""
-    seen = {a["fingerprint"]: a for a in summary["artifacts"].values()}
-    for row in summary["arms"].values():
-        for seed in row["seeds"].values():
-            seen.update({a["fingerprint"]: a for a in seed["artifacts"].values()})
-    return list(seen.values())
 
 
 def cost(summary: Outcome) -> Plot | None:

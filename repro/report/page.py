@@ -12,11 +12,11 @@ from repro.outcomes.documents import Example
 from repro.outcomes.outcome import Json, Outcome
 from repro.outcomes.samples import Sample
 from repro.outcomes.verdict import unit
-from repro.report import endpoint, failed, registered
+from repro.report import endpoint
 from repro.report.cells import cell_text
 from repro.report.interactive import plotly_script, to_plotly
 from repro.report.plots import Plot
-from repro.report.sections import Folded, Section
+from repro.report.sections import Folded, Section, said
 from repro.report.table import Table
 
 SHOWN_ROWS = 60  # a longer table is folded
@@ -84,7 +84,7 @@ def render(
         },
         domains=len(examples),
         samples=samples,
-        said=[*failed.lines(summary), *registered.lines(summary)],
+        said=said(summary),
         has_tokens=any(row.get("tokens") for rows in examples.values() for row in rows),
         plots=Markup(json.dumps({p.name: to_plotly(p) for p in drawn}).replace("<", "\\u003c")),
         library=Markup(plotly_script().replace("</script", "<\\/script")),

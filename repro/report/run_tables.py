@@ -11,11 +11,12 @@ from repro.analysis.ranks import SOURCES
 from repro.outcomes import measure
 from repro.outcomes.compare import evaluated, metrics
 from repro.outcomes.outcome import Arm, Difference, During, Json, Outcome
+from repro.outcomes.spent import artifacts
 from repro.outcomes.statistics import COLUMNS
 from repro.outcomes.verdict import covered, gate, unit
 from repro.report import endpoint
 from repro.report.cells import CHANCE, NO_INTERVAL, Cell, Interval, Number
-from repro.report.figures import artifacts, selected_shares
+from repro.report.figures import selected_shares
 from repro.report.table import Table
 
 POWER = (

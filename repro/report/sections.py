@@ -85,6 +85,13 @@ def _blocks(summary: Outcome) -> Iterator[Table | Plot | str]:
         yield from section.unfolded
 
 
+def said(summary: Outcome) -> list[str]:
+    """What stands with the verdict wherever it is shown, a sentence each: the models that failed or are not
+    there yet, the conclusion that was stated beforehand, and deviations from what was.
+    """
+    return [*failed.lines(summary), *registered.lines(summary)]
+
+
 def folded(block: Table | Plot | None) -> Folded | None:
     """A table or plot that may be absent, folded."""
     return None if block is None else Folded(block)

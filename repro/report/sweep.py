@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -38,8 +38,8 @@ def _alone(member: Outcome) -> str:
 
 def _best(found: dict[str, Outcome]) -> list[str]:
     """Which member is best by the control arm alone (what is tuned must not look at the treatment), and
-    whether the order of the two arms depends on the member. Nothing where members compare other arms or
-    endpoints.
+    whether the order of the two arms depends on the member. None is best in a tie: where members differ in
+    their selection only, the control is one model. Nothing where members compare other arms or endpoints.
     """
     rows = {label: row for label, member in found.items() if (row := primary(member)) is not None}
     same = {(row["treatment"], row["control"], row["metric"]) for row in rows.values()}
@@ -47,13 +47,14 @@ def _best(found: dict[str, Outcome]) -> list[str]:
         return []
     first = next(iter(rows.values()))
     means = {label: mean(arm_values(found[label], first["control"], first["metric"])) for label in rows}
-    best = (min if first["lower_is_better"] else max)(means, key=lambda label: means[label])
+    top = (min if first["lower_is_better"] else max)(means.values())
+    best = [label for label, value in means.items() if value == top]
     signs = {(r["difference"] or 0.0) > 0 for r in rows.values()}
-    order = "is the same in every member" if len(signs) == 1 else "depends on the member"
-    return [
-        f"By {first['control']} alone the best member is {best}; the order of the two arms {order}"
-        " (differences of means)."
-    ]
+    found_in = "is the same in every member" if len(signs) == 1 else "depends on the member"
+    order = f"the order of the two arms {found_in} (differences of means)."
+    if len(best) > 1:
+        return [order.capitalize()]
+    return [f"By {first['control']} alone the best member is {best[0]}; {order}"]
 
 
 def _over_draws(found: dict[str, Outcome]) -> list[str]:
@@ -90,16 +91,19 @@ def _made_by(name: str, overrides: list[str], found: dict[str, Outcome]) -> list
     )
 
 
-def collate(folder: Path, name: str, runs: dict[str, Path], overrides: Sequence[str] = ()) -> str:
+def collate(folder: Path, name: str, runs: Mapping[str, Path | None], overrides: Sequence[str] = ()) -> str:
     """``tables/sweep.*`` and ``figures/sweep.*`` in the sweep's folder; returns the table as text.
 
     A member without a primary contrast, or with one seed, has no interval and says so. ``runs`` is label ->
-    run folder; ``overrides`` are what was typed beside the sweep's name.
+    run folder, ``None`` of a member that failed; ``overrides`` are what was typed beside the sweep's name.
     """
-    found = {label: summary.read(run) for label, run in runs.items()}
+    found = {label: summary.read(run) for label, run in runs.items() if run is not None}
     rows: list[list[Cell]] = []
     series = Series("", [], [], "interval")
-    for label, member in found.items():
+    for label in runs:
+        if (member := found.get(label)) is None:
+            rows.append([label, "failed", *[None] * 6])
+            continue
         row = primary(member)
         if row is None:
             rows.append([label, "no primary contrast", *[None] * 5, _alone(member)])
@@ -131,7 +135,7 @@ def collate(folder: Path, name: str, runs: dict[str, Path], overrides: Sequence[
         "verdict",
     ]
     notes = [
-        *_best(found),
+        *(_best(found) if len(found) == len(runs) else []),  # one that failed may be the best
         *_over_draws(found),
         POWER,
         (

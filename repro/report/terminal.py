@@ -8,8 +8,8 @@ from statistics import mean
 from repro import kinds
 from repro.outcomes.outcome import Outcome
 from repro.outcomes.verdict import gate, left_out, unit
-from repro.report import failed, registered
 from repro.report.run_tables import arm_values
+from repro.report.sections import said
 
 WIDTH = 100
 
@@ -26,8 +26,7 @@ def render(summary: Outcome) -> str:
     for text in [
         verdict["sentence"],
         *(f"- {reason}" for reason in verdict["reasons"]),
-        *failed.lines(summary),
-        *registered.lines(summary),
+        *said(summary),
         *gate(summary),
         *left_out(summary),
     ]:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from repro.outcomes.outcome import Outcome
-from repro.report import figures, sections
+from repro.outcomes.spent import artifacts
+from repro.report import sections
 from repro.tracking import wandb_settings
 
 
@@ -61,7 +62,7 @@ def log(run_dir: Path, summary: Outcome, mode: Literal["online", "offline"]) -> 
         written.extend(there[-1:])
         return not there
 
-    stages = figures.artifacts(summary)
+    stages = artifacts(summary)
     names = {stage["fingerprint"]: f"{stage['stage']}-{stage['fingerprint'][:8]}" for stage in stages}
     owners = _owners(summary)
     for stage in stages:

@@ -13,6 +13,7 @@ from repro.report.page import command
 from repro.store import atomic
 
 SPECIFICATION = "wandb_report.json"
+TABLES = ("failed", "outcome", "contrasts", "registered", "selection", "heads", "cost")
 
 
 def publish(run_dir: Path, summary: Outcome) -> str:
@@ -55,24 +56,21 @@ def _logged_in() -> bool:
 
 
 def build(summary: Outcome) -> Any:
-    """The report's blocks: question, verdict, tables, training curves of the logged runs, how to run it
-    again.
+    """The report's blocks: question, verdict and what stands with it, tables, training curves of the logged
+    runs, how to run it again.
     """
     import wandb_workspaces.reports.v2 as wr
 
     tracking, verdict = summary["settings"]["tracking"], summary["verdict"]
-    said = [f"- {reason}" for reason in verdict["reasons"]]
-    heading = "This is a demonstration. " if verdict["demonstration"] else ""
+    heading = "**This is a demonstration.** " if verdict["demonstration"] else ""
+    reasons = "\n".join(f"- {reason}" for reason in verdict["reasons"])
+    said = [heading + verdict["sentence"], *([reasons] if reasons else []), *sections.said(summary)]
     blocks: list[Any] = [
         wr.P(text=f"Experiment {summary['experiment']}, scale {summary['scale']}."),
-        wr.MarkdownBlock(
-            text="\n".join(
-                [f"**{heading}**{verdict['sentence']}" if heading else verdict["sentence"], "", *said]
-            )
-        ),
+        wr.MarkdownBlock(text="\n\n".join(said)),
     ]
     for table in sections.tables(summary):
-        if table.name in ("outcome", "contrasts", "selection", "heads", "cost"):
+        if table.name in TABLES:
             blocks += [wr.H2(text=table.title), wr.MarkdownBlock(text=table.markdown().split("\n", 2)[2])]
     blocks += [
         wr.H2(text="Figures in words"),

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from repro.errors import NoRoom, SettingError
+from repro.errors import NoRoom, SettingError, require
 
 
 @contextmanager
@@ -33,6 +33,21 @@ def room_on(folder: Path) -> Iterator[None]:
             f"no space left on the disk of {folder}; free some, or move the work folder with work=DIR, and"
             " run the same command again: finished work is kept"
         ) from error
+
+
+def make_folder(folder: Path, name: str) -> None:
+    """Make a folder that a command writes into. Raises :class:`SettingError` where it cannot be made, as
+    where a file stands, or cannot be written; ``name`` is what is typed before it (``work=``, ``--out ``).
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if is_full(error):
+            raise
+        raise SettingError(
+            f"{name}{folder}: cannot make the folder ({error.strerror}); name another"
+        ) from None
+    require(os.access(folder, os.W_OK | os.X_OK), f"{name}{folder}: the folder is not writable; name another")
 
 
 def _denied(error: BaseException | None, folder: Path) -> OSError | None:

@@ -489,18 +489,24 @@ def test_the_stage_evaluates_the_model_and_its_checkpoints(folders, tmp_path):
     assert other.fingerprint == stage.fingerprint  # what a table shows changes no result
 
 
-def test_the_command_evaluates_any_folder_and_refuses_in_one_line(folders, tmp_path, capsys):
+def test_the_command_evaluates_any_folder_and_refuses_in_one_line(folders, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     arguments = [str(folders / "model"), "--items", str(folders / "items"), "--work", str(tmp_path / "work")]
     arguments += ["--out", str(tmp_path)]
     assert main([*arguments, "--suite", "smoke", "--set", "limit=4", "text_bytes=300"]) == 0
     assert "arc_easy/acc_norm" in capsys.readouterr().out
-    assert Path(tmp_path / "summary.json").is_file()
+    file = str(tmp_path / "summary.json")
+    assert Path(file).is_file()
     for extra, message in (
         (["--tasks", "hellaswagg"], "did you mean 'hellaswag'"),
         (["--set", "limitt=4"], "limit"),
         (["--suite", "larg"], "did you mean"),
         (["--items", str(tmp_path / "nowhere")], "is not a folder"),
         (["--set", "dtype=float8"], "did you mean"),
+        (["--device", "cuda"], "--device cuda: PyTorch finds 0 CUDA devices here; use --device auto"),
+        (["--out", file], f"--out {file}: cannot make the folder (File exists); name another"),
+        (["--work", file], f"--work {file}: cannot make the folder (File exists); name another"),
+        (["--work", "s3://bucket"], "this command needs a folder"),
     ):
         assert main([*arguments, *extra]) == 2
         error = capsys.readouterr().err.strip()

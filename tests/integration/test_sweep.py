@@ -31,7 +31,8 @@ def test_members_share_a_scoring_and_one_that_fails_is_named_and_stops_nobody(sh
     assert runs["budget.share=1e-09"] is None and runs["budget.share=0.3"] != runs["budget.share=0.5"]
     for stage, count in (("score", 1), ("detection", 1), ("corpus", 1), ("selection", 2)):
         assert len(list(work.glob(f"artifacts/{stage}/*/manifest.json"))) == count, stage
-    assert "budget.share=0.5" in (folder / "tables" / "sweep.md").read_text()
+    table = (folder / "tables" / "sweep.md").read_text()
+    assert "budget.share=0.5" in table and "| budget.share=1e-09 | failed" in table
 
     made = {path: path.stat().st_mtime_ns for path in work.glob("artifacts/*/*/manifest.json")}
     again, failed = sweep.run("shares", [*shares, f"work={work}"], jobs=2)

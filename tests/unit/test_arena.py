@@ -173,24 +173,45 @@ def summary(tmp_path):
             seeds = {}
             for seed in (0, 1):
                 inputs = {"scores": "S" if name == "attention_influence" else "M"}
-                made = {"selection": {"inputs": inputs, "seconds_last_attempt": 3.0}}
+                named = {"stage": "selection", "fingerprint": f"{name} {seed}"}
+                made = {"selection": {**named, "inputs": inputs, "seconds_last_attempt": 3.0}}
                 cells = {
                     "bits_per_byte": {"value": value + 0.01 * seed},
                     "blimp/acc": {"value": 1 / value + 0.01 * seed},
                 }
                 seeds[str(seed)] = {"artifacts": made, "metrics": cells}
             arms[f"{name}_{size}"] = {"seeds": seeds}
-    score = {"fingerprint": "S", "seconds_last_attempt": 40.0, "facts": {"tokens": 1000}}
+    score = {
+        "stage": "score",
+        "fingerprint": "S",
+        "inputs": {"heads": "H"},
+        "seconds_last_attempt": 40.0,
+        "facts": {"tokens": 1000},
+    }
+    heads = {
+        "stage": "heads",
+        "fingerprint": "H",
+        "inputs": {"detection": "D"},
+        "seconds_last_attempt": 2.0,
+        "facts": {},
+    }
+    detection = {
+        "stage": "detection",
+        "fingerprint": "D",
+        "inputs": {},
+        "seconds_last_attempt": 5.0,
+        "facts": {"tokens": 100},
+    }
     found = {
         "endpoint": "bits_per_byte",
         "arms": arms,
-        "artifacts": {"score": score},
+        "artifacts": {"detection": detection, "heads": heads, "score": score},
         "overlap": {
             "random_mini": {"attention_influence_mini": 0.2},
             "attention_influence_mini": {"random_mini": 0.25},
         },
         "settings": {
-            "exp": {"params": {"models": ["mini", "1m"]}},
+            "exp": {"params": {"models": ["mini", "1m"]}, "arms": {name: {"proxy": {}} for name in arms}},
             "train": {"tokens": 10},
             "proxy": {"parameters": 10.0},
         },
@@ -207,7 +228,7 @@ def test_the_tables_say_who_is_best_what_it_costs_and_how_well_the_small_size_de
     assert [row[0] for row in table.rows] == ["attention_influence", "length"]
     best = table.rows[0]
     assert best[2].value == pytest.approx(-0.2) and best[2].high < 0
-    assert (best[4], best[5].value) == ("4e+04", 43.0) and table.rows[1][4] is None
+    assert (best[4], best[5].value) == ("4.2e+04", 50.0) and table.rows[1][4] is None
     decided = view.decisions(found)
     assert [(row[1], round(row[2].value, 2), row[3]) for row in decided.rows][0][1:] == (0.67, 3)
     assert "agree in 1.00 of pairs" in decided.notes[1]
@@ -226,8 +247,9 @@ def test_a_selector_that_reads_text_costs_what_reading_it_took(tmp_path):
 
     found = summary(tmp_path)
     for seed in found["arms"]["length_1m"]["seeds"].values():
-        seed["artifacts"]["priority dsir"] = {"seconds_last_attempt": 20.0}
-    assert view.cost(found, found["arms"]["length_1m"]) == (0.0, 23.0)
+        read = {"stage": "priority", "fingerprint": "P", "inputs": {}, "seconds_last_attempt": 20.0}
+        seed["artifacts"]["priority dsir"] = read
+    assert view.cost(found, "length_1m") == (0.0, 23.0)
 
 
 def test_a_seed_that_one_arm_lacks_decides_nothing(tmp_path):

@@ -56,6 +56,11 @@ def test_options_may_stand_between_settings(tmp_path, capsys):
     assert "did you mean" in capsys.readouterr().err
 
 
+def test_a_sweep_without_a_job_is_refused_in_one_line(tmp_path, capsys):
+    assert sweep.main(["sweep=seeds", "--jobs", "0", "scale=smoke", f"work={tmp_path}"]) == 2
+    assert capsys.readouterr().err == "error: --jobs 0: at least one member runs at once\n"
+
+
 def test_an_arms_own_proxy_is_planned_at_its_size(tmp_path, monkeypatch):
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path))
     monkeypatch.setattr(hub_commits, "_hub_away", "no network")

@@ -10,7 +10,7 @@ from repro.errors import SettingError
 from repro.outcomes import noise, registration, summary
 from repro.outcomes.statistics import detectable, power, upper_limit
 from repro.plan import table as plan
-from repro.report import build, page, sections, terminal
+from repro.report import build, sections, terminal
 from repro.selection.settings import Mixture, Select
 from repro.settings.compose import compose
 from repro.settings.experiment import Arm, Contrast
@@ -253,7 +253,7 @@ def test_page_and_summary_mark_what_deviates_and_say_what_follows(tmp_path):
     assert deviation in " ".join(terminal.render(found).split())
     table = next(t for t in sections.tables(found) if t.name == "registered")
     assert ["smallest effect of interest", "0.5", "deviates: 0.02"] in table.rows
-    assert page.registered.lines({}) == []  # summaries of earlier versions have none
+    assert sections.said({}) == []  # summaries of earlier versions have none
 
 
 def test_arms_that_are_left_out_are_named_once_whatever_was_stated_of_them():

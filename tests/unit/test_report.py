@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import fabricated
 import numpy
@@ -18,10 +19,11 @@ from repro.errors import SettingError
 from repro.experiments.train import compute
 from repro.outcomes import collect, contents, documents, items, simulated, summary, verdict
 from repro.outcomes import compare as outcomes
+from repro.outcomes.spent import artifacts
 from repro.outcomes.statistics import limits, paired_item_variance
 from repro.outcomes.words import DEMONSTRATION, EXPLORATORY, NOT_TESTED
 from repro.report import build, curve, figures, interactive, page, run_tables, sections, still, terminal
-from repro.store import digest
+from repro.store import Stage, digest, write_json
 
 
 @pytest.fixture(scope="module")
@@ -483,7 +485,7 @@ def test_without_a_wandb_login_runs_are_offline_and_the_specification_is_a_file(
     monkeypatch.setattr(wandb_report, "_logged_in", lambda: False)
     line = wandb_report.publish(tmp_path, found)
     assert "wandb login" in line and "\n" not in line
-    stages = figures.artifacts(found)
+    stages = artifacts(found)
     files = list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
     assert len(files) == len(stages) + 1
     listed = (tmp_path / "wandb" / f"{tmp_path.name}.txt").read_text().split("\n")[:-1]
@@ -520,6 +522,33 @@ def test_the_wandb_report_tells_the_same_story(run):
         and "attention_influence − random" in text
         and "This is a demonstration" in text
     )
+
+
+def test_the_wandb_report_says_what_failed_and_what_was_stated_beforehand(run):
+    """As the page does under its verdict."""
+    from pydantic import TypeAdapter
+
+    from repro.report import wandb_report
+
+    found = json.loads(json.dumps(run[1]))
+    failed = {"arm": "random", "seed": 7, "stage": "pretrain", "reason": "the loss is not finite"}
+    absent = {"arm": "full", "seed": 8, "stage": "pretrain", "reason": "not there yet"}
+    found |= {"failed": [failed], "absent": [absent]}
+    found["registration"] |= {
+        "conclusion": {"outcome": "better", "text": "They train a better model."},
+        "deviations": ["endpoint: accuracy_average, registered bits_per_byte"],
+    }
+    built = wandb_report.build(found)
+    blocks = TypeAdapter(type(built)).dump_python(built, mode="json")["blocks"]
+    for line in (
+        "Failed: random, seed 7: the loss is not finite",
+        "Not there yet: full (seed 8).",
+        "Stated beforehand for this outcome (better): They train a better model.",
+        "Deviates from what was stated beforehand: endpoint: accuracy_average, registered bits_per_byte.",
+    ):
+        assert line in sections.said(found) and line in " ".join(terminal.render(found).split())
+        assert line in json.dumps(blocks[1])
+    assert "| failed: the loss is not finite" in json.dumps(blocks)
 
 
 def test_a_wandb_outage_is_one_line(run, tmp_path, monkeypatch):
@@ -602,6 +631,23 @@ def test_a_sweep_sets_its_members_side_by_side(run, tmp_path):
     assert (tmp_path / "sweep" / "tables" / "sweep.csv").is_file() and (
         tmp_path / "sweep" / "figures" / "sweep.svg"
     ).is_file()
+    tied = collate(tmp_path / "tied", "shares", {"share=0.1": run[0], "share=0.2": run[0]})
+    assert "The order of the two arms is the same in every member" in tied and "best member" not in tied
+
+
+def test_a_failed_member_of_a_sweep_has_a_row_and_may_have_been_the_best(run, tmp_path):
+    from repro.report.sweep import collate
+
+    (tmp_path / "other").mkdir()
+    settings, store, stages = fabricated.run(tmp_path / "work", seeds=(0, 1, 2, 3))
+    other = build.judged(collect.collect(settings, store, stages), settings.exp.contrasts)
+    summary.write(tmp_path / "other" / "summary.json", other)
+    runs = {"share=0.1": run[0], "share=0.2": tmp_path / "other"}
+    assert "the best member is" in collate(tmp_path / "whole", "shares", runs)
+    text = collate(tmp_path / "sweep", "shares", {"share=0.05": None, **runs})
+    assert re.search(r"^\| share=0.05 +\| failed +\|( +\|)+$", text, re.M) and "best member" not in text
+    assert "share=0.05,failed," in (tmp_path / "sweep" / "tables" / "sweep.csv").read_text()
+    assert "failed" in collate(tmp_path / "none", "shares", {"share=0.05": None})
 
 
 def test_curves_over_checkpoints_and_shares(run):
@@ -627,6 +673,28 @@ def test_curves_over_checkpoints_and_shares(run):
     assert (line.low[-1], line.high[-1]) == pytest.approx([float(end) for end in limits(values)])
 
 
+def test_every_stage_of_a_run_is_in_its_cost_once(tmp_path):
+    """Also a proxy and scores of an arm's own, and what a comparison reads (proxy_size, head_evolution)."""
+    settings, store, stages = fabricated.run(tmp_path, seeds=(0,))
+    proxy = Stage("proxy", "larger", {"size": 2}, lambda c: None)
+    heads = [Stage("heads", "retrieval", {"at": at}, lambda c: None, {"proxy": proxy}) for at in (1, 2)]
+    scores = Stage("score", "retrieval", {}, lambda c: None, {"proxy": proxy, "heads": heads[0]})
+    selection = replace(stages["arms"]["random"][0]["selection"], inputs={"scores": scores})
+    stages["arms"]["random"] = {0: {"selection": selection}}
+    pair = Stage(
+        "evolution", "retrieval", {}, lambda c: write_json(c.out / "evolution.json", {}), {"2": heads[1]}
+    )
+    for stage in (proxy, *heads, scores, selection, pair):
+        store.ensure(stage)
+    found = collect.collect(settings, store, {**stages, "pairs": {"retrieval": pair}})
+    every = [*(s for s in stages.values() if isinstance(s, Stage)), pair]
+    every += [s for by_seed in stages["arms"].values() for of in by_seed.values() for s in of.values()]
+    expected = {a.fingerprint for stage in every for a in stage.ancestors()}
+    assert sorted(row[2] for row in run_tables.cost(found).rows) == sorted(f[:8] for f in expected)
+    assert {"proxy", "heads", "score"} <= found["artifacts"].keys(), "what is shared keeps its plain name"
+    assert f"score retrieval {scores.fingerprint[:8]}" in found["artifacts"]
+
+
 def test_net_compute_sets_scoring_against_training_saved(run):
     found = json.loads(json.dumps(run[1]))
     assert compute.tables(found) == []  # every arm is trained for the same number of tokens
@@ -635,8 +703,20 @@ def test_net_compute_sets_scoring_against_training_saved(run):
         for seed in found["arms"][arm]["seeds"].values():
             seed["artifacts"]["pretrain"]["facts"]["tokens"] = tokens
     found["artifacts"]["score"]["facts"]["tokens"] = 50
+    for name, proxy in (("length", {}), ("own_proxy", {"parameters": 7.0})):  # other arms of equal passes
+        found["arms"][name] = json.loads(json.dumps(found["arms"]["attention_influence"]))
+        found["settings"]["exp"]["arms"][name] = {"proxy": proxy}
+    own = {**found["artifacts"]["score"], "fingerprint": "own", "facts": {"tokens": 60}}
+    found["artifacts"]["score uniform own"] = own
+    for arm, read in (
+        ("attention_influence", found["artifacts"]["score"]["fingerprint"]),
+        ("length", "measures"),
+        ("own_proxy", "own"),
+    ):
+        for seed in found["arms"][arm]["seeds"].values():
+            seed["artifacts"]["selection"]["inputs"] = {"scores": read}
     [table] = compute.tables(found)
-    [row] = table.rows
+    rows = {row[0]: row for row in table.rows}
     model = found["settings"]["model"]
     products = model["layers"] * (
         2 * model["hidden"] ** 2 * (1 + model["kv_heads"] / model["heads"])
@@ -646,10 +726,14 @@ def test_net_compute_sets_scoring_against_training_saved(run):
         6 * (products + model["vocabulary"] * model["hidden"])
         + 6 * model["layers"] * model["hidden"] * found["settings"]["train"]["context"]
     )
-    scoring = 4 * found["settings"]["proxy"]["parameters"] * 50
-    assert [float(c) for c in row[2:6]] == pytest.approx(
-        [a_token * 300, a_token * 700, scoring, a_token * 700 - scoring], rel=5e-3
-    )
+    for arm, scoring in (
+        ("attention_influence", 4 * found["settings"]["proxy"]["parameters"] * 50),
+        ("length", 0.0),
+        ("own_proxy", 4 * 7.0 * 60),
+    ):
+        assert [float(c) for c in rows[arm][2:6]] == pytest.approx(
+            [a_token * 300, a_token * 700, scoring, a_token * 700 - scoring], rel=5e-3
+        ), arm
 
 
 def logged_artifacts(path):

@@ -1,5 +1,7 @@
 """Benchmarks in a report: chance is drawn and said in words, BLiMP's parts are shown and not tested, endpoints are explained."""
 
+import copy
+
 import pytest
 
 from repro.errors import SettingError
@@ -118,6 +120,33 @@ def test_accuracies_and_curves_are_drawn_with_chance_and_baselines(summary, tmp_
         still.write(drawn[name], tmp_path)
         interactive.to_plotly(drawn[name])
     assert panels["blimp", "accuracy ↑"][0].x == [20.0, 50.0, 100.0]
+
+
+def test_a_checkpoint_kept_at_the_end_counts_no_seed_twice(summary):
+    """Sixteen values of eight models would make the interval narrower than it is."""
+    kept = copy.deepcopy(summary)
+    for arm in kept["arms"].values():
+        for row in arm["seeds"].values():
+            row["checkpoints"]["4000"] = row["metrics"]
+    assert benchmarks.during_training(kept) == benchmarks.during_training(summary)
+
+
+def test_selections_of_one_selector_with_other_parameters_or_mixtures_are_lines_of_their_own(summary):
+    of_random = [copy.deepcopy(summary["arms"][name]) for name in ("r20", "r50")]
+    arms = {"full": summary["arms"]["full"]}
+    for name, keep, mixture in (
+        ("perplexity_low", "low", "alone"),
+        ("perplexity_high", "high", "alone"),
+        ("perplexity_high_added", "high", "add"),
+    ):
+        select = {"selector": "perplexity", "params": {"keep": keep}}
+        for arm in of_random:
+            given = {"select": select, "mixture": {"kind": mixture}}
+            arms[f"{name}_{arm['share'] * 100:.0f}"] = {**arm, **given}
+    for panel in benchmarks.by_share({**summary, "arms": arms}).panels:
+        drawn = {series.name: series.x for series in panel.series if not series.dashed}
+        assert list(drawn) == ["perplexity low", "perplexity high", "perplexity high added"]
+        assert set(map(tuple, drawn.values())) == {(20.0, 50.0, 100.0)}
 
 
 @pytest.mark.parametrize(

@@ -318,6 +318,16 @@ def test_tables_of_no_results_are_refused_and_nothing_is_touched(tmp_path, capsy
     assert (out / "table1.md").read_text() == "before"
 
 
+def test_tables_are_not_written_into_a_file(results, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.write_text("mine")
+    for given, why in ((out, "is not a folder"), (out / "below", "cannot make the folder (File exists)")):
+        assert tables.main(["--results", str(results), "--out", str(given)]) == 2
+        (error,) = capsys.readouterr().err.splitlines()
+        assert error.startswith(f"error: --out {out}") and why in error
+    assert [p.name for p in tmp_path.iterdir()] == ["out"] and out.read_text() == "mine"
+
+
 def test_a_failure_half_way_leaves_the_old_tables(results, tmp_path, monkeypatch):
     from repro.report import still
 

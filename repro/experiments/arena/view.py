@@ -10,13 +10,12 @@ from repro.experiments.arena.arms import CONTROL
 from repro.outcomes import decision, measure
 from repro.outcomes.compare import metrics, seed_values
 from repro.outcomes.outcome import Arm, Outcome
-from repro.outcomes.spent import scoring_flops
+from repro.outcomes.spent import scoring, scoring_flops
 from repro.report.cells import Cell, Interval, Number
 from repro.report.sections import NOTHING_CONCLUDED, Section, arms, folded
 from repro.report.table import Table
 
 OURS = "attention_influence"
-SCORED = ("detection", "heads", "score")  # stages that a selector which reads losses needs
 
 
 def sections(summary: Outcome) -> list[Section]:
@@ -90,7 +89,7 @@ def against_random(summary: Outcome, size: str) -> Table | None:
         gap: Cell = Number(gaps[name], 4)
         if name in tested:
             gap = Interval(*tested[name][:3], 4)
-        flops, seconds = cost(summary, found[name])
+        flops, seconds = cost(summary, f"{name}_{size}")
         overlap = shared.get(name)
         p = Number(tested[name][3], 3) if name in tested else None
         spent = [f"{flops:.3g}" if flops else None, Number(seconds, 0)]
@@ -115,26 +114,15 @@ def against_random(summary: Outcome, size: str) -> Table | None:
     return Table(f"arena_{size}", f"Selectors against random, {size}", columns, rows, notes) if rows else None
 
 
-def cost(summary: Outcome, arm: Arm) -> tuple[float, float]:
+def cost(summary: Outcome, arm: str) -> tuple[float, float]:
     """FLOPs and seconds of selecting, mean over seeds; scores are counted whole for each selector that reads
     them.
     """
-    chosen = [
-        seed["artifacts"]["selection"] for seed in arm["seeds"].values() if "selection" in seed["artifacts"]
-    ]
-    read = [
-        row
-        for name, row in next(iter(arm["seeds"].values()))["artifacts"].items()
-        if name.startswith("priority")
-    ]
-    seconds = mean(artifact["seconds_last_attempt"] for artifact in chosen) + sum(
-        row["seconds_last_attempt"] for row in read
-    )
-    scores = summary["artifacts"].get("score")
-    if scores is None or all(scores["fingerprint"] not in artifact["inputs"].values() for artifact in chosen):
-        return 0.0, seconds
-    made = [row["seconds_last_attempt"] for name, row in summary["artifacts"].items() if name in SCORED]
-    return scoring_flops(summary), seconds + sum(made)
+    own = [seed["artifacts"] for seed in summary["arms"][arm]["seeds"].values()]
+    chosen = mean(of["selection"]["seconds_last_attempt"] for of in own if "selection" in of)
+    read = [artifact for name, artifact in own[0].items() if name.startswith("priority")]
+    seconds = sum(artifact["seconds_last_attempt"] for artifact in (*read, *scoring(summary, arm)))
+    return scoring_flops(summary, arm), chosen + seconds
 
 
 def _overlap_with(summary: Outcome, selector: str) -> dict[str, float]:

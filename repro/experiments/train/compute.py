@@ -30,8 +30,8 @@ def tables(summary: Outcome) -> list[Table]:
     notes = [
         (
             f"Saved: model FLOPs of {whole} minus the arm's. Scoring: detection and two passes of the proxy"
-            " over what was scored, once for all arms; a random choice needs none. Net: saved minus scoring,"
-            " for one training."
+            " over what was scored, once for all arms; a selection that reads no losses (random, length)"
+            " needs none. Net: saved minus scoring, for one training."
         ),
         (
             f"Difference in {summary['endpoint']} to {whole}, 95 % interval of the run's own contrast: what"
@@ -51,8 +51,7 @@ def _row(summary: Outcome, name: str, whole: str) -> list[Cell] | None:
     if found is not None:
         limits = bounds(found)
         gap = no_interval(found) if limits is None else Interval(*limits, 4)
-    scoring = 0.0 if summary["arms"][name]["select"]["selector"] == "random" else scoring_flops(summary)
-    saved = everything - own
+    scoring, saved = scoring_flops(summary, name), everything - own
     tokens = mean(_tokens(summary, name))
     return [
         name,
