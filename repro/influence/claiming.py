@@ -50,7 +50,7 @@ class Worker:
         self.tokens = 0  # fed to the model, in all
         self.shards = 0  # finished
         self.at: dict[str, int] = {}  # tokens of shards that are begun
-        self._listed: deque[str] = deque()
+        self._listed: deque[tuple[str, int]] = deque()
         self._moved = time.monotonic()
         self._rate: deque[tuple[float, int]] = deque([(self._moved, 0)])
         self._stop = threading.Event()
@@ -68,15 +68,16 @@ class Worker:
 
     def claim(self) -> Claim | None:
         """A shard that nobody else is at; ``None`` if there is none at present. Raises :class:`Closed`."""
-        for listed in (True, False):
+        for looked in (False, True):
+            if looked:
+                self._listed = deque(self.board.look().free.items())
             while self._listed:
-                shard = self._listed.popleft()
-                number = 1 if listed else self.board.last(shard) + 1
-                if self._begin(shard, number):
+                # the number is of the look that found the shard free: where another was faster, it is taken
+                shard, number = self._listed.popleft()
+                # what was begun before an earlier look may be held, or finished, by now
+                if (looked or number == 1) and self._begin(shard, number):
                     self.at[shard] = 0
                     return Claim(shard, number)
-            if listed:
-                self._listed = deque(self.board.look().free)
         return None
 
     def _begin(self, shard: str, number: int) -> bool:

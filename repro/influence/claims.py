@@ -101,7 +101,7 @@ class State:
 
     finished: frozenset[str]
     failed: dict[str, str]  # given up, and why
-    free: list[str]  # to be begun, those that raised before behind the others
+    free: dict[str, int]  # to be begun, by this try; those that were begun before behind the others
     held: dict[str, str]  # and by whom
 
 
@@ -122,8 +122,8 @@ class Board:
         lost = self._lost()
         failed: dict[str, str] = {}
         held: dict[str, str] = {}
-        fresh: list[str] = []
-        again: list[str] = []
+        fresh: dict[str, int] = {}
+        again: dict[str, int] = {}
         for shard in self.job["tokens"]:
             if shard in finished:
                 continue
@@ -139,17 +139,13 @@ class Board:
             elif last - len(over.get(shard, ())) >= DEATHS:
                 failed[shard] = f"{last - len(over.get(shard, ()))} workers were lost at it (out of memory?)"
             else:
-                (again if last else fresh).append(shard)
-        return State(finished, failed, fresh + again, held)
+                (again if last else fresh)[shard] = last + 1
+        return State(finished, failed, fresh | again, held)
 
     def workers(self) -> list[Told]:
         """What the workers that live say of themselves."""
         lost = self._lost()
         return [told for path in self._worker_files() if (told := _told(path)) and not lost(told["id"], path)]
-
-    def last(self, shard: str) -> int:
-        """The highest try of a shard."""
-        return self._tries()[0].get(shard, 0)
 
     def _tries(self) -> tuple[dict[str, int], dict[str, list[int]], dict[str, set[int]]]:
         """By shard: the highest try, those that raised, and those that are over (of an earlier run's,

@@ -131,6 +131,21 @@ def test_a_worker_that_lives_but_does_not_move_is_taken_for_lost(tmp_path, monke
     assert results(partial) == {"one.parquet": b"right"}
 
 
+def test_of_two_that_see_a_free_shard_at_once_one_takes_it(tmp_path, monkeypatch):
+    partial = opened(tmp_path, ["one.parquet"])
+    with claiming.Worker(partial) as slow, claiming.Worker(partial) as fast:
+        look, taken = slow.board.look, []
+
+        def overtaken():
+            state = look()
+            taken.append(fast.claim())
+            return state
+
+        monkeypatch.setattr(slow.board, "look", overtaken)
+        assert slow.claim() is None and taken == [claiming.Claim("one.parquet", 1)]
+        assert fast.publish(taken[0], b"whole")
+
+
 def test_a_bad_shard_is_tried_again_then_given_up_and_the_rest_is_done(tmp_path):
     partial = opened(tmp_path, ["bad.parquet", "good.parquet", "other.parquet"])
     start(partial, 0).communicate(timeout=60)
@@ -138,7 +153,7 @@ def test_a_bad_shard_is_tried_again_then_given_up_and_the_rest_is_done(tmp_path)
     state = claims.Board(partial).look()
     assert state.failed == {"bad.parquet": "3 tries, the last: ValueError: bad shard"} and not state.free
     claims.open_job(partial, claims.Board(partial).job)  # the same command again
-    assert claims.Board(partial).look().free == ["bad.parquet"]
+    assert claims.Board(partial).look().free == {"bad.parquet": 4}
 
 
 def test_clocks_of_machines_do_not_matter(tmp_path, monkeypatch):
@@ -151,7 +166,7 @@ def test_clocks_of_machines_do_not_matter(tmp_path, monkeypatch):
         worker._stop.set()
         worker._thread.join()
         os.utime(old, (old.stat().st_atime, old.stat().st_mtime - 31))
-        assert claims.Board(partial).look().free == ["one.parquet"]
+        assert claims.Board(partial).look().free == {"one.parquet": 2}
 
 
 def test_progress_is_over_all_workers(tmp_path):
