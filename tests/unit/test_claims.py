@@ -156,6 +156,46 @@ def test_a_bad_shard_is_tried_again_then_given_up_and_the_rest_is_done(tmp_path)
     assert claims.Board(partial).look().free == {"bad.parquet": 4}
 
 
+def test_whoever_leaves_in_order_was_not_lost(tmp_path):
+    partial = opened(tmp_path, ["one.parquet"])
+    for number in range(1, claims.DEATHS + 3):
+        with pytest.raises(KeyboardInterrupt), claiming.Worker(partial) as stopped:
+            assert stopped.claim() == claiming.Claim("one.parquet", number)
+            raise KeyboardInterrupt
+    assert not claims.Board(partial).look().failed
+
+
+def test_who_joins_leaves_in_order_where_a_batch_system_asks_for_it(tmp_path, monkeypatch, capsys):
+    from repro.influence import __main__ as door
+
+    monkeypatch.setattr(door.environment, "prepare", lambda **_: None)
+    monkeypatch.setattr(door, "join", lambda *_: signal.raise_signal(signal.SIGTERM) or 0)
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        assert door.main(["--join", f"work={tmp_path}", "device=cpu"]) == 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert capsys.readouterr().err == "left; others go on\n"
+
+
+def test_the_same_command_again_forgives_workers_that_were_lost_and_leaves_one_that_lives_alone(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(claims, "DEATHS", 2)
+    partial = opened(tmp_path, ["one.parquet", "two.parquet"])
+    with claiming.Worker(partial) as living:
+        assert living.claim() == claiming.Claim("one.parquet", 1)
+        for _ in range(2):
+            killed = start(partial, 60, "aloud")
+            assert killed.stdout.readline() == "two.parquet\n"
+            killed.kill()
+            killed.communicate()
+        state = claims.Board(partial).look()
+        assert state.failed == {"two.parquet": "2 workers were lost at it (out of memory?)"}
+        state = claims.open_job(partial, claims.Board(partial).job).look()
+        assert state.free == {"two.parquet": 3} and state.held == {"one.parquet": living.id}
+
+
 def test_clocks_of_machines_do_not_matter(tmp_path, monkeypatch):
     partial = opened(tmp_path, ["one.parquet"])
     with claiming.Worker(partial) as worker:
