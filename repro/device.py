@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from repro.errors import one_of, require
 from repro.schema import COUNT, POSITIVE, check, how
 
 # auto: what the device is fast in, resolved before any fingerprint (repro.settings.compose)
@@ -74,6 +75,27 @@ def device_of(wanted: str) -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def named(wanted: str) -> None:
+    """Refuse what names no device, here or elsewhere."""
+    if not re.fullmatch(r"cuda:\d+", wanted):
+        one_of("device", wanted, ("auto", "cpu", "cuda"))
+
+
+def present(wanted: str) -> str:
+    """The device that ``wanted`` stands for, on this machine: every door asks before it begins anything.
+
+    Raises :class:`SettingError` for what names no device and for a GPU that is not here.
+    """
+    named(wanted)
+    device = device_of(wanted)
+    if device.startswith("cuda"):
+        import torch
+
+        number, found = int(device.partition(":")[2] or 0), torch.cuda.device_count()
+        require(number < found, f"device={device}: PyTorch finds {found} CUDA devices here; use device=auto")
+    return device
 
 
 def gpus() -> list[str]:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from repro import environment
+from repro.device import present
 from repro.errors import SettingError, require
 from repro.execution import processes
 from repro.influence import claims
@@ -107,10 +108,9 @@ def main(arguments: list[str] | None = None) -> int:
             require(own.get(name, "0").isdigit(), f"score.{name}={own.get(name)} must be a whole number")
         work = Path(given["work"]).expanduser()
         require(work.is_dir(), f"work={work} is no folder on this machine")
-        from repro.device import device_of
-
+        device = present(given.get("device", "auto"))
         with processes.terminable(), room_on(work):
-            number = join(work / "artifacts", own, device_of(given.get("device", "auto")))
+            number = join(work / "artifacts", own, device)
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from repro.device import DTYPES, resolved
+from repro.device import DTYPES, present, resolved
 from repro.errors import SettingError, one_of, require
 from repro.heads import importance, probes
 from repro.heads.detectors import retrieval
@@ -34,11 +34,12 @@ class AttentionInfluence:
 
     def __init__(self, model: str, dtype: str = "auto", device: str = "cpu", revision: str = "main") -> None:
         """Load ``model``: a Hugging Face folder, or a name on the hub. Raises :class:`SettingError` if it
-        cannot be exact.
+        cannot be exact, and for a device that is not here.
 
         ``dtype`` is bfloat16, float16, float32 or auto, what ``device`` is fast in; ``self.dtype`` is the one
-        in use.
+        in use. ``device`` is auto, cpu, cuda or cuda:N.
         """
+        device = present(device)
         one_of("dtype", dtype, (*DTYPES, "float16"))
         self.dtype = resolved(dtype, device)
         self.proxy = load(_folder(model, revision), self.dtype, device)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro import plugins, pretrained
-from repro.device import warn_if_emulated
+from repro.device import present, warn_if_emulated
 from repro.errors import SettingError, one_of, require
 from repro.evaluate.tasks import check_names
 from repro.fetch.hub_commits import hub_commit
@@ -98,14 +98,8 @@ def machine(settings: Settings, experiment: Experiment) -> None:
             "run.sbatch: device=auto would be what this machine has; say what the jobs have: device=cuda or"
             " device=cpu",
         )
-    elif settings.device.startswith("cuda"):
-        import torch
-
-        number, found = int(settings.device.partition(":")[2] or 0), torch.cuda.device_count()
-        require(
-            number < found,
-            f"device={settings.device}: PyTorch finds {found} CUDA devices here; use device=auto",
-        )
+    else:
+        present(settings.device)
     try:
         Path(settings.work).mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -61,6 +61,16 @@ def opened(folder, names, lease=30.0, **settings):
     return partial
 
 
+def joinable(folder):
+    """A scoring of one shard as ``--join`` finds it; its model is nowhere."""
+    from repro.influence import stage
+
+    job = {"tokens": {"a.parquet": 1}, "lease_seconds": 30.0, "version": stage.VERSION, "heads": []}
+    settings = {"dtype": "float32", "mask": "uniform", "window": 8, "max_tokens": None, "threads": 1}
+    job |= {"model": "m", "means": None, "settings": settings | {"tokens_per_batch": 8}}
+    return claims.open_job(folder / "artifacts/score/x-00000000.partial", job)
+
+
 def start(partial, wait, *more):
     command = [sys.executable, "-c", WORKER, str(partial), str(wait), *more]
     return subprocess.Popen(
@@ -165,6 +175,26 @@ def test_whoever_leaves_in_order_was_not_lost(tmp_path):
     assert not claims.Board(partial).look().failed
 
 
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [("cuda:1", "device=cuda:1: PyTorch finds 0 CUDA"), ("gpu", "device='gpu' is not known")],
+)
+def test_a_device_that_is_not_here_is_refused_before_a_shard_is_claimed(
+    device, said, tmp_path, monkeypatch, capsys
+):
+    import torch
+
+    from repro.influence import __main__ as door
+
+    monkeypatch.setattr(door.environment, "prepare", lambda **_: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    board = joinable(tmp_path)
+    assert door.main(["--join", f"work={tmp_path}", f"device={device}", "score.processes=1"]) == 2
+    line = capsys.readouterr().err.strip()
+    assert line.startswith(f"error: {said}") and "\n" not in line
+    assert board.look().free == {"a.parquet": 1}
+
+
 def test_who_joins_leaves_in_order_where_a_batch_system_asks_for_it(tmp_path, monkeypatch, capsys):
     from repro.influence import __main__ as door
 
@@ -241,14 +271,8 @@ def test_joining_with_other_settings_is_refused_in_one_line(tmp_path):
 )
 def test_a_store_that_cannot_be_written_is_one_line_to_who_joins(tmp_path, monkeypatch, capsys, number, said):
     from repro.influence import __main__ as door
-    from repro.influence import stage
 
-    job = {"tokens": {"a.parquet": 1}, "lease_seconds": 30.0, "version": stage.VERSION, "heads": []}
-    settings = {"dtype": "float32", "mask": "uniform", "window": 8, "max_tokens": None, "threads": 1}
-    partial = tmp_path / "artifacts/score/x-00000000.partial"
-    claims.open_job(
-        partial, job | {"model": "m", "means": None, "settings": settings | {"tokens_per_batch": 8}}
-    )
+    joinable(tmp_path)
 
     def refused(worker):
         raise OSError(number, os.strerror(number), str(worker.path))
