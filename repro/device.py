@@ -98,6 +98,17 @@ def present(wanted: str) -> str:
     return device
 
 
+def gpu_count(device: str) -> int:
+    """GPUs that a device stands for: all of this machine, or the one that is named by its number; of a CPU
+    none.
+    """
+    if device != "cuda":
+        return int(device.startswith("cuda"))
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def gpus() -> list[str]:
     """The GPUs of this machine by the names CUDA gives them: what runs at once takes them in turn."""
     import torch
