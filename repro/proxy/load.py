@@ -91,8 +91,13 @@ class ProxyModel:
 
     @property
     def prefix(self) -> list[int]:
-        """Token ids every window starts with: the bos, for models trained with it, else nothing."""
+        """Token ids every window starts with: the bos, or several, of models trained so; else nothing."""
         return self.encoder.prefix
+
+    @property
+    def lead(self) -> int:
+        """Tokens at the start of a window that have no loss: the prefix, or else the first of the text."""
+        return max(1, len(self.prefix))
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, as text and nothing else."""
