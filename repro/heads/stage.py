@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro import plugins
-from repro.errors import SettingError, one_of, require
+from repro.errors import one_of, require
 from repro.heads import detectors, probes
 from repro.heads.found import Chosen
 from repro.heads.settings import CALIBRATION_TOKENS, Heads
 from repro.proxy.settings import Proxy
+from repro.proxy.stage import within_context
 from repro.schema import identity
 from repro.store import Context, Stage, atomic, parquet, read_json, write_json
 from repro.store.cost import STARTED, Cost, Known
@@ -180,12 +181,9 @@ def _detect(s: Heads, proxy_settings: Proxy, context: Context) -> None:
     from repro.heads import importance
     from repro.proxy.load import load
 
-    proxy = load(context.inputs["proxy"] / "model", proxy_settings.dtype, context.device)
-    if proxy.context is not None and s.probe_tokens > proxy.context:
-        raise SettingError(
-            f"heads.probe_tokens={s.probe_tokens} is longer than the proxy's context of {proxy.context}; "
-            f"set heads.probe_tokens={proxy.context}"
-        )
+    model = context.inputs["proxy"] / "model"
+    within_context("heads.probe_tokens", s.probe_tokens, model)
+    proxy = load(model, proxy_settings.dtype, context.device)
     _check_vocabulary(proxy, context)
     detector = detectors.load(s.detector)
     build = getattr(detector, "samples", key_value_probes)(s, proxy, context)

@@ -43,12 +43,6 @@ class ProxyModel:
         """Where the weights are."""
         return next(self.model.parameters()).device
 
-    @property
-    def context(self) -> int | None:
-        """Longest input in tokens, where the model has a limit."""
-        config = self.model.config.get_text_config()
-        return getattr(config, "max_position_embeddings", None)
-
     def hidden(self, ids: Tensor) -> Tensor:
         """Last hidden states, after the final norm: [B, T] -> [B, T, D] (more rows inside
         ``masking.forked``).

@@ -199,6 +199,32 @@ def test_a_single_string_is_a_document_and_anything_else_is_refused(model):
         api.score(["a", 3])
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"window": 20_000}, "score.window=20000 is longer than the proxy's context of 8192"),
+        ({"window": 1}, "score.window=1 must be at least 2"),
+        ({"window": 0}, "score.window=0 must be at least 2"),
+        ({"window": -5}, "score.window=-5 must be at least 2"),
+        ({"max_tokens": -5}, "score.max_tokens=-5 is below score.window=1024"),
+        ({"max_tokens": 0}, "score.max_tokens=0 is below score.window=1024"),
+    ],
+)
+def test_what_the_stage_refuses_the_api_refuses(given, said, model):
+    api = AttentionInfluence(str(model), dtype="float32")
+    api.heads = HEADS
+    text = "one document, and one document again"
+    ways = [api.score, lambda text, **given: api.score_sets(text, {"a": HEADS}, **given)]
+    for way in ways if "max_tokens" in given else [*ways, api.token_losses]:
+        with pytest.raises(SettingError, match=said):
+            way(text, **given)
+
+
+def test_probes_longer_than_the_context_are_refused_by_the_api(model):
+    with pytest.raises(SettingError, match="heads.probe_tokens=9000 .* context of 8192; set"):
+        AttentionInfluence(str(model), dtype="float32").detect("A text. " * 100, probe_tokens=9000)
+
+
 def test_several_sets_are_scored_at_once(model):
     api = AttentionInfluence(str(model), dtype="float32")
     texts = ["one document, and one document again", "nothing of it stands here twice"]
