@@ -13,6 +13,7 @@ import json
 import re
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -348,18 +349,17 @@ def _starts(folder: Path) -> dict[str, str]:
 
 
 def _counted(folder: Path) -> str:
-    """How many documents were read, dropped and why, scored, kept."""
+    """How many documents were scored, kept, not scored and why, dropped and why."""
     scores, summary = _scores(folder), read_json(folder / "summary.json")
     shards = sorted((folder / "kept" / ARM).glob("*.parquet"))
     kept = sum(len(parquet.read(shard, columns=["doc_id"])) for shard in shards)
-    unscored = scores["score"].is_null().sum()
+    unscored = Counter(scores.filter(scores["score"].is_null())["reason"].sort())
     dropped = summary.get("corpus", {}).get("dropped", {})
-    why = ", ".join(f"{reason} {number:,}" for reason, number in dropped.items() if number)
-    return (
-        f"{len(scores) - unscored:,} documents scored, {kept:,} kept"
-        + (f"; {unscored:,} too short to score" if unscored else "")
-        + (f"; dropped: {why}" if why else "")
-    )
+    said = f"{len(scores) - unscored.total():,} documents scored, {kept:,} kept"
+    for what, counted in (("not scored", unscored), ("dropped", dropped)):
+        if why := ", ".join(f"{reason} {number:,}" for reason, number in counted.items() if number):
+            said += f"; {what}: {why}"
+    return said
 
 
 def _agreement(folders: dict[str, Path]) -> str:

@@ -143,6 +143,16 @@ def test_heads_are_read_from_a_list_and_from_a_file(tmp_path):
     assert [score.heads(g) for g in given] == [[[1, 2], [0, 3]]] * 3
 
 
+def test_documents_without_a_score_are_counted_by_the_reason(tmp_path):
+    (tmp_path / "summary.json").write_text(json.dumps({"corpus": {"dropped": {"empty": 1, "too_long": 0}}}))
+    reasons = [None, "not in the sample", "one token or none", "not in the sample", None]
+    rows = {"score": [None if reason else 0.5 for reason in reasons], "reason": reasons}
+    pl.DataFrame(rows).write_parquet(tmp_path / "scores.parquet")
+    assert score._counted(tmp_path) == (
+        "2 documents scored, 0 kept; not scored: not in the sample 2, one token or none 1; dropped: empty 1"
+    )
+
+
 def test_what_is_asked_for_composes(model, tmp_path):
     """Names with blanks, commas and quotes reach the settings as they are; what is set by hand wins."""
     odd = 'a, "b" [c].jsonl'
