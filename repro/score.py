@@ -188,12 +188,10 @@ def heads(given: str) -> list[list[int]]:
     """``[[layer, head], ...]`` of a text that is such a list, or of a file that holds one, ``heads.json`` or
     a plain list.
     """
-    text, path = given, Path(given).expanduser()
-    if not given.lstrip().startswith("["):
-        require(path.is_file(), f"--heads {given}: no such file, and no list like [[17, 3], [20, 6]]")
-        text = path.read_text(encoding="utf-8")
+    listed, path = given.lstrip().startswith("["), Path(given).expanduser()
+    require(listed or path.is_file(), f"--heads {given}: no such file, and no list like [[17, 3], [20, 6]]")
     try:
-        found = json.loads(text)
+        found = json.loads(given if listed else path.read_text(encoding="utf-8"))
         found = found["selected"] if isinstance(found, dict) else found
         pairs = [[int(layer), int(head)] for layer, head in found]
         require(bool(pairs) and pairs == [list(pair) for pair in found], "")

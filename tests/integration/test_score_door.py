@@ -85,6 +85,7 @@ def test_scores_are_those_of_the_api_and_the_best_are_kept(files, model, tmp_pat
         (["my docs", "--model", "nothing"], "--model nothing: no such folder, and neither one of"),
         (["my docs", "--heads", "nothing"], "--heads nothing: no such file, and no list"),
         (["my docs", "--heads", "[[1]]"], "holds no list of"),
+        (["my docs", "--heads", "weights.bin"], "--heads weights.bin: holds no list of"),
         (["my docs", "--heads", "[[1, 0], [1, 0]]"], "--heads names a head twice"),
         (["my docs", "--keep", "30"], "30 % is --keep 0.3"),
         (["my docs", "--domain-field", "kind", "--domain-folder"], "exclude each other"),
@@ -95,6 +96,7 @@ def test_scores_are_those_of_the_api_and_the_best_are_kept(files, model, tmp_pat
 )
 def test_a_mistake_costs_one_line_and_no_work(words, said, files, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.bin").write_bytes(bytes(range(256)))
     assert score.main([*words, "--device", "cpu", "--dtype", "float32"]) == 2
     error = capsys.readouterr().err.strip()
     assert said in error and error.startswith("error: ") and "\n" not in error
