@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -186,7 +187,9 @@ def _detect(s: Heads, proxy_settings: Proxy, context: Context) -> None:
     proxy = load(model, proxy_settings.dtype, context.device)
     _check_vocabulary(proxy, context)
     detector = detectors.load(s.detector)
-    build = getattr(detector, "samples", key_value_probes)(s, proxy, context)
+    asked = partial(plugins.called, "detectors", s.detector)  # it may be foreign code
+    sampled = asked(getattr(detector, "samples", key_value_probes), s, proxy, context)
+    build: Callable[[int], Probe] = partial(asked, sampled)
     path = context.out / "probes.jsonl"
     rows = read_rows(path)
     rows = [row for i, row in enumerate(rows) if row["probe"] == i]
@@ -205,11 +208,20 @@ def _detect(s: Heads, proxy_settings: Proxy, context: Context) -> None:
                 break
             index = len(rows)
             probe = build(index)
-            found = plugins.called("detectors", s.detector, detector.detect, proxy, probe, s)
+            said = asked(detector.detect, proxy, probe, s)
             require(
-                np.shape(found.scores) == (proxy.num_layers, proxy.num_heads),
-                f"detector {s.detector!r} gave scores of shape {list(np.shape(found.scores))}; the proxy has "
+                isinstance(said, detectors.Measurement),
+                f"detector {s.detector!r} gave {type(said).__name__}; it must give a Measurement",
+            )
+            found = asked(said.in_numbers)
+            require(
+                found.scores.shape == (proxy.num_layers, proxy.num_heads),
+                f"detector {s.detector!r} gave scores of shape {list(found.scores.shape)}; the proxy has "
                 f"{proxy.num_layers} layers of {proxy.num_heads} heads",
+            )
+            require(
+                bool(np.isfinite([found.accuracy, found.loss, *found.scores.flat]).all()),
+                f"detector {s.detector!r} gave numbers that are not finite, of probe {index}",
             )
             nonzero = [[int(l), int(h), float(found.scores[l, h])] for l, h in np.argwhere(found.scores)]
             row = {
