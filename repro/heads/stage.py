@@ -55,7 +55,7 @@ def detection(s: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage) -> S
         settings,
         lambda context: _detect(s, proxy_settings, context),
         {"proxy": proxy, "corpus": corpus},
-        version=2,
+        version=3 if settings.get("decoding") == "greedy" else 2,  # it obeyed the model's own penalties
         cost=lambda known: _forward(known, s.probes * s.probe_tokens),
     )
 
