@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from repro.errors import require
+from repro.errors import one_of, require
 from repro.schema import COUNT, POSITIVE, check, how
 
 # auto: what the device is fast in, resolved before any fingerprint (repro.settings.compose)
@@ -77,16 +77,36 @@ def device_of(wanted: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def must_be_here(wanted: str, name: str = "device=") -> str:
-    """What :func:`device_of` says; a :class:`SettingError` for a CUDA device that PyTorch does not find.
-    ``name`` is what is typed before the device.
+def named(wanted: str, name: str = "device") -> None:
+    """Refuse what names no device, here or elsewhere; ``name`` is what is typed before it."""
+    if not re.fullmatch(r"cuda:\d+", wanted):
+        one_of(name, wanted, ("auto", "cpu", "cuda"))
+
+
+def present(wanted: str, name: str = "device") -> str:
+    """The device that ``wanted`` stands for, on this machine: every door asks before it begins anything.
+
+    Raises :class:`SettingError` for what names no device and for a GPU that is not here.
     """
-    if wanted.startswith("cuda"):
+    named(wanted, name)
+    device = device_of(wanted)
+    if device.startswith("cuda"):
         import torch
 
-        number, found = int(wanted.partition(":")[2] or 0), torch.cuda.device_count()
-        require(number < found, f"{name}{wanted}: PyTorch finds {found} CUDA devices here; use {name}auto")
-    return device_of(wanted)
+        number, found = int(device.partition(":")[2] or 0), torch.cuda.device_count()
+        require(number < found, f"{name}={device}: PyTorch finds {found} CUDA devices here; use {name}=auto")
+    return device
+
+
+def gpu_count(device: str) -> int:
+    """GPUs that a device stands for: all of this machine, or the one that is named by its number; of a CPU
+    none.
+    """
+    if device != "cuda":
+        return int(device.startswith("cuda"))
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def gpus() -> list[str]:

@@ -13,6 +13,7 @@ import json
 import re
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -187,12 +188,10 @@ def heads(given: str) -> list[list[int]]:
     """``[[layer, head], ...]`` of a text that is such a list, or of a file that holds one, ``heads.json`` or
     a plain list.
     """
-    text, path = given, Path(given).expanduser()
-    if not given.lstrip().startswith("["):
-        require(path.is_file(), f"--heads {given}: no such file, and no list like [[17, 3], [20, 6]]")
-        text = path.read_text(encoding="utf-8")
+    listed, path = given.lstrip().startswith("["), Path(given).expanduser()
+    require(listed or path.is_file(), f"--heads {given}: no such file, and no list like [[17, 3], [20, 6]]")
     try:
-        found = json.loads(text)
+        found = json.loads(given if listed else path.read_text(encoding="utf-8"))
         found = found["selected"] if isinstance(found, dict) else found
         pairs = [[int(layer), int(head)] for layer, head in found]
         require(bool(pairs) and pairs == [list(pair) for pair in found], "")
@@ -348,18 +347,17 @@ def _starts(folder: Path) -> dict[str, str]:
 
 
 def _counted(folder: Path) -> str:
-    """How many documents were read, dropped and why, scored, kept."""
+    """How many documents were scored, kept, not scored and why, dropped and why."""
     scores, summary = _scores(folder), read_json(folder / "summary.json")
     shards = sorted((folder / "kept" / ARM).glob("*.parquet"))
     kept = sum(len(parquet.read(shard, columns=["doc_id"])) for shard in shards)
-    unscored = scores["score"].is_null().sum()
+    unscored = Counter(scores.filter(scores["score"].is_null())["reason"].sort())
     dropped = summary.get("corpus", {}).get("dropped", {})
-    why = ", ".join(f"{reason} {number:,}" for reason, number in dropped.items() if number)
-    return (
-        f"{len(scores) - unscored:,} documents scored, {kept:,} kept"
-        + (f"; {unscored:,} too short to score" if unscored else "")
-        + (f"; dropped: {why}" if why else "")
-    )
+    said = f"{len(scores) - unscored.total():,} documents scored, {kept:,} kept"
+    for what, counted in (("not scored", unscored), ("dropped", dropped)):
+        if why := ", ".join(f"{reason} {number:,}" for reason, number in counted.items() if number):
+            said += f"; {what}: {why}"
+    return said
 
 
 def _agreement(folders: dict[str, Path]) -> str:

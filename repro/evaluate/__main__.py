@@ -51,9 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     try:
-        from repro.device import must_be_here, warn_if_emulated
+        from repro.device import present, warn_if_emulated
 
-        device = must_be_here(given.device, "--device ")
+        device = present(given.device, "--device")
         settings = _settings(given.suite, given.tasks, given.set)
         store = Store(given.work)
         make_folder(given.work, "--work ")

@@ -71,19 +71,27 @@ def quality(proxy: ProxyModel, hidden: Tensor, answer: list[int], needle: list[i
 
 @torch.inference_mode()
 def greedy(proxy: ProxyModel, probe: Probe) -> list[int]:
-    """The model's own answer, at most as long as the needle, at least one token."""
+    """The model's own answer, the likeliest token each time: at most as long as the needle, at least one
+    token.
+    """
+    from transformers import GenerationConfig
+
     prompt = torch.tensor([probe.ids[: probe.answer_start]], device=proxy.device)
-    written = proxy.model.generate(
-        input_ids=prompt,
-        attention_mask=torch.ones_like(prompt),
+    plain = GenerationConfig(
         max_new_tokens=len(probe.needle),
         min_new_tokens=1,
         do_sample=False,
-        temperature=None,
-        top_p=None,
-        top_k=None,
+        eos_token_id=proxy.model.generation_config.eos_token_id,
         pad_token_id=0,
     )
+    # generate() takes what it is not told from the model's: penalties for repeating, which copying is
+    own, proxy.model.generation_config = proxy.model.generation_config, GenerationConfig()
+    try:
+        written = proxy.model.generate(
+            input_ids=prompt, attention_mask=torch.ones_like(prompt), generation_config=plain
+        )
+    finally:
+        proxy.model.generation_config = own
     return written[0, prompt.shape[1] :].tolist()
 
 

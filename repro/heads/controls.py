@@ -160,12 +160,12 @@ def text_windows(proxy: ProxyModel, texts: list[str]) -> list[list[int]]:
 
 @torch.inference_mode()
 def mean_loss(proxy: ProxyModel, windows: list[list[int]], heads: Pairs | None = None) -> float:
-    """Mean loss per token of text windows, in nats, with ``heads`` masked uniformly."""
+    """Mean loss per token of the text in windows, in nats, with ``heads`` masked uniformly."""
     total, count = 0.0, 0
     with masking.masked(proxy.attentions, heads or []):
         for ids in windows:
             tokens = torch.tensor([ids], device=proxy.device)
-            losses = proxy.losses(proxy.hidden(tokens)[0, :-1], tokens[0, 1:])
+            losses = proxy.losses(proxy.hidden(tokens)[0, proxy.lead - 1 : -1], tokens[0, proxy.lead :])
             total += float(losses.double().sum())
             count += len(losses)
     return total / count

@@ -9,16 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro import plugins
-from repro.errors import SettingError, one_of, require
+from repro.errors import one_of, require
 from repro.heads import detectors, probes
 from repro.heads.found import Chosen
 from repro.heads.settings import CALIBRATION_TOKENS, Heads
 from repro.proxy.settings import Proxy
+from repro.proxy.stage import within_context
 from repro.schema import identity
 from repro.store import Context, Stage, atomic, parquet, read_json, write_json
 from repro.store.cost import STARTED, Cost, Known
@@ -53,7 +55,7 @@ def detection(s: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage) -> S
         settings,
         lambda context: _detect(s, proxy_settings, context),
         {"proxy": proxy, "corpus": corpus},
-        version=2,
+        version=3 if settings.get("decoding") == "greedy" else 2,  # it obeyed the model's own penalties
         cost=lambda known: _forward(known, s.probes * s.probe_tokens),
     )
 
@@ -180,15 +182,14 @@ def _detect(s: Heads, proxy_settings: Proxy, context: Context) -> None:
     from repro.heads import importance
     from repro.proxy.load import load
 
-    proxy = load(context.inputs["proxy"] / "model", proxy_settings.dtype, context.device)
-    if proxy.context is not None and s.probe_tokens > proxy.context:
-        raise SettingError(
-            f"heads.probe_tokens={s.probe_tokens} is longer than the proxy's context of {proxy.context}; "
-            f"set heads.probe_tokens={proxy.context}"
-        )
+    model = context.inputs["proxy"] / "model"
+    within_context("heads.probe_tokens", s.probe_tokens, model)
+    proxy = load(model, proxy_settings.dtype, context.device)
     _check_vocabulary(proxy, context)
     detector = detectors.load(s.detector)
-    build = getattr(detector, "samples", key_value_probes)(s, proxy, context)
+    asked = partial(plugins.called, "detectors", s.detector)  # it may be foreign code
+    sampled = asked(getattr(detector, "samples", key_value_probes), s, proxy, context)
+    build: Callable[[int], Probe] = partial(asked, sampled)
     path = context.out / "probes.jsonl"
     rows = read_rows(path)
     rows = [row for i, row in enumerate(rows) if row["probe"] == i]
@@ -207,11 +208,20 @@ def _detect(s: Heads, proxy_settings: Proxy, context: Context) -> None:
                 break
             index = len(rows)
             probe = build(index)
-            found = plugins.called("detectors", s.detector, detector.detect, proxy, probe, s)
+            said = asked(detector.detect, proxy, probe, s)
             require(
-                np.shape(found.scores) == (proxy.num_layers, proxy.num_heads),
-                f"detector {s.detector!r} gave scores of shape {list(np.shape(found.scores))}; the proxy has "
+                isinstance(said, detectors.Measurement),
+                f"detector {s.detector!r} gave {type(said).__name__}; it must give a Measurement",
+            )
+            found = asked(said.in_numbers)
+            require(
+                found.scores.shape == (proxy.num_layers, proxy.num_heads),
+                f"detector {s.detector!r} gave scores of shape {list(found.scores.shape)}; the proxy has "
                 f"{proxy.num_layers} layers of {proxy.num_heads} heads",
+            )
+            require(
+                bool(np.isfinite([found.accuracy, found.loss, *found.scores.flat]).all()),
+                f"detector {s.detector!r} gave numbers that are not finite, of probe {index}",
             )
             nonzero = [[int(l), int(h), float(found.scores[l, h])] for l, h in np.argwhere(found.scores)]
             row = {

@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from repro import environment
+from repro.device import present
 from repro.errors import SettingError, require
+from repro.execution import processes
 from repro.influence import claims
 from repro.influence.stage import VERSION
 from repro.store.disk import room_on
@@ -78,7 +80,7 @@ def join(root: Path, own: dict[str, str], device: str) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The door. Exit 2 for a user's mistake."""
+    """The door. Exit 2 for a user's mistake, 130 or 143 for one who leaves by Ctrl-C or SIGTERM."""
     environment.prepare(restart=arguments is None)
     said = (__doc__ or "").split("\n\n")[0]
     parser = argparse.ArgumentParser(prog="python -m repro.influence", description=said)
@@ -106,16 +108,15 @@ def main(arguments: list[str] | None = None) -> int:
             require(own.get(name, "0").isdigit(), f"score.{name}={own.get(name)} must be a whole number")
         work = Path(given["work"]).expanduser()
         require(work.is_dir(), f"work={work} is no folder on this machine")
-        from repro.device import device_of
-
-        with room_on(work):
-            number = join(work / "artifacts", own, device_of(given.get("device", "auto")))
+        device = present(given.get("device", "auto"))
+        with processes.terminable(), room_on(work):
+            number = join(work / "artifacts", own, device)
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         print("left; others go on", file=sys.stderr)
-        return 130
+        return 143 if isinstance(stopped, processes.Terminated) else 130
     print(f"nothing is left to score here ({number} scorings); the run that began goes on with them")
     return 0
 

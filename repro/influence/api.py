@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from repro.device import DTYPES, resolved
+from repro.device import DTYPES, present, resolved
 from repro.errors import SettingError, one_of, require
 from repro.heads import importance, probes
 from repro.heads.detectors import retrieval
@@ -24,8 +24,10 @@ from repro.heads.settings import Heads
 from repro.influence import statistics
 from repro.influence.examples import Token, token_losses
 from repro.influence.scorer import Scorer
+from repro.influence.settings import Score
 from repro.plain import Row
 from repro.proxy.load import load
+from repro.proxy.stage import checked_folder, download, within_context
 from repro.tracking import progress
 
 
@@ -34,14 +36,16 @@ class AttentionInfluence:
 
     def __init__(self, model: str, dtype: str = "auto", device: str = "cpu", revision: str = "main") -> None:
         """Load ``model``: a Hugging Face folder, or a name on the hub. Raises :class:`SettingError` if it
-        cannot be exact.
+        cannot be exact, and for a device that is not here.
 
         ``dtype`` is bfloat16, float16, float32 or auto, what ``device`` is fast in; ``self.dtype`` is the one
-        in use.
+        in use. ``device`` is auto, cpu, cuda or cuda:N.
         """
+        device = present(device)
         one_of("dtype", dtype, (*DTYPES, "float16"))
         self.dtype = resolved(dtype, device)
-        self.proxy = load(_folder(model, revision), self.dtype, device)
+        self._model = _folder(model, revision)
+        self.proxy = load(self._model, self.dtype, device)
         self._heads: list[tuple[int, int]] = []
         self.head_scores: np.ndarray | None = None
 
@@ -89,6 +93,7 @@ class AttentionInfluence:
             means.
         """
         s = Heads(share=share, probes=probe_count, probe_tokens=probe_tokens, seed=seed)
+        within_context("heads.probe_tokens", probe_tokens, self._model)
         values, _ = probes.values_from(_documents(texts), self.proxy.encode, s)
         scores = []
         with progress(probe_count, "probes", "detecting heads") as bar:
@@ -107,7 +112,8 @@ class AttentionInfluence:
         ``score_error``, ``n_tokens``, ``reason``.
 
         Texts are scored whole, in windows, unless ``max_tokens`` is given; ``n_tokens_doc`` is the length of
-        the whole text. Scores are comparable within a kind of text (web, code, mathematics, ...) only.
+        the whole text. Scores are comparable within a kind of text (web, code, mathematics, ...) only. Raises
+        :class:`SettingError` for a window longer than the model's context, or than ``max_tokens``.
         """
         return self._scored(texts, [self._chosen()], window, max_tokens)[0]
 
@@ -136,6 +142,7 @@ class AttentionInfluence:
         window: int,
         max_tokens: int | None,
     ) -> list[list[Row]]:
+        self._check(window, max_tokens)
         scorer = Scorer(self.proxy, sets[0], window, max_tokens, others=sets[1:])
         encoded = self.proxy.encode(_documents(texts))
         with progress(sum(len(ids[:max_tokens]) for ids in encoded), "tokens", "scoring") as bar:
@@ -154,7 +161,13 @@ class AttentionInfluence:
 
     def token_losses(self, text: str, window: int = 1024) -> list[Token]:
         """Every predicted token of a text with its two losses: ``token``, ``loss_base``, ``loss_ref``."""
+        self._check(window)
         return token_losses(self.proxy, self._chosen(), text, window)
+
+    def _check(self, window: int, max_tokens: int | None = None) -> None:
+        """What the stage refuses is refused here in its words."""
+        Score(window=window, max_tokens=max_tokens)
+        within_context("score.window", window, self._model)
 
     def _chosen(self) -> list[tuple[int, int]]:
         if not self.heads:
@@ -175,8 +188,6 @@ def _documents(texts: str | Sequence[str]) -> list[str]:
 
 def _folder(model: str, revision: str) -> Path:
     """A local folder as it is, a hub name downloaded (safetensors and tokenizer only)."""
-    from repro.proxy.stage import checked_folder, download
-
     if Path(model).is_dir():
         return checked_folder(Path(model))
     require(

@@ -49,8 +49,8 @@ class Worker:
         }
         self.tokens = 0  # fed to the model, in all
         self.shards = 0  # finished
-        self.at: dict[str, int] = {}  # tokens of shards that are begun
-        self._listed: deque[str] = deque()
+        self.at: dict[Claim, int] = {}  # tokens of what is begun
+        self._listed: deque[tuple[str, int]] = deque()
         self._moved = time.monotonic()
         self._rate: deque[tuple[float, int]] = deque([(self._moved, 0)])
         self._stop = threading.Event()
@@ -64,19 +64,24 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+        for claim in self.at:  # given back in order: nobody was lost at it
+            with contextlib.suppress(OSError):
+                (self.board.folder / f"{claim.shard}.{claim.number}.over").touch()
         self.path.unlink(missing_ok=True)  # what it had begun is free from now on
 
     def claim(self) -> Claim | None:
         """A shard that nobody else is at; ``None`` if there is none at present. Raises :class:`Closed`."""
-        for listed in (True, False):
+        for looked in (False, True):
+            if looked:
+                self._listed = deque(self.board.look().free.items())
             while self._listed:
-                shard = self._listed.popleft()
-                number = 1 if listed else self.board.last(shard) + 1
-                if self._begin(shard, number):
-                    self.at[shard] = 0
-                    return Claim(shard, number)
-            if listed:
-                self._listed = deque(self.board.look().free)
+                # the number is of the look that found the shard free: where another was faster, it is taken
+                shard, number = self._listed.popleft()
+                # what was begun before an earlier look may be held, or finished, by now
+                if (looked or number == 1) and self._begin(shard, number):
+                    claim = Claim(shard, number)
+                    self.at[claim] = 0
+                    return claim
         return None
 
     def _begin(self, shard: str, number: int) -> bool:
@@ -99,8 +104,8 @@ class Worker:
         """
         self._moved = time.monotonic()
         self.tokens += tokens
-        if claim is not None and claim.shard in self.at:
-            self.at[claim.shard] += tokens
+        if claim is not None and claim in self.at:
+            self.at[claim] += tokens
 
     def publish(self, claim: Claim, result: bytes, others: Sequence[tuple[Path, bytes]] = ()) -> bool:
         """Put the result of a try in place, and say whether it was wanted.
@@ -110,32 +115,31 @@ class Worker:
         """
         target = self.board.scores / claim.shard
         temporary = self.board.folder / f"result-{self.id}-{claim.shard}"
+        later = self.board.folder / f"{claim.shard}.{claim.number + 1}"
+        placed = False
         try:
-            if target.exists() or (self.board.folder / f"{claim.shard}.{claim.number + 1}").exists():
-                return False
-            placed = False
-            for path, content in [*others, (target, result)]:
+            wanted = not target.exists() and not later.exists()
+            for path, content in [*others, (target, result)] if wanted else ():
                 temporary.unlink(missing_ok=True)  # it may be the last one's file by another name
                 with open(temporary, "wb") as handle:
                     handle.write(content)
                     handle.flush()
                     os.fsync(handle.fileno())
                 placed = _put(temporary, path)
-            return placed
         except FileNotFoundError:
             raise Closed from None
         finally:
-            self.at.pop(claim.shard, None)
-            self.shards += 1
-            self.moved()
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+        self.at.pop(claim, None)
+        self.shards += 1
+        self.moved()
+        return placed
 
     def failed(self, claim: Claim, error: BaseException) -> None:
         """Leave word that a try raised. What is wrong with the disk and not with the shard is raised
         again.
         """
-        self.at.pop(claim.shard, None)
         if (
             is_full(error)
             or isinstance(error, OSError)
@@ -147,6 +151,7 @@ class Worker:
             (self.board.folder / f"{claim.shard}.{claim.number}.error").write_text(reason)
         except FileNotFoundError:
             raise Closed from None
+        self.at.pop(claim, None)
         self.moved()
 
     def _beats(self) -> None:
@@ -169,7 +174,7 @@ class Worker:
             "shards": self.shards,
             "tokens": self.tokens,
             "tokens_per_second": rate,
-            "at": dict(self.at),
+            "at": {claim.shard: tokens for claim, tokens in dict(self.at).items()},  # it may change meanwhile
         }
         temporary = self.board.folder / f"beat-{self.id}"
         temporary.write_text(json.dumps(told))

@@ -11,8 +11,9 @@ for every try:
   ``lease_seconds`` holds nothing. Its age is the difference of two times of the file system, its own and that
   of a file written just now: no clock of a machine is read. A worker of this machine whose process is gone
   holds nothing at once.
-- A try that raised leaves ``<shard>.<n>.error``. After :data:`TRIES` of them, or :data:`DEATHS` workers that
-  were lost at it, the shard is given up and the others go on.
+- A try that raised leaves ``<shard>.<n>.error``, one that was given back in order ``<shard>.<n>.over``. After
+  :data:`TRIES` of the first, or :data:`DEATHS` workers that were lost at it, the shard is given up and the
+  others go on. A run that begins forgives them all.
 
 A result is a function of its shard and is put in place whole, by a link that is refused where one stands: two
 workers at one shard, which a slow file system can bring about, cost time and nothing else.
@@ -101,7 +102,7 @@ class State:
 
     finished: frozenset[str]
     failed: dict[str, str]  # given up, and why
-    free: list[str]  # to be begun, those that raised before behind the others
+    free: dict[str, int]  # to be begun, by this try; those that were begun before behind the others
     held: dict[str, str]  # and by whom
 
 
@@ -122,8 +123,8 @@ class Board:
         lost = self._lost()
         failed: dict[str, str] = {}
         held: dict[str, str] = {}
-        fresh: list[str] = []
-        again: list[str] = []
+        fresh: dict[str, int] = {}
+        again: dict[str, int] = {}
         for shard in self.job["tokens"]:
             if shard in finished:
                 continue
@@ -139,21 +140,17 @@ class Board:
             elif last - len(over.get(shard, ())) >= DEATHS:
                 failed[shard] = f"{last - len(over.get(shard, ()))} workers were lost at it (out of memory?)"
             else:
-                (again if last else fresh).append(shard)
-        return State(finished, failed, fresh + again, held)
+                (again if last else fresh)[shard] = last + 1
+        return State(finished, failed, fresh | again, held)
 
     def workers(self) -> list[Told]:
         """What the workers that live say of themselves."""
         lost = self._lost()
         return [told for path in self._worker_files() if (told := _told(path)) and not lost(told["id"], path)]
 
-    def last(self, shard: str) -> int:
-        """The highest try of a shard."""
-        return self._tries()[0].get(shard, 0)
-
     def _tries(self) -> tuple[dict[str, int], dict[str, list[int]], dict[str, set[int]]]:
-        """By shard: the highest try, those that raised, and those that are over (of an earlier run's,
-        too).
+        """By shard: the highest try, those that raised, and those that are over: raised, given back or
+        forgiven.
         """
         tries: dict[str, int] = {}
         errors: dict[str, list[int]] = {}
@@ -169,6 +166,18 @@ class Board:
             if name.endswith(".error"):
                 errors.setdefault(shard, []).append(int(number))
         return tries, errors, over
+
+    def forgive(self) -> None:
+        """Tries that no living worker holds are over: a shard is not given up for what an earlier run met."""
+        lost = self._lost()
+        for path in self.folder.glob("*.error"):
+            path.rename(path.with_suffix(".over"))
+        tries, _, over = self._tries()
+        for shard, last in tries.items():
+            for number in set(range(1, last + 1)) - over.get(shard, set()):
+                path = self.folder / f"{shard}.{number}"
+                if number < last or lost(self._holder(shard, number), path):
+                    path.with_name(f"{path.name}.over").touch()
 
     def _holder(self, shard: str, number: int) -> str:
         try:
@@ -273,14 +282,14 @@ def waiting(root: Path) -> list[Path]:
 
 
 def open_job(partial: Path, job: Posted) -> Board:
-    """Write ``job.json``, so that workers may join; tries of an earlier run that raised are forgotten."""
+    """Write ``job.json``, so that workers may join; what an earlier run's tries met is forgiven."""
     folder = partial / "claims"
     folder.mkdir(parents=True, exist_ok=True)
     (partial / "scores").mkdir(exist_ok=True)
-    for path in folder.glob("*.error"):
-        path.rename(path.with_suffix(".over"))
     write_json(folder / "job.json", job)
-    return Board(partial)
+    board = Board(partial)
+    board.forgive()
+    return board
 
 
 def close_job(partial: Path) -> None:

@@ -50,7 +50,8 @@ def _of_document(scorer: Scorer, text: str) -> list[Token]:
     found = scorer.losses([ids])[0]
     tokens: list[Token] = []
     for window, (base, reference) in zip(scorer.windows(ids), found, strict=True):
-        for token, one, other in zip(window[1:], base.tolist(), reference.tolist(), strict=True):
+        predicted = window[scorer.proxy.lead :]
+        for token, one, other in zip(predicted, base.tolist(), reference.tolist(), strict=True):
             tokens.append(
                 {"token": scorer.proxy.tokenizer.decode([token]), "loss_base": one, "loss_ref": other}
             )

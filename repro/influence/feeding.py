@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import pyarrow as pa
 
+from repro.device import gpu_count
 from repro.errors import require
 from repro.execution.processes import interrupts_held, leave_with_parent
 from repro.influence import shards
@@ -133,12 +134,11 @@ class Feed:
 
 
 def automatic(device: str, cores: int) -> int:
-    """Tokenizers beside each model: beside a GPU its share of the cores but for the one that drives it."""
-    if not device.startswith("cuda"):
-        return 0
-    import torch
-
-    return min(MOST, max(1, cores // max(1, torch.cuda.device_count()) - 1))
+    """Tokenizers beside each model of a scoring on ``device``: beside a GPU its share of the cores but for
+    the one that drives it.
+    """
+    gpus = gpu_count(device)
+    return min(MOST, max(1, cores // gpus - 1)) if gpus else 0
 
 
 def _begin() -> None:

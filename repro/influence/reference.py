@@ -19,12 +19,13 @@ def losses(scorer: Scorer, document: list[int]) -> list[tuple[np.ndarray, np.nda
     result = []
     for window in scorer.windows(document):
         ids = torch.tensor([window], device=proxy.device)
-        base = _pass(proxy.model(input_ids=ids).logits[0], ids[0])
+        base = _pass(proxy.model(input_ids=ids).logits[0], ids[0], proxy.lead)
         with masking.masked(proxy.attentions, scorer.heads, scorer.mask, scorer.means):
-            reference = _pass(proxy.model(input_ids=ids).logits[0], ids[0])
+            reference = _pass(proxy.model(input_ids=ids).logits[0], ids[0], proxy.lead)
         result.append((base, reference))
     return result
 
 
-def _pass(logits: Tensor, ids: Tensor) -> np.ndarray:
-    return torch.nn.functional.cross_entropy(logits[:-1].float(), ids[1:], reduction="none").cpu().numpy()
+def _pass(logits: Tensor, ids: Tensor, lead: int) -> np.ndarray:
+    losses = torch.nn.functional.cross_entropy(logits[:-1].float(), ids[1:], reduction="none")
+    return losses[lead - 1 :].cpu().numpy()

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from repro.errors import require
 from repro.proxy import rope
 from repro.proxy.load import ProxyModel
 
@@ -51,9 +52,17 @@ class Scorer:
     padding: float = PADDING
     others: Sequence[Sequence[tuple[int, int]]] = ()  # further sets of heads, each a model of its own
 
+    def __post_init__(self) -> None:
+        prefix = len(self.proxy.prefix)
+        require(
+            self.window > prefix,
+            f"score.window={self.window} has no room for text behind the {prefix} tokens that every text of"
+            " this model begins with; raise score.window",
+        )
+
     def windows(self, ids: Tokens) -> list[Tokens]:
-        """Non-overlapping windows, each starting with the bos where there is one; of the first ``max_tokens``
-        tokens, if given.
+        """Non-overlapping windows, each starting with the prefix where there is one; of the first
+        ``max_tokens`` tokens, if given.
 
         A last window that would predict nothing is left out.
         """
@@ -100,18 +109,20 @@ class Scorer:
         """Begin a batch of windows, by one forked pass where the model can; nothing here waits for a GPU."""
         device = self.proxy.device
         padded, lengths = laid_out(rows)
-        within = np.arange(padded.shape[1])[None] < (lengths - 1)[:, None]  # [B, T]: has a next token
+        lead, place = self.proxy.lead, np.arange(padded.shape[1])[None]
+        # [B, T]: the next token is one of the text
+        within = (place >= lead - 1) & (place < (lengths - 1)[:, None])
         at = torch.from_numpy(np.flatnonzero(within))
         ids, at = _on(torch.from_numpy(padded), device), _on(at, device)
         hidden = self.proxy.each(ids, [self.heads, *self.others], self.mask, self.means).flatten(1, 2)
         targets = ids.flatten()[at + 1].repeat(len(hidden))
         losses = self.proxy.losses(hidden[:, at].flatten(0, 1), targets)
         if device.type != "cuda":
-            return Started(losses, lengths - 1, None)
+            return Started(losses, lengths - lead, None)
         here = torch.empty(losses.shape, dtype=losses.dtype, pin_memory=True).copy_(losses, non_blocking=True)
         ready = torch.cuda.Event()
         ready.record()
-        return Started(here, lengths - 1, ready)
+        return Started(here, lengths - lead, ready)
 
     def finish(self, started: Started) -> list[list[np.ndarray]]:
         """Base losses of each row of a batch that was begun, then those of each set of heads."""

@@ -29,7 +29,8 @@ SCHEMA = pa.schema(
         ("group", pa.string()),
         ("n_tokens_doc", pa.int64()),  # the whole document, in proxy tokens
         ("n_bytes", pa.int64()),
-        ("n_tokens", pa.int64()),  # fed to the model: one more than are predicted, in each window
+        # fed to the model, a prefix of several as one: one more than are predicted, in each window
+        ("n_tokens", pa.int64()),
         ("loss_base", pa.float64()),
         ("loss_ref", pa.float64()),
         ("loss_difference", pa.float64()),

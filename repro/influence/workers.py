@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from repro.device import cores
+from repro.device import cores, gpu_count
 from repro.errors import SettingError, require
 from repro.execution.processes import interrupts_held, leave_with_parent
 from repro.influence import feeding
@@ -107,7 +107,7 @@ def work(
     met.
     """
     at = device or job.device
-    count = feeding.automatic(at, cores()) if job.tokenizers is None else job.tokenizers
+    count = feeding.automatic(job.device, cores()) if job.tokenizers is None else job.tokenizers
     with Worker(partial, at) as worker, threads(job), Feed(job.model, count) as feed:
         others = [Path(folder) / "scores" for folder, _ in job.others]
         loop = Loop(worker, feed, lambda: scorer(job, at), job.sample, advance or (lambda: None), others)
@@ -172,9 +172,9 @@ def score_all(partial: Path, job: Job, processes: int, advance: Callable[[], Non
 
 
 def automatic(job: Job) -> int:
-    """One process per GPU, or per CPU core as far as half the memory reaches."""
-    if job.device.startswith("cuda"):
-        return torch.cuda.device_count()
+    """One process per GPU of the device, or per CPU core as far as half the memory reaches."""
+    if gpus := gpu_count(job.device):
+        return gpus
     weights = sum(p.stat().st_size for p in Path(job.model).glob("*.safetensors"))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(1, min(cores() // job.threads, int(memory / 2 // (2 * weights + 1e9))))

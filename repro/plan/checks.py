@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro import plugins, pretrained
-from repro.device import must_be_here, warn_if_emulated
+from repro.device import present, warn_if_emulated
 from repro.errors import one_of, require
 from repro.evaluate.tasks import check_names
 from repro.fetch.hub_commits import hub_commit
@@ -98,7 +98,7 @@ def machine(settings: Settings, experiment: Experiment) -> None:
             " device=cpu",
         )
     else:
-        must_be_here(settings.device)
+        present(settings.device)
     make_folder(Path(settings.work), "work=")
     warn_if_emulated(dtypes(settings, experiment), settings.device)
 

@@ -43,12 +43,6 @@ class ProxyModel:
         """Where the weights are."""
         return next(self.model.parameters()).device
 
-    @property
-    def context(self) -> int | None:
-        """Longest input in tokens, where the model has a limit."""
-        config = self.model.config.get_text_config()
-        return getattr(config, "max_position_embeddings", None)
-
     def hidden(self, ids: Tensor) -> Tensor:
         """Last hidden states, after the final norm: [B, T] -> [B, T, D] (more rows inside
         ``masking.forked``).
@@ -91,8 +85,13 @@ class ProxyModel:
 
     @property
     def prefix(self) -> list[int]:
-        """Token ids every window starts with: the bos, for models trained with it, else nothing."""
+        """Token ids every window starts with: the bos, or several, of models trained so; else nothing."""
         return self.encoder.prefix
+
+    @property
+    def lead(self) -> int:
+        """Tokens at the start of a window that have no loss: the prefix, or else the first of the text."""
+        return max(1, len(self.prefix))
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, as text and nothing else."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from repro.corpus.settings import Corpus
-from repro.device import Hardware
-from repro.errors import one_of, require
+from repro.device import Hardware, named
+from repro.errors import require
 from repro.evaluate.settings import Eval
 from repro.heads.settings import Heads
 from repro.influence.settings import Score
@@ -52,8 +51,7 @@ class Settings:
     device: str = how("auto", "auto | cpu | cuda | cuda:N")
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"cuda:\d+", self.device):
-            one_of("device", self.device, ("auto", "cpu", "cuda"))
+        named(self.device)
         require(bool(self.work.strip()), "work= is empty; name a folder: work=DIR")
 
 

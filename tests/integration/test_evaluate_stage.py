@@ -503,7 +503,7 @@ def test_the_command_evaluates_any_folder_and_refuses_in_one_line(folders, tmp_p
         (["--suite", "larg"], "did you mean"),
         (["--items", str(tmp_path / "nowhere")], "is not a folder"),
         (["--set", "dtype=float8"], "did you mean"),
-        (["--device", "cuda"], "--device cuda: PyTorch finds 0 CUDA devices here; use --device auto"),
+        (["--device", "cuda"], "--device=cuda: PyTorch finds 0 CUDA devices here; use --device=auto"),
         (["--out", file], f"--out {file}: cannot make the folder (File exists); name another"),
         (["--work", file], f"--work {file}: cannot make the folder (File exists); name another"),
         (["--work", "s3://bucket"], "this command needs a folder"),

@@ -151,3 +151,29 @@ def test_repetition_is_counted_exactly_whatever_the_hashes_say(monkeypatch, hash
     for ids in documents:
         grams = [tuple(ids[i : i + 13]) for i in range(len(ids) - 12)]
         assert statistics.repetition(ids) == (1 - len(set(grams)) / len(grams) if grams else 0.0)
+
+
+@pytest.mark.parametrize(("device", "processes", "tokenizers"), [("cuda", 8, 1), ("cuda:1", 1, 8)])
+def test_a_gpu_that_is_named_has_one_process_and_all_cores(
+    device, processes, tokenizers, made, tmp_path, monkeypatch
+):
+    """Beside eight GPUs, 16 cores; a process of several is given one of the GPUs."""
+    import torch
+
+    class Asked(Exception):
+        """How many tokenizers a worker would start."""
+
+    def feed(model, count):
+        raise Asked(count)
+
+    store, found, _ = made
+    context = Context(tmp_path, {k: store.path(s) for k, s in found["score"].inputs.items()}, device)
+    job = workers.Job.of(SCORE, "float32", context)
+    claims.open_job(tmp_path, {"tokens": {}, "lease_seconds": 60.0})
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(workers, "cores", lambda: 16)
+    monkeypatch.setattr(workers, "Feed", feed)
+    assert workers.automatic(job) == processes
+    with pytest.raises(Asked) as asked:
+        workers.work(tmp_path, job, "cuda:1" if device == "cuda" else None)
+    assert asked.value.args == (tokenizers,)

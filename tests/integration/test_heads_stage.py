@@ -137,6 +137,57 @@ def test_a_detector_is_a_file_and_detects_itself(store, tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "repro.heads.detectors.mine")
 
 
+SAYS = """
+import numpy as np
+from repro.heads.detectors import Measurement
+READS = ()
+def detect(proxy, probe, s):
+    return {answer}
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (SAYS.format(answer="np.zeros((2, 4))"), "gave ndarray; it must give a Measurement"),
+        (
+            SAYS.format(answer="Measurement(np.zeros((2, 4)), None, 0.0)"),
+            "failed: TypeError: float.. argument",
+        ),
+        (SAYS.format(answer="Measurement(np.full((2, 4), np.nan), 1.0, 0.0)"), "not finite, of probe 0"),
+        (SAYS.format(answer="Measurement(np.ones((2, 4)), 1.0, np.inf)"), "not finite, of probe 0"),
+        (
+            SAYS.format(answer="Measurement(np.ones(4), 1.0, 0.0)"),
+            "scores of shape .4.; the proxy has 2 layers",
+        ),
+        (
+            SAYS.format(answer="1") + "def samples(s, proxy, context):\n    return 1 / 0\n",
+            r"failed: ZeroDivisionError: division by zero \(odd.py:8\)",
+        ),
+        (
+            SAYS.format(answer="1") + "def samples(s, proxy, context):\n    return lambda index: [][index]\n",
+            r"failed: IndexError: list index out of range \(odd.py:8\)",
+        ),
+    ],
+)
+def test_a_detector_of_ones_own_that_fails_is_named_in_one_line(code, said, store, tmp_path, monkeypatch):
+    (tmp_path / "detectors").mkdir()
+    (tmp_path / "detectors" / "odd.py").write_text(code)
+    monkeypatch.setenv("REPRO_PATH", str(tmp_path))
+    with pytest.raises(SettingError, match=f"^detector 'odd' .*{said}") as raised:
+        run(store, replace(HEADS, detector="odd"))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_detector_may_give_numbers_of_any_library(store, tmp_path, monkeypatch):
+    (tmp_path / "detectors").mkdir()
+    code = SAYS.format(answer="Measurement(torch.eye(2, 4), np.float32(1), torch.tensor(0.5))")
+    (tmp_path / "detectors" / "typed.py").write_text(f"import torch\n{code}")
+    monkeypatch.setenv("REPRO_PATH", str(tmp_path))
+    _, heads = run(store, replace(HEADS, detector="typed"))
+    assert heads["scores"] == [[1, 0, 0, 0], [0, 1, 0, 0]] and heads["probe"]["loss"] == 0.5
+
+
 @pytest.mark.parametrize("detector", [*detectors.names(), *CONTROLS])
 def test_every_detector_detects_itself_and_controls_are_those_of_retrieval(detector):
     detection = given.stages(Score(), replace(HEADS, detector=detector))["heads"].inputs["detection"]

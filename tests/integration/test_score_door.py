@@ -85,6 +85,7 @@ def test_scores_are_those_of_the_api_and_the_best_are_kept(files, model, tmp_pat
         (["my docs", "--model", "nothing"], "--model nothing: no such folder, and neither one of"),
         (["my docs", "--heads", "nothing"], "--heads nothing: no such file, and no list"),
         (["my docs", "--heads", "[[1]]"], "holds no list of"),
+        (["my docs", "--heads", "weights.bin"], "--heads weights.bin: holds no list of"),
         (["my docs", "--heads", "[[1, 0], [1, 0]]"], "--heads names a head twice"),
         (["my docs", "--keep", "30"], "30 % is --keep 0.3"),
         (["my docs", "--domain-field", "kind", "--domain-folder"], "exclude each other"),
@@ -95,6 +96,7 @@ def test_scores_are_those_of_the_api_and_the_best_are_kept(files, model, tmp_pat
 )
 def test_a_mistake_costs_one_line_and_no_work(words, said, files, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.bin").write_bytes(bytes(range(256)))
     assert score.main([*words, "--device", "cpu", "--dtype", "float32"]) == 2
     error = capsys.readouterr().err.strip()
     assert said in error and error.startswith("error: ") and "\n" not in error
@@ -141,6 +143,16 @@ def test_heads_are_read_from_a_list_and_from_a_file(tmp_path):
     (tmp_path / "plain.json").write_text("[[1, 2], [0, 3]]")
     given = ("[[1, 2], [0, 3]]", str(tmp_path / "heads.json"), str(tmp_path / "plain.json"))
     assert [score.heads(g) for g in given] == [[[1, 2], [0, 3]]] * 3
+
+
+def test_documents_without_a_score_are_counted_by_the_reason(tmp_path):
+    (tmp_path / "summary.json").write_text(json.dumps({"corpus": {"dropped": {"empty": 1, "too_long": 0}}}))
+    reasons = [None, "not in the sample", "one token or none", "not in the sample", None]
+    rows = {"score": [None if reason else 0.5 for reason in reasons], "reason": reasons}
+    pl.DataFrame(rows).write_parquet(tmp_path / "scores.parquet")
+    assert score._counted(tmp_path) == (
+        "2 documents scored, 0 kept; not scored: not in the sample 2, one token or none 1; dropped: empty 1"
+    )
 
 
 def test_what_is_asked_for_composes(model, tmp_path):
@@ -197,6 +209,32 @@ def test_a_single_string_is_a_document_and_anything_else_is_refused(model):
     assert api.score(text) == api.score([text])
     with pytest.raises(SettingError, match="document 1 is a int; a document is a string"):
         api.score(["a", 3])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"window": 20_000}, "score.window=20000 is longer than the proxy's context of 8192"),
+        ({"window": 1}, "score.window=1 must be at least 2"),
+        ({"window": 0}, "score.window=0 must be at least 2"),
+        ({"window": -5}, "score.window=-5 must be at least 2"),
+        ({"max_tokens": -5}, "score.max_tokens=-5 is below score.window=1024"),
+        ({"max_tokens": 0}, "score.max_tokens=0 is below score.window=1024"),
+    ],
+)
+def test_what_the_stage_refuses_the_api_refuses(given, said, model):
+    api = AttentionInfluence(str(model), dtype="float32")
+    api.heads = HEADS
+    text = "one document, and one document again"
+    ways = [api.score, lambda text, **given: api.score_sets(text, {"a": HEADS}, **given)]
+    for way in ways if "max_tokens" in given else [*ways, api.token_losses]:
+        with pytest.raises(SettingError, match=said):
+            way(text, **given)
+
+
+def test_probes_longer_than_the_context_are_refused_by_the_api(model):
+    with pytest.raises(SettingError, match="heads.probe_tokens=9000 .* context of 8192; set"):
+        AttentionInfluence(str(model), dtype="float32").detect("A text. " * 100, probe_tokens=9000)
 
 
 def test_several_sets_are_scored_at_once(model):

@@ -110,6 +110,30 @@ def test_greedy_equals_teacher_forcing_where_the_model_answers_right(constructed
     assert lost.scores[INDUCTION] < 0.5  # what it writes is not the needle, so it copies nothing of it
 
 
+@pytest.mark.parametrize(
+    "chat", [{"repetition_penalty": 1.5}, {"no_repeat_ngram_size": 3}, {"suppress_tokens": [340]}]
+)
+def test_greedy_is_the_likeliest_token_each_time_whatever_the_model_comes_with(
+    chat, constructed, monkeypatch
+):
+    """Against an argmax for every token; what a chat model's generation_config.json asks for is not asked here."""
+    from transformers import GenerationConfig
+
+    ids = list(range(300, 420))
+    probe = Probe([*ids, *ids[37:40], *ids[40:60]], 40, 123, 2)
+    expected = probe.ids[: probe.answer_start]
+    for _ in probe.needle:
+        with torch.no_grad():
+            logits = constructed.model(input_ids=torch.tensor([expected])).logits[0, -1]
+        expected.append(int(logits.argmax()))
+    config = GenerationConfig(**chat)
+    monkeypatch.setattr(constructed.model, "generation_config", config)
+    assert attention.greedy(constructed, probe) == expected[probe.answer_start :]
+    config.eos_token_id = 345  # the sixth token: there an answer ends
+    assert attention.greedy(constructed, probe) == list(range(340, 346))
+    assert constructed.model.generation_config is config
+
+
 @pytest.mark.parametrize("family", ["qwen2", "gpt2", "gpt_neox", "gemma"])
 def test_induction_against_full_maps(family):
     """Prefix matching from whole attention maps; copying by taking each head's output out of the residual stream alone."""

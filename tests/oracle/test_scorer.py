@@ -8,7 +8,9 @@ import proxy_families as families
 import pytest
 import torch
 
-from repro.influence import reference, statistics
+from repro.errors import SettingError
+from repro.heads import controls
+from repro.influence import examples, reference, statistics
 from repro.influence.scorer import Scorer, batches
 from repro.proxy.built import INDUCTION, build
 from repro.proxy.load import prepare
@@ -185,6 +187,60 @@ def test_bos_stands_before_every_window_of_a_model_trained_with_it():
     scorer = Scorer(proxy, [(1, 0)], window=5, max_tokens=10)
     assert scorer.windows([7] * 12) == [[1, 7, 7, 7, 7], [1, 7, 7, 7, 7], [1, 7, 7]]
     assert prepare(families.build("gemma"), families.Tokenizer(), "gemma").prefix == []
+
+
+@pytest.fixture(scope="module")
+def two_led():
+    """The constructed proxy with a tokenizer that puts two special tokens before every text, as GLM-4's."""
+    from tokenizers.processors import TemplateProcessing
+
+    model, tokenizer = build()
+    named = ["<|endoftext|>", "!"]
+    ids = [tokenizer.convert_tokens_to_ids(token) for token in named]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=[*named, "$A"], special_tokens=list(zip(named, ids, strict=True))
+    )
+    proxy = prepare(model, tokenizer)
+    assert proxy.prefix == ids
+    return proxy
+
+
+def text_losses(model, prefix, ids):
+    """Of every token of a text behind a prefix: -ln p of it after all before it, one forward pass each."""
+    found = []
+    for at, token in enumerate(ids):
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([[*prefix, *ids[:at]]])).logits[0, -1]
+        found.append(-float(logits.double().log_softmax(0)[token]))
+    return found
+
+
+def test_no_special_token_is_in_the_losses_of_a_model_that_reads_two_before_a_text(two_led):
+    """Against a pass for every token, on a model whose head's query weights are zeroed by hand."""
+    text = "The same words again. The same words again, and a cat. The same words again."
+    [ids] = two_led.encode([text])
+    masked, _ = build()
+    masked.model.layers[INDUCTION[0]].self_attn.q_proj.weight.data[:256] = 0
+    scorer = Scorer(two_led, [INDUCTION], window=14)
+    parts = [ids[start : start + 12] for start in range(0, len(ids), 12)]
+    assert INDUCTION[1] == 0 and len(parts) > 2 and scorer.losses([[]]) == [[]]
+    for both, plain, part in zip(scorer.losses([ids])[0], reference.losses(scorer, ids), parts, strict=True):
+        for model, ours, theirs in zip((two_led.model, masked), both, plain, strict=True):
+            expected = text_losses(model, two_led.prefix, part)
+            np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(theirs, expected, rtol=1e-4, atol=1e-5)
+    tokens = examples.token_losses(two_led, [INDUCTION], text, window=14)
+    assert "".join(token["token"] for token in tokens) == text
+    window = [*two_led.prefix, *ids[:12]]
+    assert controls.mean_loss(two_led, [window]) == pytest.approx(
+        np.mean(text_losses(two_led.model, two_led.prefix, ids[:12])), rel=1e-5
+    )
+
+
+def test_a_window_that_the_prefix_fills_is_refused(two_led):
+    assert len(Scorer(two_led, [INDUCTION], window=3).losses([[5, 6]])[0]) == 2
+    with pytest.raises(SettingError, match="score.window=2 has no room for text behind the 2 tokens"):
+        Scorer(two_led, [INDUCTION], window=2)
 
 
 def test_jackknife_agrees_with_the_spread_of_the_score():

@@ -61,6 +61,16 @@ def opened(folder, names, lease=30.0, **settings):
     return partial
 
 
+def joinable(folder):
+    """A scoring of one shard as ``--join`` finds it; its model is nowhere."""
+    from repro.influence import stage
+
+    job = {"tokens": {"a.parquet": 1}, "lease_seconds": 30.0, "version": stage.VERSION, "heads": []}
+    settings = {"dtype": "float32", "mask": "uniform", "window": 8, "max_tokens": None, "threads": 1}
+    job |= {"model": "m", "means": None, "settings": settings | {"tokens_per_batch": 8}}
+    return claims.open_job(folder / "artifacts/score/x-00000000.partial", job)
+
+
 def start(partial, wait, *more):
     command = [sys.executable, "-c", WORKER, str(partial), str(wait), *more]
     return subprocess.Popen(
@@ -131,6 +141,21 @@ def test_a_worker_that_lives_but_does_not_move_is_taken_for_lost(tmp_path, monke
     assert results(partial) == {"one.parquet": b"right"}
 
 
+def test_of_two_that_see_a_free_shard_at_once_one_takes_it(tmp_path, monkeypatch):
+    partial = opened(tmp_path, ["one.parquet"])
+    with claiming.Worker(partial) as slow, claiming.Worker(partial) as fast:
+        look, taken = slow.board.look, []
+
+        def overtaken():
+            state = look()
+            taken.append(fast.claim())
+            return state
+
+        monkeypatch.setattr(slow.board, "look", overtaken)
+        assert slow.claim() is None and taken == [claiming.Claim("one.parquet", 1)]
+        assert fast.publish(taken[0], b"whole")
+
+
 def test_a_bad_shard_is_tried_again_then_given_up_and_the_rest_is_done(tmp_path):
     partial = opened(tmp_path, ["bad.parquet", "good.parquet", "other.parquet"])
     start(partial, 0).communicate(timeout=60)
@@ -138,7 +163,67 @@ def test_a_bad_shard_is_tried_again_then_given_up_and_the_rest_is_done(tmp_path)
     state = claims.Board(partial).look()
     assert state.failed == {"bad.parquet": "3 tries, the last: ValueError: bad shard"} and not state.free
     claims.open_job(partial, claims.Board(partial).job)  # the same command again
-    assert claims.Board(partial).look().free == ["bad.parquet"]
+    assert claims.Board(partial).look().free == {"bad.parquet": 4}
+
+
+def test_whoever_leaves_in_order_was_not_lost(tmp_path):
+    partial = opened(tmp_path, ["one.parquet"])
+    for number in range(1, claims.DEATHS + 3):
+        with pytest.raises(KeyboardInterrupt), claiming.Worker(partial) as stopped:
+            assert stopped.claim() == claiming.Claim("one.parquet", number)
+            raise KeyboardInterrupt
+    assert not claims.Board(partial).look().failed
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [("cuda:1", "device=cuda:1: PyTorch finds 0 CUDA"), ("gpu", "device='gpu' is not known")],
+)
+def test_a_device_that_is_not_here_is_refused_before_a_shard_is_claimed(
+    device, said, tmp_path, monkeypatch, capsys
+):
+    import torch
+
+    from repro.influence import __main__ as door
+
+    monkeypatch.setattr(door.environment, "prepare", lambda **_: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    board = joinable(tmp_path)
+    assert door.main(["--join", f"work={tmp_path}", f"device={device}", "score.processes=1"]) == 2
+    line = capsys.readouterr().err.strip()
+    assert line.startswith(f"error: {said}") and "\n" not in line
+    assert board.look().free == {"a.parquet": 1}
+
+
+def test_who_joins_leaves_in_order_where_a_batch_system_asks_for_it(tmp_path, monkeypatch, capsys):
+    from repro.influence import __main__ as door
+
+    monkeypatch.setattr(door.environment, "prepare", lambda **_: None)
+    monkeypatch.setattr(door, "join", lambda *_: signal.raise_signal(signal.SIGTERM) or 0)
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        assert door.main(["--join", f"work={tmp_path}", "device=cpu"]) == 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert capsys.readouterr().err == "left; others go on\n"
+
+
+def test_the_same_command_again_forgives_workers_that_were_lost_and_leaves_one_that_lives_alone(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(claims, "DEATHS", 2)
+    partial = opened(tmp_path, ["one.parquet", "two.parquet"])
+    with claiming.Worker(partial) as living:
+        assert living.claim() == claiming.Claim("one.parquet", 1)
+        for _ in range(2):
+            killed = start(partial, 60, "aloud")
+            assert killed.stdout.readline() == "two.parquet\n"
+            killed.kill()
+            killed.communicate()
+        state = claims.Board(partial).look()
+        assert state.failed == {"two.parquet": "2 workers were lost at it (out of memory?)"}
+        state = claims.open_job(partial, claims.Board(partial).job).look()
+        assert state.free == {"two.parquet": 3} and state.held == {"one.parquet": living.id}
 
 
 def test_clocks_of_machines_do_not_matter(tmp_path, monkeypatch):
@@ -151,7 +236,7 @@ def test_clocks_of_machines_do_not_matter(tmp_path, monkeypatch):
         worker._stop.set()
         worker._thread.join()
         os.utime(old, (old.stat().st_atime, old.stat().st_mtime - 31))
-        assert claims.Board(partial).look().free == ["one.parquet"]
+        assert claims.Board(partial).look().free == {"one.parquet": 2}
 
 
 def test_progress_is_over_all_workers(tmp_path):
@@ -186,14 +271,8 @@ def test_joining_with_other_settings_is_refused_in_one_line(tmp_path):
 )
 def test_a_store_that_cannot_be_written_is_one_line_to_who_joins(tmp_path, monkeypatch, capsys, number, said):
     from repro.influence import __main__ as door
-    from repro.influence import stage
 
-    job = {"tokens": {"a.parquet": 1}, "lease_seconds": 30.0, "version": stage.VERSION, "heads": []}
-    settings = {"dtype": "float32", "mask": "uniform", "window": 8, "max_tokens": None, "threads": 1}
-    partial = tmp_path / "artifacts/score/x-00000000.partial"
-    claims.open_job(
-        partial, job | {"model": "m", "means": None, "settings": settings | {"tokens_per_batch": 8}}
-    )
+    joinable(tmp_path)
 
     def refused(worker):
         raise OSError(number, os.strerror(number), str(worker.path))

@@ -40,6 +40,7 @@ def machine(monkeypatch):
         monkeypatch.setattr(device, "measured", lambda: rates)
         monkeypatch.setattr(device, "_flags", lambda: flags)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu is not None)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: int(gpu is not None))
         monkeypatch.setattr(
             torch.cuda,
             "is_bf16_supported",
@@ -196,6 +197,31 @@ def test_the_scorer_alone_takes_what_the_cpu_is_fast_in(machine, tmp_path, capsy
     assert "dtype: this CPU emulates bfloat16" in capsys.readouterr().err
     with pytest.raises(SettingError, match="did you mean"):
         AttentionInfluence(model, dtype="float8")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "said"),
+    [
+        ("cuda", 0, "device=cuda: PyTorch finds 0 CUDA devices here; use device=auto"),
+        ("cuda:2", 2, "device=cuda:2: PyTorch finds 2 CUDA devices here; use device=auto"),
+        ("cuda:x", 2, "device='cuda:x' is not known; did you mean 'cuda'"),
+        ("gpu", 2, "device='gpu' is not known"),
+    ],
+)
+def test_every_door_refuses_a_device_that_is_not_here(wanted, found, said, monkeypatch, tmp_path):
+    """Before a model is looked for."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: found)
+    for door in (device.present, lambda wanted: AttentionInfluence(str(tmp_path), device=wanted)):
+        with pytest.raises(SettingError) as refusal:
+            door(wanted)
+        assert str(refusal.value).startswith(said) and "\n" not in str(refusal.value)
+
+
+def test_a_device_that_is_here_is_taken_as_it_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [device.present(d) for d in ("cpu", "cuda", "cuda:1")] == ["cpu", "cuda", "cuda:1"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device.present("auto") == "cpu"
 
 
 @pytest.fixture

@@ -42,6 +42,12 @@ class Measurement:
     accuracy: float
     loss: float
 
+    def in_numbers(self) -> Measurement:
+        """The same in plain numbers, of whatever library they were."""
+        import numpy as np
+
+        return Measurement(np.asarray(self.scores, np.float64), float(self.accuracy), float(self.loss))
+
 
 def names() -> list[str]:
     """All detectors there are."""
