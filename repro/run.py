@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +19,9 @@ from repro.execution import processes
 from repro.secrecy import hidden
 from repro.settings.compose import compose
 from repro.settings.files import options
-from repro.settings.root import GROUPS, Settings, to_yaml
-from repro.store import Store, digest, read_json, sweep
+from repro.settings.registration import stated
+from repro.settings.root import GROUPS, Settings, as_dict, to_yaml
+from repro.store import Stage, Store, digest, read_json, sweep
 from repro.store.disk import room_on
 
 DEMONSTRATIONS = ("smoke", "laptop")  # scales too small for evidence
@@ -194,8 +196,7 @@ def _report(
     from repro.report.terminal import render
 
     settings, store = carried.settings, Store(Path(carried.settings.work))
-    key = digest([stage.fingerprint for stage in carried.stages])
-    folder = store.root.parent / "runs" / f"{settings.exp.name}-{settings.scale}-{key[:8]}"
+    folder = run_folder(settings, store, carried.stages)
     folder.mkdir(parents=True, exist_ok=True)
     if record:
         record.values["run"] = str(folder)
@@ -209,6 +210,14 @@ def _report(
         took = f"   ({duration(time.monotonic() - started)} in all)" if started else ""
         print(f"report: {folder / 'report.html'}{took}")
     return folder
+
+
+def run_folder(settings: Settings, store: Store, stages: Sequence[Stage]) -> Path:
+    """Where a run's report goes: by its stages and by what is compared, so that another endpoint or contrast
+    of the same models replaces no report.
+    """
+    key = digest([[stage.fingerprint for stage in stages], stated(as_dict(settings))])
+    return store.root.parent / "runs" / f"{settings.exp.name}-{settings.scale}-{key[:8]}"
 
 
 def _say_where_from(settings: Settings) -> None:

@@ -199,6 +199,7 @@ def chance(items: pl.DataFrame) -> float | None:
     """Accuracy of guessing: the mean of one over the number of choices, of written answers that of always the
     commonest one, 0 for an item without either; ``None`` if none has any.
     """
-    guesses = items.select(pl.coalesce(1 / pl.col("n_choices"), pl.col("guess")).alias("guess"))
-    known = guesses.drop_nulls()
-    return guesses.fill_null(0.0)["guess"].sum() / len(guesses) if len(known) else None
+    guesses = items.select(pl.coalesce(1 / pl.col("n_choices"), pl.col("guess"))).to_series().to_list()
+    if all(guess is None for guess in guesses):
+        return None
+    return sum(guess or 0.0 for guess in guesses) / len(guesses)

@@ -72,7 +72,7 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> Outc
         }
         for arm, by_seed in stages.get("arms", {}).items()
     }
-    whole_endpoints(summary["arms"])
+    whole_endpoints(cast(dict[str, Arm], summary["arms"]))
     recorded = {artifact["fingerprint"] for artifact in artifacts(cast(Outcome, summary))}
     summary["artifacts"] |= _others(store, stages, recorded)
     if found := overlap(store, stages.get("arms", {})):

@@ -14,9 +14,11 @@ from repro import plugins, pretrained
 from repro.device import present, warn_if_emulated
 from repro.errors import one_of, require
 from repro.evaluate.tasks import check_names
+from repro.experiments.arms import reads_losses
 from repro.fetch.hub_commits import hub_commit
 from repro.heads import detectors
 from repro.items import TEXT_COLUMNS
+from repro.outcomes import registration
 from repro.pretrain import cost, source
 from repro.proxy import pinned
 from repro.proxy.stage import config as of_proxy
@@ -42,6 +44,31 @@ def names(settings: Settings, experiment: Experiment) -> None:
         for task in settings.eval.text_tasks:
             one_of("eval.text_tasks", task, tuple(sorted(TEXT_COLUMNS)))
         endpoint(settings)
+        pairs(settings)
+    if experiment.has("pretrain"):
+        sample(settings)
+
+
+def pairs(settings: Settings) -> None:
+    """Refuse a primary contrast of arms that share no seed: nothing would be compared."""
+    primary = next((c for c in settings.exp.contrasts if c.primary), None)
+    if primary is not None:
+        arms = f"{primary.treatment} and {primary.control}"
+        require(
+            registration.pairs(settings) > 0,
+            f"exp.contrasts: {arms} share no seed, so nothing pairs them; give both the same seeds",
+        )
+
+
+def sample(settings: Settings) -> None:
+    """Refuse to train an arm that can take no document outside ``score.sample`` beside arms that can."""
+    for name, arm in settings.exp.arms.items():
+        known = arm.select.selector == "distilled" or not reads_losses(settings, name)
+        require(
+            settings.score.sample == 1 or known,
+            f"score.sample={settings.score.sample:g}: {name} ranks by scores, and could take none of the"
+            f" other documents; set exp.arms.{name}.select=distilled, or score.sample=1",
+        )
 
 
 def endpoint(settings: Settings) -> None:

@@ -97,6 +97,11 @@ class Experiment:
             raise SettingError(
                 f"exp.contrasts names the arm {arm!r}; did you mean {nearest(arm, self.arms)}?"
             )
+        pairs = [(c.treatment, c.control) for c in self.contrasts]
+        for treatment, control in pairs:
+            named = f"exp.contrasts compares {treatment} with {control}"
+            require(treatment != control, f"{named}; name two arms")
+            require(pairs.count((treatment, control)) == 1, f"{named} twice; name it once")
         primary = sum(c.primary for c in self.contrasts)
         require(primary <= 1, "exp.contrasts may hold one primary contrast only")
 

@@ -92,6 +92,14 @@ def test_only_some_arms_run_with_the_contrasts_between_them_and_those_added():
         (["exp.arms.random_50.seeds=[0]"], "exp.only leaves this arm out"),
         (["exp.arms.random_20.seeds=[1,1]"], "name a seed twice"),
         (["exp.seeds=[0,-1]"], "names a seed below 0"),
+        (
+            ["exp.contrasts=[{treatment: full, control: full, primary: true}]"],
+            "compares full with full; name two",
+        ),
+        (
+            ["exp.contrasts=[{treatment: full, control: random_20},{treatment: full, control: random_20}]"],
+            "compares full with random_20 twice",
+        ),
         (["train.beta2=1"], "train.beta2=1.0 must be in [0, 1)"),
         (["hardware.devices=0"], "hardware.devices=0 must be at least 1"),
         (["run.threads=0"], "run.threads=0 must be at least 1"),

@@ -39,6 +39,24 @@ def test_names_are_right_in_every_experiment_that_evaluates_and_of_no_matter_els
     checks.names(settings, experiment)
 
 
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("exp.arms.attention_influence.seeds=[7]", "attention_influence and random share no seed"),
+        (
+            "score.sample=0.5",
+            "attention_influence ranks by scores, and could take none of the other documents",
+        ),
+    ],
+)
+def test_what_would_show_after_the_last_training_only_is_refused_before_the_first(argument, said):
+    with pytest.raises(SettingError, match=said):
+        checks.names(*planned(["exp=selection_30pct", "scale=smoke", argument]))
+    arms = ["attention_influence", "perplexity_low"]
+    learned = [f"exp.arms.{arm}.select=distilled" for arm in arms]
+    checks.names(*planned(["exp=selection_30pct", "scale=smoke", "score.sample=0.5", *learned]))
+
+
 def test_names_that_are_not_looked_for_in_lm_eval_are_there():
     known = {name for name in tasks.TASKS if "/" not in name} - tasks.OWN_NAMES
     assert known <= set(tasks.official())

@@ -7,6 +7,7 @@ from repro import run
 from repro.execution import stages
 from repro.experiments import build
 from repro.settings.compose import compose
+from repro.store import Store
 
 
 def test_a_killed_reports_leftovers_go_and_one_report_is_made_at_a_time(tmp_path, monkeypatch):
@@ -29,3 +30,18 @@ def test_a_killed_reports_leftovers_go_and_one_report_is_made_at_a_time(tmp_path
     for _ in range(2):
         run._report(carried, brief=True)
     assert seen == [["config.yaml"], ["config.yaml", "figures/cost.svg"]]
+
+
+def test_what_is_compared_is_part_of_the_folders_name(tmp_path):
+    def folder(*arguments):
+        settings = compose(["exp=selection_30pct", "scale=smoke", *arguments])
+        return run.run_folder(settings, Store(tmp_path), build(settings).order())
+
+    usual = folder()
+    assert folder() == usual == folder("train.log_every_steps=3")
+    others = [
+        folder("exp.endpoint=accuracy_average"),
+        folder("exp.contrasts=[{treatment: random, control: full, primary: true}]"),
+        folder("budget.share=0.2"),
+    ]
+    assert len({usual, *others}) == 4
