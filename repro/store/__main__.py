@@ -76,18 +76,35 @@ def main(arguments: list[str] | None = None) -> int:
         if parsed.door == "pack":
             print(_packed(parsed))
         else:
-            from repro.store.bucket import must_be_folder
             from repro.store.unpack import unpack
 
-            given = [a.removeprefix("work=") for a in parsed.files if a.startswith("work=")] or ["work"]
-            work = Path(given[-1])
-            must_be_folder(work)
-            for file in [Path(a) for a in parsed.files if not a.startswith("work=")]:
+            files, work = _to_unpack(parsed.files)
+            for file in files:
                 print(f"{file}: {unpack(file, work)}")
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _to_unpack(words: list[str]) -> tuple[list[Path], Path]:
+    """The packs and the work folder that ``words`` name; raises :class:`SettingError` before any is
+    unpacked.
+    """
+    from repro.store.bucket import must_be_folder
+
+    settings = [word for word in words if "=" in word and not Path(word).is_file()]
+    files = [Path(word) for word in words if word not in settings]
+    for word in settings:
+        require(word.startswith("work="), f"unpack takes packs and work=DIR, not {word}")
+    given = dict.fromkeys(word.removeprefix("work=") for word in settings) or {"work": None}
+    require(len(given) == 1, f"work={' and work='.join(given)}: a store is one folder; give one of them")
+    work = Path(next(iter(given)))
+    must_be_folder(work)
+    require(bool(files), "unpack needs a pack: name a store.tar.zst")
+    for file in files:
+        require(file.is_file(), f"{file} is not there; name a store.tar.zst")
+    return files, work
 
 
 def _packed(parsed: argparse.Namespace) -> str:

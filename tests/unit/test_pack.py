@@ -421,6 +421,28 @@ def test_the_door_takes_settings_or_a_run_folder_and_says_mistakes_in_one_line(t
     assert door.settings_of(["exp=pilot", "scale=smoke"]).exp.name == "pilot"
 
 
+@pytest.mark.parametrize(
+    "words,said",
+    [
+        (["worc=there"], "unpack takes packs and work=DIR, not worc=there"),
+        (["none.tar.zst"], "none.tar.zst is not there"),
+        (["work=a", "work=b"], "work=a and work=b: a store is one folder"),
+    ],
+)
+def test_every_word_is_looked_at_before_the_first_pack_is_unpacked(
+    words, said, there, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert door.main(["unpack", str(there[1]), *words]) == 2
+    assert said in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"here", "results"}
+
+
+def test_unpacking_nothing_is_refused(tmp_path, capsys):
+    assert door.main(["unpack", f"work={tmp_path}"]) == 2
+    assert "unpack needs a pack" in capsys.readouterr().err
+
+
 COMMITTED = sorted((Path(__file__).parents[2] / "results").glob("*/store.tar.zst"))
 
 
