@@ -58,6 +58,15 @@ OPTIONS = {
     "proxy.dtype": "--dtype",
     "score.sample": "--sample",
 }
+# What no --set may say: an option does, in these words, or it makes this door what it is.
+TAKEN = OPTIONS | {
+    "corpus.domain_from": "--domain-field or --domain-folder",
+    "corpus.paths": "the FILES",
+    "device": "--device",
+    "work": "--work",
+    **dict.fromkeys(("proxy", "proxy.kind", "proxy.path", "proxy.repo", "proxy.revision"), "--model"),
+}
+FIXED = ("corpus", "corpus.kind", "exp", "exp.kind", "scale")
 SHOWN = 5  # documents named at each end
 
 
@@ -84,10 +93,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _in_options(message: str) -> str:
-    """A message in this door's words: ``--keep 0.7`` where it says ``budget.share=0.7``."""
+    """A message in this door's words: ``--keep 0.7`` where it says ``budget.share=0.7``, and what stands
+    behind ``--set`` as it was given.
+    """
     names = "|".join(re.escape(name) for name in OPTIONS)
     return re.sub(
-        rf"(?<![\w.])({names})(?![\w.]*\w)(=?)",
+        rf"(?<![\w.])(?<!--set )({names})(?![\w.]*\w)(=?)",
         lambda found: OPTIONS[found[1]] + (" " if found[2] else ""),
         message,
     )
@@ -228,7 +239,15 @@ def settings_of(parsed: argparse.Namespace, model: str) -> list[str]:
         found += [f"score.sample={parsed.sample:g}", f"exp.arms.{ARM}.select=distilled"]
     if parsed.heads:
         found.append(f"heads.given={json.dumps(heads(parsed.heads))}")
-    keys = {own.partition("=")[0] for own in parsed.set}
+    keys = {own.partition("=")[0]: own for own in parsed.set}
+    for key, own in keys.items():
+        option = TAKEN.get(key.removeprefix(f"exp.arms.{ARM}.").removeprefix("select."))
+        require(option is None, f"--set {own}: {option} says this here; leave it out of --set")
+        require(key not in FIXED, f"--set {own}: repro score says {key} itself; set it with repro run")
+        require(
+            key != f"exp.arms.{ARM}.select" or parsed.sample == 1,
+            f"--set {own}: --sample {parsed.sample:g} ranks by select=distilled; leave one of them out",
+        )
     return [word for word in found if word.partition("=")[0] not in keys] + parsed.set
 
 
