@@ -83,15 +83,22 @@ UNREAD = {
     "score": ("train", "model", "judge", "analysis", "eval"),
     "analyse": ("train", "model", "eval"),
 }
+NO_PARAMS = ("train", "mirror", "score", "analyse")  # kinds whose stages read no exp.params
 OF_SELECTIONS = ("budget", "score")  # of the evolution of heads: read where an arm trains on a selection
 OWN = ("budget", "train", "model")  # read of the arms alone: what all of them override is read of none
 
 
 def check(settings: Settings, typed: Iterable[str]) -> None:
-    """Raise :class:`SettingError` for an argument ``path=value`` of the command line that nothing will read.
+    """Raise :class:`SettingError` for an argument ``path=value`` of the command line that nothing will read,
+    and for ``exp.params`` of a kind that has none.
 
     A setting of the experiment counts if it has an effect in one of its arms.
     """
+    for name in settings.exp.params if settings.exp.kind in NO_PARAMS else ():
+        raise SettingError(
+            f"exp.params.{name} has no effect: an experiment of kind {settings.exp.kind} reads no exp.params;"
+            " leave it out"
+        )
     unread = UNREAD.get(settings.exp.kind, ())
     if settings.exp.kind == "evolve" and all(
         arm.proxy or arm.select.selector == "all" for arm in settings.exp.arms.values()

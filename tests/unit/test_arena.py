@@ -76,6 +76,8 @@ def test_scores_of_a_csv_keep_their_ids(tmp_path):
     "argument,said",
     [
         ("exp.params.models=[huge]", "no size 'huge'"),
+        ("exp.params.model=[tiny]", "unknown setting 'exp.params.model'; did you mean exp.params.models?"),
+        ("exp.params.models=tiny", "must be a list"),
         ("exp.params.models=[]", "names no size"),
         ("exp.params.models=[tiny,proxy]", "proxy has no layers of its own"),
         ("exp.only=[attention_influence]", "compares with the arm 'random'"),

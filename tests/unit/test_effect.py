@@ -43,6 +43,14 @@ def test_a_setting_without_effect_is_refused_and_beside_what_it_needs_taken(type
     compose([*BASE, *mended, typed])
 
 
+@pytest.mark.parametrize(
+    "exp", ["selection_30pct", "pilot", "score_corpus", "mirror_effect", "what_was_selected"]
+)
+def test_params_of_a_kind_that_reads_none_are_refused(exp):
+    with pytest.raises(SettingError, match="exp.params.nope has no effect: .* reads no exp.params"):
+        compose([f"exp={exp}", "scale=smoke", "exp.params.nope=3"])
+
+
 def test_what_a_judge_is_told_needs_a_judge():
     base = ["exp=what_was_selected", "scale=smoke", "judge.documents=3"]
     with pytest.raises(SettingError, match=r"judge.documents=3 has no effect: it needs judge.url=\.\.\."):

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import dataclass, field
 
 from repro.errors import nearest, require
 from repro.plain import Json
 from repro.settings.arms import picked
 from repro.settings.files import options, read_option
+from repro.settings.typed import as_object
 
 CONTROL = "random"
+
+
+@dataclass
+class Arena:
+    """``exp.params`` of an arena."""
+
+    models: list[str] = field(default_factory=list)  # options of configs/model, smallest first
+
+
 SHAPE = ("name", "layers", "hidden", "heads", "kv_heads", "ffn", "tie_embeddings")
 
 
@@ -21,7 +32,7 @@ def expand(exp: Json) -> Json:
     All sizes read the same token ids: tokenizer and vocabulary are those of ``model``. Raises
     :class:`SettingError` for an unknown size and an arena without the arm it compares with.
     """
-    sizes = list(exp["params"].get("models", []))
+    sizes = as_object(Arena, exp["params"], "exp.params").models
     require(bool(sizes), "exp.params.models names no size of a model; exp.params.models=[mini,1m]")
     written = picked(list(exp["arms"]), exp["only"])
     require(CONTROL in written, f"an arena compares with the arm {CONTROL!r}; name it in exp.only, too")
