@@ -16,10 +16,12 @@ from pathlib import Path
 
 from repro import environment
 from repro.device import present
-from repro.errors import SettingError, require
+from repro.errors import SettingError, nearest, require
 from repro.execution import processes
 from repro.influence import claims
+from repro.influence.settings import Score
 from repro.influence.stage import VERSION
+from repro.settings.words import held
 from repro.store.disk import room_on
 
 LOOK_SECONDS = 2.0  # between two looks for a scoring
@@ -103,6 +105,11 @@ def main(arguments: list[str] | None = None) -> int:
             f"--join takes work=, device=, score.processes= and score.tokenizers=, not {', '.join(others)}:"
             " what is scored stands there",
         )
+        for name in own:
+            require(
+                name in held(Score),
+                f"unknown setting score.{name}; did you mean score.{nearest(name, held(Score))[1:-1]}?",
+            )
         require("work" in given, "--join needs work=STORE, the work folder of the run that scores")
         for name in OF_MACHINE:
             require(own.get(name, "0").isdigit(), f"score.{name}={own.get(name)} must be a whole number")

@@ -266,6 +266,13 @@ def test_joining_with_other_settings_is_refused_in_one_line(tmp_path):
     assert "\n" not in str(refusal.value)
 
 
+def test_joining_with_a_misspelt_setting_is_refused_at_once(tmp_path, capsys):
+    from repro.influence import __main__ as door
+
+    assert door.main(["--join", f"work={tmp_path}", "score.procceses=2"]) == 2
+    assert "unknown setting score.procceses; did you mean score.processes?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "number,said", [(errno.EROFS, "the store is read-only"), (errno.ENOSPC, "no space left")]
 )
