@@ -4,6 +4,7 @@ small.
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import replace
 from fractions import Fraction
@@ -156,6 +157,7 @@ def domains(settings: Settings, experiment: Experiment, corpus: Path) -> list[st
     counts = {
         domain: found["documents"] for domain, found in read_json(corpus / "counts.json")["domains"].items()
     }
+    _some(settings, experiment, counts)
     for name, by_seed in experiment.trained().items():
         arm = settings.exp.arms[name]
         budget = replace(settings.budget, **arm.budget | arm.select.budget)
@@ -179,6 +181,23 @@ def domains(settings: Settings, experiment: Experiment, corpus: Path) -> list[st
             + (", or leave it out of every arm with exp.empty_domains=leave_out" if dispensable else ""),
         )
     return list(lacking)
+
+
+def _some(settings: Settings, experiment: Experiment, counts: dict[str, int]) -> None:
+    """Refuse a share of documents that is less than one in every domain: scoring would be in vain."""
+    for name, by_seed in experiment.arms.items():
+        arm = settings.exp.arms[name]
+        budget = replace(settings.budget, **arm.budget | arm.select.budget)
+        chosen = all("selection" in stages for stages in by_seed.values())
+        if not chosen or budget.unit == "tokens" or budget.frozen or arm.select.match:
+            continue
+        there = [number for domain, number in counts.items() if domain not in budget.leave_out]
+        most = sum(there) if budget.scope == "global" else max(there, default=0)
+        require(
+            most == 0 or Fraction(repr(budget.share)) * most >= 1,
+            f"arm {name!r} at budget.share={budget.share:g} takes no document: it is less than one of"
+            f" {most} documents; raise budget.share to {math.ceil(100 / max(most, 1)) / 100:g} or more",
+        )
 
 
 def selections(settings: Settings, experiment: Experiment, store: Store) -> list[str]:

@@ -92,6 +92,21 @@ def test_scores_are_those_of_the_api_and_the_best_are_kept(files, model, tmp_pat
         (["my docs", "budget.share=0.7"], "and a setting is given as --keep 0.7"),
         (["my docs", "score.window=64"], "a setting is given as --set score.window=64"),
         (["my docs", "--set", "score.windwo=3"], "did you mean score.window"),
+        (
+            ["my docs", "--keep", "0.5", "--set", "budget.share=0.1"],
+            "--set budget.share=0.1: --keep says this",
+        ),
+        (
+            ["my docs", "--set", "exp.arms.attention_influence.budget.share=0.1"],
+            "share=0.1: --keep says this",
+        ),
+        (["my docs", "--set", "work=elsewhere"], "--set work=elsewhere: --work says this"),
+        (["my docs", "--set", "proxy.path=x"], "--model says this"),
+        (["my docs", "--set", "exp=pilot"], "--set exp=pilot: repro score says exp itself"),
+        (
+            ["my docs", "--sample", "0.5", "--set", "exp.arms.attention_influence.select=random"],
+            "--sample 0.5 ranks by select=distilled",
+        ),
     ],
 )
 def test_a_mistake_costs_one_line_and_no_work(words, said, files, tmp_path, capsys, monkeypatch):
@@ -103,15 +118,16 @@ def test_a_mistake_costs_one_line_and_no_work(words, said, files, tmp_path, caps
     assert not (tmp_path / "work" / "artifacts").exists()
 
 
-def test_what_comes_after_scoring_is_said_in_the_words_of_this_door(
+def test_too_few_documents_are_said_before_they_are_scored_and_in_the_words_of_this_door(
     files, model, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     words = ["--model", str(model), "--heads", json.dumps(HEADS), "--dtype", "float32", "--device", "cpu"]
     assert score.main(["my docs", "--keep", "0.1", *words, "--set", "score.processes=1"]) == 2
     error = capsys.readouterr().err
-    assert "at --keep 0.1 takes no document" in error and "raise --keep" in error
+    assert "at --keep 0.1 takes no document" in error and "raise --keep to 0.17 or more" in error
     assert "budget.share" not in error
+    assert not list((tmp_path / "work" / "artifacts").glob("score/*"))
     assert score.main(["my docs", "--keep", "0.5", *words, "--set", "score.processes=1"]) == 0
 
 

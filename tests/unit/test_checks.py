@@ -94,6 +94,17 @@ def test_a_domain_too_small_to_train_on_a_share_of_is_refused_behind_the_corpus(
     checks.domains(*planned(["exp=score_corpus", "scale=smoke"]), folder)
 
 
+def test_a_share_of_less_than_one_document_is_refused_before_anything_is_scored(tmp_path):
+    asked = ["exp=score_corpus", "scale=smoke", "budget.unit=documents"]
+    with pytest.raises(
+        SettingError, match="less than one of 3 documents; raise budget.share to 0.34 or more"
+    ):
+        checks.domains(*planned(asked), corpus(tmp_path, web=3, code=2))
+    for more in (["budget.share=0.34"], ["budget.scope=global"], ["budget.unit=tokens"]):
+        own = [setting for setting in asked if setting.partition("=")[0] != more[0].partition("=")[0]]
+        checks.domains(*planned([*own, *more]), corpus(tmp_path, web=3, code=2))
+
+
 def sized(arguments, tmp_path, device="cpu"):
     settings = compose(["exp=selection_30pct", "scale=smoke", *arguments])
     checks.sizes(settings, build(settings).order(), Store(tmp_path), device)
