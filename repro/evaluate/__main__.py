@@ -22,7 +22,7 @@ from repro.errors import SettingError
 from repro.evaluate.cells import Summary
 from repro.evaluate.settings import Eval
 from repro.items.settings import Items
-from repro.settings import words
+from repro.settings import typed, words
 from repro.settings.files import options, read_option
 from repro.store import Store
 from repro.store.disk import make_folder
@@ -88,15 +88,12 @@ def _show(summary: Summary) -> None:
 
 def _settings(suite: str, tasks: list[str] | None, dotted: list[str]) -> Eval:
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
     values = read_option("eval", suite) | ({"tasks": tasks} if tasks else {})
-    given = [words.nested(Eval, argument) for argument in dotted]
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(Eval), values, *given)
-        return cast(Eval, OmegaConf.to_object(merged))
-    except OmegaConfBaseException as error:
-        raise SettingError(str(error).splitlines()[0]) from None
+    conf = OmegaConf.merge(OmegaConf.structured(Eval), values)
+    for argument in dotted:
+        conf = typed.overlay(conf, argument, words.nested(Eval, argument), Eval)
+    return cast(Eval, OmegaConf.to_object(conf))
 
 
 if __name__ == "__main__":

@@ -499,7 +499,8 @@ def test_the_command_evaluates_any_folder_and_refuses_in_one_line(folders, tmp_p
     assert Path(file).is_file()
     for extra, message in (
         (["--tasks", "hellaswagg"], "did you mean 'hellaswag'"),
-        (["--set", "limitt=4"], "limit"),
+        (["--set", "limitt=4"], "unknown setting 'limitt'; did you mean limit?"),
+        (["--set", "limit=x"], "limit=x must be a whole number"),
         (["--suite", "larg"], "did you mean"),
         (["--items", str(tmp_path / "nowhere")], "is not a folder"),
         (["--set", "dtype=float8"], "did you mean"),
