@@ -200,12 +200,13 @@ def _run(context: Context, selector: str, params: Json, mixture: Mixture, budget
         missing = inputs.open_inputs(connection, corpus, scores)
         inputs.leave_out(connection, budget.leave_out)
         found = selectors.call(selector, priority.asked(context, connection, seed), params)
-        rank.build_pool(connection, found, budget)
-        cuts = (
-            _frozen(context, connection, budget, found)
-            if budget.frozen
-            else rank.cuts(connection, budget, limits)
-        )
+        with selectors.named(selector):
+            rank.build_pool(connection, found, budget)
+            cuts = (
+                _frozen(context, connection, budget, found)
+                if budget.frozen
+                else rank.cuts(connection, budget, limits)
+            )
         domains = outcome.describe(connection, cuts, mixture, budget.unit)
         outcome.write_selection(
             connection, context.out / "selection.parquet", cuts, mixture, budget.leave_out

@@ -116,6 +116,18 @@ def test_a_detector_of_a_package_is_found(tmp_path, monkeypatch):
             r"selector 'odd' failed: ZeroDivisionError: division by zero \(odd.py:2\)",
         ),
         ("def priority(context):\n    return 7\n", "gave int; it must give an SQL expression or a frame"),
+        (
+            "def priority(context):\n    return 'nosuchcolumn + 1'\n",
+            "selector 'odd' of .*odd.py: its answer cannot be computed: .*column \"nosuchcolumn\" not found",
+        ),
+        (
+            "def priority(context):\n    return 'doc_id'\n",
+            "selector 'odd' of .*odd.py: its answer cannot be computed: .* to DOUBLE",
+        ),
+        (
+            "def priority(context):\n    return 'score +'\n",
+            "selector 'odd' of .*odd.py: its answer cannot be computed: Parser Error",
+        ),
         ("import nothing_like_it\n", "cannot be imported: ModuleNotFoundError"),
         ("x = 1\n", r"must be a module with a function priority\(...\)"),
         (

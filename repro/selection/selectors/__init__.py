@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -107,10 +108,11 @@ class Context:
 
         found = call(selector, self, params or {})
         if isinstance(found, str):
-            return self.connection.sql(
-                "SELECT doc_id, domain, CASE WHEN isfinite(p) THEN p END AS priority "
-                f"FROM (SELECT doc_id, domain, ({found})::DOUBLE AS p FROM scores)"
-            ).pl()
+            with named(selector):
+                return self.connection.sql(
+                    "SELECT doc_id, domain, CASE WHEN isfinite(p) THEN p END AS priority "
+                    f"FROM (SELECT doc_id, domain, ({found})::DOUBLE AS p FROM scores)"
+                ).pl()
         domains = self.connection.sql("SELECT doc_id, domain FROM scores").pl()
         value = polars.when(polars.col("priority").is_finite()).then("priority")
         return domains.join(found, on="doc_id", how="left").select("doc_id", "domain", priority=value)
@@ -167,7 +169,10 @@ def call(name: str, context: Context, params: Json) -> str | polars.DataFrame:
             f"selector {name!r} gave {type(found).__name__}; it must give an SQL expression or a frame of"
             " doc_id and priority"
         )
-    if not isinstance(found, str):
+    if isinstance(found, str):
+        with named(name):
+            context.query(f"SELECT ({found})::DOUBLE FROM scores LIMIT 0")
+    else:
         lacking = {"doc_id", "priority"} - set(found.columns)
         require(not lacking, f"selector {name!r} gave no column {', '.join(sorted(lacking))}")
         twice = found.filter(found["doc_id"].is_duplicated())["doc_id"].sort()
@@ -177,6 +182,20 @@ def call(name: str, context: Context, params: Json) -> str | polars.DataFrame:
         )
         _refuse_strangers(name, context, found)
     return found
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """What DuckDB cannot read or compute of a selector's answer, in one line that names selector and file."""
+    import duckdb
+
+    try:
+        yield
+    except (duckdb.ProgrammingError, duckdb.DataError) as error:
+        said = str(error).strip().split("\n")[0]
+        raise SettingError(
+            f"selector {name!r} of {load(name).__file__}: its answer cannot be computed: {said}"
+        ) from error
 
 
 def _refuse_strangers(name: str, context: Context, found: polars.DataFrame) -> None:
