@@ -74,10 +74,14 @@ class Lines:
         if self.record:
             self.record.ended(stage)
         log = self.store.beside(stage, ".log")
-        for line in log.read_text(errors="replace").split("\n") if log.is_file() else ():
-            if line.startswith("warning: "):
-                self.say(line, warning=True)
+        lines = log.read_text(errors="replace").split("\n") if log.is_file() else []
+        warnings = [line for line in lines if line.startswith("warning: ")]
+        for line in warnings:
+            self.say(line, warning=True)
         log.unlink(missing_ok=True)
+        for warning in self.store.facts(stage).get("warnings", []) if self.record else ():
+            if self.record and f"warning: {warning}" not in warnings:  # this process has told the terminal
+                self.record.line(f"warning: {warning}")
         self.say(
             f"{self._place(stage)}  done in {duration(time.monotonic() - self.begun[stage.fingerprint])}"
         )

@@ -7,6 +7,7 @@ import pytest
 from repro import tracking
 from repro.execution import lines
 from repro.execution.lines import Lines
+from repro.execution.running import About, recorded
 from repro.store import Stage, Store
 
 
@@ -38,6 +39,22 @@ def test_without_a_terminal_there_is_a_line_every_half_minute(told, capsys):
         "    a: 3 of 9 tokens | pretrain arm b: 1 min 00 s",
         "",
     ]
+
+
+def test_what_a_stage_warns_of_stands_in_the_log_of_the_run_that_ran_it_and_of_one_that_finds_it(
+    tmp_path, capsys
+):
+    stage, store = Stage("corpus", "a", {}, lambda context: context.warn("two are alike")), Store(tmp_path)
+    about: About = {"experiment": "e", "scale": "smoke", "command": []}
+    with recorded(tmp_path, about) as record:
+        for tell in (Lines.ended, Lines.cached):
+            found = Lines(store, [stage], lambda stage: "a", record)
+            found.started(stage)
+            store.ensure(stage)
+            tell(found, stage)
+            assert record.log.read_text().count("warning: two are alike") == 1
+            assert capsys.readouterr().err.count("warning: two are alike") == 1
+            record.log.unlink()
 
 
 def test_a_terminal_has_one_line_that_never_wraps_and_makes_way(told, capsys, monkeypatch):
