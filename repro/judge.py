@@ -20,7 +20,7 @@ from repro.outcomes.outcome import Outcome
 def main(arguments: list[str] | None = None) -> int:
     """The door. Exit 2 for a user's mistake."""
     environment.prepare(restart=arguments is None)
-    parser = argparse.ArgumentParser(prog="python -m repro.judge", description=__doc__)
+    parser = argparse.ArgumentParser(prog=environment.program or "python -m repro.judge", description=__doc__)
     parser.add_argument(
         "runs", type=Path, metavar="RUN_DIR", nargs="+", help="folder of a run, or its summary.json"
     )

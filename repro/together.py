@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The door; a user's mistake is one line."""
     environment.prepare(restart=arguments is None)
     said = (__doc__ or "").split("\n\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m repro.together", description=said)
+    parser = argparse.ArgumentParser(prog=environment.program or "python -m repro.together", description=said)
     parser.add_argument("settings", nargs="+", help="as of repro.run")
     parser.add_argument(
         "--arms", default="*", metavar="A,B", help="only of these arms; * and ? stand for anything"

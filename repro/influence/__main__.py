@@ -85,7 +85,9 @@ def main(arguments: list[str] | None = None) -> int:
     """The door. Exit 2 for a user's mistake, 130 or 143 for one who leaves by Ctrl-C or SIGTERM."""
     environment.prepare(restart=arguments is None)
     said = (__doc__ or "").split("\n\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m repro.influence", description=said)
+    parser = argparse.ArgumentParser(
+        prog=environment.program or "python -m repro.influence", description=said
+    )
     parser.add_argument(
         "settings",
         nargs="*",
