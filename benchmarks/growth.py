@@ -200,7 +200,7 @@ def block(growth: Growth, price: float = PRICE) -> str:
 one arm and its control, one seed, the proxy reads the first 256 tokens of a document), at ${price:g} an hour
 of a core, which is an assumption. Beyond {largest.documents:,} documents they are extrapolated, the last row
 {times:,.0f}-fold; what grew by less than a tenth over these sizes counts as flat. Time and memory
-of cleaning more are in the table at the top of this page. Hours of a GPU: not measured.
+of cleaning more are in the first tables of [speed.md](speed.md). Hours of a GPU: not measured.
 
 {chr(10).join(rows)}
 
