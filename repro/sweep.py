@@ -43,12 +43,23 @@ class Sweep:
 
 def read(name: str) -> Sweep:
     """A sweep by its name, or of a YAML file of one's own."""
+    file = option_file("sweep", name)
     try:
-        return Sweep(**read_option("sweep", name, Sweep))
+        sweep = Sweep(**read_option("sweep", name, Sweep))
     except TypeError as error:
-        raise SettingError(
-            f"{option_file('sweep', name)}: {error}; it holds exp, grid and overrides"
-        ) from None
+        raise SettingError(f"{file}: {error}; it holds exp, grid and overrides") from None
+    require(
+        isinstance(sweep.grid, dict) and all(isinstance(key, str) for key in sweep.grid),
+        f"{file}: the grid maps settings to lists of values, as in {{budget.share: [0.1, 0.3]}}; it is"
+        f" {sweep.grid!r}",
+    )
+    for key, values in sweep.grid.items():
+        require(isinstance(values, list), f"{file}: {key} needs a list of values in the grid: [{values}]")
+    require(
+        isinstance(sweep.overrides, list) and all(isinstance(own, str) for own in sweep.overrides),
+        f"{file}: overrides is a list of settings, as in ['corpus.seed=1']; it is {sweep.overrides!r}",
+    )
+    return sweep
 
 
 def members(name: str, overrides: list[str]) -> dict[str, list[str]]:
@@ -96,9 +107,7 @@ def _read_back(name: str, grid: dict[str, list[Any]], settings: dict[str, Settin
     seen: dict[str, str] = {}
     for values, (label, own) in zip(itertools.product(*grid.values()), settings.items(), strict=True):
         for key, value in zip(grid, values, strict=True):
-            found: Any = own
-            for part in key.split("."):
-                found = found.get(part) if isinstance(found, dict) else getattr(found, part, None)
+            found = _at(own, key)
             plain = isinstance(found, (int, float, str, list)) and not isinstance(value, dict)
             require(
                 not plain or found == value or str(found) == str(value),
@@ -111,18 +120,28 @@ def _read_back(name: str, grid: dict[str, list[Any]], settings: dict[str, Settin
         )
 
 
+def _at(settings: Settings, key: str) -> Any:
+    """The value of a dotted setting, None where there is no such setting."""
+    found: Any = settings
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else getattr(found, part, None)
+    return found
+
+
 def _resolved(sweep: Sweep, overrides: list[str]) -> dict[str, list[Any]]:
-    """The grid with values like ``x0.5`` as that multiple of what the members would have without the grid."""
+    """The grid with values like ``x0.5`` as that multiple of what the members would have without the grid.
+
+    Where that is no number they stay text, for :func:`compose` to refuse or to take.
+    """
     grid = {}
     for key, values in sweep.grid.items():
         factors = [
             value for value in values if isinstance(value, str) and re.fullmatch(r"x\d+(\.\d+)?", value)
         ]
         if factors:
-            present: Any = compose([*_own(sweep, overrides), *overrides])
-            for name in key.split("."):
-                present = getattr(present, name)
-            values = [float(f"{present * float(v[1:]):.6g}") if v in factors else v for v in values]
+            present = _at(compose([*_own(sweep, overrides), *overrides]), key)
+            if isinstance(present, (int, float)) and not isinstance(present, bool):
+                values = [float(f"{present * float(v[1:]):.6g}") if v in factors else v for v in values]
         grid[key] = values
     return grid
 
