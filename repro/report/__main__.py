@@ -13,7 +13,7 @@ from repro.errors import SettingError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The door. Exit 2 for a user's mistake."""
+    """The door. Exit 2 for a user's mistake, 130 when interrupted."""
     environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(
         prog=environment.program or "python -m repro.report", description=__doc__
@@ -50,6 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command draws it whole", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -40,6 +40,15 @@ def test_the_site_has_a_page_a_run_and_an_index_that_filters(results, tmp_path, 
     assert browsing.visit(index, tmp_path / "profile", [choose], 360) == [["two"]]
 
 
+def test_an_interrupt_is_one_line(results, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build, "draw", interrupted)
+    assert door.main([str(results)]) == 130
+    assert capsys.readouterr().err == "interrupted; the same command draws it whole\n"
+
+
 def test_a_folder_without_runs_is_one_line(tmp_path, capsys):
     assert door.main([str(tmp_path)]) == 2
     assert "holds no summary.json" in capsys.readouterr().err
