@@ -30,6 +30,7 @@ from repro.settings.compose import compose
 from repro.settings.files import option_file, option_name, options, read_option
 from repro.settings.root import GROUPS, Settings, to_yaml
 from repro.store import digest, write_json
+from repro.store.disk import make_folder
 
 
 @dataclass
@@ -210,7 +211,8 @@ def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]
     settings = composed(name, overrides, points)
     work = Path(next(iter(settings.values())).work)
     folder = work / "sweeps" / f"{option_name(name)}-{digest(points)[:8]}"
-    folder.mkdir(parents=True, exist_ok=True)
+    for own in (work, folder):
+        make_folder(own, "work=")
     (folder / "wandb_sweep.yaml").write_text(wandb_sweep(name, overrides))
 
     apart = jobs > 1 and all(own.train.processes == 1 for own in settings.values())

@@ -195,6 +195,13 @@ def test_a_mistake_in_a_sweep_of_ones_own_is_one_line(content, said, tmp_path, c
     assert error.startswith("error: ") and said in error and error.count("\n") == 1
 
 
+def test_a_sweep_whose_work_folder_is_a_file_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert sweep.main(["sweep=select_share", "scale=smoke", f"work={tmp_path}/file"]) == 2
+    said = f"error: work={tmp_path}/file: cannot make the folder (File exists); name another\n"
+    assert capsys.readouterr().err == said
+
+
 def test_include_is_for_this_process_and_those_it_starts(folder, tmp_path, monkeypatch):
     monkeypatch.delenv("REPRO_PATH")
     (folder / "exp" / "mine.yaml").write_text((CONFIGS / "exp" / "score_corpus.yaml").read_text())
