@@ -13,7 +13,8 @@ import os
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from queue import Queue
@@ -24,10 +25,12 @@ import yaml
 from repro import environment, places
 from repro.device import gpus
 from repro.errors import SettingError, require
+from repro.execution import processes
 from repro.settings.compose import compose
 from repro.settings.files import option_file, option_name, options, read_option
 from repro.settings.root import GROUPS, Settings, to_yaml
 from repro.store import digest, write_json
+from repro.store.disk import make_folder
 
 
 @dataclass
@@ -43,12 +46,23 @@ class Sweep:
 
 def read(name: str) -> Sweep:
     """A sweep by its name, or of a YAML file of one's own."""
+    file = option_file("sweep", name)
     try:
-        return Sweep(**read_option("sweep", name, Sweep))
+        sweep = Sweep(**read_option("sweep", name, Sweep))
     except TypeError as error:
-        raise SettingError(
-            f"{option_file('sweep', name)}: {error}; it holds exp, grid and overrides"
-        ) from None
+        raise SettingError(f"{file}: {error}; it holds exp, grid and overrides") from None
+    require(
+        isinstance(sweep.grid, dict) and all(isinstance(key, str) for key in sweep.grid),
+        f"{file}: the grid maps settings to lists of values, as in {{budget.share: [0.1, 0.3]}}; it is"
+        f" {sweep.grid!r}",
+    )
+    for key, values in sweep.grid.items():
+        require(isinstance(values, list), f"{file}: {key} needs a list of values in the grid: [{values}]")
+    require(
+        isinstance(sweep.overrides, list) and all(isinstance(own, str) for own in sweep.overrides),
+        f"{file}: overrides is a list of settings, as in ['corpus.seed=1']; it is {sweep.overrides!r}",
+    )
+    return sweep
 
 
 def members(name: str, overrides: list[str]) -> dict[str, list[str]]:
@@ -96,9 +110,7 @@ def _read_back(name: str, grid: dict[str, list[Any]], settings: dict[str, Settin
     seen: dict[str, str] = {}
     for values, (label, own) in zip(itertools.product(*grid.values()), settings.items(), strict=True):
         for key, value in zip(grid, values, strict=True):
-            found: Any = own
-            for part in key.split("."):
-                found = found.get(part) if isinstance(found, dict) else getattr(found, part, None)
+            found = _at(own, key)
             plain = isinstance(found, (int, float, str, list)) and not isinstance(value, dict)
             require(
                 not plain or found == value or str(found) == str(value),
@@ -111,18 +123,28 @@ def _read_back(name: str, grid: dict[str, list[Any]], settings: dict[str, Settin
         )
 
 
+def _at(settings: Settings, key: str) -> Any:
+    """The value of a dotted setting, None where there is no such setting."""
+    found: Any = settings
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else getattr(found, part, None)
+    return found
+
+
 def _resolved(sweep: Sweep, overrides: list[str]) -> dict[str, list[Any]]:
-    """The grid with values like ``x0.5`` as that multiple of what the members would have without the grid."""
+    """The grid with values like ``x0.5`` as that multiple of what the members would have without the grid.
+
+    Where that is no number they stay text, for :func:`compose` to refuse or to take.
+    """
     grid = {}
     for key, values in sweep.grid.items():
         factors = [
             value for value in values if isinstance(value, str) and re.fullmatch(r"x\d+(\.\d+)?", value)
         ]
         if factors:
-            present: Any = compose([*_own(sweep, overrides), *overrides])
-            for name in key.split("."):
-                present = getattr(present, name)
-            values = [float(f"{present * float(v[1:]):.6g}") if v in factors else v for v in values]
+            present = _at(compose([*_own(sweep, overrides), *overrides]), key)
+            if isinstance(present, (int, float)) and not isinstance(present, bool):
+                values = [float(f"{present * float(v[1:]):.6g}") if v in factors else v for v in values]
         grid[key] = values
     return grid
 
@@ -166,13 +188,31 @@ def composed(
     return settings
 
 
+def _returned(command: list[str], log: Path, place: dict[str, str], stopped: threading.Event) -> int:
+    """The exit code of a member, which is ended in order once ``stopped`` is set: by that signal alone, for
+    Ctrl-C does not reach it.
+    """
+    with open(log, "w") as handle, processes.interrupts_held():
+        process = subprocess.Popen(command, stdout=handle, stderr=subprocess.STDOUT, env=os.environ | place)
+    while process.poll() is None and not stopped.wait(0.1):
+        pass
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(2 * processes.GRACE_SECONDS)  # it gives as much to what it started
+        except subprocess.TimeoutExpired:
+            process.kill()
+    return process.wait()
+
+
 def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]]:
-    """Run every member; returns the sweep's folder and the labels that failed."""
+    """Run every member; returns the sweep's folder and the labels that failed. An interrupt ends them all."""
     points = members(name, overrides)
     settings = composed(name, overrides, points)
     work = Path(next(iter(settings.values())).work)
     folder = work / "sweeps" / f"{option_name(name)}-{digest(points)[:8]}"
-    folder.mkdir(parents=True, exist_ok=True)
+    for own in (work, folder):
+        make_folder(own, "work=")
     (folder / "wandb_sweep.yaml").write_text(wandb_sweep(name, overrides))
 
     apart = jobs > 1 and all(own.train.processes == 1 for own in settings.values())
@@ -180,16 +220,22 @@ def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]
     free: Queue[dict[str, str]] = Queue()  # an environment for each member that may run at once
     for job in range(jobs):
         free.put({"CUDA_VISIBLE_DEVICES": devices[job % len(devices)]} if devices else {})
+    stopped = threading.Event()
 
     def member(label: str) -> Path | None:
+        if stopped.is_set():
+            return None
         log = folder / f"member-{list(points).index(label):02}.log"
         print(f"[{label}]  running, log in {log}", flush=True)
         command, place = [sys.executable, "-m", "repro.run", *points[label]], free.get()
-        with open(log, "w") as handle:
-            done = subprocess.run(command, stdout=handle, stderr=subprocess.STDOUT, env=os.environ | place)
-        free.put(place)
+        try:
+            returned = _returned(command, log, place, stopped)
+        finally:
+            free.put(place)
+        if stopped.is_set():
+            return None
         lines = log.read_text().strip().split("\n")
-        if done.returncode != 0 or not lines[-1].startswith("run: "):
+        if returned != 0 or not lines[-1].startswith("run: "):
             print(f"[{label}]  FAILED: {lines[-1]}", flush=True)
             return None
         path = Path(lines[-1].removeprefix("run: "))
@@ -200,7 +246,13 @@ def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]
         return path
 
     with ThreadPoolExecutor(max_workers=jobs) as pool:
-        runs = dict(zip(points, pool.map(member, points), strict=True))
+        try:
+            done = {label: pool.submit(member, label) for label in points}
+            while wait(done.values(), timeout=0.2).not_done:
+                pass  # a library's thread may get the signal, and Python answers it here, once this one wakes
+        finally:
+            stopped.set()
+    runs = {label: future.result() for label, future in done.items()}
     from repro.report.sweep import collate
 
     write_json(folder / "sweep.json", {label: str(path) if path else None for label, path in runs.items()})
@@ -216,7 +268,9 @@ JOBS = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The door. Exit 1 when a member failed, 2 for a user's mistake."""
+    """The door. Exit 1 when a member failed, 2 for a user's mistake, 130 when interrupted, 143 when
+    terminated.
+    """
     environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(
         prog=environment.program or "python -m repro.sweep",
@@ -243,10 +297,14 @@ def main(arguments: list[str] | None = None) -> int:
 
             print(together(composed(names[0], overrides, members(names[0], overrides), planning=True)))
             return 0
-        folder, failed = run(names[0], overrides, parsed.jobs)
+        with processes.terminable():
+            folder, failed = run(names[0], overrides, parsed.jobs)
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt as interrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 143 if isinstance(interrupt, processes.Terminated) else 130
     if failed:
         print(f"error: {len(failed)} of the members failed: {'; '.join(failed)}", file=sys.stderr)
     print(f"sweep: {folder}")

@@ -18,7 +18,7 @@ from repro.store.disk import make_folder
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The door. Exit 2 for a user's mistake."""
+    """The door. Exit 2 for a user's mistake, 130 when interrupted."""
     environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(
         prog=environment.program or "python -m repro.tables", description=__doc__
@@ -38,6 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command makes them whole", file=sys.stderr)
+        return 130
     print(f"tables: {parsed.out}")
     return 0
 

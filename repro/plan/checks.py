@@ -5,6 +5,7 @@ small.
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from dataclasses import replace
 from fractions import Fraction
@@ -129,6 +130,16 @@ def machine(settings: Settings, experiment: Experiment) -> None:
         present(settings.device)
     make_folder(Path(settings.work), "work=")
     warn_if_emulated(dtypes(settings, experiment), settings.device)
+
+
+def no_file_at_work(settings: Settings) -> None:
+    """Refuse, for a plan, which makes no folder, a work folder where a file stands, or below one."""
+    work = Path(settings.work)
+    for place in (work, *work.parents):
+        require(
+            not os.path.isfile(place),
+            f"work={work}: cannot make the folder ({place} is a file); name another",
+        )
 
 
 def dtypes(settings: Settings, experiment: Experiment) -> dict[str, str]:

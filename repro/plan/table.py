@@ -40,6 +40,7 @@ def _described(settings: Settings) -> str:
     settings = cost.sized(settings)
     store, experiment = Store(Path(settings.work)), build(settings)
     checks.names(settings, experiment)
+    checks.no_file_at_work(settings)
     left_out = []
     for known in ("corpus", "selections"):
         if empty := _empty_domains(settings, experiment, store, known):
@@ -113,6 +114,7 @@ def together(members: dict[str, Settings]) -> str:
         settings = cost.sized(settings)
         store, experiment = Store(Path(settings.work)), build(settings)
         checks.names(settings, experiment)
+        checks.no_file_at_work(settings)
         stages = experiment.order()
         known = estimates(stages, store)
         rates, _ = matrix_rates(settings, {dtype_of(stage) for stage in stages})

@@ -18,7 +18,7 @@ from repro.publish import cards, dataset, models, portable
 from repro.publish.made import Made
 from repro.publish.model_card import model_card
 from repro.store import replace_folder
-from repro.store.disk import room_on
+from repro.store.disk import make_folder, room_on
 
 RECORD = "published.json"  # what is in the folder, and where it comes from
 
@@ -82,7 +82,8 @@ def publish(made: Made, target: Path, what: str, arm: str | None = None, seed: i
         f"--to {target} is there and was not published by this command; name a new folder",
     )
     partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    partial.mkdir(parents=True)
+    make_folder(partial.parent, "--to ")
+    partial.mkdir()
     try:
         with room_on(target.absolute().parent):
             said = _data(partial, made, arm, seed) if what == "data" else _models(partial, made, arm, seed)

@@ -13,7 +13,7 @@ from repro.errors import SettingError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The door. Exit 2 for a user's mistake."""
+    """The door. Exit 2 for a user's mistake, 130 when interrupted."""
     environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(
         prog=environment.program or "python -m repro.report", description=__doc__
@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         from repro.outcomes import summary
         from repro.report import build, terminal
+        from repro.store.disk import make_folder
 
         if parsed.run.is_dir() and not (parsed.run / "summary.json").is_file():
             from repro.report import site
@@ -40,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         found = summary.read(parsed.run)
         folder = parsed.run if parsed.run.is_dir() else parsed.run.parent
+        for own in (folder, folder / "tables", folder / "figures"):
+            make_folder(own, "", "draw a copy of the run")
         build.draw(folder, found)
         print(terminal.render(found))
         print(f"report: {folder / 'report.html'}")
@@ -50,6 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command draws it whole", file=sys.stderr)
+        return 130
     return 0
 
 

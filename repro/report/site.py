@@ -8,6 +8,7 @@ from repro.errors import SettingError, require
 from repro.outcomes import summary
 from repro.report import build
 from repro.store import atomic
+from repro.store.disk import make_folder
 
 
 def write(folder: Path, out: Path) -> Path:
@@ -22,6 +23,7 @@ def write(folder: Path, out: Path) -> Path:
     require(
         bool(paths), f"{folder} holds no summary.json and no */summary.json; give a run's or such a folder"
     )
+    make_folder(out, "--out ")
     rows = []
     for path in paths:
         name = path.parent.name

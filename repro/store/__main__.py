@@ -17,6 +17,7 @@ from repro.errors import SettingError, require
 from repro.settings.compose import compose
 from repro.settings.root import Settings
 from repro.store import Store, sha256_file
+from repro.store.disk import room_on
 from repro.store.pack import ALL_MB, NAME, RUN_MB, pack
 
 
@@ -80,7 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
 
             files, work = _to_unpack(parsed.files)
             for file in files:
-                print(f"{file}: {unpack(file, work)}")
+                with room_on(work):
+                    print(f"{file}: {unpack(file, work)}")
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -35,19 +35,18 @@ def room_on(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def make_folder(folder: Path, name: str) -> None:
+def make_folder(folder: Path, name: str, mend: str = "name another") -> None:
     """Make a folder that a command writes into. Raises :class:`SettingError` where it cannot be made, as
-    where a file stands, or cannot be written; ``name`` is what is typed before it (``work=``, ``--out ``).
+    where a file stands, or cannot be written; ``name`` is what is typed before it (``work=``, ``--out ``),
+    ``mend`` what to do then.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         if is_full(error):
             raise
-        raise SettingError(
-            f"{name}{folder}: cannot make the folder ({error.strerror}); name another"
-        ) from None
-    require(os.access(folder, os.W_OK | os.X_OK), f"{name}{folder}: the folder is not writable; name another")
+        raise SettingError(f"{name}{folder}: cannot make the folder ({error.strerror}); {mend}") from None
+    require(os.access(folder, os.W_OK | os.X_OK), f"{name}{folder}: the folder is not writable; {mend}")
 
 
 def _denied(error: BaseException | None, folder: Path) -> OSError | None:

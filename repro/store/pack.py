@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from repro.errors import require
 from repro.store import Stage, Store, atomic, canonical, parquet, provenance, read_json, sealed, sha256_file
+from repro.store.disk import make_folder
 from repro.store.origin import Code
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def pack(
         bool(found),
         f"{store.root} holds nothing of this run that is finished; name its work folder with work=DIR",
     )
+    make_folder(target.parent, "--to ")
     made = provenance()
     code: Code = {"commit": made["commit"], "dirty": made["dirty"], "tag": made["tag"]}
     content: Content = {"format": FORMAT, "code": code, "artifacts": [entry for entry, _ in found]}

@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from repro.errors import SettingError, require
 from repro.store import digest, read_json, sha256_file
+from repro.store.disk import make_folder
 from repro.store.pack import CONTENT, FORMAT, LEFT_OUT, NOT_PACKED, WEIGHTS, WINDOW_LOG, Entry, matches
 
 MAX_BYTES = 2_000_000_000  # of a pack's files together: what is more is no pack of a run
@@ -34,6 +35,7 @@ def unpack(file: Path, work: Path) -> str:
     """
     require(file.is_file(), f"{file} is not there; name a store.tar.zst")
     _check_sum(file)
+    make_folder(work, "work=")
     root = work / "artifacts"
     root.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".unpack-", dir=root))

@@ -197,6 +197,7 @@ def test_a_card_that_names_a_place_is_refused(tmp_path):
         (["--what", "models"], "has no trained model"),
         (["--push", "name"], "--push name: a repository of the hub is named owner/name"),
         (["--work", "elsewhere"], "name the work folder of the run with --work DIR"),
+        (["--to", "/proc/zz/k"], "--to /proc/zz: cannot make the folder"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(words, said, scored, tmp_path, capsys):

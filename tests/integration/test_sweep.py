@@ -1,7 +1,12 @@
 """A sweep is ordinary runs over one store: shared stages, a member that fails, the same command again."""
 
 import json
+import os
+import signal
 import subprocess
+import sys
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -47,9 +52,9 @@ def test_members_that_run_at_once_have_a_gpu_each(shares, tmp_path, monkeypatch)
 
     def started(command, stdout, stderr, env):
         seen.append((command[-3:], env.get("CUDA_VISIBLE_DEVICES")))
-        return SimpleNamespace(returncode=1)
+        return SimpleNamespace(poll=lambda: 1, wait=lambda: 1)
 
-    monkeypatch.setattr(subprocess, "run", started)
+    monkeypatch.setattr(subprocess, "Popen", started)
     monkeypatch.setattr(sweep, "gpus", lambda: ["4", "7"])
     for jobs, expected in ((1, {None}), (2, {"4", "7"}), (3, {"4", "7"})):
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -63,6 +68,44 @@ def test_members_that_run_at_once_have_a_gpu_each(shares, tmp_path, monkeypatch)
     ranks = ["train.processes=2", "train.micro_batch=4", "train.launcher=torchrun"]
     sweep.run("shares", [*shares, *ranks, f"work={tmp_path / 'ranks'}"], jobs=2)
     assert {device for _, device in seen} == {None}  # a member of several ranks needs several
+
+
+MEMBER = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended in order"))
+print("Ctrl-C held:", signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []), flush=True)
+time.sleep(30)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_ends_the_members_in_order_and_starts_no_more(
+    number, code, shares, tmp_path, monkeypatch, capsys
+):
+    start, started = subprocess.Popen, []
+
+    def member(command, **how):
+        started.append(start([sys.executable, "-c", MEMBER], **how))
+        return started[-1]
+
+    def logs():
+        return [path.read_text() for path in sorted(tmp_path.glob("sweeps/*/member-*.log"))]
+
+    def interrupt():
+        until = time.monotonic() + 20
+        while sum("held" in log for log in logs()) < 2 and time.monotonic() < until:
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(subprocess, "Popen", member)
+    sender = threading.Thread(target=interrupt)
+    sender.start()
+    assert sweep.main(["sweep=shares", *shares, f"work={tmp_path}", "--jobs", "2"]) == code
+    sender.join()
+    assert logs() == ["Ctrl-C held: True\nended in order\n"] * 2
+    assert len(started) == 2 and all(process.returncode == 1 for process in started)
+    said = capsys.readouterr()
+    assert said.err == "interrupted; the same command goes on from here\n" and "FAILED" not in said.out
 
 
 def test_gpus_that_were_given_are_kept_to(monkeypatch):

@@ -186,6 +186,34 @@ def test_a_yaml_of_ones_own_that_cannot_be_read_is_named(content, said, tmp_path
         compose([f"exp={tmp_path}/none.yaml"])
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("grid: [1]", "mine.yaml: the grid maps settings to lists of values"),
+        ("grid: {budget.share: 0.1}", "mine.yaml: budget.share needs a list of values in the grid: [0.1]"),
+        ("grid: {train.lerning_rate: [x0.5, x2]}", "did you mean train.learning_rate?"),
+        ("grid: {model: [x2, 1m]}", "model=x2 is not known"),
+        ("grid: {run.keep_going: [x2]}", "run.keep_going=x2 must be true or false"),
+        (
+            "grid: {budget.share: [0.1]}\noverrides: corpus.seed=1",
+            "mine.yaml: overrides is a list of settings",
+        ),
+    ],
+)
+def test_a_mistake_in_a_sweep_of_ones_own_is_one_line(content, said, tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text(f"exp: selection_30pct\n{content}\n")
+    assert sweep.main([f"sweep={tmp_path}/mine.yaml", "scale=smoke", f"work={tmp_path}", "--plan"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and said in error and error.count("\n") == 1
+
+
+def test_a_sweep_whose_work_folder_is_a_file_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert sweep.main(["sweep=select_share", "scale=smoke", f"work={tmp_path}/file"]) == 2
+    said = f"error: work={tmp_path}/file: cannot make the folder (File exists); name another\n"
+    assert capsys.readouterr().err == said
+
+
 def test_include_is_for_this_process_and_those_it_starts(folder, tmp_path, monkeypatch):
     monkeypatch.delenv("REPRO_PATH")
     (folder / "exp" / "mine.yaml").write_text((CONFIGS / "exp" / "score_corpus.yaml").read_text())

@@ -282,6 +282,17 @@ def test_parts_join_and_never_overwrite(tmp_path):
     }
 
 
+def test_a_pack_or_a_store_that_cannot_be_written_is_one_line(there, tmp_path, capsys):
+    chain, target, _ = there
+    file = tmp_path / "file"
+    file.write_text("mine")
+    with pytest.raises(SettingError, match="--to .*file: cannot make the folder .File exists.; name another"):
+        pack(Store(tmp_path / "here"), chain.order(), file / "store.tar.zst")
+    assert door.main(["unpack", str(target), f"work={file}"]) == 2
+    said = f"error: work={file}: cannot make the folder (File exists); name another\n"
+    assert capsys.readouterr().err == said and file.read_text() == "mine"
+
+
 def test_an_artifact_that_is_there_is_never_overwritten(there):
     chain, target, work = there
     own = Chain(weights=b"own")

@@ -61,6 +61,16 @@ def test_a_sweep_without_a_job_is_refused_in_one_line(tmp_path, capsys):
     assert capsys.readouterr().err == "error: --jobs 0: at least one member runs at once\n"
 
 
+@pytest.mark.parametrize(("door", "what"), [(run, "exp=selection_30pct"), (sweep, "sweep=select_share")])
+def test_a_plan_refuses_a_work_folder_that_is_a_file_or_below_one(door, what, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for place in (file, file / "below"):
+        assert door.main([what, "scale=smoke", f"work={place}", "--plan"]) == 2
+        said = f"error: work={place}: cannot make the folder ({file} is a file); name another\n"
+        assert capsys.readouterr().err == said
+
+
 def test_an_arms_own_proxy_is_planned_at_its_size(tmp_path, monkeypatch):
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path))
     monkeypatch.setattr(hub_commits, "_hub_away", "no network")

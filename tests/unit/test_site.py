@@ -40,6 +40,26 @@ def test_the_site_has_a_page_a_run_and_an_index_that_filters(results, tmp_path, 
     assert browsing.visit(index, tmp_path / "profile", [choose], 360) == [["two"]]
 
 
+def test_what_cannot_be_written_is_one_line(results, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert door.main([str(results), "--out", str(tmp_path / "file")]) == 2
+    (results / "one" / "tables").write_text("mine")
+    assert door.main([str(results / "one")]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: --out {tmp_path}/file: cannot make the folder (File exists); name another",
+        f"error: {results}/one/tables: cannot make the folder (File exists); draw a copy of the run",
+    ]
+
+
+def test_an_interrupt_is_one_line(results, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build, "draw", interrupted)
+    assert door.main([str(results)]) == 130
+    assert capsys.readouterr().err == "interrupted; the same command draws it whole\n"
+
+
 def test_a_folder_without_runs_is_one_line(tmp_path, capsys):
     assert door.main([str(tmp_path)]) == 2
     assert "holds no summary.json" in capsys.readouterr().err

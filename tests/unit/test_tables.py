@@ -328,6 +328,15 @@ def test_tables_are_not_written_into_a_file(results, tmp_path, capsys):
     assert [p.name for p in tmp_path.iterdir()] == ["out"] and out.read_text() == "mine"
 
 
+def test_an_interrupt_is_one_line(results, tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tables, "write", interrupted)
+    assert tables.main(["--results", str(results), "--out", str(tmp_path / "out")]) == 130
+    assert capsys.readouterr().err == "interrupted; the same command makes them whole\n"
+
+
 def test_a_failure_half_way_leaves_the_old_tables(results, tmp_path, monkeypatch):
     from repro.report import still
 
