@@ -139,7 +139,7 @@ def unique(candidates: list[Candidate], tally: Tally) -> list[Candidate]:
             digests.add(found.digest)
             ids.add(found.id)
             taken.append(found)
-    if twins > max(5, len(candidates) // 10):
+    if twins > max(min(50, len(candidates) // 3), len(candidates) // 10):
         raise SettingError(
             f"corpus: {twins} of {len(candidates)} documents share their id with another text (such as"
             f" {tally.examples['duplicate_id'][0]!r}); set corpus.id_field=NAME; with a field that does not"

@@ -27,7 +27,7 @@ class Eval:
     batch_size: int = setting(16, "at once; it changes last bits", unit="requests", within=COUNT)
     dtype: str = setting("float32", "of the models", choices="float32 | bfloat16 | float16")
     max_length: int | None = setting(
-        None, "of the context window; default: the model's own", unit="tokens", within="[2, inf)"
+        None, "of the context window; default: the model's own", unit="tokens", within=COUNT
     )
     text_tasks: list[str] = setting(["drop", "lambada_openai"], "out-of-corpus text for bits per byte")
     text_bytes: int = setting(200_000, "out of the corpus, and held out a domain", unit="bytes", within=COUNT)

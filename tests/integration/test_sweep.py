@@ -99,9 +99,14 @@ def test_an_interrupt_ends_the_members_in_order_and_starts_no_more(
 
     monkeypatch.setattr(subprocess, "Popen", member)
     sender = threading.Thread(target=interrupt)
-    sender.start()
-    assert sweep.main(["sweep=shares", *shares, f"work={tmp_path}", "--jobs", "2"]) == code
-    sender.join()
+    # a shell that started the tests in the background has them ignore Ctrl-C
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        sender.start()
+        assert sweep.main(["sweep=shares", *shares, f"work={tmp_path}", "--jobs", "2"]) == code
+        sender.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert logs() == ["Ctrl-C held: True\nended in order\n"] * 2
     assert len(started) == 2 and all(process.returncode == 1 for process in started)
     said = capsys.readouterr()

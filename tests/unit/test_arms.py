@@ -103,7 +103,7 @@ def test_only_some_arms_run_with_the_contrasts_between_them_and_those_added():
         (["train.beta2=1"], "train.beta2=1.0 must be in [0, 1)"),
         (["hardware.devices=0"], "hardware.devices=0 must be at least 1"),
         (["run.threads=0"], "run.threads=0 must be at least 1"),
-        (["eval.max_length=-1"], "eval.max_length=-1 must be at least 2"),
+        (["eval.max_length=-1"], "eval.max_length=-1 must be at least 1"),
         (["exp.smallest_effect=0"], "above 0"),
         (["exp.conclusions.beter=x"], "did you mean 'better'"),
         (["exp.empty_domains=drop"], "did you mean"),

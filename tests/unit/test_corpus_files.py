@@ -389,6 +389,10 @@ def test_ids_that_repeat_in_every_file_are_refused_with_the_mend(tmp_path):
         build(tmp_path, settings(tmp_path / "a.jsonl", tmp_path / "b.jsonl"))
     _, counts = build(tmp_path, settings(tmp_path / "a.jsonl", tmp_path / "b.jsonl", id_field="none"))
     assert counts["kept"] == 200
+    for shard in range(3):  # of a few documents, too
+        save(tmp_path / f"small/{shard}.jsonl", *(line(100 * shard + i, id=i) for i in range(12)))
+    with pytest.raises(SettingError, match="24 of 36 documents share their id with another text"):
+        build(tmp_path, settings(tmp_path / "small"))
 
 
 def test_unknown_domain_names_the_nearest(tmp_path):

@@ -83,7 +83,7 @@ def unique(db: duckdb.DuckDBPyConnection, tally: Tally) -> None:
     twins, every = db.execute(
         "SELECT count(*) FILTER (reason = 'duplicate_id'), count(*) FROM judged"
     ).fetchall()[0]
-    if twins > max(5, every // 10):
+    if twins > max(min(50, every // 3), every // 10):
         raise SettingError(
             f"corpus: {twins} of {every} documents share their id with another text (such as"
             f" {tally.examples['duplicate_id'][0]!r}); set corpus.id_field=NAME; with a field that does not"
