@@ -79,9 +79,10 @@ class Lines:
         for line in warnings:
             self.say(line, warning=True)
         log.unlink(missing_ok=True)
-        for warning in self.store.facts(stage).get("warnings", []) if self.record else ():
-            if self.record and f"warning: {warning}" not in warnings:  # this process has told the terminal
-                self.record.line(f"warning: {warning}")
+        if self.record:
+            for warning in self.store.facts(stage).get("warnings", []):
+                if f"warning: {warning}" not in warnings:  # this process has told the terminal
+                    self.record.line(f"warning: {warning}")
         self.say(
             f"{self._place(stage)}  done in {duration(time.monotonic() - self.begun[stage.fingerprint])}"
         )

@@ -99,7 +99,7 @@ def whole_endpoints(arms: Mapping[str, Arm]) -> None:
         return {metric for metric in cells if measure.of(metric).group in (measure.TEXT, measure.GOLD)}
 
     seeds = [seed for arm in arms.values() for seed in arm["seeds"].values()]
-    for kept in ("", *{tokens for seed in seeds for tokens in seed.get("checkpoints", {})}):
+    for kept in ("", *sorted({tokens for seed in seeds for tokens in seed.get("checkpoints", {})}, key=int)):
         models = [
             seed.get("checkpoints", {}).get(kept, {}) if kept else seed.get("metrics", {}) for seed in seeds
         ]
@@ -107,9 +107,10 @@ def whole_endpoints(arms: Mapping[str, Arm]) -> None:
         for seed, cells in zip(seeds, models, strict=True):
             if measure.ENDPOINT in cells and (lacking := every - parts(cells)):
                 del cells[measure.ENDPOINT]
-                after = f"after {int(kept):,} tokens" if kept else "at the end"
-                lost = f"not in this model {after}, of which others have {', '.join(sorted(lacking))}"
-                seed.setdefault("evaluation", {}).setdefault("missing", {})[measure.ENDPOINT] = lost
+                lost = f"not in this model: others have {', '.join(sorted(lacking))}"
+                # of a model on the way it is no reason against the verdict, which is that of the end
+                name = f"{measure.ENDPOINT} after {int(kept):,} tokens" if kept else measure.ENDPOINT
+                seed.setdefault("evaluation", {}).setdefault("missing", {})[name] = lost
 
 
 def _baselines(store: Store, stage: Stage, arms: Mapping[str, Mapping[int, Mapping[str, Stage]]]) -> Json:

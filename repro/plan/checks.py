@@ -16,7 +16,7 @@ from repro import plugins, pretrained
 from repro.device import present, warn_if_emulated
 from repro.errors import one_of, require
 from repro.evaluate.tasks import check_names
-from repro.experiments.arms import reads_losses
+from repro.experiments.arms import budget_of, reads_losses
 from repro.fetch.hub_commits import hub_commit
 from repro.heads import detectors
 from repro.items import TEXT_COLUMNS
@@ -65,7 +65,9 @@ def pairs(settings: Settings) -> None:
 def sample(settings: Settings) -> None:
     """Refuse to train an arm that can take no document outside ``score.sample`` beside arms that can."""
     for name, arm in settings.exp.arms.items():
-        known = arm.select.selector == "distilled" or not reads_losses(settings, name)
+        # one that reads text beside scores can rank what has none
+        learns = not selectors.light(arm.select.selector, arm.select.params)
+        known = learns or not reads_losses(settings, name)
         require(
             settings.score.sample == 1 or known,
             f"score.sample={settings.score.sample:g}: {name} ranks by scores, and could take none of the"
@@ -171,7 +173,7 @@ def domains(settings: Settings, experiment: Experiment, corpus: Path) -> list[st
     _some(settings, experiment, counts)
     for name, by_seed in experiment.trained().items():
         arm = settings.exp.arms[name]
-        budget = replace(settings.budget, **arm.budget | arm.select.budget)
+        budget = budget_of(settings, name)
         if arm.mixture.kind == "add" or arm.select.match:
             continue  # trained on all documents too, or given the size of another arm
         dispensable = all("selection" in stages for stages in by_seed.values())
@@ -198,7 +200,7 @@ def _some(settings: Settings, experiment: Experiment, counts: dict[str, int]) ->
     """Refuse a share of documents that is less than one in every domain: scoring would be in vain."""
     for name, by_seed in experiment.arms.items():
         arm = settings.exp.arms[name]
-        budget = replace(settings.budget, **arm.budget | arm.select.budget)
+        budget = budget_of(settings, name)
         chosen = all("selection" in stages for stages in by_seed.values())
         if not chosen or budget.unit == "tokens" or budget.frozen or arm.select.match:
             continue

@@ -49,7 +49,7 @@ def stage(s: Proxy) -> Stage:
     settings = identity(s)
     label = s.name
     if s.kind == "wheel":
-        settings |= {"sha256": WHEELS["smollm2"].sha256, "split": "smollm"}  # as GPT-2's before
+        settings |= {"sha256": WHEELS["smollm2"].sha256, "split": "smollm"}  # gguf.SPLITS
     elif s.kind == "folder":
         folder = checked_folder(Path(str(s.path)))
         settings["files"] = dict(

@@ -198,12 +198,25 @@ def test_an_endpoint_without_a_part_that_others_have_is_none_and_the_model_is_na
     assert "bits_per_byte" not in found["arms"]["random"]["seeds"]["1"]["metrics"]
     assert "bits_per_byte" in found["arms"]["random"]["seeds"]["0"]["metrics"]
     assert found["verdict"]["demonstration"] and any(
-        "random, seed 1: bits_per_byte is not in this model" in why and "gold_bits_per_byte/arc_easy" in why
+        "random, seed 1: bits_per_byte is not in this model: others have" in why
+        and "gold_bits_per_byte/arc_easy" in why
         for why in found["verdict"]["reasons"]
     )
     assert {r["seeds"] for r in found["comparisons"] if r["primary"] and r["metric"] == "bits_per_byte"} == {
         2
     }
+    onway = collect.collect(settings, store, stages)
+    for arm in onway["arms"].values():
+        for n, seed in enumerate(arm["seeds"].values()):
+            cells = {"bits_per_byte": {"value": 2.0}, "gold_bits_per_byte/arc_easy": {"value": 2.0}}
+            seed["checkpoints"] = {"30": cells, "9": {"bits_per_byte": {"value": 3.0}} if n else cells}
+            seed["metrics"]["gold_bits_per_byte/arc_easy"] = seed["metrics"]["bits_per_byte"] = {"value": 2.0}
+            seed["evaluation"] = {}
+    collect.whole_endpoints(onway["arms"])
+    of_model = onway["arms"]["random"]["seeds"]["2"]
+    assert "bits_per_byte" in of_model["metrics"] and "bits_per_byte" in of_model["checkpoints"]["30"]
+    assert "bits_per_byte" not in of_model["checkpoints"]["9"]
+    assert list(of_model["evaluation"]["missing"]) == ["bits_per_byte after 9 tokens"]  # no word on the end
     rows = {row[0]: row[1:] for row in run_tables.missing(found).rows}
     assert rows["sciq"] == ["no items", "all"] and rows["arc_easy"] == ["it failed", "random, seed 1"]
 

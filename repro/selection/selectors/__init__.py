@@ -14,7 +14,9 @@ or a function of the parameters, where no loss of the proxy is read, so that not
 ``identity(**params)``, which says what of the parameters enters the fingerprint (the digest of a file instead
 of its path); and ``READS_TEXT = True`` where reading the corpus takes long: what it says is then a stage of
 its own that sees the corpus only, computed once for all budgets, mixtures and scores, and resumed shard by
-shard (see :meth:`Context.judged`); ``PARAMETERS``, how large a model it reads the text with, for plans.
+shard (see :meth:`Context.judged`); ``PARAMETERS``, how large a model it reads the text with, for plans;
+``TEXT_BESIDE_SCORES``, whether it reads text and scores in one go: unless said, what is not this project's
+may, and a pack leaves text out.
 """
 
 from __future__ import annotations
@@ -247,8 +249,10 @@ def light(name: str, params: Json) -> tuple[str, ...]:
     corpus, unless the selector, or one that it is made of, reads text beside scores. One's own may.
     """
     module, parts = load(name), params.get("of") or []
-    asks = not getattr(module, "READS_TEXT", False) and (name == "distilled" or name not in SHIPPED)
-    if asks or any(not light(part["selector"], part.get("params") or {}) for part in parts):
+    apart = getattr(module, "READS_TEXT", False)
+    if getattr(module, "TEXT_BESIDE_SCORES", name not in SHIPPED and not apart) or any(
+        not light(part["selector"], part.get("params") or {}) for part in parts
+    ):
         return ()
     return ("corpus",)
 

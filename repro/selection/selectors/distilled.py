@@ -16,6 +16,7 @@ from repro.errors import require
 from repro.selection.selectors import Context
 from repro.selection.selectors.ngram_classifier import fold
 
+TEXT_BESIDE_SCORES = True
 LEAST = 100  # scored documents that something can be learned from
 MULTIPLIER = 0x9E3779B97F4A7C15  # of the running hash of neighbouring words
 
