@@ -61,7 +61,7 @@ def variables(values: Mapping[str, str]) -> Iterator[None]:
 
 def prepare(restart: bool) -> None:
     """For the doors: no leftovers of a launcher, files in UTF-8 whatever the locale, no traceback for a
-    terminal's alphabet or for a reader that has seen enough.
+    terminal's alphabet, for a reader that has seen enough or for Ctrl-C.
 
     ``restart``: this is a command and not a call. In a locale of another encoding it starts again in Python's
     UTF-8 mode, in the same process.
@@ -75,8 +75,25 @@ def prepare(restart: bool) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if restart:
+        _interrupt_in_a_word()
     if restart and isinstance(sys.stdout, io.TextIOWrapper) and hasattr(select, "poll"):  # not on Windows
         _let_readers_leave(sys.stdout.fileno())
+
+
+def _interrupt_in_a_word() -> None:
+    """Ctrl-C where a door says nothing of its own, while it still imports for one: the shell sees the signal,
+    as from any command.
+    """
+    known = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            print("interrupted", file=sys.stderr, flush=True)
+        else:
+            known(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 def _let_readers_leave(output: int) -> None:

@@ -30,6 +30,7 @@ from repro.settings.compose import compose
 from repro.settings.files import option_file, option_name, options, read_option
 from repro.settings.root import GROUPS, Settings, to_yaml
 from repro.store import digest, write_json
+from repro.store.bucket import must_be_folder
 from repro.store.disk import make_folder
 
 
@@ -210,6 +211,7 @@ def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]
     points = members(name, overrides)
     settings = composed(name, overrides, points)
     work = Path(next(iter(settings.values())).work)
+    must_be_folder(work)
     folder = work / "sweeps" / f"{option_name(name)}-{digest(points)[:8]}"
     for own in (work, folder):
         make_folder(own, "work=")

@@ -29,7 +29,7 @@ from repro.store.disk import make_folder
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit code: 0, or 2 with one line for a mistake in the settings."""
+    """Returns the exit code: 0, 2 with one line for a mistake in the settings, 130 when interrupted."""
     environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(
         prog=environment.program or "python -m repro.evaluate",
@@ -70,6 +70,9 @@ def main(arguments: list[str] | None = None) -> int:
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
     _show(summary)
     print(f"written to {given.out}")
     return 0

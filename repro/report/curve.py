@@ -46,16 +46,26 @@ def axis_of(metric: str) -> str:
     return f"{metric.replace('_', ' ')} ({side} is better)"
 
 
-def line_of(arm: str, row: Arm) -> tuple[str, str]:
-    """(what the arms of one line of the curve have in common, its name): everything but the share. The name
-    is that of the arm without its share (``repro.settings.arms.named``).
+def line_of(summary: Outcome, arm: str) -> tuple[str, str]:
+    """(what the arms of one line of the curve have in common, its name): everything but the share and the
+    seeds, the arm's own proxy, heads, model and training among it. The name is that of the arm without its
+    share (``repro.settings.arms.named``).
     """
+    row = summary["arms"][arm]
+    own = summary.get("settings", {}).get("exp", {}).get("arms", {}).get(arm, {})
+    select = own.get("select", {})
     same = [
         row["select"]["selector"],
         row["select"]["params"],
         row.get("strata"),
         row.get("mixture"),
         row["equal_passes"],
+        {key: value for key, value in own.items() if key not in ("select", "budget", "seeds")},
+        select.get("match"),
+        [
+            {key: value for key, value in budget.items() if key != "share"}
+            for budget in (select.get("budget", {}), own.get("budget", {}))
+        ],
     ]
     name = re.sub(r"(_\d\d)?(_passes)?$", "", arm).replace("_", " ")
     return repr(same), name + (", equal passes" if row["equal_passes"] else "")
@@ -109,7 +119,7 @@ def lines_of(summary: Outcome, values_of: Callable[[str], list[float]]) -> dict[
         if values and row["select"]["selector"] == "all":
             whole = {arm: {1.0: (training_tokens(summary, arm), values)}}
         elif values:
-            line, name = line_of(arm, row)
+            line, name = line_of(summary, arm)
             name = names.setdefault(line, name if name not in names.values() else arm)
             lines.setdefault(name, {})[row["share"]] = (training_tokens(summary, arm), values)
     end = next(iter(whole.values()), {})

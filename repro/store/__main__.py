@@ -42,7 +42,7 @@ def settings_of(arguments: list[str]) -> Settings:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The door. Exit 2 for a user's mistake."""
+    """The door. Exit 2 for a user's mistake, 130 when interrupted."""
     environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(
         prog=environment.program or "python -m repro.store",
@@ -86,6 +86,9 @@ def main(arguments: list[str] | None = None) -> int:
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -113,6 +113,13 @@ def test_an_interrupt_ends_the_members_in_order_and_starts_no_more(
     assert said.err == "interrupted; the same command goes on from here\n" and "FAILED" not in said.out
 
 
+def test_a_work_folder_in_a_bucket_is_refused(tmp_path, monkeypatch, capsys):
+    """Its members would run there, and the sweep's own files would land in a folder called s3:."""
+    monkeypatch.chdir(tmp_path)
+    assert sweep.main(["sweep=select_share", "scale=smoke", "work=s3://bucket/work"]) == 2
+    assert "needs a folder" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
 def test_gpus_that_were_given_are_kept_to(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     assert sweep.gpus() == ["2", "3"]

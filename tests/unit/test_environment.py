@@ -2,8 +2,10 @@
 
 import ast
 import ctypes
+import importlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
@@ -194,6 +196,29 @@ def test_another_broken_pipe_is_a_fault():
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert ended.returncode == 1 and "BrokenPipeError: a worker" in ended.stderr
+
+
+def test_ctrl_c_is_a_word_and_the_shell_sees_the_signal():
+    program = "from repro import environment; environment.prepare(restart=True); raise KeyboardInterrupt"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("door", "words", "slow"),
+    [
+        ("repro.store.__main__", ["unpack", __file__], "repro.store.unpack.unpack"),
+        ("repro.evaluate.__main__", ["model", "--items", "builtin"], "repro.evaluate.evaluate.evaluate"),
+    ],
+)
+def test_ctrl_c_says_that_what_is_done_stays_done(door, words, slow, tmp_path, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(slow, interrupted)
+    monkeypatch.chdir(tmp_path)
+    assert importlib.import_module(door).main(words) == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on from here\n"
 
 
 def test_every_door_prepares_its_environment():

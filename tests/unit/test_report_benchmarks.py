@@ -149,6 +149,25 @@ def test_selections_of_one_selector_with_other_parameters_or_mixtures_are_lines_
         assert set(map(tuple, drawn.values())) == {(20.0, 50.0, 100.0)}
 
 
+def test_arms_that_differ_in_their_own_proxy_heads_or_model_are_lines_of_their_own(summary):
+    """Two of one share would otherwise be one point, and the later one would stand for both."""
+    arms, own = {"full": summary["arms"]["full"]}, {}
+    for name, settings in (
+        ("small", {"proxy": {"path": "small"}}),
+        ("large", {"proxy": {"path": "large"}}),
+        ("wide", {"model": {"hidden": 16}}),
+    ):
+        for arm in ("r20", "r50"):
+            key, share = f"{name}_{arm[1:]}", summary["arms"][arm]["share"]
+            arms[key] = copy.deepcopy(summary["arms"][arm])
+            own[key] = {**settings, "budget": {"share": share}, "select": {"budget": {}, "match": None}}
+    own["wide_20"]["seeds"] = [0, 1, 2]  # more or fewer seeds are no other line
+    made = {**summary, "arms": arms, "settings": {**summary["settings"], "exp": {"arms": own}}}
+    for panel in benchmarks.by_share(made).panels:
+        drawn = {series.name: series.x for series in panel.series if not series.dashed}
+        assert drawn == dict.fromkeys(("small", "large", "wide"), [20.0, 50.0, 100.0])
+
+
 @pytest.mark.parametrize(
     ("metric", "said"),
     [
