@@ -63,7 +63,7 @@ def write(results_folder: Path, out: Path) -> set[str]:
     """All tables, figures and the verdict page, the same bytes for the same results; returns the names of the
     files.
     """
-    from repro.paper import claims, committed, picture, readme
+    from repro.paper import by_share, claims, committed, picture, readme
     from repro.paper import figures as paper_figures
     from repro.paper import tables as paper_tables
 
@@ -75,7 +75,7 @@ def write(results_folder: Path, out: Path) -> set[str]:
     require(
         bool(results), f"--results {results_folder} holds no */summary.json; tables are made of finished runs"
     )
-    tables = [*paper_tables.tables(results), claims.verdict_table(results)]
+    tables = [*paper_tables.tables(results), by_share.table(results), claims.verdict_table(results)]
     for table in tables:
         table.write(out)
     drawn = {plot.name: plot for plot in paper_figures.paper_figures(results)}

@@ -117,19 +117,25 @@ def _of_share(value: float, n: int) -> float:
     return math.sqrt(value * (1 - value) / n)
 
 
+def headlines(summary: Outcome) -> dict[str, str]:
+    """{task: its headline accuracy} of the tasks that every arm has."""
+    arms = list(summary["arms"].values())
+    shared = [m for m in metrics(arms[0]) if all(m in metrics(arm) for arm in arms)] if arms else []
+    found: dict[str, str] = {}
+    for wanted in measure.ACCURACIES:
+        for metric in shared:
+            if (one := measure.of(metric)).name.split(",")[0] == wanted:
+                found.setdefault(one.task, metric)
+    return found
+
+
 def add_average(summary: Outcome) -> None:
     """``accuracy_average``: mean over the tasks whose headline accuracy is above chance in every arm.
 
     The same tasks for every arm; added to each seed's metrics where at least two tasks qualify.
     """
     arms = list(summary["arms"].values())
-    shared = [m for m in metrics(arms[0]) if all(m in metrics(arm) for arm in arms)] if arms else []
-    headline: dict[str, str] = {}
-    for wanted in measure.ACCURACIES:
-        for metric in shared:
-            if (one := measure.of(metric)).name.split(",")[0] == wanted:
-                headline.setdefault(one.task, metric)
-    counted = [m for m in headline.values() if not any(m in arm["at_chance"] for arm in arms)]
+    counted = [m for m in headlines(summary).values() if not any(m in arm["at_chance"] for arm in arms)]
     summary["averaged"] = counted
     if len(counted) < 2:
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from repro.outcomes import measure, statistics, words
@@ -14,17 +14,20 @@ from repro.paper.tables import BASELINE, MASKED, MATCHED, OTHERS, RANDOM, SELECT
 from repro.report.cells import NOT_RUN, Cell, Interval
 from repro.report.run_tables import POWER
 from repro.report.table import Table
+from repro.settings.arms import named
 
 REPLICATED, NOT_REPLICATED, UNDECIDED = "replicated", "not replicated", "undecided"
 NOT_TESTED = "described, not tested"
 DEMONSTRATION = f"{UNDECIDED} (demonstration)"
+SHARE = 0.3  # of the short form people quote
 
 
 @dataclass(frozen=True)
 class Claim:
     """A statement that a contrast of an experiment can bear out. No experiment: none of ours tests it.
 
-    ``columns`` are benchmarks of table 1, averaged; with none, the run's primary endpoint decides.
+    ``columns`` are benchmarks of table 1, averaged; with none, the run's primary endpoint decides. ``also``
+    has the treatment and the control of other experiments that test the same.
     """
 
     text: str
@@ -37,6 +40,14 @@ class Claim:
     hurts: bool = False  # the claim is that the treatment does worse
     shown: str = ""  # where our runs describe what no single contrast can test
     needs: str = "its experiment"  # what a run would take, said where there is none
+    also: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def within(self, experiment: str) -> Claim | None:
+        """The claim in the terms of an experiment; ``None`` where that tests it not."""
+        if experiment in self.also:
+            treatment, control = self.also[experiment]
+            return replace(self, experiment=experiment, treatment=treatment, control=control)
+        return self if experiment == self.experiment else None
 
 
 def claims() -> list[Claim]:
@@ -128,6 +139,7 @@ def claims() -> list[Claim]:
             "selection_30pct",
             SELECTED,
             "random",
+            also={"accuracy_vs_data": (named(SELECTED, SHARE), named("random", SHARE))},
         ),
     ]
 
@@ -179,9 +191,11 @@ def verdict_table(results: list[Result]) -> Table:
     found: list[tuple[Claim, str, Judged]] = []
     for claim in claims():
         ours = [
-            r for r in results if r.summary["experiment"] == claim.experiment and _of_the_method(claim, r)
+            (own, result)
+            for result in results
+            if (own := claim.within(result.summary["experiment"])) and _of_the_method(own, result)
         ]
-        found += [(claim, result.name, judge(claim, result)) for result in ours]
+        found += [(own, result.name, judge(own, result)) for own, result in ours]
         found += [] if ours else [(claim, NOT_RUN, Judged(f"needs {claim.needs}", verdict=NOT_RUN))]
     rows: list[list[Cell]] = [
         [
@@ -219,12 +233,14 @@ def _of_the_method(claim: Claim, result: Result) -> bool:
     """Whether a run is of what the claim speaks of: the paper's score against what the control's name says,
     at its share.
     """
-    if claim.experiment not in ("paper_mixture", "selection_30pct"):
+    alone = claim.experiment in ("selection_30pct", "accuracy_vs_data")
+    if claim.experiment != "paper_mixture" and not alone:
         return True
-    control = result.summary["arms"].get(claim.control, {}).get("select", {}).get("selector")
-    named = {"random": "random", RANDOM: "random", BASELINE: "all"}.get(claim.control)
-    share = result.summary["settings"].get("budget", {}).get("share", 0.3)
-    right = (control is None or control == named) and (claim.experiment != "selection_30pct" or share == 0.3)
+    arms = result.summary["arms"]
+    shares = {arms[arm]["share"] for arm in (claim.treatment, claim.control) if arm in arms}
+    control = arms.get(claim.control, {}).get("select", {}).get("selector")
+    meant = "all" if claim.control == BASELINE else "random"
+    right = control in (None, meant) and (not alone or shares == {SHARE})
     return right and is_the_method(result, claim.treatment)
 
 

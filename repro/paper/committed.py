@@ -37,9 +37,13 @@ def read_results(folder: Path) -> list[Result]:
 
 
 def is_the_method(result: Result, arm: str) -> bool:
-    """Whether an arm is selected by the paper's score: a run may put another selector in its place."""
-    found = result.summary["arms"].get(arm, {}).get("select", {})
-    return found.get("selector") == "attention_influence" and not found.get("params")
+    """Whether an arm is selected by the paper's score, ranked as the paper ranks it: a run may put another
+    selector, other heads or ranking within sources in its place.
+    """
+    row = result.summary["arms"].get(arm)
+    if row is None or row.get("strata") or row["heads"]:
+        return False
+    return row["select"]["selector"] == "attention_influence" and not row["select"]["params"]
 
 
 def values(result: Result, arm: str, metrics: list[str]) -> dict[int, float]:

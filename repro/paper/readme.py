@@ -107,11 +107,15 @@ def block(results: list[Result]) -> str:
     lines += [
         (
             "Claim by claim, with what was not run: [paper_tables/verdicts.md](paper_tables/verdicts.md)."
-            " What was tried and what"
+            " Accuracies and"
         ),
         (
-            "failed: [results/LOG.md](results/LOG.md). Each result's folder holds its settings, versions and"
-            " every number."
+            "likelihoods by share kept and tokens read:"
+            " [paper_tables/accuracy_vs_data.md](paper_tables/accuracy_vs_data.md). What was"
+        ),
+        (
+            "tried and what failed: [results/LOG.md](results/LOG.md). Each result's folder holds its settings,"
+            " versions and every number."
         ),
         "",
         "<details><summary>Every line again: its command, and how long its stages took</summary>",

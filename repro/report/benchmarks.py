@@ -8,7 +8,7 @@ from collections.abc import Callable
 from statistics import mean
 
 from repro.outcomes import measure
-from repro.outcomes.compare import interval, metrics, seed_values
+from repro.outcomes.compare import headlines, interval, metrics, seed_values
 from repro.outcomes.outcome import Arm, Metric, Outcome, bounds
 from repro.report.cells import CHANCE, Cell, Interval, Number
 from repro.report.curve import by_tokens, lines_of, with_intervals
@@ -46,8 +46,9 @@ def tasks(summary: Outcome) -> dict[str, list[str]]:
     arms = list(summary["arms"].values())
     shared = [m for m in metrics(arms[0]) if all(m in metrics(arm) for arm in arms)] if arms else []
     found: dict[str, list[str]] = {}
+    first = headlines(summary)
     for task in dict.fromkeys(one.task for m in shared if (one := measure.of(m)).group in LIKELIHOODS):
-        headline = [f"{task}/{name}" for name in measure.ACCURACIES if f"{task}/{name}" in shared][:1]
+        headline = [first[task]] if task in first else []
         found[task] = headline + [f"{group}/{task}" for group in LIKELIHOODS if f"{group}/{task}" in shared]
     return found
 

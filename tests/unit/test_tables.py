@@ -15,7 +15,7 @@ from repro import tables
 from repro.errors import SettingError
 from repro.outcomes import summary
 from repro.outcomes.collect import collect
-from repro.paper import claims, committed, readme
+from repro.paper import by_share, claims, committed, readme
 from repro.paper import figures as paper_figures
 from repro.paper import printed as paper
 from repro.paper import tables as paper_tables
@@ -24,17 +24,20 @@ from repro.report.cells import Interval, Number
 from repro.report.table import Table
 
 ROOT = Path(__file__).resolve().parents[2]
-RENAMED = {"random": "full_plus_random", "attention_influence": "full_plus_attention_influence"}
+RENAMED = {
+    "paper_mixture": {"random": "full_plus_random", "attention_influence": "full_plus_attention_influence"},
+    "accuracy_vs_data": {"random": "random_30", "attention_influence": "attention_influence_30"},
+}
 
 
 def commit(folder, name, experiment, demonstration=False, **kwargs):
     """A FABRICATED results folder: the fabricated run under the name of a real experiment. Returns its summary."""
     settings, store, stages = fabricated.run(folder / f"work-{name}", **kwargs)
     found = build.judged(collect(settings, store, stages), settings.exp.contrasts)
-    if experiment == "paper_mixture":
-        found["arms"] = {RENAMED.get(arm, arm): row for arm, row in found["arms"].items()}
-        for row in found["comparisons"]:
-            row |= {side: RENAMED.get(row[side], row[side]) for side in ("treatment", "control")}
+    names = RENAMED.get(experiment, {})
+    found["arms"] = {names.get(arm, arm): row for arm, row in found["arms"].items()}
+    for row in found["comparisons"]:
+        row |= {side: names.get(row[side], row[side]) for side in ("treatment", "control")}
     found["experiment"] = experiment
     found["verdict"]["demonstration"] = demonstration
     return summary.write(folder / "results" / name / "summary.json", found)
@@ -213,6 +216,51 @@ def test_another_selector_in_the_methods_place_is_not_shown_as_the_method(tmp_pa
     found = {t.name: t for t in paper_tables.tables([result])}
     assert not any("run (" in str(row[0]) for row in found["table1"].rows)
     assert all(row[3] == "not run" for row in claims.verdict_table([result]).rows)
+
+
+def test_the_curve_is_a_table_of_shares_kept_and_tokens_read(tmp_path):
+    commit(tmp_path, "curve", "accuracy_vs_data", effect=0.05)
+    [result] = committed.read_results(tmp_path / "results")
+    arms, metric = result.summary["arms"], "hellaswag/acc_norm"
+    for arm in arms.values():
+        for seed in arm["seeds"].values():
+            last = int(seed["loss"][-1][0])
+            seed["checkpoints"] = {str(last // 2): {metric: {"value": 0.25}}}
+    arms["at_random_20"] = {**arms["random_30"], "share": 0.2}  # no control of what keeps more
+    rows = [row for row in by_share.table([result]).rows if row[1] == metric]
+    assert [(row[2], row[4]) for row in rows] == [(arm, n) for arm in arms for n in (last // 2, last)]
+    for name, arm in arms.items():
+        halfway, end = (row for row in rows if row[2] == name)
+        found = [seed["metrics"][metric]["value"] for seed in arm["seeds"].values()]
+        assert end[5] == len(found) and end[6].value == pytest.approx(sum(found) / len(found))
+        assert halfway[6].value == 0.25 and halfway[7] is None
+        assert (end[7] is not None) == (name not in ("full", "random_30", "at_random_20"))
+    own = committed.difference(result, "attention_influence_30", "random_30", [metric], digits=3).cell
+    assert next(row[7] for row in rows if row[2:5:2] == ["attention_influence_30", last]) == own
+
+
+def test_what_the_curve_says_of_the_selection_alone_is_a_verdict_on_that_claim(tmp_path):
+    """Of 30 % by the method against a random 30 %, and of nothing else."""
+    commit(tmp_path, "curve", "accuracy_vs_data", effect=0.05)
+    [result] = committed.read_results(tmp_path / "results")
+
+    def said():
+        return [(row[3], row[-1]) for row in claims.verdict_table([result]).rows if "30 % alone" in row[0]]
+
+    [[name, words]] = said()
+    assert name == "curve" and words != "not run"
+    method, random = (result.summary["arms"][arm] for arm in ("attention_influence_30", "random_30"))
+    for arm, key, value in (
+        (method, "share", 0.2),
+        (random, "share", 0.2),
+        (method, "strata", {"within_group": True}),
+        (method, "heads", {"mask": "zero"}),
+        (random, "select", {"selector": "length", "params": {}}),
+    ):
+        before, arm[key] = arm[key], value
+        assert said() == [("not run", "not run")], (key, value)
+        arm[key] = before
+    assert said() == [(name, words)]
 
 
 def test_figures_9_and_10_show_one_proxy_each(tmp_path):
