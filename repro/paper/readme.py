@@ -114,8 +114,8 @@ def block(results: list[Result]) -> str:
             " [paper_tables/accuracy_vs_data.md](paper_tables/accuracy_vs_data.md). What was"
         ),
         (
-            "tried and what failed: [results/LOG.md](results/LOG.md). Each result's folder holds its settings,"
-            " versions and every number."
+            "tried and what failed: [results/LOG.md](results/LOG.md). Each result's folder holds its"
+            " settings, versions and every number."
         ),
         "",
         "<details><summary>Every line again: its command, and how long its stages took</summary>",
