@@ -60,12 +60,9 @@ def line_of(summary: Outcome, arm: str) -> tuple[str, str]:
         row.get("strata"),
         row.get("mixture"),
         row["equal_passes"],
-        {key: value for key, value in own.items() if key not in ("select", "budget", "seeds")},
+        {key: own[key] for key in ("train", "model", "proxy", "heads", "score") if own.get(key)},
         select.get("match"),
-        [
-            {key: value for key, value in budget.items() if key != "share"}
-            for budget in (select.get("budget", {}), own.get("budget", {}))
-        ],
+        {**own.get("budget", {}), **select.get("budget", {}), "share": None},
     ]
     name = re.sub(r"(_\d\d)?(_passes)?$", "", arm).replace("_", " ")
     return repr(same), name + (", equal passes" if row["equal_passes"] else "")
