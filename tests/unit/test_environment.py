@@ -198,6 +198,23 @@ def test_another_broken_pipe_is_a_fault():
     assert ended.returncode == 1 and "BrokenPipeError: a worker" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+)
+def test_threads_wait_without_burning_the_cores_of_others_unless_the_user_says_so(said, expected):
+    """Set before torch loads the library that reads it."""
+    program = (
+        "import os, sys; from repro import environment; environment.prepare(restart=True);"
+        "print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    )
+    clean = {name: value for name, value in os.environ.items() if name not in environment.SPINS_SAID}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, env=clean | said
+    )
+    assert ended.stdout.split() == [expected, "False"]
+
+
 def test_ctrl_c_is_a_word_and_the_shell_sees_the_signal():
     program = "from repro import environment; environment.prepare(restart=True); raise KeyboardInterrupt"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
