@@ -39,8 +39,7 @@ MALLOC = {
 # A thread of OpenMP waits for the others in a busy loop, by default for milliseconds: beside other work on
 # the same cores it burns the time that they need. Two threads beside two busy processes on two cores scored
 # 47 tokens/s and trained 199; with a short loop 252 and 4,800, and alone as fast as before (AMD EPYC Zen 4).
-SPINS = {"GOMP_SPINCOUNT": "1000"}  # read by libgomp as it is loaded, so before torch
-SPINS_SAID = (*SPINS, "OMP_WAIT_POLICY")
+SPINS = "1000"  # GOMP_SPINCOUNT, which libgomp reads as it is loaded, so before torch
 
 program = ""  # how the command was started, where it was not ``python -m``: "repro run"
 
@@ -74,8 +73,8 @@ def prepare(restart: bool) -> None:
     """
     forget(LAUNCHED)
     keep_memory()
-    if not any(name in os.environ for name in SPINS_SAID):
-        os.environ.update(SPINS)
+    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = SPINS
     if restart and not sys.flags.utf8_mode and sys.getfilesystemencoding().lower().replace("-", "") != "utf8":
         os.environ["PYTHONUTF8"] = "1"
         sys.stdout.flush()

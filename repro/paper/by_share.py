@@ -34,9 +34,8 @@ def table(results: list[Result]) -> Table:
         "A whole training is the last number of tokens of an arm. Bits per byte: lower is better;"
         " copying_gain: nats a token.",
     ]
-    notes += (
-        [CHANCE_NOTE + " Said of finished models."] if any(CHANCE in map(_mark, row) for row in rows) else []
-    )
+    marked = any(getattr(cell, "mark", "") for row in rows for cell in row)
+    notes += [CHANCE_NOTE + " Said of finished models."] if marked else []
     return Table(NAME, TITLE, COLUMNS, rows or [[NOT_RUN, *[None] * 7]], notes, by=2 if rows else 0)
 
 
@@ -79,7 +78,3 @@ def _before(summary: Outcome, arm: str, partner: str, tokens: int, metric: str) 
             limits = bounds(row)
             return Interval(*limits) if limits else None
     return None
-
-
-def _mark(cell: Cell) -> str:
-    return cell.mark if isinstance(cell, Number) else ""
