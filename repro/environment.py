@@ -37,8 +37,7 @@ MALLOC = {
 }
 
 # A thread of OpenMP waits for the others in a busy loop, by default for milliseconds: beside other work on
-# the same cores it burns the time that they need. Two threads beside two busy processes on two cores scored
-# 47 tokens/s and trained 199; with a short loop 252 and 4,800, and alone as fast as before (AMD EPYC Zen 4).
+# the same cores it burns the time that they need (benchmarks/waiting.py, docs/speed.md).
 SPINS = "1000"  # GOMP_SPINCOUNT, which libgomp reads as it is loaded, so before torch
 
 program = ""  # how the command was started, where it was not ``python -m``: "repro run"
