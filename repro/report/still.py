@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,7 @@ def write(plot: Plot, folder: Path, dark: bool = False) -> None:
         )
         flat = list(axes.flat)
         for axis, panel in zip(flat, plot.panels, strict=False):
-            _draw(axis, panel, plot.labelled, _letters(across))
+            _draw(axis, panel, plot.labelled, _letters(across), int(width / across / LETTER))
         for axis in flat[len(plot.panels) :]:
             axis.set_visible(False)
         handles = {
@@ -121,7 +122,9 @@ def _height(panel: Panel) -> float:
     return 1.0 + 0.26 * labels * panel.row_height if labels else 3.0
 
 
-def _draw(axis: Axes, panel: Panel, names: list[str], letters: int) -> None:
+def _draw(axis: Axes, panel: Panel, names: list[str], letters: int, title: int) -> None:
+    from matplotlib.ticker import EngFormatter
+
     if isinstance(panel.content, Heat):
         _draw_heat(axis, panel.content)
     elif isinstance(panel.content, Words):
@@ -194,7 +197,9 @@ def _draw(axis: Axes, panel: Panel, names: list[str], letters: int) -> None:
                       ha="right", va="bottom", fontsize=8)  # fmt: skip
     if panel.log_x:
         axis.set_xscale("log")
-    axis.set_title(panel.title, fontsize=9)
+    elif panel.series and max(map(abs, axis.get_xlim())) >= 1e5:  # 2M tokens, where 2 and 1e6 in a corner
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axis.set_title(textwrap.fill(panel.title, title), fontsize=9)
     axis.set_xlabel(panel.xlabel)
     axis.set_ylabel(panel.ylabel)
 

@@ -57,3 +57,24 @@ def test_rows_of_many_intervals_are_higher():
     assert [panel(n).row_height for n in (0, 1, 3, 15)] == [1, 1, 1, 5]
     assert interactive._pixels(panel(15)) - 34 == 5 * (interactive._pixels(panel(1)) - 34)
     assert still._height(panel(15)) - 1 == pytest.approx(5 * (still._height(panel(1)) - 1))
+
+
+def test_titles_keep_within_their_panels_and_tokens_are_counted_in_millions(tmp_path, monkeypatch):
+    from matplotlib import pyplot
+
+    seen, closed = [], pyplot.close
+
+    def close(figure):
+        figure.canvas.draw()
+        for axis in figure.axes:
+            ticks = {label.get_text() for label in axis.get_xticklabels()}
+            seen.append((axis.title.get_window_extent(), ticks))
+        closed(figure)
+
+    monkeypatch.setattr(pyplot, "close", close)
+    lines = [Series("a", [2e6, 4e6, 8e6], [0.1, 0.2, 0.3])]
+    title = "mean accuracy of the 2 tasks above chance, higher is better"
+    still.write(Plot("t", "", "", [Panel(title, "training tokens", "", lines)] * 3), tmp_path)
+    titles = [box for box, *_ in seen]
+    assert all(left.x1 < right.x0 for left, right in zip(titles, titles[1:], strict=False))
+    assert all("4M" in ticks for *_, ticks in seen)
