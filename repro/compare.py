@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from repro import environment
 from repro.errors import SettingError
-from repro.outcomes.compare import metrics, seed_values
+from repro.outcomes.compare import metrics, of_items, seed_values
 from repro.outcomes.items import item_variances
 from repro.outcomes.outcome import Arm, Json, Outcome, Seed
 from repro.report.cells import CHANCE, Cell, Interval, Number
@@ -87,7 +87,7 @@ def outcomes(a: Outcome, b: Outcome, folders: Sequence[Path] = ()) -> Table:
             shared = sorted(set(ours) & set(theirs))
             if not shared or all(ours[s] == theirs[s] for s in shared):
                 continue
-            found = compare(theirs, ours, (variances or {}).get(metric, 0.0))
+            found = compare(theirs, ours, of_items(variances, metric))
             gap: Cell = f"{found.difference:+.4f}, no interval: {found.no_interval}"
             if isfinite(found.low):
                 gap = Interval(found.difference, found.low, found.high, 4, mark=mark)

@@ -19,6 +19,7 @@ class Cell(TypedDict):
     ties: NotRequired[int]  # pairs of equal likelihood
     bytes: NotRequired[int]  # of the right answers
     covers_chance: NotRequired[bool | None]  # whether the 95 % interval does
+    higher_is_better: NotRequired[bool]  # as lm-eval's task says; absent where it says nothing
 
 
 class Pooled(TypedDict):

@@ -26,6 +26,7 @@ def task_metrics(results: Mapping[str, Any], names: list[str], items: pl.DataFra
     width where every item is right, or wrong.
     """
     found: dict[str, Cell] = {}
+    directions = results.get("higher_is_better", {})
     for name in names:
         row = results["results"].get(name, {})
         own = items.filter(pl.col("task") == name)
@@ -37,8 +38,10 @@ def task_metrics(results: Mapping[str, Any], names: list[str], items: pl.DataFra
             stderr = row.get(f"{metric}_stderr,{filter_}")
             stderr = stderr if isinstance(stderr, (int, float)) else None
             level = guess if metric in CHANCE else None
+            higher = directions.get(name, {}).get(metric)
             n = row.get("sample_len") or items["doc_id"].len()
-            found[f"{name}/{metric}" if filter_ == "none" else f"{name}/{metric},{filter_}"] = {
+            shown = f"{name}/{metric}" if filter_ == "none" else f"{name}/{metric},{filter_}"
+            found[shown] = {
                 "value": value,
                 "stderr": stderr,
                 "n": n,
@@ -47,6 +50,8 @@ def task_metrics(results: Mapping[str, Any], names: list[str], items: pl.DataFra
                     None if level is None else abs(value - level) <= Z95 * (level * (1 - level) / n) ** 0.5
                 ),
             }
+            if higher is not None:
+                found[shown]["higher_is_better"] = higher
     return found
 
 

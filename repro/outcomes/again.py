@@ -8,13 +8,11 @@ import copy
 import math
 from typing import cast
 
-from repro.outcomes.compare import item_variance
+from repro.outcomes.compare import AVERAGE, item_variance
 from repro.outcomes.items import of_endpoint
 from repro.outcomes.outcome import Json, Metric, Outcome, Seed
 from repro.outcomes.registration import limits_on_record
 from repro.settings.experiment import Contrast
-
-AVERAGE = "accuracy_average"
 
 
 def measured(summary: Outcome) -> Outcome:
@@ -54,6 +52,10 @@ def given(
     for row in summary["comparisons"]:
         if (deviation := row.get("noise")) is not None:
             noise[row["metric"]] = deviation
+        if math.isnan(
+            item_variance(row)
+        ):  # of this metric nothing is known, of the contrast's others it may be
+            variances.setdefault((row["treatment"], row["control"]), {})
         known = row["item_variance"] is not None or math.isinf(item_variance(row))
         if known and row["metric"] != AVERAGE:
             alone = _of_one_item(summary, row["treatment"], row["metric"])

@@ -72,7 +72,7 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> Outc
         }
         for arm, by_seed in stages.get("arms", {}).items()
     }
-    whole_endpoints(cast(dict[str, Arm], summary["arms"]))
+    whole_endpoints(cast(dict[str, Arm], summary["arms"]), settings.exp.endpoint)
     recorded = {artifact["fingerprint"] for artifact in artifacts(cast(Outcome, summary))}
     summary["artifacts"] |= _others(store, stages, recorded)
     if found := overlap(store, stages.get("arms", {})):
@@ -90,9 +90,10 @@ def collect(settings: Settings, store: Store, stages: Mapping[str, Any]) -> Outc
     return cast(Outcome, summary)  # whole once it is judged
 
 
-def whole_endpoints(arms: Mapping[str, Arm]) -> None:
+def whole_endpoints(arms: Mapping[str, Arm], endpoint: str = measure.ENDPOINT) -> None:
     """Take the endpoint from every model that lacks a text or task which another of the run has: it would be
-    a mean over others, and its difference one of tasks. In place; ``evaluation.missing`` says what it lacks.
+    a mean over others, and its difference one of tasks. In place; ``evaluation.missing`` says what it lacks,
+    also of a model without the run's ``endpoint`` where another has it.
     """
 
     def parts(cells: Mapping[str, Metric]) -> set[str]:
@@ -111,6 +112,10 @@ def whole_endpoints(arms: Mapping[str, Arm]) -> None:
                 # of a model on the way it is no reason against the verdict, which is that of the end
                 name = f"{measure.ENDPOINT} after {int(kept):,} tokens" if kept else measure.ENDPOINT
                 seed.setdefault("evaluation", {}).setdefault("missing", {})[name] = lost
+    if any(endpoint in seed.get("metrics", {}) for seed in seeds):
+        for seed in (seed for seed in seeds if "metrics" in seed and endpoint not in seed["metrics"]):
+            missing = seed.setdefault("evaluation", {}).setdefault("missing", {})
+            missing.setdefault(endpoint, "not in this model, or no number; others have it")
 
 
 def _baselines(store: Store, stage: Stage, arms: Mapping[str, Mapping[int, Mapping[str, Stage]]]) -> Json:
@@ -333,8 +338,10 @@ def flatten_metrics(result: Mapping[str, Any]) -> dict[str, Metric]:
             if cell.get(key) is not None
         }
         counts = {key: int(cell[key]) for key in ("n", "clusters", "ties") if cell.get(key) is not None}
+        higher = cell.get("higher_is_better")
+        other = higher is not None and higher == measure.of(name).lower_is_better
         if numbers.get("value") is not None:
-            flat[name] = cast(Metric, numbers | counts)
+            flat[name] = cast(Metric, numbers | counts | ({"lower_is_better": not higher} if other else {}))
 
     # the endpoint first
     for group, value in sorted(result.items(), key=lambda pair: pair[0] != measure.ENDPOINT):

@@ -8,12 +8,13 @@ from statistics import mean
 
 from repro.errors import require
 from repro.outcomes import measure
-from repro.outcomes.outcome import Arm, Difference, During, Gap, Outcome, Seed, bounds
+from repro.outcomes.outcome import Arm, Difference, During, Gap, Metric, Outcome, Seed, bounds
 from repro.settings.experiment import Contrast
 from repro.store import finite
 
 # (treatment, control) -> metric -> variance from the items
 Variances = Mapping[tuple[str, str], Mapping[str, float]]
+AVERAGE = "accuracy_average"
 # metric -> standard deviation of one seed's difference, the upper limit of a pilot
 Limits = Mapping[str, float]
 
@@ -30,6 +31,11 @@ def metrics(arm: Arm) -> list[str]:
     """Metrics that every seed of an arm has, in their order."""
     seeds = [seed.get("metrics", {}) for seed in arm["seeds"].values()]
     return [m for m in seeds[0] if all(m in s for s in seeds)] if seeds else []
+
+
+def measured(arm: Arm) -> list[str]:
+    """Metrics that some seed of an arm has, in their order."""
+    return list(dict.fromkeys(m for seed in arm["seeds"].values() for m in seed.get("metrics", {})))
 
 
 def evaluated(arm: Arm) -> dict[str, Seed]:
@@ -52,6 +58,17 @@ def _compared(treatment: Arm, control: Arm, seeds: set[int]) -> int:
         [_evaluation(arm["seeds"][str(seed)], str(seed)) for arm in (treatment, control)] for seed in seeds
     ]
     return len({tuple(pair) for pair in pairs})
+
+
+def lower_is_better(summary: Outcome, metric: str) -> bool:
+    """By what lm-eval's task says of its metric, where that is on record; else by the metric's name."""
+    cells = [
+        seed.get("metrics", {}).get(metric, {})
+        for arm in summary["arms"].values()
+        for seed in arm["seeds"].values()
+    ]
+    said = [cell["lower_is_better"] for cell in cells if "lower_is_better" in cell]
+    return said[0] if said else measure.of(metric).lower_is_better
 
 
 def seed_values(arm: Arm, metric: str) -> dict[int, float]:
@@ -77,7 +94,7 @@ def covers_chance(arm: Arm, metric: str) -> bool:
     (:func:`interval`) reaches down to that level. Accuracies without a chance level (generated answers) have
     one of zero.
     """
-    cells = [row.get("metrics", {})[metric] for row in evaluated(arm).values()]
+    cells = _cells(arm, metric)
     chance = cells[0].get("chance", 0.0 if measure.of(metric).accuracy else None)
     if chance is None:
         return False
@@ -94,7 +111,7 @@ def interval(arm: Arm, metric: str) -> tuple[float, float, float] | None:
     """
     from repro.outcomes.statistics import FEWEST, few, limits
 
-    cells = [row.get("metrics", {})[metric] for row in evaluated(arm).values()]
+    cells = _cells(arm, metric)
     values = [cell["value"] for cell in cells]
     centre, clusters = mean(values), min(cell.get("clusters", 0) for cell in cells)
     share = 0 <= centre <= 1 and not measure.of(metric).bits
@@ -108,6 +125,12 @@ def interval(arm: Arm, metric: str) -> tuple[float, float, float] | None:
     variance = mean(errors) ** 2 * (few(clusters) if clusters else 1.0)
     low, high = limits(values if len(values) >= FEWEST else [centre] * FEWEST, variance)
     return centre, float(low), float(high)
+
+
+def _cells(arm: Arm, metric: str) -> list[Metric]:
+    """The metric in each evaluation of an arm that has it."""
+    every = [row.get("metrics", {}) for row in evaluated(arm).values()]
+    return [cells[metric] for cells in every if metric in cells]
 
 
 def _of_share(value: float, n: int) -> float:
@@ -143,11 +166,11 @@ def add_average(summary: Outcome) -> None:
         for seed in arm["seeds"].values():
             for cells in (seed.get("metrics", {}), *seed.get("checkpoints", {}).values()):
                 if all(m in cells for m in counted):
-                    cells["accuracy_average"] = {"value": mean(cells[m]["value"] for m in counted)}
+                    cells[AVERAGE] = {"value": mean(cells[m]["value"] for m in counted)}
 
 
 def compare_arms(
-    summary: Outcome, contrast: Contrast, variances: Mapping[str, float], noise: Limits | None = None
+    summary: Outcome, contrast: Contrast, variances: Mapping[str, float] | None, noise: Limits | None = None
 ) -> list[Difference]:
     """One row a metric: treatment minus control, paired by seed, the items' share of the error taken in.
 
@@ -158,13 +181,11 @@ def compare_arms(
     from repro.outcomes.statistics import FEWEST, compare
 
     noise = noise or {}
-    tasks = summary.get("averaged", [])
-    if tasks and all(metric in variances for metric in tasks):
-        variances = {**variances, "accuracy_average": sum(variances[m] for m in tasks) / len(tasks) ** 2}
+    variances = with_average(summary, variances)
     treatment, control = summary["arms"][contrast.treatment], summary["arms"][contrast.control]
     one_kind_of_device(contrast, treatment, control)
     rows = []
-    for metric in metrics(treatment):
+    for metric in measured(treatment):
         ours, theirs = seed_values(treatment, metric), seed_values(control, metric)
         if not set(ours) & set(theirs) or measure.of(metric).perplexity:
             continue
@@ -174,17 +195,19 @@ def compare_arms(
             ours, theirs = (
                 dict.fromkeys(range(FEWEST), next(iter(side.values()))) for side in (ours, theirs)
             )
-        found = compare(ours, theirs, variances.get(metric, 0.0), noise=noise.get(metric))
+        items = of_items(variances, metric)
+        found = compare(ours, theirs, items, noise=noise.get(metric))
         row: Difference = {
             "treatment": contrast.treatment,
             "control": contrast.control,
             "primary": contrast.primary,
             "metric": metric,
-            "lower_is_better": measure.of(metric).lower_is_better,
-            "exploratory": measure.of(metric).part or not (contrast.primary or metric == summary["endpoint"]),
+            "lower_is_better": lower_is_better(summary, metric),
+            "exploratory": not (contrast.primary and metric == summary["endpoint"])
+            and (measure.of(metric).part or not (contrast.primary or metric == summary["endpoint"])),
             "at_chance": metric in treatment["at_chance"] and metric in control["at_chance"],
             "seeds": pairs,
-            "item_variance": finite(variances.get(metric, 0.0)) if metric in variances else None,
+            "item_variance": finite(items) if metric in (variances or ()) else None,
             "noise": noise.get(metric),
             **found.recorded(),
             "p_holm": None,
@@ -192,6 +215,24 @@ def compare_arms(
         }
         rows.append(row)
     return rows
+
+
+def of_items(variances: Mapping[str, float] | None, metric: str) -> float:
+    """What the choice of items contributes to the variance of a difference on ``metric``: not a number where
+    this is not known. None of the gain by copying, which is measured on drawn words, and none where no
+    evaluation was looked into (``None``).
+    """
+    if variances is None or metric == measure.COPYING:
+        return 0.0
+    return variances.get(metric, math.nan)
+
+
+def with_average(summary: Outcome, variances: Mapping[str, float] | None) -> Mapping[str, float] | None:
+    """With that of the average accuracy, where those of all its tasks, which are independent, are known."""
+    tasks = summary.get("averaged", [])
+    if not tasks or variances is None or not all(metric in variances for metric in tasks):
+        return variances
+    return {**variances, AVERAGE: sum(variances[m] for m in tasks) / len(tasks) ** 2}
 
 
 def between(summary: Outcome, treatment: str, control: str, metrics: Sequence[str]) -> Gap | None:
@@ -245,11 +286,12 @@ def between(summary: Outcome, treatment: str, control: str, metrics: Sequence[st
 
 def item_variance(row: Difference | During) -> float:
     """What the choice of items contributes to the variance of a recorded difference; infinite where one item
-    was asked.
+    was asked, not a number where nothing is known of them.
     """
-    from repro.outcomes.statistics import ONE_ITEM
+    from repro.outcomes.statistics import NO_ITEMS, ONE_ITEM
 
-    return math.inf if row.get("no_interval") == ONE_ITEM else row["item_variance"] or 0.0
+    unknown = {ONE_ITEM: math.inf, NO_ITEMS: math.nan}
+    return unknown.get(row.get("no_interval", ""), row["item_variance"] or 0.0)
 
 
 def _rows_between(summary: Outcome, treatment: str, control: str) -> tuple[int, dict[str, Difference]]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 
 from repro.outcomes import measure
-from repro.outcomes.compare import item_variance
+from repro.outcomes.compare import item_variance, lower_is_better, of_items, with_average
 from repro.outcomes.outcome import Arm, During, Metric, Outcome
 from repro.settings.experiment import Contrast
 from repro.store import finite
@@ -43,7 +43,7 @@ def differences(summary: Outcome, contrasts: Sequence[Contrast], variances: Kept
             continue
         treatment, control = summary["arms"][contrast.treatment], summary["arms"][contrast.control]
         for tokens in kept(treatment, control):
-            known = variances.get((contrast.treatment, contrast.control, tokens))
+            known = with_average(summary, variances.get((contrast.treatment, contrast.control, tokens)))
             if known is None:
                 continue
             sides = [
@@ -57,14 +57,14 @@ def differences(summary: Outcome, contrasts: Sequence[Contrast], variances: Kept
             ]
             for metric in _common([found for side in sides for found in side.values()]):
                 ours, theirs = ({seed: found[metric] for seed, found in side.items()} for side in sides)
-                found = compare(ours, theirs, known.get(metric, 0.0))
+                found = compare(ours, theirs, of_items(known, metric))
                 rows.append({
                     "treatment": contrast.treatment,
                     "control": contrast.control,
                     "primary": contrast.primary,
                     "tokens": tokens,
                     "metric": metric,
-                    "lower_is_better": measure.of(metric).lower_is_better,
+                    "lower_is_better": lower_is_better(summary, metric),
                     "seeds": found.seeds,
                     "item_variance": finite(known[metric]) if metric in known else None,
                     **found.recorded(),

@@ -49,7 +49,9 @@ def over_baseline(models: Sequence[Path], baseline: Path) -> dict[str, dict[str,
     ).items():
         means = gaps.mean(axis=1) if clusters is None else cluster_means(gaps, clusters).mean(axis=1)
         centre = float(means.mean())
-        seeds = means if len(means) >= FEWEST else [centre] * FEWEST
+        seeds = means
+        if len(means) < FEWEST:  # no spread over seeds to hold what items and seeds do together
+            seeds, gaps = [centre] * FEWEST, gaps.mean(axis=0, keepdims=True)
         low, high = (float(end) for end in limits(seeds, paired_item_variance(gaps, clusters, weights)))
         found[metric] = {"difference": centre, "low": finite(low), "high": finite(high), "seeds": len(means)}
     return found
@@ -64,13 +66,16 @@ def _differences(pairs: Sequence[tuple[Path, Path]], name: str, read: Any) -> Di
 
 def _differences_of(seeds: Sequence[tuple[Any, Any]]) -> Differences:
     """{metric: ((seeds, items) treatment minus control, the items' clusters if they have any, their
-    weights)}; items that some model lacks are left out.
+    weights)}, of the pairs that have the metric; items that some model of these lacks are left out.
     """
     import numpy
 
     found: Differences = {}
-    for metric in seeds[0][0]:
-        tables = [side.get(metric, {}) for pair in seeds for side in pair]
+    for metric in dict.fromkeys(metric for treatment, _ in seeds for metric in treatment):
+        whole = [pair for pair in seeds if all(metric in side for side in pair)]
+        tables = [side[metric] for pair in whole for side in pair]
+        if not whole:
+            continue
         shared = sorted(set.intersection(*map(set, tables)))
         if shared:
             sides = zip(tables[::2], tables[1::2], strict=True)

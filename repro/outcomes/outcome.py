@@ -26,6 +26,7 @@ class Metric(TypedDict):
     guess: NotRequired[float | None]  # what guessing gives of a probability
     clusters: NotRequired[int]  # that items were drawn in (paradigms of BLiMP)
     ties: NotRequired[int]  # pairs of equal likelihood
+    lower_is_better: NotRequired[bool]  # where the task says otherwise than the metric's name does
 
 
 class Artifact(TypedDict):

@@ -22,10 +22,17 @@ from repro.settings.registration import deviations, stated
 from repro.settings.root import Settings, as_dict
 
 RESULTS = places.home() / "results"
+# What the sides of the primary contrast share with those of a pilot whose noise is theirs.
+SIDES = {
+    "share": "budget.share",
+    "unit": "budget.unit",
+    "mixture": "exp.mixture",
+    "equal_passes": "exp.equal_passes",
+}
 # Where things are and which draw of them is taken: another pilot of the same setting may differ in these, and
 # in what enters no fingerprint.
 WHERE: dict[str, tuple[str, ...]] = {
-    "corpus": ("kind", "paths", "folder", "seed", "hub", "shard_documents"),
+    "corpus": ("paths", "folder", "seed", "hub", "shard_documents"),
     "model": (),
     "train": ("keep_at", "keep_at_tokens", "branch_at_decay", "branch_from"),
     "eval": ("batch_size",),
@@ -135,8 +142,8 @@ def _candidates(work: Path) -> Iterator[Path]:
 
 
 def differences(pilot: Mapping[str, Any], settings: Settings) -> list[str]:
-    """Settings that noise depends on and that a pilot does not share, by name; the share is that of the
-    primary contrast.
+    """Settings that noise depends on and that a pilot does not share, by name; shares, mixtures and budgets
+    are those of the primary contrast, and a corpus is another one where it is called otherwise.
     """
     ours = as_dict(settings)
     found = []
@@ -148,11 +155,20 @@ def differences(pilot: Mapping[str, Any], settings: Settings) -> list[str]:
             for key in right
             if key not in how.union(where) and key in left and left[key] != right[key]
         ]
-    shares = [
-        {side["share"] for side in stated(values)["selects"].values()}
-        for values in (pilot_values(pilot), ours)
+    theirs, mine = (_called(values.get("corpus", {})) for values in (pilot, ours))
+    found += ["corpus.paths"] if theirs != mine else []
+    before, now = (stated(values)["selects"].values() for values in (pilot_values(pilot), ours))
+    return found + [
+        name
+        for key, name in SIDES.items()
+        if {repr(side[key]) for side in before} != {repr(side[key]) for side in now}
     ]
-    return found + (["budget.share"] if shares[0] != shares[1] else [])
+
+
+def _called(corpus: Mapping[str, Any]) -> list[str]:
+    """What a corpus is called: the files' and folders' own names, which other machines keep."""
+    places = [*(corpus.get("paths") or []), *([folder] if (folder := corpus.get("folder")) else [])]
+    return sorted(Path(place).name for place in places)
 
 
 def pilot_values(pilot: Mapping[str, Any]) -> Json:

@@ -37,6 +37,7 @@ FEWEST = 3  # seeds, below which there is no interval
 STRETCH = 40.0
 # least with which exponential differences are covered in 93 % at 3 to 10 seeds (benchmarks/coverage.py)
 ONE_ITEM = "one item or text"  # reasons why there is no interval
+NO_ITEMS = "nothing is known of single items"
 NUMBERS = ("no shared seed", "one seed", "two seeds")
 NOT_FINITE, NO_SPREAD = "a value is not finite", "every seed gives the very same difference"
 
@@ -84,9 +85,10 @@ def compare(
     """Interval (:func:`limits`) of ``treatment[seed] - control[seed]`` over the seeds that both have.
 
     ``item_variance`` is the variance of the mean difference that comes from which items were asked (see
-    :func:`paired_item_variance`); infinite where nothing is known of it. ``noise`` is the standard deviation
-    of one seed's difference as a pilot measured it (its upper limit). Below three seeds, without any spread,
-    with one item and with values that are not finite there is no interval. ``p`` is below 1 - ``level`` where
+    :func:`paired_item_variance`); infinite of a single item, not a number where nothing is known of it.
+    ``noise`` is the standard deviation of one seed's difference as a pilot measured it (its upper limit).
+    Below three seeds, without any spread, with one item or none known and with values that are not finite
+    there is no interval. ``p`` is below 1 - ``level`` where
     the interval leaves zero out, and only there.
     """
     seeds = sorted(set(treatment) & set(control))
@@ -103,7 +105,7 @@ def compare(
     if n < FEWEST:
         why = NUMBERS[n]
     elif not math.isfinite(item_variance):
-        why = ONE_ITEM
+        why = NO_ITEMS if math.isnan(item_variance) else ONE_ITEM
     else:
         why = NO_SPREAD if deviation == 0 and item_variance == 0 else ""
     if why:

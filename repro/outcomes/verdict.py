@@ -19,7 +19,7 @@ from repro.outcomes.compare import (
     has_stage,
     item_variance,
     masked,
-    metrics,
+    measured,
     primary,
     secondary,
 )
@@ -53,15 +53,15 @@ def judge(
     drawn_alike = next((as_dict(c) for c in contrasts if c.noise), None)
     contrasts = [contrast for contrast in contrasts if not contrast.noise]
     for arm in summary["arms"].values():
-        arm["at_chance"] = [m for m in metrics(arm) if covers_chance(arm, m)]
+        arm["at_chance"] = [m for m in measured(arm) if covers_chance(arm, m)]
     add_average(summary)
     if drawn_alike is not None:
         summary = {**summary, "noise": noise(summary, drawn_alike)}
     comparisons = []
     for contrast in contrasts:
-        measured = limits if limits and _of_its_size(summary, contrast, contrasts) else None
+        known = limits if limits and _of_its_size(summary, contrast, contrasts) else None
         comparisons += compare_arms(
-            summary, contrast, (variances or {}).get((contrast.treatment, contrast.control), {}), measured
+            summary, contrast, (variances or {}).get((contrast.treatment, contrast.control)), known
         )
     first = primary({**summary, "comparisons": comparisons})
     tested = first is not None and bool(words.direction(_word(summary, first)))
@@ -251,7 +251,9 @@ def _seen(row: Difference, summary: Outcome) -> str:
     """What the comparison could see at the pilot's noise, and whether its own pairs bear that noise out."""
     if row["detectable"] is None:
         return ""
-    said = f" By the pilot's noise it saw {row['detectable']:.4f} with 80 % power"
+    differs = (summary.get("registration", {}).get("power") or {}).get("differs", [])
+    whose = f"noise of a pilot that differs in {' and '.join(differs)}" if differs else "pilot's noise"
+    said = f" By the {whose} it saw {row['detectable']:.4f} with 80 % power"
     spread, limit = stdev(differences(summary, row)), row.get("noise")
     if limit is not None and spread > limit:
         said += (

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from repro.outcomes import measure, statistics, words
-from repro.outcomes.compare import masked, primary
+from repro.outcomes import statistics, words
+from repro.outcomes.compare import lower_is_better, masked, primary
 from repro.outcomes.verdict import DOCUMENTS, SEEDS, SOURCES
 from repro.paper import printed as paper
 from repro.paper.committed import Result, columns_of, difference, is_the_method
 from repro.paper.tables import BASELINE, MASKED, MATCHED, OTHERS, RANDOM, SELECTED, TREATED
 from repro.report.cells import NOT_RUN, Cell, Interval
-from repro.report.run_tables import POWER
+from repro.report.run_tables import could_see
 from repro.report.table import Table
 from repro.settings.arms import named
 
@@ -223,7 +223,7 @@ def verdict_table(results: list[Result]) -> Table:
             f"described: no single difference tests the claim; {NOT_TESTED} means that nothing here may be"
             " concluded from it."
         ),
-        POWER,
+        could_see(*(result.summary for result in results)),
         "A claim without a run here is not refuted: nothing was measured.",
     ]
     return Table("verdicts", "Verdicts, claim by claim", columns, rows, notes, by=3)
@@ -300,7 +300,8 @@ def _verdict(claim: Claim, gap: Interval, metrics: list[str], result: Result) ->
         for r in result.summary["comparisons"]
         if (r["treatment"], r["control"]) == sides and [r["metric"]] == metrics
     ]
-    said = rows[0]["verdict"] if rows else _of_a_mean(gap, metrics, result)
+    alone = not rows or rows[0].get("exploratory")  # of other tasks or contrasts its run has no word
+    said = _of_a_mean(gap, metrics, result) if alone else rows[0]["verdict"]
     if result.summary["verdict"]["demonstration"] or said == words.DEMONSTRATION:
         return DEMONSTRATION
     sign = words.direction(said)
@@ -310,10 +311,10 @@ def _verdict(claim: Claim, gap: Interval, metrics: list[str], result: Result) ->
 
 
 def _of_a_mean(gap: Interval, metrics: list[str], result: Result) -> str:
-    """The words for a mean over tasks, which is in no family of its run: tested as a secondary one is, after
-    the primary.
+    """The words for what is in no family of its run, such as a mean over tasks: tested as a secondary one is,
+    after the primary.
     """
     first = primary(result.summary)
     opened = first is not None and bool(words.direction(first["verdict"]))
-    lower = measure.of(metrics[0]).lower_is_better
+    lower = lower_is_better(result.summary, metrics[0])
     return words.verdict(gap.low, gap.high, lower, tested=opened, masked=masked(result.summary))

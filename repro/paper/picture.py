@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 from statistics import mean
 
-from repro.outcomes.compare import masked
+from repro.outcomes.compare import lower_is_better, masked
 from repro.paper.committed import Result, values
 from repro.paper.sizes import sizes
 from repro.report import curve, during
@@ -53,7 +53,9 @@ def _drawn(result: Result) -> Plot | None:
     if masked(summary) or len(alone) < 2 or alone != set(arms):
         return None
     measured: list[tuple[str, list[str], float | None]]
-    measured = [(summary["endpoint"].replace("_", " ") + ", lower is better", [summary["endpoint"]], None)]
+    better = "lower is better" if lower_is_better(summary, summary["endpoint"]) else "higher is better"
+    level = curve.chance(summary, summary["endpoint"])
+    measured = [(f"{summary['endpoint'].replace('_', ' ')}, {better}", [summary["endpoint"]], level)]
     if above := summary.get("averaged", []):  # accuracies at chance are in no average
         level = mean(curve.chance(summary, metric) or 0.0 for metric in above)
         title = f"mean accuracy of the {len(above)} tasks above chance, higher is better"

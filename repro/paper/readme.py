@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import stdev
 from textwrap import wrap
 
+from repro.outcomes import measure
 from repro.outcomes.compare import differences, masked, primary, seed_values
 from repro.outcomes.outcome import Difference, bounds
 from repro.outcomes.spent import artifacts
@@ -85,11 +86,11 @@ def block(results: list[Result]) -> str:
     if compared:
         lines += [
             (
-                "Primary contrasts in bits per byte (below zero favours the first arm), paired, 95 %"
-                " intervals; *could see*: the"
+                "Primary contrasts (in bits per byte below zero favours the first arm), paired, 95 %"
+                " intervals; *could see*:"
             ),
             (
-                "smallest true difference seen with 80 % power at a pilot's noise, empty without one. A"
+                "the smallest true difference seen with 80 % power at a pilot's noise, empty without one. A"
                 " *demonstration* is too"
             ),
             (
@@ -162,11 +163,14 @@ def answer(results: list[Result]) -> str:
         if open_ := [name for name, row in rows if row["verdict"] not in sides]:
             told.append(f"not shown to differ in {', '.join(open_)}")
         return f"**Training on the selection was {' and '.join(told)}** ({runs}). {end}"
-    ends = [max(-limits[1], limits[2]) for _, row in rows if (limits := bounds(row))]
+    ends: dict[str, list[float]] = {}
+    for _, row in rows:
+        if limits := bounds(row):
+            ends.setdefault(row["metric"], []).append(max(-limits[1], limits[2]))
+    most = [f"{outwards(max(found))} {metric.replace('_', ' ')}" for metric, found in ends.items()]
     return (
         f"**No difference from training on the selection was shown:** in {runs}, every 95 % interval of the"
-        f" primary contrast holds zero. Not excluded are differences of up to {outwards(max(ends))} bits per"
-        f" byte. {end}"
+        f" primary contrast holds zero. Not excluded are differences of up to {' and '.join(most)}. {end}"
     )
 
 
@@ -185,7 +189,9 @@ def figure(results: list[Result]) -> Plot | None:
     series = Series(
         "", x, [label for label, _, _ in rows], "interval", low, high, dots=[seeds for _, _, seeds in rows]
     )
-    axis = "difference, bits per byte"  # short: long names of arms leave little room
+    # short: long names of arms leave little room
+    endpoints = {result.summary["endpoint"] for result in results}
+    axis = f"difference, {' or '.join(sorted(endpoints)).replace('_', ' ')}"
     clear = [label for label, (_, low, high), _ in rows if low > 0 or high < 0]
     alt = (
         f"{len(rows)} contrasts with 95 % intervals; zero lies outside for"
@@ -205,13 +211,21 @@ def _primary(result: Result) -> Difference | None:
     return row if row is not None and row["low"] is not None else None
 
 
+def _unit(row: Difference) -> str:
+    """The metric, where it is not the one of the table's heading, and which side is better."""
+    if row["metric"] == measure.ENDPOINT:
+        return ""
+    return f" {row['metric']} ({'lower' if row['lower_is_better'] else 'higher'} is better)"
+
+
 def _compared(result: Result) -> str | None:
     if (row := _primary(result)) is None:
         return None
     seen = "" if row["detectable"] is None else f"{row['detectable']:.3f}"
     return (
         f"| [{result.name}](results/{result.name}) | {row['treatment']} − {row['control']} |"
-        f" {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}] | {row['seeds']} | {seen} |"
+        f" {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]{_unit(row)} | {row['seeds']} |"
+        f" {seen} |"
         f" {row['verdict']} |"
     )
 
@@ -261,8 +275,9 @@ def _noise(result: Result) -> str | None:
     spread = stdev(values)
     limit = upper_limit(spread, len(values) - 1)
     effects = ", ".join(f"{n} seeds {detectable(limit * 2**0.5, n):.3f}" for n in (3, 5, 8))
+    bits = " bits per byte" if summary["endpoint"] == measure.ENDPOINT else ""
     return (
-        f"over {len(values)} seeds of one arm the endpoint has a standard deviation of {spread:.3f} bits per"
-        f" byte (upper 80 % limit {limit:.3f}). At the limit two such arms whose noise is independent need a"
+        f"over {len(values)} seeds of one arm the endpoint has a standard deviation of {spread:.3f}{bits}"
+        f" (upper 80 % limit {limit:.3f}). At the limit two such arms whose noise is independent need a"
         f" true difference of: {effects}. Pairing by seed lowers this where arms share their noise."
     )

@@ -25,7 +25,7 @@ from repro.paper.committed import (
     values,
 )
 from repro.report.cells import CHANCE, NOT_RUN, Cell, Interval, Number
-from repro.report.run_tables import CHANCE_NOTE, POWER
+from repro.report.run_tables import CHANCE_NOTE, could_see
 from repro.report.table import Table
 
 # arms of exp=paper_mixture
@@ -95,7 +95,7 @@ def table1(results: list[Result]) -> Table:
             " 95 % interval."
         ),
         CHANCE_NOTE,
-        POWER,
+        could_see(*(result.summary for result in results)),
     ]
     notes += [
         "Our Avg is over the benchmarks that were run and are off chance, not over the paper's 19 columns.",
@@ -129,7 +129,7 @@ def own_table(name: str, title: str, results: list[Result], contrasts: list[tupl
                 shown = [Number(mean(v.values()), 4, marks[a]) if v else NOT_RUN for a, v in means.items()]
                 rows.append([result.label, f"{treatment} − {control}", metric, *shown, *gap.cells])
     notes = [
-        POWER,
+        could_see(*(result.summary for result in results)),
         (
             "Bits per byte: lower is better. Paired by seed; 95 % intervals, not corrected for the number of"
             " rows."
@@ -272,7 +272,9 @@ def table6(results: list[Result]) -> Table:
         "random: other heads masked, mean over draws; retrieval: the retrieval heads masked; the difference"
         " is retrieval − random."
     )
-    notes = ["Percent.", named, *([COVERS, *_left_out(results), CHANCE_NOTE, POWER] if results else [])]
+    notes = ["Percent.", named]
+    if results:
+        notes += [COVERS, *_left_out(results), CHANCE_NOTE, could_see(*(r.summary for r in results))]
     return Table("table6", "Table 6: the proxy with its heads masked", columns, rows, notes, by=1)
 
 

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 from repro import plugins, pretrained
 from repro.device import present, warn_if_emulated
 from repro.errors import one_of, require
+from repro.evaluate.cost import SIZES
 from repro.evaluate.tasks import check_names
 from repro.experiments.arms import budget_of, reads_losses
 from repro.fetch.hub_commits import hub_commit
 from repro.heads import detectors
 from repro.items import TEXT_COLUMNS
-from repro.outcomes import registration
+from repro.outcomes import measure, registration
 from repro.pretrain import cost, source
 from repro.proxy import pinned
 from repro.proxy.stage import config as of_proxy
@@ -87,6 +88,18 @@ def endpoint(settings: Settings) -> None:
         "text_bits_per_byte": settings.eval.text_tasks,
     }
     whole = ("bits_per_byte", "accuracy_average")
+    require(
+        not measure.of(wanted).perplexity,
+        f"exp.endpoint={wanted}: perplexities are compared nowhere, bits per byte say the same and do not"
+        " explode; set exp.endpoint=bits_per_byte or gold_bits_per_byte/<task>",
+    )
+    written = all((size := SIZES.get(task)) is not None and size.written for task in tasks)
+    require(
+        wanted != measure.ENDPOINT or not written or bool(settings.eval.text_tasks),
+        f"exp.endpoint={wanted} needs a text or a task whose answers are read, and the answers of"
+        f" {', '.join(tasks) or 'no task'} are written; name one of eval.text_tasks, or a metric such as"
+        " exp.endpoint=gsm8k/exact_match,flexible-extract",
+    )
     if wanted in whole or name in of_tasks.get(group, ()) or (group == "heldout_bits_per_byte" and name):
         return
     known = any(group in (task, f"{task}_acc") or group.startswith(f"{task}_") for task in tasks) and bool(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from repro.outcomes import measure
+from repro.outcomes.compare import lower_is_better
 from repro.outcomes.outcome import Artifact
 from repro.publish import portable
 from repro.publish.cards import PAPER, found, made_how, table
@@ -26,7 +26,7 @@ def model_card(made: Made, models: dict[str, tuple[str, str]], several: bool) ->
     )
     rows: list[tuple[object, ...]] = []
     behind: dict[str, Artifact] = {}
-    better = "lower" if measure.of(summary["endpoint"]).lower_is_better else "higher"
+    better = "lower" if lower_is_better(summary, summary["endpoint"]) else "higher"
     for folder, (arm, seed) in models.items():
         own = summary["arms"][arm]["seeds"][seed]
         facts = own["artifacts"]["pretrain"]["facts"]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from statistics import mean
 
 from repro.outcomes import measure
-from repro.outcomes.compare import headlines, interval, metrics, seed_values
+from repro.outcomes.compare import headlines, interval, lower_is_better, metrics, seed_values
 from repro.outcomes.outcome import Arm, Metric, Outcome, bounds
 from repro.report.cells import CHANCE, Cell, Interval, Number
 from repro.report.curve import by_tokens, lines_of, with_intervals
@@ -307,7 +307,7 @@ def _drawn(
             for label, level, colour in _levels(summary, metric):
                 series.append(Series(label, ends, [level, level], "line", dashed=True, colour=colour))
             short = SHORT.get(measure.of(metric).group, "accuracy")
-            short += " ↓" if measure.of(metric).lower_is_better else " ↑"
+            short += " ↓" if lower_is_better(summary, metric) else " ↑"
             panels.append(Panel(task, axis, short, series))
     if not panels:
         return None

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from statistics import mean
 
 from repro.outcomes import measure
+from repro.outcomes.compare import lower_is_better, seed_values
 from repro.outcomes.compare import metrics as common_metrics
-from repro.outcomes.compare import seed_values
 from repro.outcomes.outcome import Arm, Outcome
 from repro.report.plots import BANDS, Panel, Plot, Series
 
@@ -40,9 +40,9 @@ def chance(summary: Outcome, metric: str) -> float | None:
     return mean(known) if known and len(known) == len(levels) else None
 
 
-def axis_of(metric: str) -> str:
+def axis_of(summary: Outcome, metric: str) -> str:
     """A metric as an axis names it, with the direction that is better."""
-    side = "lower" if measure.of(metric).lower_is_better else "higher"
+    side = "lower" if lower_is_better(summary, metric) else "higher"
     return f"{metric.replace('_', ' ')} ({side} is better)"
 
 
@@ -83,7 +83,7 @@ def by_share(summary: Outcome) -> Plot | None:
             for name, by in lines.items()
         ]
         panels.append(
-            Panel("", "% of the corpus kept", axis_of(metric), series, level=chance(summary, metric))
+            Panel("", "% of the corpus kept", axis_of(summary, metric), series, level=chance(summary, metric))
         )
         if metric != summary["endpoint"]:
             continue
@@ -97,7 +97,7 @@ def by_share(summary: Outcome) -> Plot | None:
                 whiskers(name, [t for t, _ in by.values()], [v for _, v in by.values()])
                 for name, by in shorter.items()
             ]
-            panels.append(Panel("", "training tokens, whole trainings", axis_of(metric), tokens))
+            panels.append(Panel("", "training tokens, whole trainings", axis_of(summary, metric), tokens))
     if not panels:
         return None
     alt = f"Means over seeds with 95 % intervals; a dotted line is chance. {'; '.join(said)}."
@@ -146,7 +146,7 @@ def performance(summary: Outcome, metrics: Sequence[str] = ()) -> Plot | None:
             line.marks = len(series) > BANDS
         if series:
             panels.append(
-                Panel("", "training tokens", axis_of(metric), series, level=chance(summary, metric))
+                Panel("", "training tokens", axis_of(summary, metric), series, level=chance(summary, metric))
             )
     if not panels:
         return None

@@ -63,7 +63,9 @@ def panel(summary: Outcome, metric: str, rows: list[During]) -> Panel:
         if points := of_line and _points(summary, of_line):
             x, y, low, high = (list(column) for column in zip(*points, strict=True))
             series.append(Series(name, x, y, "line", low, high, marks=True))
-    return Panel(axis_of(metric), "training tokens", "difference", series, level=0.0, level_name="equal")
+    return Panel(
+        axis_of(summary, metric), "training tokens", "difference", series, level=0.0, level_name="equal"
+    )
 
 
 def of_primary(summary: Outcome) -> list[During]:

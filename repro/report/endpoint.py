@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from repro.outcomes import measure
+from repro.outcomes.compare import lower_is_better
 from repro.outcomes.outcome import Metric, Outcome
 
 
@@ -21,7 +22,7 @@ def sentence(summary: Outcome, metric: str | None = None) -> str | None:
     if cells is None:
         return None
     meaning = _meaning(metric, cells, summary)
-    return f"{metric}: {meaning}; {'lower' if measure.of(metric).lower_is_better else 'higher'} is better."
+    return f"{metric}: {meaning}; {'lower' if lower_is_better(summary, metric) else 'higher'} is better."
 
 
 def _meaning(metric: str, cells: dict[str, Metric], summary: Outcome) -> str:

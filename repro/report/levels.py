@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from statistics import mean
 
-from repro.outcomes import measure
-from repro.outcomes.compare import evaluated, interval
+from repro.outcomes.compare import evaluated, interval, lower_is_better
 from repro.outcomes.outcome import Arm, Outcome
 from repro.outcomes.verdict import unit
 from repro.report.cells import CHANCE, Cell, Interval, Number
@@ -26,7 +25,7 @@ def table(summary: Outcome) -> Table | None:
         cells = [_cell(summary, name, arm, metric) for metric in metrics]
         share, tokens = f"{100 * arm['share']:g} %", int(training_tokens(summary, name))
         rows.append([name, share, tokens, *cells, len(evaluated(arm))])
-    arrows = [f"{metric} {'↓' if measure.of(metric).lower_is_better else '↑'}" for metric in metrics]
+    arrows = [f"{metric} {'↓' if lower_is_better(summary, metric) else '↑'}" for metric in metrics]
     columns = ["arm", "share kept", "training tokens", *arrows, "seeds"]
     marked = any(getattr(cell, "mark", "") for row in rows for cell in row)
     notes = [

@@ -23,6 +23,15 @@ POWER = (
     "could see: the smallest true difference seen with 80 % power at the noise that a pilot of this setting"
     " measured (its upper 80 % limit), after the correction that applies; empty where no pilot measured it."
 )
+
+
+def could_see(*summaries: Outcome) -> str:
+    """What the column is, and in what a pilot is another setting than that of its run."""
+    powers = [summary.get("registration", {}).get("power") or {} for summary in summaries]
+    differing = dict.fromkeys(name for power in powers for name in power.get("differs", []))
+    return POWER + (f" A pilot here differs from its run in {', '.join(differing)}." if differing else "")
+
+
 CHANCE_NOTE = f"{CHANCE.strip()}: not shown to be above chance; in no average, in no verdict."
 
 
@@ -109,7 +118,7 @@ def outcome(summary: Outcome) -> Table | None:
             " on the endpoint."
         ),
         *gate(summary),
-        POWER,
+        could_see(summary),
         CHANCE_NOTE,
     ]
     return Table(
@@ -147,7 +156,7 @@ def contrasts(summary: Outcome) -> Table | None:
     notes = [
         f"Difference in {summary['endpoint']}; {better}. {over}",
         *gate(summary),
-        POWER,
+        could_see(summary),
         *covered(summary),
     ]
     columns = ["contrast", "difference [95 %]", *COLUMNS.values(), "p (Holm)", "verdict", "seeds"]

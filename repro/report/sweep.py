@@ -14,7 +14,7 @@ from repro.outcomes.statistics import FEWEST, limits
 from repro.report import still
 from repro.report.cells import Cell, Interval, Number
 from repro.report.plots import Panel, Plot, Series
-from repro.report.run_tables import POWER, arm_values
+from repro.report.run_tables import arm_values, could_see
 from repro.report.table import Table
 
 DRAW = "corpus.seed="  # labels of members that are draws of the corpus
@@ -137,7 +137,7 @@ def collate(folder: Path, name: str, runs: Mapping[str, Path | None], overrides:
     notes = [
         *(_best(found) if len(found) == len(runs) else []),  # one that failed may be the best
         *_over_draws(found),
-        POWER,
+        could_see(*found.values()),
         (
             "Each member's own primary contrast and endpoint; intervals are not corrected for the number of"
             " members."

@@ -76,3 +76,17 @@ def test_the_variance_of_a_run_is_taken_over_paradigms(tmp_path):
     assert (over["difference"], over["low"], over["seeds"]) == pytest.approx(
         (gaps.mean(), gaps.mean() - half, 2)
     )
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_a_difference_to_a_baseline_is_covered_with_few_seeds(seeds, tmp_path, monkeypatch):
+    """Models that differ from item to item; two of them have no spread over seeds that would hold it."""
+    draw = np.random.default_rng(seeds)
+    held, runs = 0, 400
+    for _ in range(runs):
+        gaps = 0.03 + draw.normal(0, 0.1, (1, 67)) + draw.normal(0, 0.1, (seeds, 67))
+        monkeypatch.setattr(items, "_differences_of", lambda _, g=gaps: {"x/acc": (g, None, np.ones(67))})
+        monkeypatch.setattr(items, "_items", lambda _: {})
+        found = items.over_baseline([tmp_path] * seeds, tmp_path)["x/acc"]
+        held += found["low"] <= 0.03 <= found["high"]
+    assert held / runs > 0.92

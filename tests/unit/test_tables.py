@@ -176,6 +176,37 @@ def test_a_claim_that_its_run_calls_a_difference_must_pass_the_correction_over_c
     ]
 
 
+@pytest.mark.parametrize("columns", [("ARC-E",), ("ARC-E", "HellaSwag")])
+def test_a_claim_on_one_task_is_judged_as_one_on_several(tmp_path, columns):
+    """Of one task of a contrast that is not the primary one the run has a row, and no word in it."""
+    commit(tmp_path, "run", "paper_mixture", effect=0.05, documents=1000)
+    [result] = committed.read_results(tmp_path / "results")
+    rows = result.summary["comparisons"]
+    claim = claims.Claim(
+        "x", "y", "z", "paper_mixture", paper_tables.TREATED, paper_tables.BASELINE, columns=columns
+    )
+    metrics = [m for column in columns for m in committed.columns_of(result, column)]
+    assert len(metrics) == len(columns)
+    for arm in result.summary["arms"].values():
+        arm["at_chance"] = []
+    for row in (r for r in rows if r["metric"] in metrics and r["control"] == paper_tables.BASELINE):
+        row |= {
+            "difference": 0.1,
+            "low": 0.09,
+            "high": 0.11,
+            "p": 1e-6,
+            "verdict": "exploratory",
+            "exploratory": True,
+        }
+        for seed, value in enumerate((0.5, 0.505, 0.51)):
+            for arm, more in ((paper_tables.TREATED, 0.1 + 0.001 * seed), (paper_tables.BASELINE, 0)):
+                result.summary["arms"][arm]["seeds"][str(seed)]["metrics"][row["metric"]]["value"] = (
+                    value + more
+                )
+        row["item_variance"] = 1e-6
+    assert claims.judge(claim, result).verdict == "replicated"
+
+
 def test_the_answer_follows_the_intervals_of_what_is_no_demonstration(tmp_path):
     def answer(name, **kwargs):
         commit(tmp_path / name, "run", "selection_30pct", **kwargs)

@@ -8,7 +8,7 @@ from statistics import mean
 
 from repro.experiments.arena.arms import CONTROL
 from repro.outcomes import decision, measure
-from repro.outcomes.compare import metrics, seed_values
+from repro.outcomes.compare import lower_is_better, metrics, seed_values
 from repro.outcomes.outcome import Arm, Outcome
 from repro.outcomes.spent import scoring, scoring_flops
 from repro.report.cells import Cell, Interval, Number
@@ -76,7 +76,7 @@ def _trained(summary: Outcome) -> str:
 
 def against_random(summary: Outcome, size: str) -> Table | None:
     """One row a selector, best first: its difference to random by Dunnett, cost of selecting, overlap."""
-    found, endpoint = of_size(summary, size), measure.of(summary["endpoint"])
+    found, lower = of_size(summary, size), lower_is_better(summary, summary["endpoint"])
     values = {name: list(seed_values(arm, summary["endpoint"]).values()) for name, arm in found.items()}
     values = {name: kept for name, kept in values.items() if kept}
     if CONTROL not in values:
@@ -85,7 +85,7 @@ def against_random(summary: Outcome, size: str) -> Table | None:
     gaps = {name: mean(kept) - mean(values[CONTROL]) for name, kept in values.items() if name != CONTROL}
     shared = _overlap_with(summary, OURS)
     rows: list[list[Cell]] = []
-    for name in sorted(gaps, key=lambda arm: gaps[arm] if endpoint.lower_is_better else -gaps[arm]):
+    for name in sorted(gaps, key=lambda arm: gaps[arm] if lower else -gaps[arm]):
         gap: Cell = Number(gaps[name], 4)
         if name in tested:
             gap = Interval(*tested[name][:3], 4)
@@ -102,7 +102,7 @@ def against_random(summary: Outcome, size: str) -> Table | None:
     notes = [
         (
             "Limits hold for all selectors of this table at once (Dunnett 1955: many against one, variance"
-            f" pooled over all arms, seeds not paired). {'Lower' if endpoint.lower_is_better else 'Higher'}"
+            f" pooled over all arms, seeds not paired). {'Lower' if lower else 'Higher'}"
             " is better. The run's own contrasts, paired by seed, stand in the table of comparisons."
         ),
         (
@@ -182,7 +182,7 @@ def decisions(summary: Outcome) -> Table | None:
                 for name, v in _values(summary, size, metric, seeds).items()
                 if name in goal
             }
-            same = measure.of(metric).lower_is_better == measure.of(summary["endpoint"]).lower_is_better
+            same = lower_is_better(summary, metric) == lower_is_better(summary, summary["endpoint"])
             oriented = {name: value if same else -value for name, value in means.items()}
             share = decision.agreement(oriented, goal)
             if share is not None and not measure.of(metric).part and not measure.of(metric).perplexity:
