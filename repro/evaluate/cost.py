@@ -23,6 +23,7 @@ class Size:
     answers: int = 4
     written: int = 0  # at most, where the answer is written
     subtasks: int = 1  # eval.limit holds for each
+    shots: int = 0  # by the task's own definition
 
 
 UNKNOWN = Size(1000, 100)
@@ -30,20 +31,20 @@ SIZES = {
     "agieval_en": Size(3852, 270, subtasks=10),
     "arc_challenge": Size(1172, 45),
     "arc_easy": Size(2376, 38),
-    "bbh": Size(6511, 250, 1, 1024, 27),  # its worked examples hold chains of thought
+    "bbh": Size(6511, 250, 1, 1024, 27, shots=3),  # its worked examples hold chains of thought
     "blimp": Size(67_000, 12, 2, subtasks=67),
     "boolq": Size(3270, 130, 2),
     "ceval-valid": Size(1346, 150, 1, subtasks=52),  # Chinese in English tokens
     "commonsense_qa": Size(1221, 39, 1),
     "drop": Size(9536, 286, 1, WRITTEN),
     "gpqa_main_n_shot": Size(448, 250),
-    "gsm8k": Size(1319, 139, 1, WRITTEN),
+    "gsm8k": Size(1319, 139, 1, WRITTEN, shots=5),
     "hellaswag": Size(10042, 93),
     "humaneval": Size(164, 113, 1, 1024),
     "lambada_openai": Size(5153, 80, 1),
-    "minerva_math": Size(5000, 182, 1, WRITTEN, 7),
+    "minerva_math": Size(5000, 182, 1, WRITTEN, 7, shots=4),
     "mmlu": Size(14042, 116, 1, subtasks=57),
-    "mmlu_pro": Size(12032, 300, 1, 2048, 14),
+    "mmlu_pro": Size(12032, 300, 1, 2048, 14, shots=5),
     "openbookqa": Size(500, 18),
     "piqa": Size(1838, 38, 2),
     "race": Size(1045, 450),
@@ -63,8 +64,8 @@ class Work:
 
 
 def work(s: Eval, domains: int) -> Work:
-    """The work of a suite: shots lengthen every prompt, repeats ask again. ``domains`` have held-out text to
-    read.
+    """The work of a suite: shots (``eval.shots`` or the task's own) lengthen every prompt, repeats ask again.
+    ``domains`` have held-out text to read.
 
     Tasks that are not in the table count as a thousand items of four answers.
     """
@@ -76,7 +77,7 @@ def work(s: Eval, domains: int) -> Work:
         asked = number * own.get("repeats", 1)
         answer = own.get("generation_kwargs", {}).get("max_gen_toks", size.written) if size.written else 0
         items += number
-        read += asked * size.answers * size.tokens * (1 + s.shots.get(task, 0))
+        read += asked * size.answers * size.tokens * (1 + s.shots.get(task, size.shots))
         written += asked * answer
     return Work(items, read, written)
 

@@ -59,9 +59,9 @@ def _agree(x: float, y: float) -> float:
     return 0.5 if x == 0 or y == 0 else float((x > 0) == (y > 0))
 
 
-def ceiling(values: Values) -> float | None:
+def of_halves(values: Values) -> float | None:
     """:func:`agreement` of one size with itself: of the means over two halves of the seeds, over all ways to
-    halve them.
+    halve them. A lower bound of what another set of as many seeds would agree in.
 
     Of an odd number of seeds one half has one more. ``None`` below two seeds that all arms share.
     """

@@ -88,7 +88,7 @@ def claims() -> list[Claim]:
             "proxy_size",
             "full_plus_large",
             "full_plus_small",
-            needs="a second, larger proxy (exp=proxy_size)",
+            needs="a second, larger proxy of the same family (exp=proxy_size)",
         ),
         masking(
             "Masking retrieval heads hurts reasoning tasks far more than masking as many other heads.",
@@ -231,8 +231,10 @@ def verdict_table(results: list[Result]) -> Table:
 
 def _of_the_method(claim: Claim, result: Result) -> bool:
     """Whether a run is of what the claim speaks of: the paper's score against what the control's name says,
-    at its share.
+    at its share; a larger proxy of one family.
     """
+    if claim.experiment == "proxy_size":
+        return _larger_of_one_family(result, claim)
     alone = claim.experiment in ("selection_30pct", "accuracy_vs_data")
     if claim.experiment != "paper_mixture" and not alone:
         return True
@@ -242,6 +244,17 @@ def _of_the_method(claim: Claim, result: Result) -> bool:
     meant = "all" if claim.control == BASELINE else "random"
     right = control in (None, meant) and (not alone or shares == {SHARE})
     return right and is_the_method(result, claim.treatment)
+
+
+def _larger_of_one_family(result: Result, claim: Claim) -> bool:
+    """Whether the treatment's proxy has more parameters than the control's and the first word of its name,
+    as ``smollm2-1.7b`` beside ``smollm2-135m``.
+    """
+    settings = result.summary["settings"]
+    own = (settings["exp"]["arms"].get(arm, {}).get("proxy") for arm in (claim.treatment, claim.control))
+    larger, smaller = ({**settings["proxy"], **(proxy or {})} for proxy in own)
+    families = {str(proxy.get("name")).partition("-")[0] for proxy in (larger, smaller)}
+    return len(families) == 1 and (larger.get("parameters") or 0) > (smaller.get("parameters") or 0)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from repro.outcomes.spent import artifacts
 from repro.outcomes.statistics import detectable, upper_limit
 from repro.outcomes.words import outwards
 from repro.paper import picture
-from repro.paper.committed import Result
+from repro.paper.committed import Result, is_the_method
 from repro.paper.sizes import sizes
 from repro.report import during
 from repro.report.page import command
@@ -134,15 +134,18 @@ def block(results: list[Result]) -> str:
 
 
 def answer(results: list[Result]) -> str:
-    """The one sentence for a reader in a hurry: what the primary contrasts of trained models say,
-    demonstrations left out.
+    """The one sentence for a reader in a hurry: what the primary contrasts of the method's selection with
+    another say, of models trained from nothing, demonstrations left out.
     """
     rows = [
         (result.name, row)
         for result in results
         if not masked(result.summary)
         and not result.summary["verdict"]["demonstration"]
+        and not result.summary["settings"].get("model", {}).get("init_from")
         and (row := _primary(result))
+        and is_the_method(result, row["treatment"])
+        and result.summary["arms"][row["control"]]["select"]["selector"] in ("random", "all")
     ]
     if not rows:
         return "**No evidence yet on training:** every comparison of trained models here is a demonstration."

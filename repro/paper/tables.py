@@ -9,6 +9,7 @@ from __future__ import annotations
 from statistics import mean
 
 from repro.experiments.analyse import view as selected
+from repro.experiments.arena import view as arenas
 from repro.outcomes import measure
 from repro.outcomes.verdict import COVERS, left_out
 from repro.paper import printed as paper
@@ -68,6 +69,8 @@ def tables(results: list[Result]) -> list[Table]:
         table8(results),
         table10(mixture),
         table11(analysed),
+        arena([r for r in results if r.summary["experiment"] == "arena"]),
+        decisions([r for r in results if r.summary["experiment"] == "arena"]),
     ]
 
 
@@ -353,3 +356,32 @@ def table11(results: list[Result]) -> Table:
 
 def _printed(value: float | None, digits: int = 2) -> Cell:
     return "not printed" if value is None else Number(value, digits)
+
+
+def arena(results: list[Result]) -> Table:
+    """Every selector against random at every size of the model (``exp=arena``, not in the paper)."""
+    found = [
+        (f"{result.label}, {size}", table)
+        for result in results
+        for size in arenas.sizes(result.summary)
+        if (table := arenas.against_random(result.summary, size)) is not None
+    ]
+    return _stacked("arena", "Selectors against random (not the paper's experiment)", "run and size", found)
+
+
+def decisions(results: list[Result]) -> Table:
+    """Whether small models put selectors in the order of larger ones (``exp=arena``, not in the paper)."""
+    found = [(r.label, table) for r in results if (table := arenas.decisions(r.summary)) is not None]
+    return _stacked(
+        "decisions", "Do small models decide as larger ones (not the paper's experiment)", "run", found
+    )
+
+
+def _stacked(name: str, title: str, first: str, found: list[tuple[str, Table]]) -> Table:
+    """Tables of one form below one another, each row after what its table is of."""
+    if not found:
+        note = "`exp=arena` makes it: every selector of the harness against random at two sizes of the model."
+        return Table(name, title, [first, "selector"], [[NOT_RUN, None]], [note])
+    rows: list[list[Cell]] = [[label, *row] for label, table in found for row in table.rows]
+    notes = dict.fromkeys(note for _, table in found for note in table.notes)
+    return Table(name, title, [first, *found[0][1].columns], rows, list(notes), by=1)

@@ -19,7 +19,7 @@ from fnmatch import fnmatchcase
 
 from repro.errors import SettingError, nearest, one_of, require
 from repro.plain import Json
-from repro.settings.experiment import Experiment
+from repro.settings.experiment import Contrast, Experiment
 from repro.settings.files import options
 
 BUDGETS = {"tokens": "", "passes": "_passes"}  # end of an arm's name
@@ -89,7 +89,8 @@ def picked(names: list[str], only: list[str]) -> list[str]:
 
 def pick(exp: Experiment, written: list[str], overrides: list[str]) -> None:
     """Keep the arms of ``exp.only``, those that the command line adds to the ``written`` ones, and their
-    contrasts.
+    contrasts. An added arm is compared with the control of the primary contrast, unless ``overrides`` say
+    what is compared.
 
     Raises :class:`SettingError` for a pattern that fits no arm, and for ``overrides`` of an arm that is left
     out.
@@ -116,4 +117,8 @@ def pick(exp: Experiment, written: list[str], overrides: list[str]) -> None:
         " primary contrast compares; name them in exp.only, or name another contrast with exp.contrasts",
     )
     exp.arms = {name: arm for name, arm in exp.arms.items() if name in kept}
+    compared = {arm for c in contrasts for arm in (c.treatment, c.control)}
+    if primary is not None and not any(override.startswith("exp.contrasts") for override in overrides):
+        alone = [name for name in exp.arms if name not in written and name not in compared]
+        contrasts += [Contrast(name, primary.control) for name in alone]
     exp.contrasts = contrasts

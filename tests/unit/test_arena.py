@@ -136,13 +136,13 @@ def test_decision_accuracy_counts_pairs():
     assert decision.agreement({"a": 1.0}, large) is None
 
 
-def test_the_ceiling_is_what_halves_of_the_seeds_agree_in():
+def test_halves_of_the_seeds_agree_as_often_as_noise_lets_them():
     rng = np.random.default_rng(0)
     clear = {str(i): {s: i + rng.normal() * 1e-3 for s in range(4)} for i in range(6)}
     noise = {str(i): {s: rng.normal() for s in range(4)} for i in range(12)}
-    assert decision.ceiling(clear) == 1.0
-    assert 0.3 < decision.ceiling(noise) < 0.7
-    assert decision.ceiling({"a": {0: 1.0}, "b": {0: 2.0}}) is None
+    assert decision.of_halves(clear) == 1.0
+    assert 0.3 < decision.of_halves(noise) < 0.7
+    assert decision.of_halves({"a": {0: 1.0}, "b": {0: 2.0}}) is None
 
 
 class Chosen:

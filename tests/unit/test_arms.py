@@ -81,7 +81,23 @@ def test_only_some_arms_run_with_the_contrasts_between_them_and_those_added():
         ("attention_influence_20", "random_20"),
         ("attention_influence_20", "full"),
         ("random_20", "full"),
+        ("mine", "random_20"),
     }
+
+
+def test_an_added_arm_is_compared_with_the_control_unless_it_is_said_with_what():
+    base = ["exp=selection_30pct", "scale=smoke", "exp.arms.mine.select=length"]
+
+    def against(*arguments):
+        return [c.control for c in compose([*base, *arguments]).exp.contrasts if c.treatment == "mine"]
+
+    assert against() == ["random"]
+    said = "exp.contrasts=[{treatment: random, control: full, primary: true}"
+    assert against(f"{said}]") == []
+    assert against(f"{said},{{treatment: mine, control: full}}]") == ["full"]
+    arena = compose(["exp=arena", "scale=smoke", "exp.arms.mine.select=bottom"]).exp
+    ours = [(c.treatment, c.control) for c in arena.contrasts if c.treatment.startswith("mine")]
+    assert sorted(ours) == [("mine_mini", "random_mini"), ("mine_tiny", "random_tiny")]
 
 
 @pytest.mark.parametrize(

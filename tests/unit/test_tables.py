@@ -294,6 +294,50 @@ def test_what_the_curve_says_of_the_selection_alone_is_a_verdict_on_that_claim(t
     assert said() == [(name, words)]
 
 
+def test_larger_is_said_of_proxies_of_one_family_alone(tmp_path):
+    commit(tmp_path, "sizes", "proxy_size")
+    [result] = committed.read_results(tmp_path / "results")
+    claim = next(c for c in claims.claims() if c.experiment == "proxy_size")
+    settings = result.summary["settings"]
+    settings["proxy"] |= {"name": "smollm2-135m", "parameters": 1.35e8}
+    arms = settings["exp"]["arms"] = {claim.treatment: {}, claim.control: {}}
+    for name, parameters, counted in (
+        ("qwen2.5-coder-0.5b-instruct", 6.3e8, False),
+        ("smollm2-1.7b", 1.7e9, True),
+        ("smollm2-70m", 7e7, False),
+    ):
+        arms[claim.treatment]["proxy"] = {"name": name, "parameters": parameters}
+        rows = [row for row in claims.verdict_table([result]).rows if row[0] == claim.text]
+        assert [row[3].startswith("sizes") for row in rows] == [counted], name
+
+
+def test_the_answer_speaks_of_the_methods_selection_and_of_models_from_nothing(tmp_path):
+    commit(tmp_path, "run", "selection_30pct", effect=0.05, documents=1000)
+    [result] = committed.read_results(tmp_path / "results")
+    assert "was better than its control in run**" in readme.answer([result])
+    summary = result.summary
+    for place, key, value in (
+        (summary["arms"]["attention_influence"]["select"], "selector", "length"),
+        (summary["arms"]["random"]["select"], "selector", "length"),
+        (summary["settings"].setdefault("model", {}), "init_from", "proxy"),
+    ):
+        before, place[key] = place.get(key), value
+        assert "No evidence yet" in readme.answer([result]), key
+        place[key] = before
+
+
+def test_an_arena_is_two_tables(tmp_path):
+    import test_arena
+
+    made = {"scale": "curve", "verdict": {"demonstration": False}, **test_arena.summary(tmp_path)}
+    results = [committed.Result("here", made)]
+    rows = [(row[0].split(", ")[-1], row[1]) for row in paper_tables.arena(results).rows]
+    assert sorted(rows) == [
+        (size, name) for size in ("1m", "mini") for name in ("attention_influence", "length")
+    ]
+    assert paper_tables.decisions(results).rows[0][:3] == ["here (scale curve)", "mini", "bits_per_byte"]
+
+
 def test_figures_9_and_10_show_one_proxy_each(tmp_path):
     commit(tmp_path, "sizes", "proxy_size")
     [result] = committed.read_results(tmp_path / "results")

@@ -165,14 +165,14 @@ def overlaps(summary: Outcome) -> Table | None:
 
 
 def decisions(summary: Outcome) -> Table | None:
-    """Smaller sizes and their endpoints against the order of the largest size, best first; beside it the
-    ceiling.
+    """Smaller sizes and their endpoints against the order of the largest size, best first; beside it how
+    often halves of its seeds agree.
     """
     *smaller, largest = sizes(summary) or [""]
     seeds = _shared(summary)
     truth = _values(summary, largest, summary["endpoint"], seeds)
     goal = {name: mean(by_seed.values()) for name, by_seed in truth.items()}
-    best = decision.ceiling(truth)
+    best = decision.of_halves(truth)
     found: list[tuple[str, str, float, int]] = []
     for size in smaller:
         arms_of = of_size(summary, size)
@@ -198,8 +198,9 @@ def decisions(summary: Outcome) -> Table | None:
             f" {largest} on {summary['endpoint']}: decision accuracy (DataDecide). Guessing gives 0.5."
         ),
         (
-            f"Ceiling: two halves of the seeds of {largest} agree in {limit} of pairs. Pairs are no"
-            " independent trials: no interval."
+            f"Two halves of the seeds of {largest} agree in {limit} of pairs: what its own order repeats of"
+            " itself with half as many seeds, so a little less than it would with all of them, and no"
+            " ceiling. Pairs are no independent trials: no interval."
         ),
     ]
     return Table(
