@@ -98,7 +98,7 @@ def of(model: Model, train: Train, begun: Path | None = None) -> Cost:
         kept = [int(path.name.removeprefix("step-")) for path in (begun / "checkpoints").glob("step-*")]
         left -= max(kept, default=0) / train.steps
     flops = left * training_flops(model, train)
-    return Cost(left * train.tokens, flops, disk_bytes(model, train), STARTED, made=made)
+    return Cost(left * train.tokens, flops, exported_bytes(model, train), STARTED, made=made)
 
 
 def state_bytes(model: Model, ranks: int, stage: int, dtype: str = "bfloat16") -> float:

@@ -111,3 +111,9 @@ def test_what_cannot_fit_is_refused():
 def test_the_plan_needs_no_torch():
     code = "import sys; import repro.pretrain.cost, repro.pretrain.stage; assert not {'torch', 'polars', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_plan_counts_the_disk_of_the_models_that_stay():
+    """Of fifty trainings one after the other the checkpoints are never there at once."""
+    train = Train(tokens=2**20, context=512, keep_at_tokens=[2**18, 2**19], dtype="float32")
+    assert cost.of(shipped("1m"), train).disk_bytes == 3 * 4 * cost.parameters(shipped("1m"))
