@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from statistics import mean
+from typing import cast
 
 from repro.errors import require
 from repro.outcomes import measure
@@ -153,12 +154,17 @@ def headlines(summary: Outcome) -> dict[str, str]:
 
 
 def add_average(summary: Outcome) -> None:
-    """``accuracy_average``: mean over the tasks whose headline accuracy is above chance in every arm.
+    """``accuracy_average``: mean over the tasks on which the models of all arms together are above chance
+    (:func:`covers_chance`), so that no arm by itself, better or of fewer seeds than others, decides which.
 
     The same tasks for every arm; added to each seed's metrics where at least two tasks qualify.
     """
     arms = list(summary["arms"].values())
-    counted = [m for m in headlines(summary).values() if not any(m in arm["at_chance"] for arm in arms)]
+    every = {
+        f"{name} {seed}": row for name, arm in summary["arms"].items() for seed, row in arm["seeds"].items()
+    }
+    together = cast(Arm, {"seeds": every})
+    counted = [metric for metric in headlines(summary).values() if not covers_chance(together, metric)]
     summary["averaged"] = counted
     if len(counted) < 2:
         return

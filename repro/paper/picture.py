@@ -56,7 +56,7 @@ def _drawn(result: Result) -> Plot | None:
     better = "lower is better" if lower_is_better(summary, summary["endpoint"]) else "higher is better"
     level = curve.chance(summary, summary["endpoint"])
     measured = [(f"{summary['endpoint'].replace('_', ' ')}, {better}", [summary["endpoint"]], level)]
-    if above := summary.get("averaged", []):  # accuracies at chance are in no average
+    if above := summary.get("averaged", []):
         level = mean(curve.chance(summary, metric) or 0.0 for metric in above)
         title = f"mean accuracy of the {len(above)} tasks above chance, higher is better"
         measured.append((title, above, level))
@@ -69,7 +69,8 @@ def _drawn(result: Result) -> Plot | None:
             curve.whiskers(name, [100 * share for share in by], [v for _, v in by.values()])
             for name, by in lines.items()
         ]
-        panels.append(Panel(title, "% of the data kept", "", series, level=level))
+        seen = curve.span(series, [v for by in lines.values() for _, v in by.values()])
+        panels.append(Panel(title, "% of the data kept", "", series, level=level, span=seen))
         ends = [f"{s.name} {y:.3f} ({x:.0f} %)" for s in series for x, y in zip(s.x, s.y, strict=True)]
         said.append(f"{title}: {', '.join(ends)}" + (f"; chance {level:.3f}" if level is not None else ""))
     if rows := during.of_primary(summary):
@@ -94,6 +95,7 @@ def _drawn(result: Result) -> Plot | None:
     )
     selectors = [arm["select"]["selector"] for arm in arms.values()]
     chosen = "; random: what chance selects" if "random" in selectors else ""
-    title = f"{result.name}: {size}\nmeans with 95 % intervals over seeds{chosen}; {limits}"
+    cut = "; whiskers that reach an edge go on" if any(panel.span for panel in panels) else ""
+    title = f"{result.name}: {size}\nmeans with 95 % intervals over seeds{chosen}; {limits}{cut}"
     alt = f"{result.name}, {size}. {'. '.join(said)}. Means with 95 % intervals over seeds{chosen}; {limits}."
     return Plot(NAME, title, alt, panels)

@@ -101,7 +101,8 @@ def table1(results: list[Result]) -> Table:
         could_see(*(result.summary for result in results)),
     ]
     notes += [
-        "Our Avg is over the benchmarks that were run and are off chance, not over the paper's 19 columns.",
+        "Our Avg is over the benchmarks that were run and on which all arms together are above chance, not"
+        " over the paper's 19 columns.",
         "The paper's own arithmetic:",
     ]
     return Table(

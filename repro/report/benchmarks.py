@@ -113,7 +113,7 @@ def likelihoods(summary: Outcome) -> Table | None:
 def chance_note(rows: list[list[Cell]]) -> str:
     """What the mark means, where it stands."""
     marked = any(getattr(cell, "mark", "") for row in rows for cell in row)
-    return f"{CHANCE}: not shown to be above chance, so in no average and no verdict." if marked else ""
+    return f"{CHANCE}: not shown to be above chance, so in no verdict." if marked else ""
 
 
 def _blimp_metrics(summary: Outcome) -> dict[str, str]:

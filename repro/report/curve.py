@@ -4,6 +4,7 @@ read.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from statistics import mean
@@ -82,8 +83,10 @@ def by_share(summary: Outcome) -> Plot | None:
             whiskers(name, [100 * share for share in by], [v for _, v in by.values()])
             for name, by in lines.items()
         ]
+        level = chance(summary, metric)
+        seen = span(series, [values for by in lines.values() for _, values in by.values()])
         panels.append(
-            Panel("", "% of the corpus kept", axis_of(summary, metric), series, level=chance(summary, metric))
+            Panel("", "% of the corpus kept", axis_of(summary, metric), series, level=level, span=seen)
         )
         if metric != summary["endpoint"]:
             continue
@@ -97,7 +100,8 @@ def by_share(summary: Outcome) -> Plot | None:
                 whiskers(name, [t for t, _ in by.values()], [v for _, v in by.values()])
                 for name, by in shorter.items()
             ]
-            panels.append(Panel("", "training tokens, whole trainings", axis_of(summary, metric), tokens))
+            x = "training tokens, whole trainings"
+            panels.append(Panel("", x, axis_of(summary, metric), tokens, span=seen))
     if not panels:
         return None
     alt = f"Means over seeds with 95 % intervals; a dotted line is chance. {'; '.join(said)}."
@@ -145,9 +149,10 @@ def performance(summary: Outcome, metrics: Sequence[str] = ()) -> Plot | None:
         for line in series:
             line.marks = len(series) > BANDS
         if series:
-            panels.append(
-                Panel("", "training tokens", axis_of(summary, metric), series, level=chance(summary, metric))
-            )
+            level = chance(summary, metric)
+            every = [values for row in arms.values() for values in by_tokens(row, metric).values()]
+            up = axis_of(summary, metric)
+            panels.append(Panel("", "training tokens", up, series, level=level, span=span(series, every)))
     if not panels:
         return None
     ends = [f"{p.ylabel}: " + ", ".join(f"{s.name} {s.y[-1]:.3f}" for s in p.series) for p in panels]
@@ -187,6 +192,21 @@ def training_tokens(summary: Outcome, arm: str) -> float:
     """How many tokens the arm's longest training read."""
     seeds = summary["arms"][arm]["seeds"].values()
     return max((loss[-1][0] for seed in seeds if (loss := seed.get("loss"))), default=0.0)
+
+
+def span(series: Sequence[Series], values: Sequence[list[float]]) -> tuple[float, float] | None:
+    """What of the y axis to show: from the lowest to the highest of all single ``values``, and as much again
+    on either side, where whiskers reach further: three models of which one is far off have an interval
+    beside which nothing else could be told apart. ``None`` where nothing has to be cut.
+    """
+    every = [value for of in values for value in of]
+    room = max(every) - min(every)
+    low, high = (
+        min((end for line in series for end in line.low), default=math.inf),
+        max((end for line in series for end in line.high), default=-math.inf),
+    )
+    bottom, top = max(low, min(every) - room), min(high, max(every) + room)
+    return (bottom, top) if room and (bottom > low or top < high) else None
 
 
 def whiskers(name: str, x: list[float], values: list[list[float]]) -> Series:

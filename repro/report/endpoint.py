@@ -40,8 +40,8 @@ def _meaning(metric: str, cells: dict[str, Metric], summary: Outcome) -> str:
         )
     if metric == "accuracy_average":
         return (
-            f"mean over the accuracies of {', '.join(summary.get('averaged', []))}, which are above chance in"
-            " every arm"
+            f"mean over the accuracies of {', '.join(summary.get('averaged', []))}, on which all arms"
+            " together are above chance"
         )
     if "clusters" in cell:
         what = (

@@ -110,6 +110,8 @@ def _axes(panel: Panel) -> tuple[Json, Json]:
         "zeroline": panel.zero_line,
     }
     up: Json = {"automargin": True, "title": {"text": panel.ylabel}, "zeroline": False}
+    if panel.span is not None:
+        up["range"] = panel.shown
     if panel.log_x:
         across["type"] = "log"
     if panel.zero_line:

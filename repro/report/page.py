@@ -35,7 +35,7 @@ WORDS = [
     ("undecided; up to x not excluded", "zero lies inside; a difference of up to x is not excluded"),
     ("not established after correction", "zero lies outside, but Holm's corrected p is above 5 %"),
     ("not tested", "secondary, and the primary comparison shows no difference"),
-    ("at chance", "neither arm is shown to be above guessing; in no average and no verdict"),
+    ("at chance", "neither arm is shown to be above guessing; in no verdict"),
     ("demonstration only", "too few seeds, selected documents or sources for a verdict, whatever it shows"),
     ("could see x", "a true difference of x is seen with 80 % power at the noise that a pilot measured"),
 ]  # fmt: skip

@@ -97,6 +97,15 @@ class Panel:
     log_x: bool = False
     level: float | None = None  # a dotted line across
     level_name: str = "chance"
+    span: tuple[float, float] | None = None  # of y that is shown, where whiskers reach further
+
+    @property
+    def shown(self) -> list[float]:
+        """Both ends of the y axis where it is cut: ``span``, the dotted line and a little room."""
+        low, high = self.span or (0.0, 0.0)
+        ends = [low, high] + ([] if self.level is None else [self.level])
+        room = 0.05 * (max(ends) - min(ends))
+        return [min(ends) - room, max(ends) + room]
 
     @property
     def labels(self) -> list[Any]:

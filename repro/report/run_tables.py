@@ -32,7 +32,10 @@ def could_see(*summaries: Outcome) -> str:
     return POWER + (f" A pilot here differs from its run in {', '.join(differing)}." if differing else "")
 
 
-CHANCE_NOTE = f"{CHANCE.strip()}: not shown to be above chance; in no average, in no verdict."
+CHANCE_NOTE = (
+    f"{CHANCE.strip()}: not shown to be above chance; in no verdict. Averages are over the tasks on which all"
+    " arms together are."
+)
 
 
 def arms(summary: Outcome) -> Table:

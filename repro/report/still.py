@@ -195,6 +195,8 @@ def _draw(axis: Axes, panel: Panel, names: list[str], letters: int, title: int) 
         axis.axhline(panel.level, color=_ink(), linewidth=0.9, linestyle=":")
         axis.annotate(panel.level_name, (1, panel.level), (-2, 2), ("axes fraction", "data"), "offset points",
                       ha="right", va="bottom", fontsize=8)  # fmt: skip
+    if panel.span is not None:
+        axis.set_ylim(*panel.shown)
     if panel.log_x:
         axis.set_xscale("log")
     elif panel.series and max(map(abs, axis.get_xlim())) >= 1e5:  # 2M tokens, where 2 and 1e6 in a corner

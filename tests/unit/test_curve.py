@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from repro.report import curve, interactive, still
+from repro.report.plots import Panel, Plot
 
 
 def arm(selector, share, values, passes=False, **strata):
@@ -198,3 +199,21 @@ def test_whiskers_over_a_logarithmic_axis_stay_where_they_are(summary):
         panel.log_x = True
     line = interactive.to_plotly(plot)["data"][0]
     assert line["x"] == [5, 20, 100]
+
+
+def test_one_arm_of_few_and_scattered_models_hides_no_other():
+    """Whiskers are cut where they reach far beyond every single value, and the dotted line stays in view."""
+    close, scattered = [2.30, 2.31, 2.32], [2.33, 2.35, 2.65]
+    series = [curve.whiskers("a", [30.0], [close]), curve.whiskers("b", [30.0], [scattered])]
+    low, high = curve.span(series, [close, scattered])
+    assert (low, high) == pytest.approx((series[1].low[0], 2.65 + 0.35)) and series[1].high[
+        0
+    ] > 2 * high - low
+    bottom, top = Panel(series=series, level=1.0, span=(low, high)).shown
+    assert bottom < 1.0 and top > high
+    assert curve.span(series[:1], [close]) is None and curve.span(series[:1], [[2.0], [2.0]]) is None
+    plot = Plot("p", "", "", [Panel("", "x", "y", series, span=(low, high))])
+    assert (
+        interactive.to_plotly(plot)["layout"]["yaxis"]["range"]
+        == Panel(series=series, span=(low, high)).shown
+    )

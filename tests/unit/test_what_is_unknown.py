@@ -182,3 +182,26 @@ def test_a_pilot_that_differs_is_said_beside_what_the_run_could_see():
     sentence = judge(found, CONTRASTS, None, {"bits_per_byte": 0.1})["verdict"]["sentence"]
     assert "By the noise of a pilot that differs in budget.share it saw" in sentence
     assert could_see(found).endswith(" A pilot here differs from its run in budget.share.")
+
+
+def test_an_average_is_over_tasks_on_which_all_arms_together_are_above_chance():
+    """An arm of three models, one of which cannot do a task, takes it from no other arm; what is chance stays out."""
+    able, unable, draw = (
+        [0.45, 0.46, 0.44, 0.45, 0.46, 0.45, 0.44, 0.46],
+        [0.26, 0.45, 0.44],
+        np.random.default_rng(0),
+    )
+    tasks = {
+        "x/acc": (able, unable),
+        "y/acc": (able, unable),
+        "z/acc": (draw.normal(0.25, 0.01, 8), draw.normal(0.25, 0.01, 3)),
+    }
+    arms = {
+        name: {"share": 0.2, "equal_passes": False, "seeds": {
+            str(seed): {"metrics": {task: {"value": float(values[side][seed]), "chance": 0.25, "n": 500} for task, values in tasks.items()}}
+            for seed in range(number)}}
+        for side, (name, number) in enumerate((("a", 8), ("b", 3)))
+    }  # fmt: skip
+    found = judge({**run("x/acc", able, able), "arms": arms}, CONTRASTS)
+    assert "x/acc" in found["arms"]["b"]["at_chance"] and found["averaged"] == ["x/acc", "y/acc"]
+    assert found["arms"]["b"]["seeds"]["0"]["metrics"]["accuracy_average"]["value"] == pytest.approx(0.26)
