@@ -195,22 +195,25 @@ def proxy(model: str) -> list[str]:
     return ["proxy=hub", f"proxy.repo={name}", *([f"proxy.revision={revision}"] if revision else [])]
 
 
-def heads(given: str) -> list[list[int]]:
+def heads(given: str) -> tuple[list[list[int]], list[int]]:
     """``[[layer, head], ...]`` of a text that is such a list, or of a file that holds one, ``heads.json`` or
-    a plain list.
+    a plain list; and, where the file says it, ``[layers, heads]`` of the model that they are heads of.
     """
     listed, path = given.lstrip().startswith("["), Path(given).expanduser()
     require(listed or path.is_file(), f"--heads {given}: no such file, and no list like [[17, 3], [20, 6]]")
+    shape: list[int] = []
     try:
         found = json.loads(given if listed else path.read_text(encoding="utf-8"))
-        found = found["selected"] if isinstance(found, dict) else found
+        if isinstance(found, dict):
+            shape = [int(found[name]) for name in ("num_layers", "num_heads") if name in found]
+            found = found["selected"]
         pairs = [[int(layer), int(head)] for layer, head in found]
         require(bool(pairs) and pairs == [list(pair) for pair in found], "")
     except (ValueError, TypeError, KeyError, RecursionError, SettingError):
         raise SettingError(
             f"--heads {given}: holds no list of [layer, head] like [[17, 3], [20, 6]]"
         ) from None
-    return pairs
+    return pairs, shape if len(shape) == 2 else []
 
 
 def settings_of(parsed: argparse.Namespace, model: str) -> list[str]:
@@ -238,7 +241,13 @@ def settings_of(parsed: argparse.Namespace, model: str) -> list[str]:
     if parsed.sample != 1:
         found += [f"score.sample={parsed.sample:g}", f"exp.arms.{ARM}.select=distilled"]
     if parsed.heads:
-        found.append(f"heads.given={json.dumps(heads(parsed.heads))}")
+        pairs, shape = heads(parsed.heads)
+        require(
+            not shape or len(parsed.model or []) < 2,
+            f"--heads {parsed.heads} holds the heads of one model, and --model names several; give one",
+        )
+        found.append(f"heads.given={json.dumps(pairs)}")
+        found += [f"heads.given_of={json.dumps(shape)}"] if shape else []
     keys = {own.partition("=")[0]: own for own in parsed.set}
     for key, own in keys.items():
         option = TAKEN.get(key.removeprefix(f"exp.arms.{ARM}.").removeprefix("select."))

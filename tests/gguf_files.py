@@ -109,7 +109,8 @@ def write(
         writer.add_rope_freq_base(1_000_000.0)
     else:
         writer.add_rope_freq_base(5000.0)
-    writer.add_tokenizer_model("llama" if architecture == "gemma3" else "gpt2")
+    pieces = "llama" if architecture == "gemma3" else "gpt2"
+    writer.add_tokenizer_model(str(changed.pop("tokenizer", pieces)))
     writer.add_tokenizer_pre(str(changed.pop("split", "qwen2" if architecture == "qwen2" else "gpt-2")))
     writer.add_token_list(tokens)
     writer.add_token_types(types)

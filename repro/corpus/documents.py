@@ -119,9 +119,10 @@ def write_shards(
 
 def file_name(domain: str) -> str:
     """A domain's name as part of a file name; names that had to change get a digest, so that no two become
-    one.
+    one. Files that begin with a dot or ``_`` are hidden ones to pyarrow, pandas and ``datasets``.
     """
     safe = re.sub(r"[^A-Za-z0-9_.-]", "_", domain)
+    safe = f"domain{safe}" if safe.startswith((".", "_")) else safe
     return safe if safe == domain else f"{safe}-{hashlib.sha256(domain.encode()).hexdigest()[:8]}"
 
 

@@ -149,12 +149,9 @@ def _look(settings: Corpus) -> tuple[list[tuple[Path | Remote, str]], list[Path 
                 )
                 found[path] = told + _below(path, root)
                 continue
-            inside = sorted(path.rglob("*"))
+            inside = sorted(_inside(path))
             below = [p for p in inside if p.is_file() and _kind(p)]
-            hidden = {p for p in inside if any(part.startswith(".") for part in p.relative_to(path).parts)}
-            skipped += [
-                p for p in inside if not p.is_dir() and p not in hidden and not (p.is_file() and _kind(p))
-            ]
+            skipped += [p for p in inside if not (p.is_file() and _kind(p))]
             require(
                 bool(below),
                 f"corpus.paths: the folder {path} holds no file of a known kind: {', '.join(KNOWN)}",
@@ -167,6 +164,26 @@ def _look(settings: Corpus) -> tuple[list[tuple[Path | Remote, str]], list[Path 
             f"corpus.paths: {one} and {other} would both have the id {name}; give a folder that holds both",
         )
     return read, skipped
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    """The files below a folder, those of linked folders among them, each folder once; nothing hidden, and
+    nothing of a work folder, where runs leave what they made of these files.
+    """
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen or (Path(place) != folder and _of_runs(Path(place))):
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(place, name) for name in files if not name.startswith("."))
+
+
+def _of_runs(folder: Path) -> bool:
+    """Whether it is the work folder of runs."""
+    return any((folder / "artifacts").glob("*/*/manifest.json"))
 
 
 def _roots(places: list[str]) -> list[tuple[str, str]]:
@@ -195,9 +212,10 @@ def _look_away(given: str, told: str, found: dict[Path | Remote, str], skipped: 
     there = remote.found(given)
     require(bool(there), f"corpus.paths: no file is at {given}, or matches it")
     for path, name in there:
-        if _kind(path):
+        hidden = any(part.startswith(".") for part in name.split("/"))
+        if _kind(path) and not hidden:
             found[path] = told + name
-        elif not any(part.startswith(".") for part in name.split("/")):
+        elif not hidden:
             skipped.append(path)
     require(
         any(_kind(path) for path, _ in there),
@@ -318,13 +336,14 @@ def _document(values: Row, where: str, name: str, settings: Corpus) -> Document 
 
 
 def _take(values: Row, path: str) -> Any:
-    """Remove a field and return it, or ``None``; ``a.b`` is b inside a where no field has that very name."""
-    if path in values:
-        return values.pop(path)
-    *outer, last = path.split(".")
+    """Remove a field and return it, or ``None``, also of NaN; ``a.b`` is b inside a where no field has that
+    very name.
+    """
+    *outer, last = [path] if path in values else path.split(".")
     for key in outer:
         inner = values.get(key)
         if not isinstance(inner, dict):
             return None
         values = inner
-    return values.pop(last, None)
+    found = values.pop(last, None)
+    return None if found != found else found  # NaN, which pandas writes where a value is missing

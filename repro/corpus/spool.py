@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from repro.corpus.select import Tally
 
 SPOOL_BYTES = 64 << 20  # of text in a file
+LONGEST_TOKEN = 32  # characters: longer text without white space is more than one token
 
 
 @dataclass(slots=True)
@@ -139,7 +140,8 @@ def _unusable(found: Document, settings: Corpus) -> str:
     bare = found.text.strip()
     if not bare:
         return "empty"
-    if len(bare) < max(settings.min_characters, 2) or len(bare.split()) < 2 and bare.isascii():
+    one = len(bare) < LONGEST_TOKEN and len(bare.split()) < 2 and bare.isascii()
+    if len(bare) < max(settings.min_characters, 2) or one:
         return "too_short"  # one token has no loss
     return "too_long" if len(found.text.encode()) > settings.max_bytes else ""
 

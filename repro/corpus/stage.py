@@ -54,7 +54,7 @@ def stage(settings: Corpus, items: Stage | None, how: Run | None = None) -> Stag
         own,
         lambda context: run(context, settings, how),
         inputs,
-        2,
+        3,  # benchmark sentences with a blank are looked for with it filled in
         summary,
         cost=cost,
     )

@@ -44,9 +44,10 @@ def draw(
     if s.detector == "bottom":
         lowest = sorted(others, key=lambda pair: scores[pair])
         ceiling = scores[lowest[len(important) - 1]]
-        tied = [pair for pair in others if scores[pair] <= ceiling]
-        return sorted(rng.sample(tied, len(important))), {
-            "drawn_from": len(tied),
+        below = [pair for pair in others if scores[pair] < ceiling]
+        tied = [pair for pair in others if scores[pair] == ceiling]
+        return sorted(below + rng.sample(tied, len(important) - len(below))), {
+            "drawn_from": len(below) + len(tied),
             "score_at_most": float(ceiling),
         }
     return matched_damage(s, rng, others, important, proxy, texts)

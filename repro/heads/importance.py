@@ -15,6 +15,18 @@ def top(scores: np.ndarray, share: float) -> list[tuple[int, int]]:
     return [(int(layer), int(head)) for layer, head in zip(layers, heads, strict=True)]
 
 
+def none_copied(scores: np.ndarray, selected: list[tuple[int, int]]) -> str:
+    """A warning where heads that copied nothing count as important because of their place; else nothing."""
+    zeros = sum(bool(scores[pair] == 0) for pair in selected)
+    if not zeros:
+        return ""
+    return (
+        f"{zeros} of the {len(selected)} important heads copied nothing in any probe and are taken in the"
+        " order of their layers: this model has fewer heads that copy. Lower heads.share, use more or longer"
+        " probes, or another model"
+    )
+
+
 def head_count(heads: int, share: float) -> int:
     """How many heads a share is: nearest whole number (halves up), at least one."""
     return max(1, int(heads * share + 0.5))

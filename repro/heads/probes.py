@@ -95,11 +95,19 @@ def _pieces(texts: list[str], encode: Encode, most: int, wanted: int) -> Iterato
     yield from (tuple(ids[:most]) for ids in encode(list(found)))
 
 
+def _begins_alike(one: list[int], other: list[int]) -> bool:
+    """Whether the shorter is a beginning of the longer; its last token may be another where a word was cut
+    from what follows.
+    """
+    shorter = min(len(one), len(other)) - 1
+    return one[:shorter] == other[:shorter]
+
+
 def build(index: int, values: list[list[int]], encode: Encode, s: Heads, prefix: list[int]) -> Probe:
     """Probe number ``index``: a function of the seed, the index and the values only.
 
     As many pairs as bring prompt and answer close to, never over, ``probe_tokens``. The shots ask for other
-    pairs of the object than the one the question asks for.
+    pairs of the object than the one the question asks for, and no other value begins as that one's does.
     """
     rng = random.Random(f"{s.seed}/{index}")
     instruction, opening, middle, comma, closing, ask, answer, end = encode(
@@ -113,6 +121,13 @@ def build(index: int, values: list[list[int]], encode: Encode, s: Heads, prefix:
 
     def pair_cost(i: int) -> int:
         return len(keys[i]) + len(middle) + len(values[order[i]]) + len(comma)
+
+    # A value that is a beginning of the one asked for, or goes on from it, would be its copy elsewhere.
+    asked = values[order[0]]
+    twins = {i for i in range(1, len(order)) if _begins_alike(values[order[i]], asked)}
+    keys = [key for i, key in enumerate(keys) if i not in twins]
+    order = [value for i, value in enumerate(order) if i not in twins]
+    question = [length for i, length in enumerate(question) if i not in twins]
 
     # The first pair is asked for, the next ones are the shots, the others fill up.
     spent = fixed + question[0] + len(values[order[0]])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from repro.errors import require
-from repro.schema import ANY, COUNT, check, setting
+from repro.schema import ANY, COUNT, check, how, setting
 
 # whom of the stages' fingerprints a setting enters: that of detection where the detector in use reads it
 SAMPLES, DAMAGE = "detector", "random_matched_damage"
@@ -47,6 +47,7 @@ class Heads:
     given: list[list[int]] = setting(
         [], "[[layer, head], ...] to mask; nothing is detected", identity="given"
     )
+    given_of: list[int] = how([], "[layers, heads] of the model that heads.given were found in")
 
     def __post_init__(self) -> None:
         check("heads", self)

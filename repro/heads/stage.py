@@ -112,6 +112,13 @@ def _given(s: Heads, proxy_settings: Proxy, context: Context) -> None:
     from repro.proxy.load import load
 
     proxy = load(context.inputs["proxy"] / "model", proxy_settings.dtype, context.device)
+    shape = [proxy.num_layers, proxy.num_heads]
+    was, is_now = (f"{' layers of '.join(map(str, of))} heads" for of in (s.given_of, shape))
+    require(
+        s.given_of in ([], shape),
+        f"heads.given were found in a model of {was}, and the proxy has {is_now}: name that model, or leave"
+        " the heads to be detected",
+    )
     for layer, head in s.given:
         require(
             layer < proxy.num_layers and head < proxy.num_heads,
@@ -336,6 +343,8 @@ def _select(s: Heads, proxy_settings: Proxy, context: Context) -> None:
         "effect_on_probes": controls.effect(proxy, detected["examples"], selected),
         "control": control,
     }
+    if s.detector not in CONTROLS and (said := importance.none_copied(scores, selected)):
+        context.warn(said)
     write_json(context.out / "heads.json", found)
     context.facts |= {"selected": len(selected), "tie_among_zeros": lowest == 0.0}
 

@@ -11,6 +11,7 @@ for row in influence.score(texts):
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -94,7 +95,7 @@ class AttentionInfluence:
         """
         s = Heads(share=share, probes=probe_count, probe_tokens=probe_tokens, seed=seed)
         within_context("heads.probe_tokens", probe_tokens, self._model)
-        values, _ = probes.values_from(_documents(texts), self.proxy.encode, s)
+        values, how = probes.values_from(_documents(texts), self.proxy.encode, s)
         scores = []
         with progress(probe_count, "probes", "detecting heads") as bar:
             for index in range(probe_count):
@@ -103,6 +104,12 @@ class AttentionInfluence:
                 bar.update(1)
         self.head_scores = means = np.mean(scores, axis=0)
         self.heads = importance.top(means, share)
+        for said in (
+            f"values of the probes: {how}" if how == probes.PIECES else "",
+            importance.none_copied(means, self.heads),
+        ):
+            if said:
+                warnings.warn(said, stacklevel=2)
         return self.heads
 
     def score(

@@ -35,6 +35,11 @@ def stage(
     s: Score, heads_settings: Heads, proxy_settings: Proxy, proxy: Stage, corpus: Stage, heads: Stage
 ) -> Stage:
     """Influence scores of the training split. How many processes work on it is not part of the result."""
+    require(
+        s.mask == "uniform" or heads_settings.detector != "random_matched_damage",
+        f"heads.detector=random_matched_damage matches what the uniform mask does, and score.mask={s.mask}"
+        " does something else; compare with random_same_layers",
+    )
     settings = identity(s) | {"token_losses": s.token_losses, "dtype": proxy_settings.dtype}
     if s.mask == "mean":
         settings["means"] = CALIBRATION

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,14 @@ def texts(folder: Path) -> Iterator[str]:
         for split in by_split:
             for row in read_rows(folder / task / f"{split}.jsonl"):
                 yield from _strings(row)
+                yield from _filled(row)
+
+
+def _filled(row: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence with a blank (Winogrande) as other text has it: with either option in its place."""
+    sentence, options = row.get("sentence"), [row.get("option1"), row.get("option2")]
+    if isinstance(sentence, str) and "_" in sentence:
+        yield from (sentence.replace("_", option) for option in options if isinstance(option, str))
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -183,9 +183,16 @@ def setup(job: Job, stream: TokenStream, ranks: int) -> checkpoint.Setup:
         "train.weight_decay": s.weight_decay,  # the optimizer's state brings its own, and these two
         "train.beta1": s.beta1,
         "train.beta2": s.beta2,
+        "train.clip": s.clip,
+        "train.attend_across_documents": s.attend_across_documents,
         "warm-up steps": warmup_steps(s),
         "model": digest(identity(job.model))[:12],
         "order of the documents": stream.identity(),
+        **(
+            {"train.muon_learning_rate": s.muon_learning_rate, "train.muon_momentum": s.muon_momentum}
+            if s.optimizer == "muon"
+            else {}
+        ),
     }
 
 

@@ -23,6 +23,7 @@ from repro.pretrained import load_model, load_tokenizer
 
 # whose conversion the tests compare with the model that the file was made of
 ARCHITECTURES = ("llama", "qwen2", "gemma3")
+WITHOUT_SPACE = "tokenizer.ggml.add_space_prefix"  # false is not read by transformers, for a Llama
 # How a byte-level vocabulary splits text before its merges (tokenizer.ggml.pre), of those that the tests
 # compare with the models' own; others want more than a split (Llama 3 a BOS and whole words first).
 SPLITS = ("gpt-2", "smollm", "qwen2")
@@ -121,7 +122,17 @@ def _check_supported(what: str, architecture: str, own: Json, tensors: Json) -> 
     )
     scaled = own.get("rope.scaling.type", "none") != "none" or "rope_freqs.weight" in tensors
     odd = architecture == "gemma3" and own.get("attention.key_length") != GEMMA_HEAD
-    lost = "the scaling of its positions" if scaled else "its own scaling of attention" if odd else None
+    bare = (
+        architecture == "llama"
+        and own.get("tokenizer.ggml.model") == "llama"
+        and not own.get(WITHOUT_SPACE, True)
+    )
+    reasons = {
+        "the scaling of its positions": scaled,
+        "its own scaling of attention": odd,
+        "that no space is put before a text": bare,
+    }
+    lost = next((reason for reason, is_so in reasons.items() if is_so), None)
     require(
         lost is None,
         f"{what}: the conversion would lose {lost}; use the model's own Hugging Face folder with"

@@ -27,6 +27,8 @@ SAMPLE = 300_000  # documents of the sample that brackets the cuts of larger sco
 MARGIN = 4.0
 TAIL = "md5(doc_id)"  # breaks ties; its value has nothing to do with where a document lies
 
+ALL = "~"  # tie of a cut that takes everything with a priority: above every hash
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -164,7 +166,7 @@ def cuts(
             f"domain {scope!r} has {total} tokens, fewer than the {limit} of the selection it should match",
         )
         if rankable_size <= limit:
-            found[scope] = Cut(limit, lowest, "~")  # everything that has a priority: above every hash
+            found[scope] = Cut(limit, lowest, ALL)
         else:
             brackets[scope] = Bracket(limit, total, rankable)
     if any(b.rankable > SORTED_WHOLE for b in brackets.values()):

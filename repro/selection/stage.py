@@ -159,7 +159,7 @@ def _frozen(
     """The cuts of ``budget.frozen`` for the documents of ``pool``. What they were made for must be what is
     ranked here.
     """
-    from repro.selection import outcome
+    from repro.selection import outcome, rank
 
     record = frozen_record(budget)
     require(
@@ -175,7 +175,22 @@ def _frozen(
             " thresholds may not fit: score with the same proxy and heads"
         )
     try:
-        return outcome.apply_cuts(connection, outcome.frozen_cuts(record), budget.unit)
+        cuts = outcome.frozen_cuts(record)
+    except ValueError as error:
+        raise SettingError(f"budget.frozen={budget.frozen}: {error}") from None
+    whole = [
+        name
+        for name, domain in record["domains"].items()
+        if cuts[name].tie == rank.ALL and domain["shortfall"]
+    ]
+    require(
+        not whole,
+        f"budget.frozen={budget.frozen}: in {', '.join(whole)} the earlier run took every document that had a"
+        " priority, so its cut is no threshold for others; score more of that corpus, or leave the domain out"
+        " with corpus.domains",
+    )
+    try:
+        return outcome.apply_cuts(connection, cuts, budget.unit)
     except ValueError as error:
         raise SettingError(
             f"budget.frozen={budget.frozen}: {error}; leave it out with corpus.domains"

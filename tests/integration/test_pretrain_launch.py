@@ -206,6 +206,8 @@ def test_models_on_the_way_and_several_decays_of_one_stable_run(paths, tmp_path)
             r"written with train\.weight_decay=0\.1, this run has train\.weight_decay=0\.5",
         ),
         (dict(beta2=0.5), r"written with train\.beta2=0\.95"),
+        (dict(clip=0.5), r"written with train\.clip=1\.0"),
+        (dict(attend_across_documents=False), r"written with train\.attend_across_documents=True"),
         (
             dict(keep_at_tokens=[6 * batch, 12 * batch]),
             r"models at \[3072\] tokens, which lie before the branch",

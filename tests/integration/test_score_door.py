@@ -158,7 +158,25 @@ def test_heads_are_read_from_a_list_and_from_a_file(tmp_path):
     (tmp_path / "heads.json").write_text(json.dumps({"selected": [[1, 2], [0, 3]], "scores": None}))
     (tmp_path / "plain.json").write_text("[[1, 2], [0, 3]]")
     given = ("[[1, 2], [0, 3]]", str(tmp_path / "heads.json"), str(tmp_path / "plain.json"))
-    assert [score.heads(g) for g in given] == [[[1, 2], [0, 3]]] * 3
+    assert [score.heads(g) for g in given] == [([[1, 2], [0, 3]], [])] * 3
+    (tmp_path / "heads.json").write_text(json.dumps({"selected": [[1, 2]], "num_layers": 2, "num_heads": 4}))
+    assert score.heads(str(tmp_path / "heads.json")) == ([[1, 2]], [2, 4])
+
+
+def test_heads_of_a_file_are_masked_in_a_model_of_its_shape_alone(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.txt").write_text(
+        "Some text that is long enough to be read and to be scored. " * 4
+    )
+    for layers, said in ((2, None), (30, "heads.given were found in a model of 30 layers of 4 heads")):
+        held = {"selected": [[1, 0]], "num_layers": layers, "num_heads": 4}
+        (tmp_path / "heads.json").write_text(json.dumps(held))
+        command = ["docs", "--model", str(model), "--heads", "heads.json", "--dtype", "float32"]
+        assert score.main(command) == (2 if said else 0)
+        assert said is None or said in capsys.readouterr().err
+    assert score.main(["docs", "--model", str(model), "--model", "built", "--heads", "heads.json"]) == 2
+    assert "--model names several" in capsys.readouterr().err
 
 
 def test_documents_without_a_score_are_counted_by_the_reason(tmp_path):

@@ -1,5 +1,6 @@
 """Cleaning against independent obvious implementations: brute-force Jaccard, naive n-grams, plain set arithmetic."""
 
+import json
 import random
 import re
 
@@ -7,8 +8,12 @@ import pytest
 
 from repro.corpus.clean import benchmark_index, examine
 from repro.corpus.minhash import near_duplicates, near_duplicates_on_disk, shingles
-from repro.corpus.ngrams import shingle_words, words
+from repro.corpus.ngrams import hashed, shingle_words, split, words
 from repro.corpus.split import Member, hold_out
+from repro.items import stage
+from repro.items.settings import Items
+from repro.items.text import texts
+from repro.store import Store
 
 VOCABULARY = [f"w{i}" for i in range(400)]
 
@@ -234,3 +239,15 @@ def test_one_large_group_gives_a_contiguous_part_and_says_so():
     assert how == {"d": "too few sources: a contiguous part of book"}
     # 98 is tied to 0 by a cluster: they go together, inside the one group
     assert sorted(members[i].id for i in held) == [f"book/{i:03d}" for i in (0, 96, 97, 98, 99)]
+
+
+def test_a_sentence_with_a_blank_is_found_with_either_option_in_its_place(tmp_path):
+    sentence = "Sarah was a much better surgeon than Maria so _ always got the harder cases of all."
+    row = {"sentence": sentence, "option1": "Sarah", "option2": "Maria", "answer": "1"}
+    (tmp_path / "items" / "winogrande").mkdir(parents=True)
+    (tmp_path / "items" / "winogrande" / "validation.jsonl").write_text(json.dumps(row) + "\n")
+    folder = Store(tmp_path / "work").ensure(stage(Items("folder", folder=str(tmp_path / "items"))))
+    index = benchmark_index(texts(folder))
+    for name, held in (("Sarah", True), ("Maria", True), ("Peter", False)):
+        found = examine(hashed(split(f"It is said: {sentence.replace('_', name)} And so on.")), index)
+        assert found is held, name

@@ -263,7 +263,7 @@ def test_every_document_is_counted_under_a_reason(tmp_path):
         line(7, text=text(1000)),  # another text under a known id
         line(50, text=""),
         line(51, text="one"),
-        line(52, text="x" * 5000),  # one word
+        line(52, text="x" * 20),  # one word
         line(53, text=text(53, 30_000)),
         "{broken",
         json.dumps({"id": "half", "domain": "web", "text": text(60) + "\ud800"}),
@@ -415,6 +415,55 @@ def test_domain_names_that_are_no_file_names(tmp_path):
     folder, counts = build(tmp_path, settings(path, heldout_share=0.0))
     assert len(list((folder / "documents").glob("*.parquet"))) == 3
     assert set(read(folder)["domain"]) == set(counts["domains"]) == {"a/b", "a b", "../c"}
+
+
+def test_no_domain_is_hidden_from_those_who_read_the_folder(tmp_path):
+    """pyarrow, pandas and ``datasets`` pass over files whose names begin with a dot or a low line."""
+    import datasets
+    import pandas
+
+    names = ["a", ".net", "../c", "_private", "日本"]
+    path = save(tmp_path / "a.jsonl", *(line(i, domain=names[i % 5]) for i in range(10)))
+    folder, _ = build(tmp_path, settings(path, heldout_share=0.0))
+    kept = folder / "documents"
+    assert set(pandas.read_parquet(kept)["domain"]) == set(names)
+    loaded = datasets.load_dataset("parquet", data_dir=str(kept), cache_dir=str(tmp_path / "cache"))
+    assert set(loaded["train"]["domain"]) == set(names)
+
+
+def test_linked_folders_are_read_once_and_hidden_ones_and_those_of_runs_are_not(tmp_path):
+    my = tmp_path / "my"
+    save(my / "code" / "a.jsonl", *(line(i) for i in range(5)))
+    save(tmp_path / "data" / "web" / "b.jsonl", *(line(10 + i) for i in range(5)))
+    (my / "web").symlink_to(tmp_path / "data" / "web")
+    (my / "code" / "round").symlink_to(my)  # a loop
+    save(my / ".ipynb_checkpoints" / "a.jsonl", *(line(20 + i) for i in range(5)))
+    save(my / ".stale.jsonl", line(30))
+    save(my / "work" / "runs" / "x" / "report.txt", "What a run of these files left. " * 20)
+    save(my / "work" / "artifacts" / "score" / "x-1" / "manifest.json", "{}")
+    wanted = {f"d{i}" for i in (*range(5), *range(10, 15))}
+    for _ in range(2):
+        documents, drops = found(my)
+        assert {document.id for document in documents} == wanted and not drops
+    save(my / "scripts" / "manifest.json", "{}")
+    save(my / "scripts" / "c.jsonl", line(40))
+    assert {document.id for document in found(my)[0]} == wanted | {"d40"}
+    assert {document.id for document in found(my / ".stale.jsonl")[0]} == {"d30"}  # by its name
+
+
+def test_nan_is_a_missing_value_and_not_the_name_nan(tmp_path):
+    rows = [line(i, id=float("nan"), group=float("nan")) for i in range(20)]
+    documents, drops = found(save(tmp_path / "a.jsonl", *rows, line(99, domain=float("nan"))))
+    assert len({document.id for document in documents}) == 20
+    assert {document.group for document in documents} <= {"", *(document.id for document in documents)}
+    assert [drop.reason for drop in drops] == ["missing_domain"]
+
+
+def test_long_text_without_white_space_is_not_too_short(tmp_path):
+    rows = ["x" * 40, json.dumps({f"k{i}": i for i in range(200)}, separators=(",", ":")), "word"]
+    path = save(tmp_path / "a.jsonl", *(line(i, text=text) for i, text in enumerate(rows)))
+    folder, counts = build(tmp_path, settings(path, heldout_share=0.0, min_characters=1))
+    assert counts["kept"] == 2 and counts["dropped"] == {"too_short": 1}
 
 
 def test_chinese_is_not_too_short(tmp_path):

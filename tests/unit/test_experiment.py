@@ -54,6 +54,14 @@ def test_planted_documents_are_scored_with_the_heads_of_the_arm_found_in_the_cor
     assert plain.shared["score"].fingerprint == plain.arms["random"][0]["found"].inputs["scores"].fingerprint
 
 
+def test_damage_is_matched_for_the_mask_that_documents_are_scored_with():
+    control = "exp.arms.b.heads.detector=random_matched_damage"
+    base = ["exp=score_agreement", "scale=smoke", "exp.arms.b.select=attention_influence", control]
+    build(compose(base))
+    with pytest.raises(SettingError, match="matches what the uniform mask does, and score.mask=zero"):
+        build(compose([*base, "exp.arms.b.score.mask=zero"]))
+
+
 def test_scores_that_are_written_out_are_those_of_the_arm():
     experiment = build(
         compose(["exp=score_corpus", "scale=smoke", "exp.arms.attention_influence.heads.share=0.5"])

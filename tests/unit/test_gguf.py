@@ -162,6 +162,10 @@ def test_a_file_cut_short_is_refused_wherever_it_ends(share, tmp_path):
         ({"llama__rope__scaling__type": "yarn"}, "would lose the scaling of its positions"),
         ({"split__count": 3}, "is one of 3 parts; join them first"),
         (
+            {"tokenizer": "llama", "tokenizer__ggml__add_space_prefix": 0},
+            "would lose that no space is put before a text",
+        ),
+        (
             {"split": "llama-bpe"},
             "splits text as 'llama-bpe'.* gpt-2, smollm, qwen2 are; use the model's own",
         ),

@@ -162,6 +162,39 @@ def test_controls_are_as_many_and_others():
         controls.same_layers(random.Random(0), [(2, 5)], [(2, 0), (2, 1), (2, 2)])
 
 
+def test_the_bottom_heads_are_the_lowest_and_only_the_last_of_them_are_drawn():
+    scores = np.array([[0.5, 0.4, 0.0, 0.3], [0.0, 0.1, 0.1, 0.1]])
+    important, seen = importance.top(scores, 3 / 8), set()
+    for seed in range(20):
+        s = Heads(detector="bottom", share=3 / 8, control_seed=seed)
+        drawn, facts = controls.draw(s, scores, important, None, [])
+        assert {(0, 2), (1, 0)} < set(drawn) and (facts["drawn_from"], facts["score_at_most"]) == (5, 0.1)
+        seen |= set(drawn)
+    assert seen == {(0, 2), (1, 0), (1, 1), (1, 2), (1, 3)}
+
+
+def test_heads_that_copied_nothing_are_named():
+    scores = np.array([[0.0, 0.0], [0.85, 0.0]])
+    assert importance.none_copied(scores, importance.top(scores, 0.25)) == ""
+    assert "1 of the 2 important heads copied nothing" in importance.none_copied(
+        scores, importance.top(scores, 0.5)
+    )
+
+
+def test_in_few_sentences_no_other_value_of_a_probe_begins_as_the_one_asked_for():
+    text = " ".join(f"The {i} small bird number {i} sat down on the old wall and sang." for i in range(12))
+    values, how = probes.values_from([text.replace("1", "one").replace("2", "two")], words, SETTINGS)
+    assert how == "sentences cut at a word"
+    twins = 0
+    for index in range(20):
+        probe = probes.build(index, values, words, SETTINGS, [])
+        opening, before = probe.needle[:3], probe.ids[: probe.answer_start]  # of no other sentence here
+        twins += sum(value[:3] == opening for value in values) > 1
+        stands = [i for i in range(len(before)) if before[i : i + 3] == opening]
+        assert stands == [probe.needle_start], (index, stands)
+    assert twins > 5
+
+
 def test_a_share_that_leaves_no_others_is_refused():
     with pytest.raises(SettingError, match="lower heads.share"):
         controls.draw(

@@ -280,6 +280,18 @@ def test_heads_behind_a_selection_and_behind_scores_are_found_through_the_manife
     assert heads_behind(tmp_path / "elsewhere") is None
 
 
+def test_a_cut_that_took_everything_is_no_threshold_for_others(tmp_path):
+    rows = documents()
+    few = [row | ({} if i % 10 == 0 else {"score": None}) for i, row in enumerate(rows)]
+    made = artifacts(few)
+    _, record = select(tmp_path, made, share=0.3)
+    assert all(domain["shortfall"] > 0 for domain in record["domains"].values())
+    first = stage(Select("attention_influence"), Mixture(), Budget(0.3), 0, made["corpus"], made["scores"])
+    frozen_at = str(Store(tmp_path).path(first) / "selection.json")
+    with pytest.raises(SettingError, match="took every document that had a priority"):
+        select(tmp_path / "new", artifacts(rows), frozen=frozen_at)
+
+
 def test_a_frozen_cut_counts_by_its_content_and_none_of_it_without(tmp_path):
     """Selections that were made before there were frozen cuts keep their fingerprints."""
     made = artifacts(documents())

@@ -14,8 +14,9 @@ import polars
 
 from repro.errors import require
 from repro.selection.selectors import Context
-from repro.selection.selectors.ngram_classifier import fold
+from repro.selection.selectors.ngram_classifier import deal, identity
 
+__all__ = ["identity", "priority"]  # dealt as the classifier's are
 TEXT_BESIDE_SCORES = True
 LEAST = 100  # scored documents that something can be learned from
 MULTIPLIER = 0x9E3779B97F4A7C15  # of the running hash of neighbouring words
@@ -31,7 +32,8 @@ def priority(
     """The predicted rank of a document's score among those of its domain, in (0, 1).
 
     Gradient boosting (scikit-learn) of ``trees`` trees on the columns of :func:`features` and the domain.
-    Every document is predicted by trees that saw nothing of its source group (groups are dealt to ``folds``).
+    Every document is predicted by trees that saw nothing of its source group or of its near-duplicates'
+    (``deal``).
     ``characters``: how much of a document is read; ``None`` reads it whole. At most ``train_documents`` are
     learned from, smallest hash of the id first.
     """
@@ -60,7 +62,8 @@ def priority(
         if len(part := shard.join(ranked, on="doc_id", maintain_order="left"))
     ]
     train, x = polars.concat([rows for rows, _ in learned]), numpy.concatenate([row for _, row in learned])
-    groups, target = fold(train, folds), train["target"].to_numpy()
+    dealt_to = deal(context, folds)
+    groups, target = dealt_to(train), train["target"].to_numpy()
     models = []
     for held_out in range(folds):
         rest = groups != held_out
@@ -77,7 +80,7 @@ def priority(
         models.append(model.fit(x[rest], target[rest]))
 
     def predicted(shard: polars.DataFrame) -> numpy.ndarray:
-        values, mine = read(shard), fold(shard, folds)
+        values, mine = read(shard), dealt_to(shard)
         found = numpy.empty(len(shard))
         for held_out, model in enumerate(models):
             if (here := mine == held_out).any():

@@ -5,12 +5,14 @@ download.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy
 import polars
 
 from repro.errors import nearest, require
+from repro.plain import Json
 from repro.selection.selectors import Context
 from repro.selection.words import splitter
 
@@ -28,8 +30,8 @@ def priority(
     """Log odds that the document is of the domain ``positive``, by logistic regression on hashed word
     n-grams.
 
-    Every document is judged by a classifier that saw neither it nor anything of its source group (groups are
-    dealt to ``folds``). ``positive`` may be a list: the first that the corpus has. At most
+    Every document is judged by a classifier that saw neither it nor anything of its source group or of its
+    near-duplicates' (:func:`deal`). ``positive`` may be a list: the first that the corpus has. At most
     ``train_documents`` of ``positive``, and of all others together, are learned from (smallest hash of the id
     first); classes weigh the same and documents have unit length, so that no size counts.
     """
@@ -38,6 +40,7 @@ def priority(
 
     positive = domain(context, positive)
     require(folds >= 2, f"params.folds={folds} must be at least 2")
+    dealt_to = deal(context, folds)
     hashing: Any = HashingVectorizer  # its own signature names its default alone, a word
     vectorizer = hashing(
         n_features=BUCKETS,
@@ -60,7 +63,7 @@ def priority(
     features, label, dealt = (
         vectorizer.transform(train["text"]),
         (train["domain"] == positive).to_numpy(),
-        fold(train, folds),
+        dealt_to(train),
     )
     classifiers = []
     for held_out in range(folds):
@@ -74,7 +77,7 @@ def priority(
         classifiers.append(classifier.fit(features[rest], label[rest]))
 
     def odds(shard: polars.DataFrame) -> numpy.ndarray:
-        features, dealt = vectorizer.transform(shard["text"]), fold(shard, folds)
+        features, dealt = vectorizer.transform(shard["text"]), dealt_to(shard)
         found = numpy.empty(len(shard))
         for held_out, classifier in enumerate(classifiers):
             if (mine := dealt == held_out).any():
@@ -97,9 +100,31 @@ def domain(context: Context, wanted: str | list[str]) -> str:
     return found[0]
 
 
-def fold(documents: polars.DataFrame, folds: int) -> numpy.ndarray:
-    """The fold of each document's (domain, group): a stable hash, so that no order of files matters."""
-    names = (documents["domain"] + "\x00" + documents["group"]).to_list()
-    return numpy.array(
-        [int.from_bytes(hashlib.blake2b(n.encode(), digest_size=8).digest()) % folds for n in names]
+def identity(**params: Any) -> Json:
+    """The parameters, and by what documents are dealt to folds: in the fingerprint."""
+    return {**params, "dealt_by": "group and cluster"}
+
+
+def deal(context: Context, folds: int) -> Callable[[polars.DataFrame], numpy.ndarray]:
+    """What gives the fold of each document of a frame, by its source group: groups that share a cluster of
+    near-duplicates go to one fold, whatever their domains, by a stable hash, so that no order of files
+    matters.
+    """
+    from scipy.cluster.hierarchy import DisjointSet
+
+    shared = context.query(
+        """SELECT DISTINCT cluster, "group" FROM documents WHERE cluster IN (
+               SELECT cluster FROM documents GROUP BY cluster HAVING count(DISTINCT "group") > 1)"""
     )
+    linked, first = DisjointSet({group for _, group in shared}), dict[int, str]()
+    for cluster, group in shared:
+        linked.merge(first.setdefault(cluster, group), group)
+    names = {group: min(members) for members in linked.subsets() for group in members}
+
+    def dealt_to(documents: polars.DataFrame) -> numpy.ndarray:
+        dealt = (names.get(group, group) for group in documents["group"].to_list())
+        return numpy.array(
+            [int.from_bytes(hashlib.blake2b(n.encode(), digest_size=8).digest()) % folds for n in dealt]
+        )
+
+    return dealt_to
