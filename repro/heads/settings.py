@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from repro.errors import require
-from repro.schema import ANY, COUNT, check, how, setting
+from repro.schema import ANY, COUNT, check, setting
 
 # whom of the stages' fingerprints a setting enters: that of detection where the detector in use reads it
 SAMPLES, DAMAGE = "detector", "random_matched_damage"
@@ -47,7 +47,9 @@ class Heads:
     given: list[list[int]] = setting(
         [], "[[layer, head], ...] to mask; nothing is detected", identity="given"
     )
-    given_of: list[int] = how([], "[layers, heads] of the model that heads.given were found in")
+    given_of: list[int] = setting(
+        [], "[layers, heads] of the model that heads.given were found in", identity="as given"
+    )
 
     def __post_init__(self) -> None:
         check("heads", self)

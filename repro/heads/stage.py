@@ -103,6 +103,7 @@ def given(s: Heads, proxy_settings: Proxy, proxy: Stage) -> Stage:
         " out one of them",
     )
     settings = identity(s, "given") | {"dtype": proxy_settings.dtype}
+    settings |= {"of": s.given_of} if s.given_of else {}  # or what another file's heads had left would do
     return Stage(
         "heads", "given", settings, lambda context: _given(s, proxy_settings, context), {"proxy": proxy}
     )

@@ -169,7 +169,7 @@ def test_heads_of_a_file_are_masked_in_a_model_of_its_shape_alone(model, tmp_pat
     (tmp_path / "docs" / "a.txt").write_text(
         "Some text that is long enough to be read and to be scored. " * 4
     )
-    for layers, said in ((2, None), (30, "heads.given were found in a model of 30 layers of 4 heads")):
+    for layers, said in ((2, None), (30, "--heads were found in a model of 30 layers of 4 heads")):
         held = {"selected": [[1, 0]], "num_layers": layers, "num_heads": 4}
         (tmp_path / "heads.json").write_text(json.dumps(held))
         command = ["docs", "--model", str(model), "--heads", "heads.json", "--keep", "1"]
