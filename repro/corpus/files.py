@@ -111,19 +111,24 @@ def files(settings: Corpus) -> list[tuple[Path | Remote, str]]:
 
 def facts(settings: Corpus) -> Json:
     """For the manifest: how many files are read, and what else lies in the folders given, by kind and with a
-    few names.
+    few names; and which domains are made of several folders of one name.
     """
     found, skipped = _look(settings)
     kinds = Counter(
         "broken link" if path.is_symlink() else path.suffix.lower() or "no suffix" for path in skipped
     )
-    return {
-        "files": {
-            "read": len(found),
-            "skipped": dict(kinds.most_common()),
-            "examples": [p.name for p in skipped[:3]],
-        }
+    told: Json = {
+        "read": len(found),
+        "skipped": dict(kinds.most_common()),
+        "examples": [p.name for p in skipped[:3]],
     }
+    if settings.domain_from == "folder":
+        folders: dict[str, set[str]] = {}
+        for path, name in found:
+            parent = (Path(name) if isinstance(path, Remote) else Path(os.path.abspath(path))).parent
+            folders.setdefault(_folder(name), set()).add("/".join(parent.parts[-2:]))
+        told["together"] = {domain: sorted(of) for domain, of in sorted(folders.items()) if len(of) > 1}
+    return {"files": told}
 
 
 def _look(settings: Corpus) -> tuple[list[tuple[Path | Remote, str]], list[Path | Remote]]:
@@ -311,7 +316,7 @@ def _document(values: Row, where: str, name: str, settings: Corpus) -> Document 
     if settings.domain_from == "field":
         domain = _take(values, settings.domain_field)
     elif settings.domain_from == "folder":
-        domain = Path(name).parent.name or Path(name).name.split(".")[0]
+        domain = _folder(name)
     else:
         domain = settings.domain
     if domain is None or not str(domain).strip():
@@ -333,6 +338,11 @@ def _document(values: Row, where: str, name: str, settings: Corpus) -> Document 
     ]
     group, source, license = ("" if value is None else str(value) for value in about)
     return Document(str(ident), domain, group, source or "not stated", license or "not stated", text, values)
+
+
+def _folder(name: str) -> str:
+    """The folder that a file lies in; of one at the top its own name."""
+    return Path(name).parent.name or Path(name).name.split(".")[0]
 
 
 def _take(values: Row, path: str) -> Any:

@@ -71,6 +71,8 @@ def summary(facts: Json) -> str:
         n = sum(files["skipped"].values())
         named = ", ".join(files["examples"]) + (", ..." if n > len(files["examples"]) else "")
         line += f"; files: {files['read']:,} read, {n:,} skipped: {_counted(files['skipped'])} ({named})"
+    for domain, folders in files.get("together", {}).items():
+        line += f"; one domain, {domain}, of {len(folders)} folders: {', '.join(folders[:4])}"
     return line
 
 

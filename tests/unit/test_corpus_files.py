@@ -382,6 +382,19 @@ def test_what_was_read_dropped_and_skipped_is_said_in_one_line(tmp_path):
     assert "files" not in read_json(artifact / "counts.json")  # the artifact is a function of the documents
 
 
+def test_a_domain_of_several_folders_is_said(tmp_path):
+    """The months of a domain are one, and so would be two domains whose files lie in folders called train."""
+    for place in ("web/train", "code/train", "law"):
+        save(tmp_path / "data" / place / "a.jsonl", *(line(len(place) * 10 + i) for i in range(6)))
+    for paths in (["data"], ["data/web/train", "data/code/train", "data/law"]):
+        given = settings(*(tmp_path / path for path in paths), domain_from="folder")
+        store, made = Store(tmp_path / "work"), stage(given, None)
+        store.ensure(made)
+        said = made.summary(store.facts(made))
+        assert said.endswith("; one domain, train, of 2 folders: code/train, web/train"), said
+    assert "one domain" not in made.summary({**store.facts(made), **files.facts(settings(tmp_path / "data"))})
+
+
 def test_ids_that_repeat_in_every_file_are_refused_with_the_mend(tmp_path):
     for name, start in (("a", 0), ("b", 1000)):
         save(tmp_path / f"{name}.jsonl", *(line(start + i, id=i) for i in range(100)))
