@@ -114,7 +114,8 @@ def _read_back(name: str, grid: dict[str, list[Any]], settings: dict[str, Settin
             found = _at(own, key)
             plain = isinstance(found, (int, float, str, list)) and not isinstance(value, dict)
             require(
-                not plain or found == value or str(found) == str(value),
+                (found is None) == (value is None)
+                and (not plain or found == value or str(found) == str(value)),
                 f"sweep={name}: the member {label} would run with {key}={found}",
             )
         known = seen.setdefault(digest(asdict(own)), label)
@@ -145,13 +146,19 @@ def _resolved(sweep: Sweep, overrides: list[str]) -> dict[str, list[Any]]:
         if factors:
             present = _at(compose([*_own(sweep, overrides), *overrides]), key)
             if isinstance(present, (int, float)) and not isinstance(present, bool):
-                values = [float(f"{present * float(v[1:]):.6g}") if v in factors else v for v in values]
+                times = {v: float(f"{present * float(v[1:]):.6g}") for v in factors}
+                if isinstance(present, int):
+                    times = {v: round(found) for v, found in times.items()}
+                values = [times.get(v, v) if isinstance(v, str) else v for v in values]
         grid[key] = values
     return grid
 
 
 def _text(value: Any) -> str:
-    return f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value)
+    """As YAML reads it back."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"[{','.join(map(_text, value))}]" if isinstance(value, list) else str(value)
 
 
 def wandb_sweep(name: str, overrides: list[str]) -> str:

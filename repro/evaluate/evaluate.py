@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -91,9 +91,12 @@ def _parts(
     masked: Sequence[tuple[int, int]],
 ) -> Path:
     """The folder of finished parts, emptied if another model, other heads, items or settings left them."""
-    weights = sorted(model.glob("*.safetensors")) if isinstance(model, Path) else []
+    from repro.evaluate import stage
+
+    kinds = ("*.safetensors", "*.json", "*.model")  # weights, configurations and tokenizers
+    weights = sorted(p for kind in kinds for p in model.glob(kind)) if isinstance(model, Path) else []
     identity = {
-        "settings": asdict(s),
+        "settings": json.loads(json.dumps(stage.identity(s) | {"batch_size": s.batch_size})),
         "items": str(items.resolve()),
         "model": [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in weights],
         "parameters": sum(p.numel() for p in lm.model.parameters()),

@@ -35,6 +35,8 @@ FORM = {
     "doc_to_text": "",
     "doc_to_choice": "{{[sentence_good, sentence_bad]}}",
 }
+# keys of a definition that change prompts, items or results
+ELSEWHERE = ("process_docs", "process_results", "description", "filter_list", "num_fewshot", "doc_to_image")
 # the paper's twelve; the data set writes one of them in two ways
 PHENOMENA = {"s-selection": "argument_structure"}
 # likelihoods are equal if they differ by less than this share of themselves: what float32 can tell apart
@@ -46,9 +48,21 @@ Pair = tuple[float, float]  # log-likelihoods in nats of the grammatical and the
 
 def recognises(plan: Plan) -> bool:
     """Whether everything that an entry runs are pairs of sentences, as lm-eval's definition of BLiMP writes
-    them.
+    them, and asks for nothing that :func:`run` does not do.
     """
-    return bool(plan.leaves) and all(FORM.items() <= _definition(plan, leaf).items() for leaf in plan.leaves)
+    return bool(plan.leaves) and all(_plain(plan, leaf) for leaf in plan.leaves)
+
+
+def _plain(plan: Plan, leaf: str) -> bool:
+    found = _definition(plan, leaf)
+    asked = [metric.get("metric") for metric in found.get("metric_list") or [{"metric": "acc"}]]
+    return (
+        leaf in plan.items
+        and FORM.items() <= found.items()
+        and found.get("doc_to_target", 0) in (0, "0")
+        and asked == ["acc"]
+        and not any(found.get(key) for key in ELSEWHERE)
+    )
 
 
 def absent(plan: Plan, items: Path) -> str:

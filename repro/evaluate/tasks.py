@@ -297,7 +297,8 @@ def _literal(path: str) -> str:
 
 
 def find_items(items: Path, task: str, dataset: str, subset: str | None) -> Path:
-    """The folder with a task's ``<split>.jsonl``: by the task's own name, or by the hub data set it reads.
+    """The folder with a task's ``<split>.jsonl``: by the task's own name, or by the hub data set it reads,
+    whose name alone is one of another language or owner for tasks that ask for these.
 
     Raises ``LookupError`` where there is none.
     """
@@ -306,7 +307,10 @@ def find_items(items: Path, task: str, dataset: str, subset: str | None) -> Path
         if hub == dataset and configuration in (subset, None, "*"):
             candidates.append(f"{name}/{subset}" if configuration == "*" else name)
     own_name = dataset.rpartition("/")[2].lower().replace("-", "_")
-    candidates += [f"{own_name}/{subset}", own_name]
+    candidates.append(f"{own_name}/{subset}")
+    known = TASKS.get(own_name, (dataset, None))[0]
+    if subset in (None, "default", "main", own_name) and ("/" not in dataset or known == dataset):
+        candidates.append(own_name)
     for candidate in candidates:
         if any((items / candidate).glob("*.jsonl")):
             return items / candidate

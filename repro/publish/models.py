@@ -40,7 +40,7 @@ def write(target: Path, made: Made, models: dict[str, tuple[str, str]]) -> None:
             for path in sorted(p for p in place.iterdir() if p.is_file() and p.name != "README.md"):
                 (target / folder).mkdir(exist_ok=True)
                 if path.name.endswith("config.json"):
-                    portable.copy_json(path, target / folder / path.name)
+                    portable.copy_configuration(path, target / folder / path.name)
                 else:
                     shutil.copyfile(path, target / folder / path.name)
             bar.update(1)

@@ -20,6 +20,9 @@ QUOTED = re.compile(r"""(["'])(?:file://)?((?:~|[A-Za-z]:)?[/\\](?![/\\]).*?)\1"
 ABSOLUTE = re.compile(r"(?<![\w.:/\\~-])(?:file://)?((?:~\w*|[A-Za-z]:)?[/\\](?![/\\\s])[^\s'\"\[\],;|<>`]+)")
 NOWHERE = ("work",)  # settings that say where, and nothing about what
 CHECKED = {".md", ".json", ".csv", ".jinja"}
+# keys of a model's and a tokenizer's configuration that may name a file or folder
+PLACES = {"_name_or_path", "name_or_path", "tokenizer_file", "vocab_file", "merges_file", "added_tokens_file",
+          "special_tokens_map_file", "spm_file"}  # fmt: skip
 Value = TypeVar("Value")
 
 
@@ -61,6 +64,19 @@ def _word(word: str) -> str:
 def copy_json(source: Path, target: Path) -> None:
     """A JSON file without places and secrets."""
     write_json(target, value(read_json(source)))
+
+
+def copy_configuration(source: Path, target: Path) -> None:
+    """A configuration of a model or tokenizer without the places it names; all else, such as an end token
+    ``</s>`` or a chat template, means what it says and stays.
+    """
+
+    def cleaned(found: Value) -> Value:
+        if isinstance(found, dict):
+            return cast(Value, {k: value(v) if k in PLACES else cleaned(v) for k, v in found.items()})
+        return cast(Value, [cleaned(inner) for inner in found]) if isinstance(found, list) else found
+
+    write_json(target, cleaned(read_json(source)))
 
 
 def check(folder: Path, places: Iterable[Path]) -> None:

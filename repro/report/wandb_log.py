@@ -126,7 +126,10 @@ def _readable(summary: Outcome, stage: str, place: Place) -> str:
 
 
 def _named(place: Place) -> list[str]:
-    return [place["arm"], f"seed {place['seed']}"] if "arm" in place and "seed" in place else []
+    return [
+        *([place["arm"]] if "arm" in place else []),
+        *([f"seed {place['seed']}"] if "seed" in place else []),
+    ]
 
 
 def _tags(summary: Outcome, place: Place) -> list[str]:
@@ -135,10 +138,18 @@ def _tags(summary: Outcome, place: Place) -> list[str]:
 
 
 def _owners(summary: Outcome) -> dict[str, Place]:
-    """{fingerprint: {"arm", "seed"}} of the stages that belong to one arm and seed."""
-    found: dict[str, Place] = {}
+    """{fingerprint: the arm and the seed that a stage belongs to}, each where it belongs to one."""
+    owned: dict[str, set[tuple[str, int]]] = {}
     for arm, row in summary["arms"].items():
         for seed, one in row["seeds"].items():
             for artifact in one["artifacts"].values():
-                found.setdefault(artifact["fingerprint"], {"arm": arm, "seed": int(seed)})
+                owned.setdefault(artifact["fingerprint"], set()).add((arm, int(seed)))
+    found: dict[str, Place] = {}
+    for fingerprint, owners in owned.items():
+        arms, seeds = {arm for arm, _ in owners}, {seed for _, seed in owners}
+        found[fingerprint] = Place()
+        if len(arms) == 1:
+            found[fingerprint]["arm"] = arms.pop()
+        if len(seeds) == 1:
+            found[fingerprint]["seed"] = seeds.pop()
     return found

@@ -161,6 +161,33 @@ def test_parts_of_another_model_are_not_taken_over(folders, monkeypatch):
     assert second == fresh
 
 
+def test_parts_of_a_definition_that_was_edited_since_are_not_taken_over(folders, monkeypatch, tmp_path):
+    """The content of a YAML of one's own counts, not its path."""
+    mine = tmp_path / "mine.yaml"
+
+    def define(target):
+        mine.write_text(
+            yaml.safe_dump({"include": str(tasks.OFFICIAL / "arc" / "arc_easy.yaml"), "task": "mine", "doc_to_text": f"{target} {{{{question}}}}"})
+        )  # fmt: skip
+
+    define("Say:")
+    settings = Eval(tasks=[str(mine), "lambada_openai"], text_tasks=[])
+    real = harness.run
+
+    def killed(lm, plan, *rest):
+        if plan.name == "lambada_openai":
+            raise KeyboardInterrupt
+        return real(lm, plan, *rest)
+
+    monkeypatch.setattr(harness, "run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(folders / "model", settings, folders / "items", tmp_path / "out")
+    monkeypatch.undo()
+    define("The quick brown fox asks:")
+    second = evaluate(folders / "model", settings, folders / "items", tmp_path / "out")
+    assert second == evaluate(folders / "model", settings, folders / "items", tmp_path / "fresh")
+
+
 def test_a_loaded_model_gives_what_its_folder_gives(whole, folders):
     _, expected = whole
     model = AutoModelForCausalLM.from_pretrained(folders / "model")

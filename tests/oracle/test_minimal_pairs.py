@@ -6,6 +6,7 @@ import random
 import polars as pl
 import pytest
 import torch
+import yaml
 from evaluating import tiny
 from lm_eval import evaluator
 from lm_eval.models.huggingface import HFLM
@@ -204,3 +205,36 @@ def test_probability_of_the_right_answer_over_entries_without_clusters():
                                               "gold_bytes": 3} for i, p in enumerate([0.2, 0.4, 0.6])]  # fmt: skip
     cell = per_item.gold_probability(per_item.frame(rows))["a"]
     assert cell == pytest.approx({"value": 0.4, "stderr": 0.2 / 3**0.5, "n": 3, "guess": 0.25})
+
+
+@pytest.mark.parametrize(
+    ("changed", "alike"),
+    [
+        ({"doc_to_target": 1}, False),
+        ({"description": "Which is right?"}, False),
+        ({"metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}]}, False),
+        ({"num_fewshot": 0, "target_delimiter": ""}, True),
+    ],
+)
+def test_pairs_that_ask_for_more_are_left_to_lm_eval(changed, alike, here, tmp_path):
+    """What its own pass says of the definition that was left for a stranger, the short way or the long one."""
+    root, _, _ = here
+    paradigm = next(iter(builtin.PAIRS))
+    own = {
+        "include": str(tasks.OFFICIAL / "blimp" / "_template_yaml"),
+        "task": "mine",
+        "dataset_name": paradigm,
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(own | changed))
+    assert minimal_pairs.recognises(tasks.plan(str(tmp_path / "mine.yaml"), root / "items")) == alike
+    suite = Eval(tasks=[str(tmp_path / "mine.yaml")], text_tasks=[], batch_size=4)
+    found = evaluate(
+        root / "model", suite, root / "items", tmp_path / "out", definitions=tmp_path / "definitions"
+    )
+    lm = HFLM(pretrained=str(root / "model"), batch_size=4, device="cpu", dtype="float32")
+    with harness.quiet():
+        manager = TaskManager(include_path=str(tmp_path / "definitions" / "mine"), include_defaults=False)
+        theirs = evaluator.evaluate(lm, manager.load(["mine"]), bootstrap_iters=0)["results"]["mine"]
+    metrics = [metric["metric"] for metric in changed.get("metric_list", [{"metric": "acc"}])]
+    ours = {name: cell["value"] for name, cell in found["metrics"].items() if name.startswith("mine/")}
+    assert ours == pytest.approx({f"mine/{metric}": theirs[f"{metric},none"] for metric in metrics})

@@ -133,3 +133,27 @@ def test_the_paper_suite_has_the_papers_columns():
         pytest.skip("../shared/paper is not on this machine")
     settings = yaml.safe_load((CONFIGS / "eval" / "paper.yaml").read_text())
     assert list(settings["columns"]) == yaml.safe_load(reference.read_text())["columns"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "subset", "found"),
+    [
+        ("EleutherAI/lambada_openai", "de", None),  # another language
+        ("EleutherAI/lambada_openai", "default", "lambada_openai"),
+        ("somebody/HellaSwag", None, None),  # another owner's
+        ("Rowan/hellaswag", None, "hellaswag"),
+        ("hellaswag", None, "hellaswag"),
+        ("me/my-data", None, "my_data"),
+        ("me/my-data", "main", "my_data"),
+        ("me/my-data", "sv", None),
+    ],
+)
+def test_items_of_one_name_are_not_those_of_another_language_or_owner(dataset, subset, found, tmp_path):
+    for name in ("lambada_openai", "hellaswag", "my_data"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "validation.jsonl").write_text("{}\n")
+    if found is None:
+        with pytest.raises(LookupError, match="no items"):
+            tasks.find_items(tmp_path, "a_task", dataset, subset)
+    else:
+        assert tasks.find_items(tmp_path, "a_task", dataset, subset) == tmp_path / found

@@ -207,6 +207,21 @@ def test_a_mistake_in_a_sweep_of_ones_own_is_one_line(content, said, tmp_path, c
     assert error.startswith("error: ") and said in error and error.count("\n") == 1
 
 
+def test_null_words_and_whole_numbers_of_a_grid_are_what_the_members_get(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "exp: selection_30pct\ngrid:\n  tracking.entity: [null, me]\n  eval.limit: [null, 5]\n  score.max_tokens: [x2, x3]\n"
+        "overrides: [scale=smoke, tracking.wandb=offline]\n"
+    )
+    found = [compose(words) for words in sweep.members(str(tmp_path / "mine.yaml"), []).values()]
+    most = compose(["exp=selection_30pct", "scale=smoke"]).score.max_tokens
+    assert {(s.tracking.entity, s.eval.limit, s.score.max_tokens) for s in found} == {
+        (entity, limit, tokens)
+        for entity in (None, "me")
+        for limit in (None, 5)
+        for tokens in (2 * most, 3 * most)
+    }
+
+
 def test_a_sweep_whose_work_folder_is_a_file_is_one_line(tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
     assert sweep.main(["sweep=select_share", "scale=smoke", f"work={tmp_path}/file"]) == 2

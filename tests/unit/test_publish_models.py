@@ -60,3 +60,33 @@ def test_all_models_or_one_of_them(run, tmp_path):
                 and str(run).encode() not in content
             )
     assert main([str(run), "--to", str(tmp_path / "x"), *words[:-1], "7"]) == 2
+
+
+def test_end_tokens_and_templates_are_no_paths(tmp_path):
+    """``</s>`` is the end token of Llama and T5, ``[/INST]`` stands in templates; only places lose their folders."""
+    from tokenizers import Tokenizer, models
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    from repro.publish import portable
+
+    vocabulary = {"<unk>": 0, "</s>": 1, "<s>": 2, "[/INST]": 3, "~": 4, "/": 5}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>")),
+        unk_token="<unk>", eos_token="</s>", bos_token="<s>", additional_special_tokens=["[/INST]", "~", "/"],
+    )  # fmt: skip
+    tokenizer.chat_template = "{{ '[/INST] ' + messages[0]['content'] + '</s>' }}"
+    before, after = tmp_path / "before", tmp_path / "after"
+    tokenizer.save_pretrained(before)
+    path = before / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"name_or_path": "/home/me/models/mine"}))
+    after.mkdir()
+    for file in before.iterdir():
+        if file.name.endswith("config.json"):
+            portable.copy_configuration(file, after / file.name)
+        else:
+            (after / file.name).write_bytes(file.read_bytes())
+    portable.check(after, [tmp_path, before])
+    assert "/home/me" not in (after / "tokenizer_config.json").read_text()
+    one, other = (AutoTokenizer.from_pretrained(folder) for folder in (before, after))
+    assert (one.eos_token_id, len(one)) == (other.eos_token_id, len(other)) == (1, 6)
+    assert other.special_tokens_map == one.special_tokens_map and other.chat_template == one.chat_template

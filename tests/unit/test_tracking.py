@@ -5,6 +5,7 @@ import struct
 import time
 
 from repro import tracking
+from repro.report import wandb_log
 from repro.tracking import Tracker, Tracking, read_rows
 
 
@@ -90,3 +91,23 @@ def history(path):
             for item in Record.FromString(parts).history.item:
                 yield item.key or "/".join(item.nested_key), item.value_json
             parts = b""
+
+
+def test_a_stage_that_several_models_share_is_no_single_ones():
+    def seeds(*names):
+        return {
+            "seeds": {
+                str(n): {"artifacts": {"selection": {"fingerprint": name}}} for n, name in enumerate(names)
+            }
+        }
+
+    found = wandb_log._owners(
+        {"arms": {"a": seeds("shared", "shared"), "b": seeds("one", "all"), "c": seeds("x", "all")}}
+    )
+    assert found == {
+        "shared": {"arm": "a"},
+        "one": {"arm": "b", "seed": 0},
+        "all": {"seed": 1},
+        "x": {"arm": "c", "seed": 0},
+    }
+    assert wandb_log._tags({"scale": "s"}, found["shared"]) == ["s", "a"]
