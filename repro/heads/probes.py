@@ -96,10 +96,11 @@ def _pieces(texts: list[str], encode: Encode, most: int, wanted: int) -> Iterato
 
 
 def _begins_alike(one: list[int], other: list[int]) -> bool:
-    """Whether the shorter is a beginning of the longer; its last token may be another where a word was cut
-    from what follows.
+    """Whether the shorter is a beginning of the longer; of more than three tokens the last may be another,
+    where a word was cut from what follows.
     """
-    shorter = min(len(one), len(other)) - 1
+    shorter = min(len(one), len(other))
+    shorter -= shorter > 3
     return one[:shorter] == other[:shorter]
 
 

@@ -52,9 +52,8 @@ def given(
     for row in summary["comparisons"]:
         if (deviation := row.get("noise")) is not None:
             noise[row["metric"]] = deviation
-        if math.isnan(
-            item_variance(row)
-        ):  # of this metric nothing is known, of the contrast's others it may be
+        # of this metric nothing is known, of the contrast's others something may be
+        if math.isnan(item_variance(row)):
             variances.setdefault((row["treatment"], row["control"]), {})
         known = row["item_variance"] is not None or math.isinf(item_variance(row))
         if known and row["metric"] != AVERAGE:

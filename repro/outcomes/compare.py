@@ -201,7 +201,8 @@ def compare_arms(
             ours, theirs = (
                 dict.fromkeys(range(FEWEST), next(iter(side.values()))) for side in (ours, theirs)
             )
-        items = of_items(variances, metric)
+        items, on_endpoint = of_items(variances, metric), metric == summary["endpoint"]
+        first = contrast.primary and on_endpoint
         found = compare(ours, theirs, items, noise=noise.get(metric))
         row: Difference = {
             "treatment": contrast.treatment,
@@ -209,8 +210,7 @@ def compare_arms(
             "primary": contrast.primary,
             "metric": metric,
             "lower_is_better": lower_is_better(summary, metric),
-            "exploratory": not (contrast.primary and metric == summary["endpoint"])
-            and (measure.of(metric).part or not (contrast.primary or metric == summary["endpoint"])),
+            "exploratory": not first and (measure.of(metric).part or not (contrast.primary or on_endpoint)),
             "at_chance": metric in treatment["at_chance"] and metric in control["at_chance"],
             "seeds": pairs,
             "item_variance": finite(items) if metric in (variances or ()) else None,
