@@ -216,7 +216,8 @@ def run_folder(settings: Settings, store: Store, stages: Sequence[Stage]) -> Pat
     """Where a run's report goes: by its stages and by what is compared, so that another endpoint or contrast
     of the same models replaces no report.
     """
-    key = digest([[stage.fingerprint for stage in stages], stated(as_dict(settings))])
+    compared = as_dict(settings)["exp"]["contrasts"]
+    key = digest([[stage.fingerprint for stage in stages], stated(as_dict(settings)), compared])
     return store.root.parent / "runs" / f"{settings.exp.name}-{settings.scale}-{key[:8]}"
 
 

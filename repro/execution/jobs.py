@@ -30,7 +30,7 @@ from repro.execution.slurm import QUEUE_SECONDS, WITHOUT_A_JOB, queued
 from repro.experiments import Experiment
 from repro.settings import overrides
 from repro.settings.root import Settings, to_yaml
-from repro.store import Stage, Store, read_json, write_json
+from repro.store import Stage, Store, digest, read_json, write_json
 
 # Stages without an accelerator, some of which ask a network that nodes may lack: done where the run is.
 IN_PLACE = frozenset({"items", "corpus", "proxy", "measures", "selection", "tokens", "baselines"})
@@ -133,7 +133,9 @@ class Batch:
 
     def _submitted(self, settings: Settings, title: str, chain: Sequence[Stage]) -> tuple[Path, str]:
         name = "".join(c if c.isalnum() or c in "-_" else "-" for c in f"{chain[0].name}-{title}")[:60]
-        folder = (self.store.root.parent / "jobs" / f"{name}-{chain[0].fingerprint[:8]}").absolute()
+        # by all that the job does: another run's may begin with the same stage
+        key = digest([stage.fingerprint for stage in chain])[:8]
+        folder = (self.store.root.parent / "jobs" / f"{name}-{key}").absolute()
         folder.mkdir(parents=True, exist_ok=True)
         record, job = folder / "submitted.json", {"stages": [stage.fingerprint for stage in chain]}
         if record.is_file() and read_json(record)["stages"] == job["stages"]:

@@ -27,7 +27,7 @@ from repro.experiments import Experiment
 from repro.plan import checks, prospects
 from repro.settings.root import Settings, as_dict
 from repro.store import Stage, Store, digest
-from repro.store.soundness import make_sound
+from repro.store.soundness import Memory, damage, make_sound
 from repro.tracking import progress_beside, progress_in
 
 if TYPE_CHECKING:
@@ -186,16 +186,18 @@ def so_far(settings: Settings, store: Store) -> Carried:
         if finished and (empty := empty_domains(run.settings, run.experiment, store, finished[-1])):
             run.settings = checks.without(run.settings, empty)
             run.experiment = build(run.settings)
-    run.stages = run.experiment.order()
+    run.stages, memory = run.experiment.order(), Memory(store.root / ".verified.json")
     for stage in run.stages:
-        if store.has(stage):
+        broken = store.has(stage) and bool(damage(store, stage, memory))
+        if store.has(stage) and not broken:
             continue
         if not run.experiment.apart or stage.fingerprint in _shared(run.experiment):
             raise SettingError(
-                f"--so-far: nothing to report yet: {stage.name} {run.experiment.title(stage)} is not there;"
-                " the same command without --so-far goes on with it"
+                f"--so-far: nothing to report yet: {stage.name} {run.experiment.title(stage)} is"
+                f" {'damaged' if broken else 'not there'}; the same command without --so-far goes on with it"
             )
-        run.failed[stage.fingerprint] = Failure("not there yet", stage=stage)
+        why = "damaged: the run makes it anew" if broken else "not there yet"
+        run.failed[stage.fingerprint] = Failure(why, stage=stage)
     if run.failed and not run.whole().arms:
         raise SettingError("--so-far: nothing to report yet: no model is there")
     return run

@@ -98,8 +98,8 @@ def _wrong_type(where: str, error: Exception, values: Any, schema: type, path: s
 
 
 def override(schema: type, given: Json, path: str) -> Json:
-    """What an arm overrides, its types checked. Values stay as they were written where they are equal to the
-    typed ones: 1 and 1.0 would be two fingerprints.
+    """What an arm overrides, its types checked. A number is of the setting's type, however it was written: 1
+    and 1.0 would be two fingerprints. Other values stay as they were written where they are equal.
     """
     from omegaconf import OmegaConf
 
@@ -108,7 +108,11 @@ def override(schema: type, given: Json, path: str) -> Json:
     typed: Any = OmegaConf.to_container(
         overlay(OmegaConf.structured(schema), path, given, schema, f"{path}.")
     )
-    return {key: value if value == typed[key] else typed[key] for key, value in given.items()}
+
+    def same(value: Any, read: Any) -> bool:
+        return value == read and not (isinstance(read, (int, float)) and type(value) is not type(read))
+
+    return {key: value if same(value, typed[key]) else typed[key] for key, value in given.items()}
 
 
 def as_object(schema: type, value: Any, path: str) -> Any:

@@ -19,7 +19,7 @@ def cache() -> Path:
 
 
 def content_digests(paths: list[Path]) -> list[str]:
-    """sha256 of each file, remembered by path, size and time of change so that a plan need not read them
+    """sha256 of each file, remembered by path, size, times and node so that a plan need not read them
     again.
 
     Raises :class:`SettingError` naming a file that cannot be read.
@@ -29,7 +29,9 @@ def content_digests(paths: list[Path]) -> list[str]:
     for path in paths:
         try:
             status = path.stat()
-            key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+            # copies and archives may set the time of change back, and no one that of the file's node
+            when = f"{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
+            key = f"{path.resolve()}|{status.st_size}|{when}"
             if key not in known:
                 known[key], changed = sha256_file(path), True
         except OSError as error:

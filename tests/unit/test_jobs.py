@@ -164,3 +164,33 @@ def test_the_corpus_is_made_in_place_unless_it_has_a_cluster_of_its_own():
     both = compose(["exp=selection_30pct", *SBATCH, "run.cluster.partition=cpu"])
     assert both.run.of_corpus == "slurm" and json.loads(json.dumps(both.run.sbatch))["time"] == "4:00:00"
     assert stages.share(own, "cpu").apart is False
+
+
+def test_jobs_that_begin_alike_and_go_on_otherwise_have_folders_of_their_own(tmp_path, monkeypatch):
+    """Two members of a sweep train one model and evaluate it in two ways; a job reads its list when it starts."""
+    from repro.execution import jobs
+    from repro.settings.compose import compose
+    from repro.store import Stage, Store, read_json
+
+    numbers = iter("12345")
+
+    class Done:
+        returncode, stderr = 0, ""
+
+        def __init__(self, *_, **__):
+            self.stdout = next(numbers)
+
+    monkeypatch.setattr(jobs.subprocess, "run", Done)
+    monkeypatch.setattr(jobs, "queued", lambda: {"1": set(), "2": set()})
+    settings = compose(["exp=selection_30pct", "scale=smoke"])
+    training = Stage("pretrain", "a-0", {}, lambda context: None)
+    chains = [
+        [training, Stage("evaluate", "a-0", {"limit": n}, lambda context: None, {"m": training})]
+        for n in (50, 60)
+    ]
+    batch = jobs.Batch(lambda: (settings, None, set()), Store(tmp_path))
+    places = [batch._submitted(settings, "a, seed 0", chain) for chain in chains]
+    for (folder, _), chain in zip(places, chains, strict=True):
+        assert read_json(folder / "job.json")["stages"] == [stage.fingerprint for stage in chain]
+    assert [number for _, number in places] == ["1", "2"]
+    assert batch._submitted(settings, "a, seed 0", chains[0]) == places[0]  # in the queue still

@@ -42,6 +42,9 @@ def test_what_is_compared_is_part_of_the_folders_name(tmp_path):
     others = [
         folder("exp.endpoint=accuracy_average"),
         folder("exp.contrasts=[{treatment: random, control: full, primary: true}]"),
+        folder(
+            "exp.contrasts=[{treatment: attention_influence, control: random, primary: true}]"
+        ),  # the first alone
         folder("budget.share=0.2"),
     ]
-    assert len({usual, *others}) == 4
+    assert len({usual, *others}) == 5

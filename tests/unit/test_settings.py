@@ -200,3 +200,25 @@ def test_the_listing_says_unit_values_and_identity():
     assert said["score.window"].startswith("tokens of a window")
     assert said["score.processes"].endswith("; enters no fingerprint")
     assert said["corpus.near_duplicates"].startswith("cluster (kept, never split) | drop")
+
+
+@pytest.mark.parametrize(
+    ("key", "one", "other"),
+    [
+        ("train.weight_decay", "0", "0.0"),
+        ("train.clip", "2", "2.0"),
+        ("budget.share", "1", "1.0"),
+        ("heads.share", "1", "1.0"),
+    ],
+)
+def test_a_number_of_an_arm_is_one_however_it_is_written(key, one, other):
+    from repro.experiments import build
+    from repro.settings.compose import compose
+
+    def stages(*arguments):
+        experiment = build(compose(["exp=selection_30pct", "scale=smoke", *arguments]))
+        named = experiment.arms["attention_influence"][0]
+        return [named[name].fingerprint for name in ("selection", "pretrain")]
+
+    arm = f"exp.arms.attention_influence.{key}"
+    assert stages(f"{arm}={one}") == stages(f"{arm}={other}") == stages(f"{key}={other}")

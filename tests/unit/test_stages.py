@@ -91,6 +91,15 @@ def test_a_report_in_between_names_what_is_not_there_and_runs_nothing(start, tmp
     ]
     assert at_work() == before and any(p.suffix == ".log" for p in before), "logs of a run at work, too"
     start({})
+    (file,) = tmp_path.glob("artifacts/training/full-1-*/threads")
+    kept = file.read_text()
+    file.write_text(
+        kept + "9"
+    )  # what does not fit its manifest is in no report, and stays for the run to mend
+    code, seen, said = start({}, "--so-far")
+    assert [(row["arm"], row["seed"], row["stage"]) for row in seen["absent"]] == [("full", 1, "training")]
+    assert "damaged: the run makes it anew" in str(seen["absent"]) and file.read_text() == kept + "9"
+    file.write_text(kept)
     code, seen, said = start({}, "--so-far")
     assert code == 0 and seen["absent"] == seen["failed"] == [] and len(seen["arms"]["full"]) == 2
     (folder,) = {line for line in said.out.split("\n") if line.startswith("run: ")}
