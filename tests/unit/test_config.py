@@ -197,12 +197,12 @@ def test_a_resolved_config_has_no_unresolved_option_names():
     assert all(isinstance(arm["select"], dict) and isinstance(arm["mixture"], dict) for arm in arms.values())
 
 
-def test_an_arms_own_values_keep_the_type_they_were_written_with():
-    """1 and 1.0 are two fingerprints; a number in quotes is a number."""
+def test_an_arms_own_numbers_have_the_type_of_the_setting():
+    """1 and 1.0 would be two fingerprints; a number in quotes is a number."""
     arm = compose(
         ["exp=selection_30pct", "exp.arms.random.budget.share=1", "exp.arms.random.train.tokens='999424'"]
     ).exp.arms
-    assert (arm["random"].budget, type(arm["random"].budget["share"])) == ({"share": 1}, int)
+    assert (arm["random"].budget, type(arm["random"].budget["share"])) == ({"share": 1.0}, float)
     assert arm["random"].train == {"tokens": 999424}
 
 

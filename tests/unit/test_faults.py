@@ -90,7 +90,7 @@ def test_a_report_of_hundreds_of_domains_draws_the_first_and_says_so(tmp_path, m
     monkeypatch.setattr(fabricated, "DOMAINS", tuple(f"domain{i:03}" for i in range(90)))
     monkeypatch.setattr(plots, "MOST_PANELS", 2)
     drawn = []
-    monkeypatch.setattr(still, "_draw", lambda axis, panel, names, letters: drawn.append(panel))
+    monkeypatch.setattr(still, "_draw", lambda axis, panel, *_: drawn.append(panel))
     settings, store, stages = fabricated.run(tmp_path, documents=3, seeds=(0, 1))
     folder = tmp_path / "run"
     folder.mkdir()
