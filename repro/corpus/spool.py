@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from repro.corpus.select import Tally
 
 SPOOL_BYTES = 64 << 20  # of text in a file
-LONGEST_TOKEN = 32  # characters: longer text without white space is more than one token
+LONGEST_TOKEN = 32  # characters; the scorer says of the rare text that is a longer one that it has no loss
 
 
 @dataclass(slots=True)

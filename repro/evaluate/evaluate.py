@@ -21,6 +21,7 @@ from repro.evaluate.cells import Cell, Summary
 from repro.evaluate.settings import Eval
 from repro.plain import Json, Row
 from repro.store import atomic, discard, parquet, read_json, sha256_file, write_json
+from repro.store.cached import content_digests
 from repro.store.disk import is_full
 
 IDENTITY = "identity.json"  # of finished parts: without it none of them counts
@@ -98,7 +99,7 @@ def _parts(
     identity = {
         "settings": json.loads(json.dumps(stage.identity(s) | {"batch_size": s.batch_size})),
         "items": str(items.resolve()),
-        "model": [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in weights],
+        "model": [[path.name, sha] for path, sha in zip(weights, content_digests(weights), strict=True)],
         "parameters": sum(p.numel() for p in lm.model.parameters()),
         "device": lm.device.type,
     } | ({"masked": [list(pair) for pair in masked]} if masked else {})
