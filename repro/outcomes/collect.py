@@ -269,7 +269,7 @@ def _seed(store: Store, named: Mapping[str, Stage], documents: polars.DataFrame 
     row: Seed = {"artifacts": {name: _artifact(store, stage) for name, stage in named.items()}}
     if "selection" in named:
         folder = store.path(named["selection"])
-        row["selection"] = read_json(folder / "selection.json")
+        row["selection"] = _selection(folder / "selection.json")
         text = {
             name: stage for name, stage in named["selection"].inputs.items() if name.startswith("priority")
         }
@@ -309,6 +309,16 @@ def _seed(store: Store, named: Mapping[str, Stage], documents: polars.DataFrame 
             for tokens, gain in copied["checkpoints"].items()
         }
     return row
+
+
+def _selection(path: Path) -> Json:
+    """What ``selection.json`` says, less its source groups: ``make_up`` has all of them, in bytes."""
+    found = read_json(path)
+    domains = {
+        name: {key: value for key, value in domain.items() if key != "groups"}
+        for name, domain in found["domains"].items()
+    }
+    return found | {"domains": domains}
 
 
 def _curve(path: Path) -> list[list[float]]:

@@ -1,5 +1,6 @@
 """The types of what a run found are true: of every committed summary and of FABRICATED runs of every kind."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,19 @@ def test_what_a_metric_is_stands_in_its_measure(metric, is_):
         measure.of("text_bits_per_byte/wikitext").task == "wikitext"
         and measure.of("a/b/acc,none").task == "a/b"
     )
+
+
+@pytest.mark.parametrize("value", [{}, [], {"a": []}, [[]], {"é\n": [None, True, 0.1, {}]}, 3])
+def test_json_is_laid_out_without_a_change(value):
+    for whole in (value, {"many": [value] * 60}, [{"key": value, "text": "ä" * 200}]):
+        assert json.loads(summary.laid_out(whole)) == whole
+
+
+def test_what_fits_into_a_line_stands_in_one():
+    text = summary.laid_out({"short": [1, 2], "long": [[i, 10 * i] for i in range(40)]})
+    assert text.split("\n")[:4] == ["{", ' "short": [1, 2],', ' "long": [', "  [0, 0],"]
+
+
+def test_nan_is_no_json():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        summary.laid_out({"a": [float("nan")] * 60})
