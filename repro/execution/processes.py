@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from multiprocessing import connection, parent_process
 from typing import Any
 
+WATCH_SECONDS = 1.0  # between two looks at a process that this one must not outlive
 GRACE_SECONDS = 30.0  # between asking processes to end and ending them: a training writes a checkpoint
 
 
@@ -93,6 +95,32 @@ def interrupts_held() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
+def leave_with_launcher(run: str | None) -> None:
+    """In a thread of its own: end this process, which a launcher started, when that is gone, or the process
+    ``run`` (its number) that started the launcher.
+
+    torchrun gives its ranks sessions of their own, so that no signal to a group reaches them.
+    """
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == launcher and (run is None or _lives(int(run))):
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def leave_with_parent(group: bool = False) -> None:
     """In a thread of its own: end this process when its parent is gone, with ``group`` every process of its
     group, too.
@@ -107,6 +135,18 @@ def leave_with_parent(group: bool = False) -> None:
             os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def end(launcher: subprocess.Popen[bytes]) -> None:
+    """End a launcher that leads a group of its own: ask first, so that it can end its ranks."""
+    try:
+        launcher.terminate()
+        launcher.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        end_group(launcher.pid, at_once=True)
+        launcher.wait()
 
 
 def end_group(group: int, at_once: bool = False) -> None:

@@ -16,12 +16,13 @@ import torch
 
 from repro import environment
 from repro.errors import SettingError, require
+from repro.execution import processes
 from repro.plain import Json
 from repro.pretrain.cost import must_fit
 from repro.pretrain.job import Facts, Job
 from repro.pretrain.loop import finished, train
 from repro.pretrain.settings import Train
-from repro.pretrain.worker import ANSWER
+from repro.pretrain.worker import ANSWER, LAUNCHED_BY
 from repro.store import read_json
 
 SOURCE = Path(__file__).parents[2]  # the repository
@@ -69,7 +70,7 @@ def command(job: Job, path: Path) -> list[str]:
             job=shlex.quote(str(path)),
         )
     )
-    return ["sbatch", "--wait", str(script)]
+    return ["sbatch", "--parsable", "--wait", str(script)]
 
 
 def by_hand(job: Job, path: Path) -> str:
@@ -191,18 +192,34 @@ def launch(job: Job) -> Facts:
 
 
 def _run(job: Job, path: Path) -> tuple[int, str]:
-    """Run the launcher; returns its exit code and its command line."""
+    """Run the launcher; returns its exit code and its command line. What it started ends with this run."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(SOURCE), os.environ.get("PYTHONPATH", "")])
     }
     environment.setdefault("OMP_NUM_THREADS", "1")
+    slurm = job.train.launcher == "slurm"
+    if not slurm and job.train.hostfile is None:
+        environment[LAUNCHED_BY] = str(os.getpid())
     line = command(job, path)
     try:
-        return subprocess.run(line, env=environment).returncode, shlex.join(line)
+        launcher = subprocess.Popen(
+            line, env=environment, start_new_session=True, stdout=subprocess.PIPE if slurm else None
+        )
     except FileNotFoundError:
         raise SettingError(
             f"train.launcher={job.train.launcher} needs {line[0]!r}, which is not on this machine"
         ) from None
+    submitted = ""
+    try:
+        if launcher.stdout is not None:
+            submitted = launcher.stdout.readline().decode().strip().partition(";")[0]
+            print(f"slurm: job {submitted}", file=sys.stderr, flush=True)
+        return launcher.wait(), shlex.join(line)
+    except BaseException:
+        if submitted:
+            subprocess.run(["scancel", submitted], check=False)
+        processes.end(launcher)
+        raise
 
 
 def held(folder: Path) -> int:

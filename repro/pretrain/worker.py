@@ -7,15 +7,18 @@ import sys
 from pathlib import Path
 
 from repro.errors import SettingError
+from repro.execution.processes import leave_with_launcher
 from repro.pretrain.job import Job
 from repro.pretrain.loop import train
 from repro.store import write_json
 
+LAUNCHED_BY = "REPRO_LAUNCHED_BY"  # number of the process that launched, where it is on this machine
 ANSWER = "worker.json"  # what rank 0 has to say to the process that launched it: facts, or an error
 
 
 def main(arguments: list[str]) -> int:
     """Train the job of a JSON file; the last argument, because launchers put theirs before it."""
+    leave_with_launcher(os.environ.get(LAUNCHED_BY))
     job = Job.from_json(Path(arguments[-1]).read_text())
     try:
         answer = {"facts": train(job)}

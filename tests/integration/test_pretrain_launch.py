@@ -2,7 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
+import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,10 +14,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from filelock import FileLock
 from pretraining import DOMAINS, QUICK, TINY, job, workspace, write_documents, write_selection
 from safetensors.torch import load_file
 
 from repro.errors import SettingError
+from repro.execution import processes
 from repro.pretrain import launch, loop, source, stage
 from repro.pretrain.settings import Train
 from repro.store import Stage, Store, sha256_file
@@ -94,7 +99,7 @@ def test_launchers_that_cannot_start(paths, tmp_path, monkeypatch):
 def test_the_slurm_script_starts_every_rank(paths, tmp_path, monkeypatch):
     """The generated script is run, on two nodes that are processes of this machine."""
     stand_ins = {
-        "sbatch": 'SLURM_JOB_NODELIST=a,b SLURM_JOB_ID=7 SLURM_CPUS_ON_NODE=1 exec bash "$2"',
+        "sbatch": 'echo "7;here"; SLURM_JOB_NODELIST=a,b SLURM_JOB_ID=7 SLURM_CPUS_ON_NODE=1 exec bash "$3"',
         "scontrol": "echo 127.0.0.1; echo other",
         "srun": 'shift; "$@" & "$@"; code=$?; wait; exit $code',  # --cpus-per-task=1 and the command, once a node
     }
@@ -115,11 +120,58 @@ def test_the_slurm_script_starts_every_rank(paths, tmp_path, monkeypatch):
     assert not list(Path(this.out).glob("job.*"))
     big = job(paths, tmp_path, launcher="slurm", processes=16, micro_batch=1, batch_sequences=16)
     line = launch.command(big, tmp_path / "job.json")
-    assert line[:2] == ["sbatch", "--wait"]
-    script = Path(line[2]).read_text()
+    assert line[:3] == ["sbatch", "--parsable", "--wait"]
+    script = Path(line[3]).read_text()
     assert "--nodes=2" in script and "--gpus-per-node=8" in script and "--nproc-per-node=8" in script
     hosts = replace(big.train, launcher="deepspeed", hostfile="hosts")
     assert "--hostfile" in launch.command(replace(big, train=hosts), tmp_path / "job.json")
+
+
+def test_a_job_in_the_queue_is_cancelled_with_its_run(paths, tmp_path, monkeypatch):
+    """An answer that never comes is waited for; what interrupts that takes the job out of the queue."""
+    scripts = {"sbatch": "echo 4711; exec sleep 600", "scancel": f'echo "$@" > {tmp_path}/cancelled'}
+    for name, text in scripts.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    this = job(paths, tmp_path / "out", launcher="slurm", processes=2, ranks_per_node=1, micro_batch=4)
+    with processes.terminable(), pytest.raises(processes.Terminated):
+        timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM))
+        timer.start()
+        launch.launch(this)
+    assert (tmp_path / "cancelled").read_text() == "4711\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_ranks_end_with_their_run_however_it_ends(paths, tmp_path, number):
+    """torchrun puts its ranks into sessions of their own; the same command must not find them at work."""
+    endless = job(
+        paths,
+        tmp_path / "out",
+        launcher="torchrun",
+        processes=2,
+        micro_batch=4,
+        tokens=2**28,
+        log_every_steps=1,
+    )
+    (tmp_path / "this.json").write_text(endless.to_json())
+    code = (
+        "import sys; from pathlib import Path; from repro.execution.processes import terminable\n"
+        "from repro.pretrain.job import Job; from repro.pretrain.launch import launch\n"
+        "with terminable(): launch(Job.from_json(Path(sys.argv[1]).read_text()))"
+    )
+    run = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "this.json")])
+    rows = tmp_path / "out" / "loss.jsonl"
+    while not (rows.is_file() and rows.stat().st_size):
+        assert run.poll() is None
+        time.sleep(0.2)
+    run.send_signal(number)
+    run.wait()
+    lock = FileLock(tmp_path / "out" / ".training.lock")
+    with lock.acquire(timeout=20):
+        size = rows.stat().st_size
+        time.sleep(1)
+        assert rows.stat().st_size == size
 
 
 def test_nodes_that_are_started_by_hand(paths, tmp_path, capsys, monkeypatch):
