@@ -95,7 +95,7 @@ def _settings(suite: str, tasks: list[str] | None, dotted: list[str]) -> Eval:
     values = read_option("eval", suite) | ({"tasks": tasks} if tasks else {})
     conf = OmegaConf.merge(OmegaConf.structured(Eval), values)
     for argument in dotted:
-        conf = typed.overlay(conf, argument, words.nested(Eval, argument), Eval)
+        conf = typed.laid_over(conf, argument, words.nested(Eval, argument), Eval)
     return cast(Eval, OmegaConf.to_object(conf))
 
 

@@ -34,7 +34,7 @@ def laid_over(conf: Any, arguments: list[str]) -> tuple[Any, list[str]]:
     an arm.
     """
     written, dropped = list(conf.exp.arms), []
-    for argument in sorted(arguments, key=_turn):
+    for argument in sorted(arguments, key=lambda a: (_turn(a), _depth(a))):
         require(
             not re.fullmatch(r"exp\.arms=\s*(\{\s*\}|null)?\s*", argument),
             f"{argument} leaves no arm: an experiment is its arms; change them with"
@@ -52,9 +52,14 @@ def laid_over(conf: Any, arguments: list[str]) -> tuple[Any, list[str]]:
                     f"{argument}: there is no arm {path[2]!r}; did you mean {nearest(path[2], written)}?",
                 )
                 continue
-        conf = with_options(typed.overlay(conf, argument, values))
+        conf = with_options(typed.laid_over(conf, argument, values))
     _without(conf, dropped)
     return conf, [argument for argument in arguments if argument not in dropped]
+
+
+def _depth(argument: str) -> int:
+    """What is given whole comes before what lies below it."""
+    return argument.partition("=")[0].count(".")
 
 
 def _turn(argument: str) -> int:

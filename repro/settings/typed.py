@@ -31,6 +31,23 @@ def overlay(conf: Any, where: str, values: Json, schema: type = Settings, path: 
         raise _wrong_type(where, error, values, schema, path) from None
 
 
+def laid_over(conf: Any, argument: str, values: Json, schema: type = Settings) -> Any:
+    """``conf`` with the ``values`` of a command line's ``path=value``. A free-form dictionary that is given
+    whole replaces the one there, or none could be narrowed; one key of it, ``path.key=value``, is added.
+    """
+    from omegaconf import OmegaConf
+
+    path = argument.partition("=")[0]
+    before, given = (
+        OmegaConf.select(side, path, throw_on_resolution_failure=False)
+        for side in (conf, OmegaConf.create(values))
+    )
+    free = not is_dataclass(required(kind_at(schema, path)))
+    if free and OmegaConf.is_dict(before) and OmegaConf.is_dict(given):
+        before.clear()
+    return overlay(conf, argument, values, schema)
+
+
 def complete(where: str, values: Any, path: str = "") -> None:
     """Refuse ``???`` wherever it stands: it says that a value is missing, and a default would take its
     place.

@@ -222,3 +222,24 @@ def test_a_number_of_an_arm_is_one_however_it_is_written(key, one, other):
 
     arm = f"exp.arms.attention_influence.{key}"
     assert stages(f"{arm}={one}") == stages(f"{arm}={other}") == stages(f"{key}={other}")
+
+
+def test_a_dictionary_given_whole_replaces_and_a_key_of_it_is_added():
+    from repro.evaluate.__main__ import _settings
+
+    def limits(*arguments):
+        return compose(["exp=selection_30pct", "scale=curve", *arguments]).eval.limits
+
+    assert limits() == {"blimp": 200} and limits("eval.limits={}") == {}
+    assert limits("eval.limits={arc_easy: 20}") == {"arc_easy": 20}
+    assert limits("eval.limits.arc_easy=20") == {"blimp": 200, "arc_easy": 20}
+    both = ["eval.limits.blimp=3", "eval.limits={arc_easy: 20}"]  # in either order
+    assert limits(*both) == limits(*both[::-1]) == {"blimp": 3, "arc_easy": 20}
+    assert compose(["exp=selection_30pct", "exp.conclusions={}"]).exp.conclusions == {}
+    one = compose(["exp=head_evolution", "exp.params.measures={induction: {detector: induction}}"])
+    assert list(one.exp.params["measures"]) == ["induction"] and one.exp.params["checkpoints"]
+    assert _settings("signal", None, ["limits={}"]).limits == {}
+    # settings of a schema keep what is not said
+    arm = "exp.arms.attention_influence.select"
+    select = compose(["exp=selection_30pct", arm + "={budget: {share: 0.2}}"]).exp.arms["attention_influence"]
+    assert select.select.selector == "attention_influence"
