@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 WIDTHS = {1: 7.0, 2: 8.5, 3: 10.0}  # inches of a figure with so many panels side by side
 LETTER, AXES = 0.08, 1.4  # inches: of a letter of a label, and what axes have at least
+UNDRAWABLE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")  # no SVG may hold them
 DARK_INK, DARK_BACK = "#e6edf3", "#0d1117"
 DARK = {
     **dict.fromkeys(
@@ -46,8 +49,10 @@ def write(plot: Plot, folder: Path, dark: bool = False) -> None:
         "grid.alpha": 0.25,
         "axes.axisbelow": True,
         "axes.prop_cycle": cycler(color=COLOURS),
+        "text.parse_math": False,  # two $ in a name are no formula
         **(DARK if dark else {}),
     }
+    plot = _drawable(plot)
     with matplotlib.rc_context(style):
         across = columns(plot)
         rows = math.ceil(len(plot.panels) / across)
@@ -87,6 +92,17 @@ def write(plot: Plot, folder: Path, dark: bool = False) -> None:
         pyplot.close(figure)
 
 
+def _drawable(found: Any) -> Any:
+    """``found`` with another sign for each control character and half of a surrogate pair in its texts."""
+    if isinstance(found, str):
+        return UNDRAWABLE.sub("\ufffd", found)
+    if isinstance(found, list | tuple):
+        return type(found)(map(_drawable, found))
+    if is_dataclass(found) and not isinstance(found, type):
+        return replace(found, **{f.name: _drawable(getattr(found, f.name)) for f in fields(found)})
+    return found
+
+
 def columns(plot: Plot) -> int:
     """How many panels stand side by side: the labels of rows must leave the axes some room."""
     most = 2 if len(plot.panels) in (2, 4) else min(3, len(plot.panels))
@@ -123,7 +139,7 @@ def _height(panel: Panel) -> float:
 
 
 def _draw(axis: Axes, panel: Panel, names: list[str], letters: int, title: int) -> None:
-    from matplotlib.ticker import EngFormatter
+    from matplotlib.ticker import EngFormatter, LogFormatter
 
     if isinstance(panel.content, Heat):
         _draw_heat(axis, panel.content)
@@ -198,7 +214,9 @@ def _draw(axis: Axes, panel: Panel, names: list[str], letters: int, title: int) 
     if panel.span is not None:
         axis.set_ylim(*panel.shown)
     if panel.log_x:
-        axis.set_xscale("log")
+        axis.set_xscale("log")  # whose own ticks are formulas
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axis.xaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
     elif panel.series and max(map(abs, axis.get_xlim())) >= 1e5:  # 2M tokens, where 2 and 1e6 in a corner
         axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     axis.set_title(textwrap.fill(panel.title, title), fontsize=9)
@@ -269,5 +287,4 @@ def _draw_words(axis: Axes, cloud: Words) -> None:
             fontsize=size,
             color=COLOURS[len(word) % 3],
             transform=axis.transAxes,
-            parse_math=False,
         )

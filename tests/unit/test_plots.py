@@ -4,7 +4,7 @@ import matplotlib
 import pytest
 
 from repro.report import interactive, still
-from repro.report.plots import Panel, Plot, Series
+from repro.report.plots import Panel, Plot, Series, Words
 
 matplotlib.use("Agg")
 
@@ -78,3 +78,19 @@ def test_titles_keep_within_their_panels_and_tokens_are_counted_in_millions(tmp_
     titles = [box for box, *_ in seen]
     assert all(left.x1 < right.x0 for left, right in zip(titles, titles[1:], strict=False))
     assert all("4M" in ticks for *_, ticks in seen)
+
+
+def test_names_are_drawn_as_they_are(tmp_path):
+    """Two dollars are no formula; a control character would leave a file that is no SVG."""
+    from xml.etree import ElementTree
+
+    bad, shown = "a$b^{$c\x01\ud800", "a$b^{$c\ufffd\ufffd"
+    modes = ("interval", "bars", "line", "points")
+    series = [Series(f"{bad} {m}", [1.0, 2.0], [bad, "b"], m, [0.5, 1.0], [2.0, 3.0]) for m in modes[:2]]
+    series += [Series(f"{bad} {m}", [10.0, 2000.0], [1.0, 2.0], m) for m in modes[2:]]
+    panels = [Panel(bad, bad, bad, [one], log_x=one.mode == "line") for one in series]
+    still.write(Plot("p", bad, bad, [*panels, Panel(content=Words([(bad, 1.0)]))]), tmp_path)
+    texts = [t for e in ElementTree.parse(tmp_path / "p.svg").iter() for t in e.itertext() if t.strip()]
+    for text in (shown, *(f"{shown} {mode}" for mode in modes)):
+        assert text in texts
+    assert {"100", "1k"} <= set(texts) and not any("mathdefault" in text for text in texts)

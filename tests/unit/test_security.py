@@ -29,7 +29,7 @@ from repro.store import Stage
 from repro.store.unpack import Bounded, _check
 
 ROOT = Path(__file__).resolve().parents[2]
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'><a href='javascript:alert(3)'>$x^{ &amp;"
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'><a href='javascript:alert(3)'>$x^{$ &amp;"
 
 
 # The report
@@ -57,7 +57,7 @@ def test_a_report_of_hostile_documents_holds_text_and_nothing_else(tmp_path, mon
         }
         return rows.with_columns(**foreign, text=polars.lit(HOSTILE) + polars.col("text"))
 
-    monkeypatch.setattr(fabricated, "DOMAINS", ('"><img src=x onerror=alert(4)>$x^{', "prose"))
+    monkeypatch.setattr(fabricated, "DOMAINS", ('"><img src=x onerror=alert(4)>$x^{$', "prose"))
     monkeypatch.setattr(fabricated, "_documents", documents)
     settings, store, stages = fabricated.run(tmp_path, documents=6, seeds=(0, 1))
     folder = tmp_path / "run"
