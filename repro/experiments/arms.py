@@ -111,9 +111,17 @@ def measured(settings: Settings, shared: dict[str, Stage], name: str) -> Stage:
 
 
 def budget_of(settings: Settings, name: str) -> Budget:
-    """What an arm may select: the experiment's budget, the arm's and its selector's own values over it."""
+    """What an arm may select: the experiment's budget, its selector's own values over it, the arm's over
+    both.
+    """
     arm = settings.exp.arms[name]
-    return replace(settings.budget, **arm.budget | arm.select.budget)
+    budget = replace(settings.budget, **arm.select.budget | arm.budget)
+    require(
+        arm.select.selector != "all" or budget.share == 1,
+        f"exp.arms.{name}.budget.share={budget.share:g}: the selector 'all' ranks nothing, so there is no top"
+        f" share; set exp.arms.{name}.select=random",
+    )
+    return budget
 
 
 def train_of(settings: Settings, name: str) -> Train:
@@ -126,10 +134,11 @@ def train_of(settings: Settings, name: str) -> Train:
     if arm.equal_passes:
         budget = budget_of(settings, name)
         require(
-            budget.unit == "tokens" and arm.mixture.kind == "alone",
+            budget.unit == "tokens" and arm.mixture.kind == "alone" and budget.frozen is None,
             f"exp.arms.{name}.equal_passes=true shortens the training to budget.share of the tokens, which"
             " makes equal passes of a selection alone that is a share of the tokens, and of nothing else"
-            f" (here budget.unit={budget.unit}, mixture={arm.mixture.kind}); state"
+            f" (here budget.unit={budget.unit}, mixture={arm.mixture.kind}, budget.frozen={budget.frozen});"
+            " state"
             f" exp.arms.{name}.train.tokens=N instead",
         )
         own["tokens"] = round(own["tokens"] * budget.share)

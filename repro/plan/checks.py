@@ -23,6 +23,7 @@ from repro.heads import detectors
 from repro.items import TEXT_COLUMNS
 from repro.outcomes import measure, registration
 from repro.pretrain import cost, source
+from repro.pretrain.stage import Training
 from repro.proxy import pinned
 from repro.proxy.stage import config as of_proxy
 from repro.proxy.stage import within_context
@@ -293,10 +294,14 @@ def _trainings(settings: Settings, stages: list[Stage], store: Store, device: st
     from repro.device import cores
     from repro.pretrain.launch import held, memory_of_rank, must_start
 
-    model = settings.model
-    trains = [replace(settings.train, **stage.settings["train"]) for stage in stages]
-    at_once = min(settings.run.parallel or cores(), len(trains))
-    for train in () if settings.run.jobs else trains:  # a job has a machine of its own
+    asked = [  # an arm's own, all of it
+        replace(stage.run, model=cost.sized(replace(settings, model=stage.run.model)).model)
+        for stage in stages
+        if isinstance(stage.run, Training)
+    ]
+    at_once = min(settings.run.parallel or cores(), len(asked))
+    for training in () if settings.run.jobs else asked:  # a job has a machine of its own
+        model, train = training.model, training.train
         elsewhere = train.launcher in ("slurm", "manual") or train.hostfile is not None
         require(
             not elsewhere or (settings.device, device) != ("auto", "cpu"),
@@ -312,28 +317,26 @@ def _trainings(settings: Settings, stages: list[Stage], store: Store, device: st
             f"{at_once} trainings of model={model.name} at once need {needed / 1e9:.1f} GB of memory, and"
             f" there are {(memory or 0) / 1e9:.1f} GB; lower run.parallel",
         )
-    if model.init_from is not None:
-        source.check(model.init_from)
-        config = (
-            of_proxy(settings.proxy)
-            if model.init_from == source.PROXY
-            else pretrained.config(model.init_from)
-        )
-        longest, context = config.get("max_position_embeddings"), max(t.context for t in trains)
+    for begun in sorted({t.model.init_from for t in asked if t.model.init_from is not None}):
+        source.check(begun)
+        config = of_proxy(settings.proxy) if begun == source.PROXY else pretrained.config(begun)
+        longest = config.get("max_position_embeddings")
+        context = max(t.train.context for t in asked if t.model.init_from == begun)
         require(
             longest is None or context <= longest,
-            f"train.context={context} is longer than the {longest} tokens {model.init_from} was made for;"
+            f"train.context={context} is longer than the {longest} tokens {begun} was made for;"
             " lower train.context",
         )
-    kept = [cost.exported_bytes(model, train) for train in trains]
-    passing = sorted(cost.disk_bytes(model, t) - own for t, own in zip(trains, kept, strict=True))
+    kept = [cost.exported_bytes(t.model, t.train) for t in asked]
+    passing = sorted(cost.disk_bytes(t.model, t.train) - own for t, own in zip(asked, kept, strict=True))
     needed = sum(kept) + sum(passing[-at_once:])
+    called = " and ".join(sorted({cost.called(training.model) for training in asked}))
     work = next(folder for folder in (store.root, *store.root.parents) if folder.exists())
     partial = [store.path(stage).with_name(store.path(stage).name + ".partial") for stage in stages]
     free = shutil.disk_usage(work).free + sum(map(held, partial))
     require(
         needed <= free,
-        f"{len(trains)} trainings of {cost.called(model)} need {needed / 1e9:.4g} GB of disk and"
+        f"{len(asked)} trainings of {called} need {needed / 1e9:.4g} GB of disk and"
         f" {free / 1e9:.4g} GB are free; free some, lower train.keep_checkpoints, or move the work folder"
         " with work=DIR",
     )

@@ -43,17 +43,20 @@ def sized(settings: S) -> S:
 
 
 def _with_sizes(model: Model, config: Json) -> Model:
-    config = config.get("text_config", config)
-    names = {
-        "layers": "num_hidden_layers",
-        "hidden": "hidden_size",
-        "heads": "num_attention_heads",
-        "kv_heads": "num_key_value_heads",
-        "ffn": "intermediate_size",
-        "vocabulary": "vocab_size",
-        "tie_embeddings": "tie_word_embeddings",
+    config = {key: value for key, value in config.get("text_config", config).items() if value is not None}
+    names = {  # Llama's, then those of GPT-2 and OPT
+        "layers": ("num_hidden_layers", "n_layer"),
+        "hidden": ("hidden_size", "n_embd"),
+        "heads": ("num_attention_heads", "n_head"),
+        "kv_heads": ("num_key_value_heads", "num_attention_heads", "n_head"),
+        "ffn": ("intermediate_size", "n_inner", "ffn_dim"),
+        "vocabulary": ("vocab_size",),
+        "tie_embeddings": ("tie_word_embeddings",),
     }
-    return replace(model, **{ours: config[theirs] for ours, theirs in names.items() if theirs in config})
+    found = {ours: next((config[n] for n in theirs if n in config), None) for ours, theirs in names.items()}
+    if found["ffn"] is None and found["hidden"] is not None:
+        found["ffn"] = 4 * found["hidden"]
+    return replace(model, **{ours: value for ours, value in found.items() if value is not None})
 
 
 def layer_parameters(model: Model) -> int:

@@ -30,7 +30,8 @@ def join(device: str, ranks: int) -> tuple[int, int]:
 
     Raises :class:`SettingError` when the launcher started another number of ranks than the settings say.
     """
-    os.environ["DS_ACCELERATOR"] = device
+    where = torch.device(device)
+    os.environ["DS_ACCELERATOR"] = where.type
     import deepspeed.comm.comm
     import deepspeed.runtime.bf16_optimizer
 
@@ -41,10 +42,10 @@ def join(device: str, ranks: int) -> tuple[int, int]:
     # uses.
     backend_module: Any = sys.modules["deepspeed.comm.torch"]
     backend_module.build_shm_op = lambda: None
-    backend = "nccl" if device == "cuda" else "gloo"
+    backend = "nccl" if where.type == "cuda" else "gloo"
     # DeepSpeed insists; leave() takes it away, it means "launched" to accelerate
-    os.environ.setdefault("LOCAL_RANK", "0")
-    if device == "cuda":
+    os.environ.setdefault("LOCAL_RANK", str(where.index or 0))
+    if where.type == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     if not dist.is_initialized():
         if "RANK" in os.environ:
@@ -131,6 +132,8 @@ def deepspeed_config(train: Train) -> Json:
         # A non-finite gradient must stop the run; DeepSpeed would skip the step without a word.
         "bf16": {"enabled": half, "check_grad_overflow": False},
         "data_types": {"grad_accum_dtype": "fp32"},
+        # ranks add in it, and ZeRO 1 casts to it on one rank, too: it would be bfloat16
+        "communication_data_type": "fp32",
         "steps_per_print": sys.maxsize,
         "wall_clock_breakdown": False,
     }

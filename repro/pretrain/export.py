@@ -28,14 +28,20 @@ def gathered(parameter: torch.nn.Parameter) -> Any:
 
 
 def weights(engine: Any) -> dict[str, torch.Tensor]:
-    """The weights the engine computes with, on the CPU of rank 0 (empty elsewhere); collective under ZeRO
-    3.
+    """The weights the engine computes with, on the CPU of rank 0 (empty elsewhere), tied ones under each of
+    their names; collective under ZeRO 3.
     """
+    held: dict[int, torch.Tensor] = {}
     state = {}
-    for name, parameter in engine.module.named_parameters():
+    for name, parameter in engine.module.named_parameters(remove_duplicate=False):
         with gathered(parameter):
             if dist.get_rank() == 0:
-                state[name] = parameter.detach().to("cpu", copy=True)
+                if id(parameter) not in held:
+                    held[id(parameter)] = parameter.detach().to("cpu", copy=True)
+                state[name] = held[id(parameter)]
+    if dist.get_rank() == 0:
+        kept = engine.module.state_dict().keys()
+        state |= {name: buffer.cpu() for name, buffer in engine.module.named_buffers() if name in kept}
     return state
 
 
@@ -58,10 +64,9 @@ def export(engine: Any, folder: Path, tokenizer: Path, card: str, probe: torch.T
         shutil.rmtree(temporary, ignore_errors=True)
         disable_progress_bar()
         network = engine.module
-        if network.config.tie_word_embeddings:
-            state["lm_head.weight"] = state["model.embed_tokens.weight"]
         network.save_pretrained(temporary, state_dict=state)
-        end = network.config.eos_token_id
+        ends = network.config.eos_token_id
+        end = ends[0] if isinstance(ends, list) else ends
         GenerationConfig(bos_token_id=end, eos_token_id=end, pad_token_id=end).save_pretrained(temporary)
         load_tokenizer(tokenizer).save_pretrained(temporary)
         (temporary / "README.md").write_text(card)

@@ -13,6 +13,7 @@ from repro.pretrain.order import TokenStream
 from repro.pretrain.tokens import read_index
 from repro.store import write_json
 
+NOT_FINITE = "not_finite.json"  # the batch that stopped a training
 WINDOW = 50  # steps a loss is compared with
 SIGMAS = 6.0
 
@@ -52,7 +53,7 @@ def stop_if_not_finite(
         {"doc_id": name, "first_token": int(f), "tokens": int(c)}
         for name, f, c in zip(documents, first, count, strict=True)
     ]
-    whole = Path(job.out) / "not_finite.json"
+    whole = Path(job.out) / NOT_FINITE
     write_json(whole, {"step": step, "loss": str(loss), "grad_norm": str(norm), "documents": pieces})
     named = ", ".join(documents[:5]) + (", ..." if len(documents) > 5 else "")
     raise SettingError(

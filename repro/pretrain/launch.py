@@ -106,7 +106,13 @@ def must_start(s: Train, device: str) -> None:
             f"train.processes={s.processes} needs a launcher; set train.launcher=torchrun, deepspeed, slurm"
             " or manual",
         )
-    elif s.launcher in ("slurm", "manual"):
+        return
+    require(
+        ":" not in device,
+        f"device={device} is one device; train.launcher={s.launcher} gives each rank its own: set"
+        " device=cuda",
+    )
+    if s.launcher in ("slurm", "manual"):
         require(
             s.processes <= s.ranks_per_node or s.processes % s.ranks_per_node == 0,
             f"train.processes={s.processes} must be a multiple of train.ranks_per_node={s.ranks_per_node}"

@@ -18,7 +18,7 @@ from repro.execution.processes import Terminated, termination_noted
 from repro.pretrain import checkpoint
 from repro.pretrain import engine as ds
 from repro.pretrain.export import export, model_card
-from repro.pretrain.health import stop_if_not_finite
+from repro.pretrain.health import NOT_FINITE, stop_if_not_finite
 from repro.pretrain.job import Facts, Job
 from repro.pretrain.log import Log, write_reads
 from repro.pretrain.model import build, next_token_loss
@@ -57,6 +57,7 @@ def train(job: Job) -> Facts:
             if log is not None:
                 log.tracker.finish(facts)
                 facts["reads"] = write_reads(out / "reads.parquet", tokens, stream, facts["tokens"])
+                (out / NOT_FINITE).unlink(missing_ok=True)  # of an earlier attempt
                 write_json(out / FACTS, facts)
                 shutil.rmtree(out / "checkpoints")
             return facts
@@ -119,6 +120,10 @@ def run_steps(
     # Ranks that a launcher started cannot end at one step without asking one another; they go on from their
     # last checkpoint.
     noted = termination_noted() if ranks == 1 else contextlib.nullcontext(lambda: False)
+    if job.model.init_from is not None and done == 0:
+        publish("start", 0)  # whatever model this is: hours from now is too late to learn that it cannot be
+        if rank == 0:
+            shutil.rmtree(out / "start")
     with (
         progress((s.steps - done) * s.batch_tokens, "tokens", f"{job.arm}, seed {job.seed}") as bar,
         noted as ending,

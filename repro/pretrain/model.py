@@ -77,6 +77,7 @@ def build(model: Model, context: int, end_token: int, seed: int) -> PreTrainedMo
         except SettingError as error:
             raise SettingError(f"model.init_from={model.init_from}: {error}") from None
         network.config.use_cache = False
+        without_dropout(network)
         return network
     fuse_float32()
     network = LlamaForCausalLM(llama_config(model, context, end_token))
@@ -84,16 +85,27 @@ def build(model: Model, context: int, end_token: int, seed: int) -> PreTrainedMo
     return network
 
 
+def without_dropout(network: PreTrainedModel) -> None:
+    """No dropout: drawn without a seed of ours, paired models would differ by it, and a run that goes on from
+    one that was cut.
+    """
+    for module in (network.config, *network.modules()):
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if isinstance(value, float) and ("dropout" in name or name.endswith("pdrop")):
+                setattr(module, name, 0.0)
+
+
 def document_positions(ids: torch.Tensor, end_token: int) -> torch.Tensor:
-    """Position of each token within its document, [B, T]; a document starts after an end token.
+    """Position of each token within its document, [B, T]; a document starts with the end token in front of
+    it, as every text that is evaluated does.
 
     Given as ``position_ids`` without an attention mask, transformers reads packed documents from them and
     keeps attention inside each.
     """
     at = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-    starts = torch.zeros_like(ids)
-    starts[:, 1:] = torch.where(ids[:, :-1] == end_token, at[:, 1:], 0)
-    return at - starts.cummax(dim=1).values
+    return at - torch.where(ids == end_token, at, 0).cummax(dim=1).values
 
 
 def next_token_loss(

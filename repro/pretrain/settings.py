@@ -102,6 +102,11 @@ class Train:
         )
         require(self.warmup + self.decay <= 1, "train.warmup + train.decay must be at most 1")
         require(
+            not self.branch_at_decay or self.decay < 1,
+            f"train.branch_at_decay=true keeps the step before the decay, and with train.decay={self.decay:g}"
+            " there is none; lower train.decay",
+        )
+        require(
             all(0 < tokens <= self.tokens for tokens in self.keep_at_tokens),
             f"train.keep_at_tokens={self.keep_at_tokens} must lie between 1 and train.tokens={self.tokens}",
         )

@@ -23,9 +23,10 @@ def tokens_stage(model: Model, corpus: Stage, proxy: Stage | None = None) -> Sta
     inputs, model = {"corpus": corpus}, shape(model)
     settings: Json = {"tokenizer": model.tokenizer, "vocabulary": model.vocabulary}
     if model.init_from == source.PROXY:
-        settings = {"tokenizer_of": source.PROXY}
+        settings = {"tokenizer_of": source.PROXY, "starts_with": "its own prefix"}
     elif model.init_from is not None:
-        settings = {"tokenizer_of": source.identity(model.init_from, list(TOKENIZER_FILES))}
+        identity_of_files = source.identity(model.init_from, list(TOKENIZER_FILES))
+        settings = {"tokenizer_of": identity_of_files, "starts_with": "its own prefix"}
     elif model.tokenizer == "proxy":
         settings["starts_with"] = "the end token"
     if (model.init_from or model.tokenizer) == source.PROXY:
@@ -117,6 +118,10 @@ def stage(
     model, train = shape(model), train.resolved()
     of_muon = identity(train, MUON) if train.optimizer == "muon" else {}
     settings = {"model": identity(model), "train": identity(train) | of_muon, "seed": seed}
+    if train.dtype == "bfloat16":
+        settings["gradients"] = "summed in float32"
+    if not train.attend_across_documents:
+        settings["documents"] = "behind their end token"
     if train.branch_from is not None:
         manifests = source.branch_point(Path(train.branch_from)) / "manifest.json"
         settings["train"]["branch_from"] = hashlib.sha256(manifests.read_bytes()).hexdigest()

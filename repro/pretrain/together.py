@@ -23,7 +23,7 @@ import torch.distributed as dist
 from repro.errors import SettingError, require
 from repro.pretrain import engine
 from repro.pretrain.export import export, model_card
-from repro.pretrain.health import stop_if_not_finite
+from repro.pretrain.health import NOT_FINITE, stop_if_not_finite
 from repro.pretrain.job import Facts, Job
 from repro.pretrain.log import Log, write_reads
 from repro.pretrain.loop import FACTS, describe, finished, only_run_in
@@ -156,18 +156,30 @@ class Training:
         )
         return facts
 
-    def end(self) -> None:
-        """What :func:`repro.pretrain.loop.train` leaves behind its last step."""
-        job, out = self.job, Path(self.job.out)
+    @property
+    def validated(self) -> range:
+        """Steps behind which it is validated on the way."""
+        every, steps = self.job.train.validate_every_steps, self.job.train.steps
+        return range(every or steps, steps, every or steps)
+
+    def validate(self, step: int) -> None:
+        """Loss and bits of held-out text behind ``step``, to the log."""
+        job, log = self.job, self.log
         heldout = heldout_windows(
             Path(job.tokens), job.train.context, self.end_token, job.train.validate_tokens
         )
-        log = self.log
-        assert log is not None  # as every training that has taken its steps
-        log.tracker.log(validate(self, heldout, 32, None, job.device), job.train.steps)
+        assert log is not None  # as of every training that has taken its steps
+        log.tracker.log(validate(self, heldout, 32, None, job.device), step)
+
+    def end(self) -> None:
+        """What :func:`repro.pretrain.loop.train` leaves behind its last step."""
+        job, out, log = self.job, Path(self.job.out), self.log
+        assert log is not None
+        self.validate(job.train.steps)
         facts = self.publish("model", job.train.steps)
         log.tracker.finish(facts)
         facts["reads"] = write_reads(out / "reads.parquet", Path(job.tokens), self.order, facts["tokens"])
+        (out / NOT_FINITE).unlink(missing_ok=True)
         write_json(out / FACTS, facts)
         log.close()
 
@@ -175,15 +187,20 @@ class Training:
 def train(jobs: Sequence[Job]) -> None:
     """Train what of ``jobs`` is not finished, so that each ``job.out`` is whole. All are for one device.
 
-    Raises :class:`SettingError` for what cannot be trained so, and when a training diverges.
+    Raises :class:`SettingError` for what cannot be trained so, and when a training diverges, once all others
+    are whole.
     """
     left = [job for job in jobs if not finished(job)]
     if left and not dist.is_initialized():
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    failed: list[SettingError] = []
     for first in range(0, len(left), STREAMS):
         with ExitStack() as locks:
             group = [job for job in left[first : first + STREAMS] if _mine(job, locks)]
-            _side_by_side([Training(job) for job in group])
+            with torch.cuda.device(left[0].device) if left[0].device != "cpu" else nullcontext():
+                failed += _side_by_side([Training(job) for job in group])
+    if failed:
+        raise failed[0]
 
 
 def _mine(job: Job, locks: ExitStack) -> bool:
@@ -197,30 +214,40 @@ def _mine(job: Job, locks: ExitStack) -> bool:
     return True
 
 
-def _side_by_side(trainings: list[Training]) -> None:
+def _side_by_side(trainings: list[Training]) -> list[SettingError]:
+    """Train them to their end; returns why some did not reach it."""
+    failed: dict[int, SettingError] = {}
     if not trainings:
-        return
+        return []
     for training in trainings:
         for name in LOGS:
             (Path(training.job.out) / name).unlink(missing_ok=True)
         training.log = Log(training.job, training.order, 0)
     longest = max(training.job.train.steps for training in trainings)
-    stops = {step for t in trainings for step in (*t.job.train.kept_steps, t.job.train.steps)}
+    stops = {step for t in trainings for step in (*t.job.train.kept_steps, *t.validated, t.job.train.steps)}
     marks = sorted({*range(0, longest, CHUNK), *stops})
     total = sum(t.job.train.steps * t.job.train.batch_tokens for t in trainings)
     with progress(total, "tokens", f"{len(trainings)} trainings together") as bar:
         for start, stop in zip(marks, marks[1:], strict=False):
             began = time.perf_counter()
-            running = [t for t in trainings if t.job.train.steps > start]
+            running = [t for t in trainings if t.job.train.steps > start and id(t) not in failed]
             for training in running:
                 training.launch(stop - start)
             if trainings[0].stream:
                 torch.cuda.synchronize()
             seconds = (time.perf_counter() - began) / (stop - start)
             for training in running:
-                training.write(range(start, stop), seconds)
                 bar.update((stop - start) * training.job.train.batch_tokens)
+                try:
+                    training.write(range(start, stop), seconds)
+                except SettingError as error:  # it diverged; the others go on
+                    print(f"failed: {error}", file=sys.stderr, flush=True)
+                    failed[id(training)] = error
+                    continue
+                if stop in training.validated:
+                    training.validate(stop)
                 if stop in training.job.train.kept_steps:
                     training.publish(f"models/{stop * training.job.train.batch_tokens}", stop)
                 if stop == training.job.train.steps:
                     training.end()
+    return list(failed.values())

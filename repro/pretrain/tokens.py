@@ -3,7 +3,8 @@
 The folder of the artifact::
 
     tokenizer/                   Hugging Face tokenizer, shared by all arms
-    documents.bin, heldout.bin   token ids, documents one after the other, each ended by the end token
+    documents.bin, heldout.bin   token ids, documents one after the other, each ended by the end token and, of
+                                 a model that is continued, begun by what its tokenizer begins with (a BOS)
     index.parquet                doc_id, domain, split, offset, length (tokens, with the end token), n_bytes,
     key tokens.json                  dtype of the ids, vocabulary, end token, tokens per split and domain
 
@@ -57,7 +58,11 @@ def train_bpe(texts: Iterable[str], vocabulary: int, folder: Path) -> None:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END_OF_TEXT).save_pretrained(folder)
+    temporary = folder.with_name(f".{folder.name}.tmp")  # a file that was cut would be taken for whole
+    shutil.rmtree(temporary, ignore_errors=True)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END_OF_TEXT).save_pretrained(temporary)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(temporary, folder)
 
 
 def copy_tokenizer(source: Path, folder: Path, max_vocabulary: int, continued: bool = False) -> None:
@@ -116,14 +121,15 @@ def encoder(folder: Path) -> tuple[Encoder, int]:
 def encode_shard(
     encode: Encoder, end: int, documents: pl.DataFrame, dtype: Any
 ) -> Iterator[tuple[np.ndarray, list[int]]]:
-    """Token ids of a shard in pieces of some hundred documents, with the length of each document, end token
-    included.
+    """Token ids of a shard in pieces of some hundred documents, with the length of each document, its prefix
+    and end token included.
     """
+    prefix = encode.prefix
     for start in range(0, documents.height, ENCODE_AT_ONCE):
         texts = documents["text"][start : start + ENCODE_AT_ONCE].to_list()
         ids = encode(texts)
-        flat = np.fromiter((token for document in ids for token in (*document, end)), dtype)
-        yield flat, [len(document) + 1 for document in ids]
+        flat = np.fromiter((token for document in ids for token in (*prefix, *document, end)), dtype)
+        yield flat, [len(prefix) + len(document) + 1 for document in ids]
 
 
 def write_split(

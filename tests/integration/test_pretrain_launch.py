@@ -94,6 +94,8 @@ def test_launchers_that_cannot_start(paths, tmp_path, monkeypatch):
     hosts.write_text("".join(f"worker-{i} slots=8\n" for i in range(32)))
     launch.must_start(Train(launcher="deepspeed", hostfile=str(hosts), **many), "cuda")
     launch.must_start(Train(launcher="slurm", **many), "cuda")
+    with pytest.raises(SettingError, match="device=cuda:1 is one device; .* set device=cuda"):
+        launch.must_start(Train(launcher="slurm", **many), "cuda:1")
 
 
 def test_the_slurm_script_starts_every_rank(paths, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ import pytest
 import torch
 from pretraining import TINY, job, naive_stream, workspace
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, get_wsd_schedule
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, get_wsd_schedule
 
 from repro.errors import SettingError
 from repro.pretrain import compiled as in_blocks
@@ -119,9 +119,9 @@ def test_paired_arms_start_from_the_same_weights(paths):
 
 
 def test_attention_can_stay_inside_documents(paths):
-    """A packed row gives the losses of its documents, each run alone."""
+    """A packed row gives the losses of its documents, each run alone behind the end token, as it is evaluated."""
     end, rng = 0, np.random.default_rng(0)
-    documents = [[*rng.integers(1, 320, n), end] for n in (5, 1, 17, 8)]
+    documents = [[end, *rng.integers(1, 320, n)] for n in (5, 1, 17, 8)]
     network = build(TINY, 64, end, seed=0)
     row = torch.tensor([token for document in documents for token in document])[None]
     packed = next_token_loss(network, row, end, reduction="none")
@@ -251,6 +251,49 @@ def test_continuing_a_model(paths, tmp_path):
     assert losses(tmp_path / "second")[0] < losses(tmp_path / "first")[0] - 0.3
     with pytest.raises(SettingError, match=r"train.context=128 is longer than the 64 tokens"):
         loop.train(replace(further, out=str(tmp_path), train=replace(further.train, context=128)))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_model_of_any_family_is_continued_without_dropout(paths, tmp_path, family):
+    """Tied under other names, with dropout in its configuration and several end tokens: trained as a plain
+    loop trains it, and published.
+    """
+    sizes = dict(vocab_size=320, eos_token_id=[0, 7], bos_token_id=0, tie_word_embeddings=True)
+    if family == "gpt2":
+        sizes |= dict(n_layer=2, n_embd=32, n_head=2, n_positions=64)  # dropout of 0.1 is its default
+    else:
+        sizes |= dict(num_hidden_layers=2, hidden_size=32, num_attention_heads=2, intermediate_size=64)
+        sizes |= dict(max_position_embeddings=64, attention_dropout=0.5)
+    network = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **sizes))
+    network.save_pretrained(tmp_path / "first")
+    AutoTokenizer.from_pretrained(paths["tokens"] / "tokenizer").save_pretrained(tmp_path / "first")
+    for again in ("second", "third"):
+        further = job(paths, tmp_path / again, model=replace(TINY, init_from=str(tmp_path / "first")))
+        facts = loop.train(further)
+        assert facts["logits_difference"] <= 1e-5
+    assert losses(tmp_path / "second") == losses(tmp_path / "third")
+    curve, trained = plain_loop(paths, further.train, 0, 0, further.model)
+    np.testing.assert_allclose(losses(tmp_path / "second"), curve, atol=SAME, rtol=0)
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "second" / "model")
+    for name, value in trained.named_parameters():
+        torch.testing.assert_close(saved.get_parameter(name), value, atol=2e-4, rtol=0)
+    assert not (tmp_path / "second" / "start").exists()
+
+
+def test_bfloat16_gradients_are_summed_in_float32(paths, tmp_path, monkeypatch):
+    """What the optimizer gets of four micro-batches: sums that bfloat16 could not hold."""
+    seen, original = [], torch.optim.AdamW.step
+
+    def step(self, *given, **named):
+        for group in self.param_groups:
+            seen.extend(p.grad.float().flatten().clone() for p in group["params"] if p.grad is not None)
+        return original(self, *given, **named)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    loop.train(job(paths, tmp_path, dtype="bfloat16", micro_batch=2, tokens=8 * 64))
+    sums = torch.cat(seen)
+    rounded = sums.bfloat16().float() != sums
+    assert rounded.float().mean() > 0.5
 
 
 def test_checkpointed_activations_change_nothing(paths, tmp_path):

@@ -71,6 +71,20 @@ def test_what_is_finished_is_left_alone(paths, tmp_path):
     assert (tmp_path / "out" / "model" / "model.safetensors").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_one_that_diverges_does_not_stop_the_others(paths, tmp_path, monkeypatch, order):
+    monkeypatch.setattr(together, "CHUNK", 3)
+    good = job(paths, tmp_path / "good", validate_every_steps=4)
+    bad = job(paths, tmp_path / "bad", learning_rate=1e30, clip=1e30, warmup=0.0)
+    with pytest.raises(SettingError, match="training stopped at step"):
+        together.train([(good, bad)[i] for i in order])
+    assert loop.finished(good) and not loop.finished(bad)
+    steps = [
+        row["step"] for row in read_rows(tmp_path / "good" / "metrics.jsonl") if "validation/loss/code" in row
+    ]
+    assert steps == [4, 8, 12]
+
+
 def test_what_another_process_trains_is_left_to_it(paths, tmp_path, capsys):
     one, other = job(paths, tmp_path / "one"), job(paths, tmp_path / "other")
     with loop.only_run_in(tmp_path / "one"):

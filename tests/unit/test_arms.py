@@ -4,6 +4,7 @@ import pytest
 
 from repro.errors import SettingError
 from repro.experiments import build
+from repro.experiments.arms import budget_of
 from repro.pretrain.settings import Train
 from repro.selection.settings import Budget
 from repro.settings import arms, files
@@ -173,7 +174,10 @@ def test_an_arm_with_a_vocabulary_of_its_own_is_trained_on_its_own_token_ids():
     continued = build(
         compose(["scale=smoke", "exp=selection_30pct", "exp.arms.random.model={init_from: proxy}"])
     )
-    assert continued.arms["random"][0]["pretrain"].inputs["tokens"].settings == {"tokenizer_of": "proxy"}
+    assert continued.arms["random"][0]["pretrain"].inputs["tokens"].settings == {
+        "tokenizer_of": "proxy",
+        "starts_with": "its own prefix",
+    }
 
 
 def test_every_selection_is_made_before_the_first_training():
@@ -190,6 +194,19 @@ def test_models_are_kept_at_shares_of_the_arms_own_tokens():
     same = [compose(["exp=selection_30pct", "scale=smoke", "train.tokens=40960", given]) for given in
             ("train.keep_at=[0.25]", "train.keep_at_tokens=[10240]")]  # fmt: skip
     assert len({build(s).arms["random"][0]["pretrain"].fingerprint for s in same}) == 1
+
+
+def test_what_is_typed_of_an_arms_budget_stands_above_its_selectors():
+    arm = "exp.arms.attention_influence"
+    for own, typed, wanted in (
+        ("length_bins", "length_bins=10", 10),
+        ("within_source", "within_group=false", False),
+    ):
+        given = [f"{arm}.select=attention_influence_{own}", f"{arm}.budget.{typed}"]
+        budget = budget_of(compose(["exp=selection_30pct", *given]), "attention_influence")
+        assert getattr(budget, typed.partition("=")[0]) == wanted
+    with pytest.raises(SettingError, match="full.budget.share=0.5: the selector 'all' ranks nothing"):
+        budget_of(compose(["exp=selection_30pct", "exp.arms.full.budget.share=0.5"]), "full")
 
 
 def test_named_selections_rank_within_sources_and_within_length_bins():

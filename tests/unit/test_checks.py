@@ -119,6 +119,14 @@ def test_trainings_that_cannot_be_are_refused_before_anything_is_scored(tmp_path
         sized(["model=7b"], tmp_path)
 
 
+def test_an_arm_is_checked_by_its_own_settings(tmp_path, monkeypatch):
+    """Its batch with its micro-batch, its model with its memory."""
+    sized(["exp.arms.random.train={batch_sequences: 2, micro_batch: 2}"], tmp_path)
+    monkeypatch.setattr("repro.pretrain.launch.memory_of_rank", lambda train, device: 3e9)
+    with pytest.raises(SettingError, match=r"needs [\d.]+ GB on each of 1 ranks"):
+        sized(["exp.arms.random.model={layers: 32, hidden: 4096, heads: 32, ffn: 8192}"], tmp_path)
+
+
 def test_what_trains_at_once_shares_the_memory(tmp_path, monkeypatch):
     settings = compose(["exp=selection_30pct", "scale=smoke"])
     one = cost.rank_bytes(settings.model, settings.train)

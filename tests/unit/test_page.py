@@ -116,6 +116,16 @@ def test_what_a_kind_adds_to_its_sections_is_on_the_page_and_in_the_folder_witho
     ).read_text()
 
 
+def test_what_is_an_arms_own_of_its_training_is_said(tmp_path):
+    found = made("train", tmp_path / "work")
+    view = kinds.load("train", "view")
+    assert view.sections(found)[0].blocks[-1].startswith("Every arm is trained for")
+    found["settings"]["exp"]["arms"]["random"]["train"] = {"tokens": 7}
+    assert view.sections(found)[0].blocks[-1].startswith(
+        "But for what is their own of random (train.tokens=7), every arm is trained for"
+    )
+
+
 @pytest.mark.parametrize("more", [0, 6])
 def test_of_many_arms_the_page_has_a_row_each_and_folds_what_has_a_column_each(tmp_path, more):
     found = made("train", tmp_path / "work")

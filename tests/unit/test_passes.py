@@ -1,10 +1,13 @@
 """How often each arm reads its documents, said before it does."""
 
+from dataclasses import replace
+
 import pytest
 
 from repro.corpus.sources import expected_tokens
 from repro.errors import SettingError
 from repro.experiments import build
+from repro.experiments.arms import train_of
 from repro.plan import passes
 from repro.settings.compose import compose
 from repro.store import Store, write_json
@@ -40,6 +43,16 @@ def test_equal_passes_are_refused_where_the_share_of_the_tokens_does_not_make_th
         SettingError, match="equal_passes=true shortens .* state exp.arms.attention_influence.tr"
     ):
         planned(tmp_path, equal, f"exp.arms.attention_influence.{arm}")
+
+
+def test_equal_passes_of_a_frozen_cut_are_refused(tmp_path):
+    """It selects by the cut of another run, whatever budget.share says."""
+    settings = compose(["exp=selection_30pct", "scale=smoke"])
+    settings.exp.arms["attention_influence"].equal_passes = True
+    assert train_of(settings, "attention_influence").tokens < settings.train.tokens
+    frozen = replace(settings, budget=replace(settings.budget, frozen=str(tmp_path)))
+    with pytest.raises(SettingError, match="budget.frozen="):
+        train_of(frozen, "attention_influence")
 
 
 def test_what_is_in_the_store_is_counted(tmp_path):

@@ -5,6 +5,8 @@ import shutil
 from contextlib import contextmanager
 from types import SimpleNamespace
 
+import numpy as np
+import polars as pl
 import pytest
 import torch
 from evaluating import WORDS, items, tiny
@@ -270,6 +272,18 @@ def test_a_model_trained_from_scratch_is_never_given_a_begin_token(folders, tmp_
         assert own[0].tokenizer.bos_token_id is None
         tokens.copy_tokenizer(folders / kind, tmp_path / f"{kind} continued", 330, continued=True)
         assert tokens.encoder(tmp_path / f"{kind} continued")[0].prefix == theirs[0].prefix
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_that_is_continued_reads_what_its_tokenizer_begins_with(folders, tmp_path, kind):
+    """As scoring and evaluation feed it, and as it was trained."""
+    tokens.copy_tokenizer(folders / kind, tmp_path / "tokenizer", 330, continued=True)
+    encode, end = tokens.encoder(tmp_path / "tokenizer")
+    documents = pl.DataFrame({"text": TEXTS})
+    pieces = list(tokens.encode_shard(encode, end, documents, np.uint16))
+    wanted = [[*encode.prefix, *encode.one(text), end] for text in TEXTS]
+    assert [token for flat, _ in pieces for token in flat] == [token for ids in wanted for token in ids]
+    assert [n for _, lengths in pieces for n in lengths] == [len(ids) for ids in wanted]
 
 
 def test_parts_of_two_domains_never_share_a_file(folders, tmp_path):

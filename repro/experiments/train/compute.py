@@ -74,5 +74,7 @@ def _training_flops(summary: Outcome, arm: str) -> float | None:
     """Model FLOPs of one training of the arm, mean over seeds."""
     if not (tokens := _tokens(summary, arm)):
         return None
-    model, train = Model(**summary["settings"]["model"]), Train(**summary["settings"]["train"])
+    settings = summary["settings"]
+    own = settings["exp"]["arms"][arm]
+    model, train = Model(**settings["model"] | own["model"]), Train(**settings["train"] | own["train"])
     return cost.flops_per_token(model, train.context) * mean(tokens)

@@ -28,6 +28,14 @@ def _trained(summary: Outcome) -> str:
             f"Arms of equal passes are trained for their share of {tokens} tokens, the others for all of"
             " them,"
         )
+    arms = summary["settings"]["exp"]["arms"]
+    own = {
+        name: [f"{group}.{key}={value}" for group in ("model", "train") for key, value in of[group].items()]
+        for name, of in arms.items()
+        if name in summary["arms"]
+    }
+    if differ := [f"{name} ({', '.join(values)})" for name, values in own.items() if values]:
+        each = f"But for what is their own of {'; '.join(differ)}, every arm is trained for {tokens} tokens"
     return (
         f"{each} from the same initial weights for a seed ({model['layers']} layers, width"
         f" {model['hidden']}), reading the documents it shares with other arms in the same relative order."
