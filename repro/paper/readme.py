@@ -10,6 +10,7 @@ from statistics import stdev
 from textwrap import wrap
 
 from repro.outcomes import measure
+from repro.outcomes.command import command
 from repro.outcomes.compare import differences, masked, primary, seed_values
 from repro.outcomes.outcome import Difference, bounds
 from repro.outcomes.spent import artifacts
@@ -19,7 +20,6 @@ from repro.paper import picture
 from repro.paper.committed import Result, is_the_method
 from repro.paper.sizes import sizes
 from repro.report import during
-from repro.report.page import command
 from repro.report.plots import Panel, Plot, Series
 from repro.store import atomic
 

@@ -11,6 +11,7 @@ import yaml
 
 from repro.errors import SettingError, nearest, require
 from repro.outcomes import summary
+from repro.outcomes.command import command
 from repro.outcomes.outcome import Artifact, Outcome
 from repro.publish import portable
 from repro.store import read_json
@@ -77,8 +78,7 @@ class Made:
 
     def command(self) -> str:
         """How it was made, without this machine's paths."""
-        said = self.summary["provenance"]
-        return portable.command(said["command"], said.get("omp_num_threads"))
+        return command(self.summary, portable.word)
 
     def places(self) -> list[Path]:
         """Folders of this machine whose names are nobody's business."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar, cast
@@ -18,7 +17,6 @@ WHOLE = re.compile(r"(file://)?(~|[A-Za-z]:[/\\]|[/\\](?![/\\]))")
 QUOTED = re.compile(r"""(["'])(?:file://)?((?:~|[A-Za-z]:)?[/\\](?![/\\]).*?)\1""")
 # an absolute path; the path of a URL, and-or, are none
 ABSOLUTE = re.compile(r"(?<![\w.:/\\~-])(?:file://)?((?:~\w*|[A-Za-z]:)?[/\\](?![/\\\s])[^\s'\"\[\],;|<>`]+)")
-NOWHERE = ("work",)  # settings that say where, and nothing about what
 CHECKED = {".md", ".json", ".csv", ".jinja"}
 # keys of a model's and a tokenizer's configuration that may name a file or folder
 PLACES = {"_name_or_path", "name_or_path", "tokenizer_file", "vocab_file", "merges_file", "added_tokens_file",
@@ -48,15 +46,8 @@ def value(found: Value) -> Value:
     return found
 
 
-def command(words: Iterable[str], threads: str | None = None) -> str:
-    """The command line that was typed (its program first), to be typed elsewhere."""
-    program, *given = words
-    said = [_word(word) for word in given if word.partition("=")[0] not in NOWHERE]
-    python = f"python -m repro.{Path(program).stem}"
-    return " ".join([*([f"OMP_NUM_THREADS={threads}"] if threads else []), python, shlex.join(said)]).strip()
-
-
-def _word(word: str) -> str:
+def word(word: str) -> str:
+    """One of a command line that was typed, to be typed elsewhere."""
     key, equals, given = word.rpartition("=")
     return f"{hidden(key)}{equals}{value(given)}" if WHOLE.match(given) else text(word)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
+from repro.outcomes.command import command
 from repro.outcomes.documents import Example
 from repro.outcomes.outcome import Json, Outcome
 from repro.outcomes.samples import Sample
@@ -91,20 +91,6 @@ def render(
         command=command(summary),
         config=config,
     )
-
-
-def command(summary: Outcome) -> str:
-    """The command that makes this run: the one that was typed where it was ``repro.run``, else experiment and
-    scale.
-
-    With the number of threads where one was set, since last bits depend on it.
-    """
-    program, *arguments = summary["provenance"]["command"]
-    threads = summary["provenance"].get("omp_num_threads")
-    python = f"{f'OMP_NUM_THREADS={threads} ' if threads else ''}python -m repro.run "
-    if program == "run.py":
-        return python + shlex.join(a for a in arguments if not a.startswith("work="))
-    return f"{python}exp={summary['experiment']} scale={summary['scale']}"
 
 
 def _caption(alt: str) -> tuple[str, str]:

@@ -7,9 +7,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from repro.outcomes.command import command
 from repro.outcomes.outcome import Outcome
 from repro.report import sections, wandb_log
-from repro.report.page import command
 from repro.store import atomic
 
 SPECIFICATION = "wandb_report.json"

@@ -12,8 +12,8 @@ import pytest
 import repro.store as store_module
 from repro.errors import SettingError
 from repro.outcomes.collect import checksums, collect
+from repro.outcomes.command import command
 from repro.outcomes.evidence import faults, unnamed
-from repro.report import page
 from repro.report.sweep import collate
 from repro.run import _say_where_from
 from repro.settings.compose import compose
@@ -68,9 +68,7 @@ def test_the_list_of_older_results_only_shrinks():
 @pytest.mark.parametrize("name", RESULTS)
 def test_the_command_of_a_result_composes_and_names_what_lies_outside_by_checksum(name):
     summary = read(name)
-    words = [
-        word for word in shlex.split(page.command(summary)) if "=" in word and word.split("=")[0].islower()
-    ]
+    words = [word for word in shlex.split(command(summary)) if "=" in word and word.split("=")[0].islower()]
     assert not [word for word in words if "=/" in word or "[/" in word or "~" in word], (
         "a path of one machine"
     )

@@ -19,6 +19,7 @@ from repro.errors import SettingError
 from repro.experiments.train import compute
 from repro.outcomes import collect, contents, documents, items, simulated, summary, verdict
 from repro.outcomes import compare as outcomes
+from repro.outcomes.command import command
 from repro.outcomes.spent import artifacts
 from repro.outcomes.statistics import limits, paired_item_variance
 from repro.outcomes.words import DEMONSTRATION, EXPLORATORY, NOT_TESTED
@@ -785,9 +786,11 @@ def test_the_command_names_the_threads_and_no_place():
         "scale": "smoke",
         "provenance": {"command": given, "omp_num_threads": "1"},
     }
-    assert page.command(summary) == "OMP_NUM_THREADS=1 python -m repro.run exp=pilot 'exp.seeds=[0, 1]'"
+    assert command(summary) == "OMP_NUM_THREADS=1 python -m repro.run exp=pilot 'exp.seeds=[0, 1]'"
     summary["provenance"] |= {"command": ["pytest", "-q"], "omp_num_threads": None}
-    assert page.command(summary) == "python -m repro.run exp=pilot scale=smoke"
+    assert command(summary) == "python -m repro.run exp=pilot scale=smoke"
+    summary["provenance"]["command"] = ["score.py", "my docs/", "--keep", "0.2"]
+    assert command(summary) == "python -m repro.score 'my docs/' --keep 0.2"
 
 
 def test_a_contrast_without_the_endpoint_is_a_row_that_says_so(tmp_path):
