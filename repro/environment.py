@@ -10,9 +10,12 @@ import io
 import os
 import select
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
+
+from repro.secrecy import hidden
 
 # Left by a launcher in the shell of a cluster's job. A run is one process; it starts its own ranks
 # (train.launcher).
@@ -89,15 +92,15 @@ def prepare(restart: bool) -> None:
 
 def _interrupt_in_a_word() -> None:
     """Ctrl-C where a door says nothing of its own, while it still imports for one: the shell sees the signal,
-    as from any command.
+    as from any command. Other errors are told without secrets.
     """
-    known = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):
             print("interrupted", file=sys.stderr, flush=True)
         else:
-            known(kind, error, trace)
+            said = "".join(traceback.format_exception(kind, error, trace))
+            print(hidden(said), end="", file=sys.stderr, flush=True)
 
     sys.excepthook = hook
 

@@ -15,9 +15,10 @@ from repro.plain import Json
 # PGPASSWORD, ...
 NAMES = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_ID)?$", re.IGNORECASE)
 SHORTEST = 8  # characters of a value that is taken for a secret: "1" and "true" stand everywhere
-IN_URL = re.compile(r"(?<=://)[^/\s'\"@]+@")  # name and password before the host
+# name and password before the host; a password may hold @ and /, and host:8080/ is none
+IN_URL = re.compile(r"(?<=://)(?:[^/\s'\"]+@|[^/\s'\":@\[]*:(?!\d+/)[^\s'\"]*@)")
 IN_QUERY = re.compile(
-    r"(?i)(?<=[?&])((?:[\w-]*(?:token|signature|secret|password|credential)|(?:api[_-]?|access[_-]?)?key|sig)=)[^&\s'\"]+"
+    r"(?i)(?<=[?&])((?:[\w-]*(?:token|signature|secret|password|credential)|(?:[\w-]*(?:[_-]|api|access|subscription))?key|sig|code)=)[^&\s'\"]+"
 )
 FORMS = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{30,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}|AKIA[A-Z0-9]{16})\b"
@@ -53,9 +54,14 @@ def _values() -> list[str]:
     found = {
         value
         for name, value in os.environ.items()
-        if NAMES.search(name) and len(value) >= SHORTEST and "/" not in value[:1]
+        if NAMES.search(name) and len(value) >= SHORTEST and not _is_path(value)
     }
     return sorted(found, key=len, reverse=True)
+
+
+def _is_path(value: str) -> bool:
+    """Of a file with a secret, which is none itself; keys of AWS may begin with ``/``, too."""
+    return value.startswith("/") and os.path.exists(value)
 
 
 def _strings(value: Any, path: str) -> Iterator[tuple[str, str]]:

@@ -20,6 +20,7 @@ from typing import Protocol
 from repro import environment
 from repro.errors import NoRoom, SettingError
 from repro.execution import processes
+from repro.secrecy import hidden
 from repro.store import Stage
 
 LOOK_SECONDS = 1.0  # between two looks at what the processes are at
@@ -153,10 +154,10 @@ def attempt(run: Callable[[], object], log: Path) -> Failure | None:
         with suppress(OSError):  # of a full disk
             log.parent.mkdir(parents=True, exist_ok=True)
             with open(log, "a") as handle:
-                traceback.print_exception(error, file=handle)
+                handle.write(hidden("".join(traceback.format_exception(error))))
         mistake = isinstance(error, SettingError)
         said = str(error) if mistake else f"{type(error).__name__}: {error}".rstrip(": ")
-        return Failure(said.strip().split("\n")[0], mistake, isinstance(error, NoRoom), error=error)
+        return Failure(hidden(said).strip().split("\n")[0], mistake, isinstance(error, NoRoom), error=error)
     return None
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repro.influence.claims import Board, Closed, Identity, Told, place
+from repro.secrecy import hidden
 from repro.store.disk import is_full
 
 STUCK = 15  # leases without progress, after which a worker that lives is taken for lost
@@ -146,7 +147,7 @@ class Worker:
             and error.errno in (errno.EROFS, errno.EACCES, errno.ESTALE, errno.EIO)
         ):
             raise error
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        reason = " ".join(hidden(f"{type(error).__name__}: {error}").split())[:500]
         try:
             (self.board.folder / f"{claim.shard}.{claim.number}.error").write_text(reason)
         except FileNotFoundError:

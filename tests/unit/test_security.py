@@ -20,6 +20,7 @@ from repro.corpus import blobs, files, rows
 from repro.corpus.settings import Corpus
 from repro.errors import SettingError, as_file_name
 from repro.evaluate import code, tasks
+from repro.execution.schedule import attempt
 from repro.proxy import gguf
 from repro.report import build
 from repro.report.interactive import to_plotly
@@ -334,6 +335,34 @@ def test_what_a_library_says_is_told_without_secrets(monkeypatch):
     said = f"401 for url https://me:pw@host/x?token=abc&page=2 with Bearer {PLANTED['HF_TOKEN']}"
     assert str(SettingError(said)) == "401 for url https://***@host/x?token=***&page=2 with Bearer ***"
     assert secrecy.hidden("mail a@b.c, file://x/y@z, 3@4, key=5") == "mail a@b.c, file://x/y@z, 3@4, key=5"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("https://me:p@ss@host/x", "https://***@host/x"),
+        ("https://me:p/ss@host/x", "https://***@host/x"),
+        ("https://host:8080/x@v1 git://host/x@v2", None),
+        ("https://host/x?subscription-key=abc&code=def", "https://host/x?subscription-key=***&code=***"),
+        ("the key /planted+aws/secret of " + str(ROOT), "the key *** of " + str(ROOT)),
+    ],
+)
+def test_odd_passwords_and_keys_are_found_and_nothing_else(said, told, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "/planted+aws/secret")
+    monkeypatch.setenv("MY_CREDENTIALS", str(ROOT))  # the path of a file is none
+    assert secrecy.hidden(said) == (said if told is None else told)
+
+
+def test_why_a_stage_failed_is_told_without_secrets(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", PLANTED["HF_TOKEN"])
+
+    def run():
+        raise ConnectionError(f"https://me:pw@host/x?token=abc with Bearer {PLANTED['HF_TOKEN']}")
+
+    failure = attempt(run, tmp_path / "log")
+    assert failure.reason == "ConnectionError: https://***@host/x?token=*** with Bearer ***"
+    log = (tmp_path / "log").read_text()
+    assert failure.reason in log and "Traceback" in log and PLANTED["HF_TOKEN"] not in log
 
 
 # The page
