@@ -95,7 +95,7 @@ def covers_chance(arm: Arm, metric: str) -> bool:
     (:func:`interval`) reaches down to that level. Accuracies without a chance level (generated answers) have
     one of zero.
     """
-    cells = _cells(arm, metric)
+    cells = cells_of(arm, metric)
     chance = cells[0].get("chance", 0.0 if measure.of(metric).accuracy else None)
     if chance is None:
         return False
@@ -104,15 +104,19 @@ def covers_chance(arm: Arm, metric: str) -> bool:
 
 
 def interval(arm: Arm, metric: str) -> tuple[float, float, float] | None:
-    """Mean of a metric over an arm's models and its 95 % limits; ``None`` where nothing says how far it may
-    be off.
+    """Mean of a metric over an arm's models and its 95 % limits; see :func:`interval_of`."""
+    return interval_of(cells_of(arm, metric), metric)
+
+
+def interval_of(cells: Sequence[Metric], metric: str) -> tuple[float, float, float] | None:
+    """Mean of a metric over these models and its 95 % limits; ``None`` where nothing says how far it may be
+    off.
 
     It takes in the items (mean of the models' own standard errors, which share the items; of BLiMP the
     paradigms) and the spread over seeds, as those of differences do; below three models the items alone.
     """
     from repro.outcomes.statistics import FEWEST, few, limits
 
-    cells = _cells(arm, metric)
     values = [cell["value"] for cell in cells]
     centre, clusters = mean(values), min(cell.get("clusters", 0) for cell in cells)
     share = 0 <= centre <= 1 and not measure.of(metric).bits
@@ -128,7 +132,7 @@ def interval(arm: Arm, metric: str) -> tuple[float, float, float] | None:
     return centre, float(low), float(high)
 
 
-def _cells(arm: Arm, metric: str) -> list[Metric]:
+def cells_of(arm: Arm, metric: str) -> list[Metric]:
     """The metric in each evaluation of an arm that has it."""
     every = [row.get("metrics", {}) for row in evaluated(arm).values()]
     return [cells[metric] for cells in every if metric in cells]

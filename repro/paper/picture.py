@@ -8,6 +8,7 @@ from dataclasses import replace
 from statistics import mean
 
 from repro.outcomes.compare import lower_is_better, masked
+from repro.outcomes.outcome import Metric
 from repro.paper.committed import Result, values
 from repro.paper.sizes import sizes
 from repro.report import curve, during
@@ -46,6 +47,11 @@ def _worth(result: Result) -> tuple[bool, int, int, int]:
     return not result.summary["verdict"]["demonstration"], len(shares), tokens, seeds
 
 
+def _alone(values: dict[int, float]) -> list[Metric]:
+    """Of a mean over tasks nothing is known of the items."""
+    return [{"value": value} for value in values.values()]
+
+
 def _drawn(result: Result) -> Plot | None:
     summary = result.summary
     arms = summary["arms"]
@@ -62,11 +68,11 @@ def _drawn(result: Result) -> Plot | None:
         measured.append((title, above, level))
     panels, said = [], []
     for title, metrics, level in measured:
-        lines = curve.lines_of(summary, lambda arm, m=metrics: list(values(result, arm, m).values()))
+        lines = curve.lines_of(summary, lambda arm, m=metrics: _alone(values(result, arm, m)))
         if not lines:
             return None
         series = [
-            curve.whiskers(name, [100 * share for share in by], [v for _, v in by.values()])
+            curve.whiskers(name, [100 * share for share in by], [v for _, v in by.values()], metrics[0])
             for name, by in lines.items()
         ]
         seen = curve.span(series, [v for by in lines.values() for _, v in by.values()])

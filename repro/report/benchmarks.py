@@ -8,14 +8,14 @@ from collections.abc import Callable
 from statistics import mean
 
 from repro.outcomes import measure
-from repro.outcomes.compare import headlines, interval, lower_is_better, metrics, seed_values
+from repro.outcomes.compare import cells_of, headlines, interval, lower_is_better, metrics
 from repro.outcomes.outcome import Arm, Metric, Outcome, bounds
 from repro.report.cells import CHANCE, Cell, Interval, Number
-from repro.report.curve import by_tokens, lines_of, with_intervals
+from repro.report.curve import cells_by_tokens, intervals, lines_of, with_intervals
 from repro.report.plots import BANDS, Panel, Plot, Series
 from repro.report.table import Table
 
-Lines = dict[str, dict[float, list[float]]]  # name -> place on the axis, ascending -> the value of each seed
+Lines = dict[str, dict[float, list[Metric]]]  # name -> place on the axis, ascending -> that of each seed
 
 GREY = 6  # of plots.COLOURS
 LIKELIHOODS = {
@@ -263,7 +263,7 @@ def during_training(summary: Outcome) -> Plot | None:
     """Accuracy, probability and bits per byte of the right answer of every task against the tokens read."""
 
     def lines(metric: str) -> Lines:
-        return {name: by_tokens(arm, metric) for name, arm in summary["arms"].items()}
+        return {name: cells_by_tokens(arm, metric) for name, arm in summary["arms"].items()}
 
     return _drawn(summary, "benchmarks_training", "Benchmarks during training", "training tokens", lines)
 
@@ -272,9 +272,9 @@ def by_share(summary: Outcome) -> Plot | None:
     """The same against the share of the corpus kept: the lines of :func:`repro.report.curve.by_share`."""
 
     def lines(metric: str) -> Lines:
-        found = lines_of(summary, lambda arm: list(seed_values(summary["arms"][arm], metric).values()))
+        found = lines_of(summary, lambda arm: cells_of(summary["arms"][arm], metric))
         return {
-            name: {100.0 * share: values for share, (_, values) in by.items()} for name, by in found.items()
+            name: {100.0 * share: cells for share, (_, cells) in by.items()} for name, by in found.items()
         }
 
     return _drawn(
@@ -292,15 +292,17 @@ def _drawn(
     """A panel a task and measure: means over seeds in bands of 95 % intervals; what guessing and baselines
     give is dashed.
     """
-    panels = []
+    panels, drawn = [], {}
     for task, measured in tasks(summary).items():
         for metric in measured:
-            series = []
-            for line, points in lines(metric).items():
-                if len(points) > 1:
-                    series.append(with_intervals(line, list(points), list(points.values())))
-            if not series:
+            found = {line: points for line, points in lines(metric).items() if len(points) > 1}
+            if not found:
                 continue
+            drawn[metric] = [cells for points in found.values() for cells in points.values()]
+            series = [
+                with_intervals(line, list(points), list(points.values()), metric)
+                for line, points in found.items()
+            ]
             for line in series:
                 line.marks = len(series) > BANDS
             ends = [min(s.x[0] for s in series), max(s.x[-1] for s in series)]
@@ -314,7 +316,8 @@ def _drawn(
     said = [
         f"{p.title} {p.ylabel}: " + ", ".join(f"{s.name} {s.y[-1]:.3f}" for s in p.series) for p in panels
     ]
-    return Plot(name, title, f"Means over seeds with 95 % intervals. At the end: {'; '.join(said)}.", panels)
+    alt = f"Means over seeds with {intervals(drawn)}. At the end: {'; '.join(said)}."
+    return Plot(name, title, alt, panels)
 
 
 def _levels(summary: Outcome, metric: str) -> list[tuple[str, float, int]]:

@@ -6,19 +6,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import mean
+from typing import TypeVar
 
 from repro.outcomes import measure
-from repro.outcomes.compare import lower_is_better, seed_values
+from repro.outcomes.compare import cells_of, interval_of, lower_is_better
 from repro.outcomes.compare import metrics as common_metrics
-from repro.outcomes.outcome import Arm, Outcome
+from repro.outcomes.outcome import Arm, Metric, Outcome
 from repro.report.plots import BANDS, Panel, Plot, Series
 
 BLIMP = "blimp/acc"
 CROWDED = 14  # arms, above which only those of the primary contrast's share are drawn over the tokens read
 
-Points = dict[float, tuple[float, list[float]]]  # share -> (training tokens, the value of each seed)
+Each = TypeVar("Each")  # what each seed has: a metric, or a number
+Points = dict[float, tuple[float, list[Each]]]  # share -> (training tokens, of each seed)
 
 
 def default_metrics(summary: Outcome) -> list[str]:
@@ -74,17 +76,18 @@ def by_share(summary: Outcome) -> Plot | None:
     where these differ: one line a selector, means over seeds with 95 % intervals. A selector of one share is
     a point.
     """
-    panels, said = [], []
+    panels, said, drawn = [], [], {}
     for metric in default_metrics(summary):
-        lines = lines_of(summary, lambda arm, m=metric: list(seed_values(summary["arms"][arm], m).values()))
+        lines = lines_of(summary, lambda arm, m=metric: cells_of(summary["arms"][arm], m))
         if not any(len(by) > 1 for by in lines.values()):
             continue
         series = [
-            whiskers(name, [100 * share for share in by], [v for _, v in by.values()])
+            whiskers(name, [100 * share for share in by], [v for _, v in by.values()], metric)
             for name, by in lines.items()
         ]
         level = chance(summary, metric)
-        seen = span(series, [values for by in lines.values() for _, values in by.values()])
+        drawn[metric] = [cells for by in lines.values() for _, cells in by.values()]
+        seen = span(series, drawn[metric])
         panels.append(
             Panel("", "% of the corpus kept", axis_of(summary, metric), series, level=level, span=seen)
         )
@@ -97,24 +100,24 @@ def by_share(summary: Outcome) -> Plot | None:
         shorter = {name: by for name, by in lines.items() if len({tokens for tokens, _ in by.values()}) > 1}
         if shorter:
             tokens = [
-                whiskers(name, [t for t, _ in by.values()], [v for _, v in by.values()])
+                whiskers(name, [t for t, _ in by.values()], [v for _, v in by.values()], metric)
                 for name, by in shorter.items()
             ]
             x = "training tokens, whole trainings"
             panels.append(Panel("", x, axis_of(summary, metric), tokens, span=seen))
     if not panels:
         return None
-    alt = f"Means over seeds with 95 % intervals; a dotted line is chance. {'; '.join(said)}."
+    alt = f"Means over seeds with {intervals(drawn)}; a dotted line is chance. {'; '.join(said)}."
     return Plot("by_share", "By how much is kept", alt, panels)
 
 
-def lines_of(summary: Outcome, values_of: Callable[[str], list[float]]) -> dict[str, Points]:
-    """Shares and ``values_of(arm)``, a value a seed, by line. The whole corpus ends every line of several
+def lines_of(summary: Outcome, values_of: Callable[[str], list[Each]]) -> dict[str, Points[Each]]:
+    """Shares and ``values_of(arm)``, one a seed, by line. The whole corpus ends every line of several
     shares, and is a point of its own where there is none.
     """
-    lines: dict[str, Points] = {}
+    lines: dict[str, Points[Each]] = {}
     names: dict[str, str] = {}
-    whole: dict[str, Points] = {}
+    whole: dict[str, Points[Each]] = {}
     for arm, row in summary["arms"].items():
         values = values_of(arm)
         if values and row["select"]["selector"] == "all":
@@ -138,41 +141,48 @@ def performance(summary: Outcome, metrics: Sequence[str] = ()) -> Plot | None:
 
     Without ``metrics``: those of :func:`default_metrics`.
     """
-    panels = []
+    panels, drawn = [], {}
     arms = _uncrowded(summary)
     for metric in metrics or default_metrics(summary):
         series = []
         for arm, row in arms.items():
-            points = by_tokens(row, metric)
+            points = cells_by_tokens(row, metric)
             if len(points) > 1:
-                series.append(with_intervals(arm, list(points), list(points.values())))
+                series.append(with_intervals(arm, list(points), list(points.values()), metric))
         for line in series:
             line.marks = len(series) > BANDS
         if series:
             level = chance(summary, metric)
-            every = [values for row in arms.values() for values in by_tokens(row, metric).values()]
-            up = axis_of(summary, metric)
-            panels.append(Panel("", "training tokens", up, series, level=level, span=span(series, every)))
+            drawn[metric] = [
+                cells for row in arms.values() for cells in cells_by_tokens(row, metric).values()
+            ]
+            seen, up = span(series, drawn[metric]), axis_of(summary, metric)
+            panels.append(Panel("", "training tokens", up, series, level=level, span=seen))
     if not panels:
         return None
     ends = [f"{p.ylabel}: " + ", ".join(f"{s.name} {s.y[-1]:.3f}" for s in p.series) for p in panels]
     alt = (
-        "Checkpoints against training tokens, means over seeds with 95 % intervals. At the end:"
+        f"Checkpoints against training tokens, means over seeds with {intervals(drawn)}. At the end:"
         f" {'; '.join(ends)}."
     )
     return Plot("performance", "Performance during training", alt, panels)
 
 
 def by_tokens(arm: Arm, metric: str) -> dict[float, list[float]]:
-    """{training tokens: the value of each seed} of the evaluated checkpoints and, last, of the finished
+    """{training tokens: the value of each seed}; see :func:`cells_by_tokens`."""
+    return {t: [cell["value"] for cell in cells] for t, cells in cells_by_tokens(arm, metric).items()}
+
+
+def cells_by_tokens(arm: Arm, metric: str) -> dict[float, list[Metric]]:
+    """{training tokens: the metric of each seed} of the evaluated checkpoints and, last, of the finished
     models, which stand for checkpoints kept at the end.
     """
-    found: dict[float, list[float]] = {}
+    found: dict[float, list[Metric]] = {}
     for seed in arm["seeds"].values():
         ends = {str(int(loss[-1][0])): seed.get("metrics", {})} if (loss := seed.get("loss")) else {}
         for tokens, cells in {**seed.get("checkpoints", {}), **ends}.items():
             if metric in cells:
-                found.setdefault(int(tokens), []).append(cells[metric]["value"])
+                found.setdefault(int(tokens), []).append(cells[metric])
     return dict(sorted(found.items()))
 
 
@@ -194,12 +204,12 @@ def training_tokens(summary: Outcome, arm: str) -> float:
     return max((loss[-1][0] for seed in seeds if (loss := seed.get("loss"))), default=0.0)
 
 
-def span(series: Sequence[Series], values: Sequence[list[float]]) -> tuple[float, float] | None:
-    """What of the y axis to show: from the lowest to the highest of all single ``values``, and as much again
+def span(series: Sequence[Series], points: Sequence[list[Metric]]) -> tuple[float, float] | None:
+    """What of the y axis to show: from the lowest to the highest of all single values, and as much again
     on either side, where whiskers reach further: three models of which one is far off have an interval
     beside which nothing else could be told apart. ``None`` where nothing has to be cut.
     """
-    every = [value for of in values for value in of]
+    every = [cell["value"] for cells in points for cell in cells]
     room = max(every) - min(every)
     low, high = (
         min((end for line in series for end in line.low), default=math.inf),
@@ -209,20 +219,35 @@ def span(series: Sequence[Series], values: Sequence[list[float]]) -> tuple[float
     return (bottom, top) if room and (bottom > low or top < high) else None
 
 
-def whiskers(name: str, x: list[float], values: list[list[float]]) -> Series:
-    """A line with a mark and a 95 % interval over seeds at each point."""
-    series = with_intervals(name, x, values)
+def whiskers(name: str, x: list[float], points: list[list[Metric]], metric: str) -> Series:
+    """A line with a mark and a 95 % interval at each point."""
+    series = with_intervals(name, x, points, metric)
     series.marks = True
     return series
 
 
-def with_intervals(name: str, x: list[float], values: list[list[float]]) -> Series:
-    """A line of means over seeds in a band of 95 % intervals; below three seeds there is none, and the band
-    has no width.
+def with_intervals(name: str, x: list[float], points: list[list[Metric]], metric: str) -> Series:
+    """A line of means over seeds in a band of 95 % intervals: those that tables have, over items and seeds
+    (:func:`repro.outcomes.compare.interval_of`), and over seeds alone where nothing is known of the items.
+    Below three seeds of these there is none, and the band has no width.
     """
     from repro.outcomes.statistics import FEWEST, limits
 
-    means = [mean(v) for v in values]
-    ends = [limits(v) if len(v) >= FEWEST else (m, m) for v, m in zip(values, means, strict=True)]
-    low, high = ([float(end[side]) for end in ends] for side in (0, 1))
+    means, low, high = [], [], []
+    for cells in points:
+        values = [cell["value"] for cell in cells]
+        centre = mean(values)
+        seeds = limits(values) if len(values) >= FEWEST else (centre, centre)
+        ends = found[1:] if (found := interval_of(cells, metric)) else seeds
+        for side, end in zip((means, low, high), (centre, *ends), strict=True):
+            side.append(float(end))
     return Series(name, x, means, "line", low, high)
+
+
+def intervals(drawn: Mapping[str, Iterable[list[Metric]]]) -> str:
+    """What the intervals of a figure take in, in words, from what is drawn of each metric."""
+    alone = [m for m, points in drawn.items() if any(interval_of(cells, m) is None for cells in points)]
+    if len(alone) == len(drawn):
+        return "95 % intervals over seeds alone"
+    said = f" (over seeds alone: {', '.join(m.replace('_', ' ') for m in alone)})" if alone else ""
+    return f"95 % intervals over seeds and items{said}"

@@ -5,6 +5,7 @@ import math
 import pytest
 from scipy import stats
 
+from repro.outcomes.compare import interval
 from repro.report import curve, interactive, still
 from repro.report.plots import Panel, Plot
 
@@ -204,16 +205,34 @@ def test_whiskers_over_a_logarithmic_axis_stay_where_they_are(summary):
 def test_one_arm_of_few_and_scattered_models_hides_no_other():
     """Whiskers are cut where they reach far beyond every single value, and the dotted line stays in view."""
     close, scattered = [2.30, 2.31, 2.32], [2.33, 2.35, 2.65]
-    series = [curve.whiskers("a", [30.0], [close]), curve.whiskers("b", [30.0], [scattered])]
+    close, scattered = ([{"value": value} for value in values] for values in (close, scattered))
+    series = [curve.whiskers(n, [30.0], [v], "bits_per_byte") for n, v in (("a", close), ("b", scattered))]
     low, high = curve.span(series, [close, scattered])
     assert (low, high) == pytest.approx((series[1].low[0], 2.65 + 0.35)) and series[1].high[
         0
     ] > 2 * high - low
     bottom, top = Panel(series=series, level=1.0, span=(low, high)).shown
     assert bottom < 1.0 and top > high
-    assert curve.span(series[:1], [close]) is None and curve.span(series[:1], [[2.0], [2.0]]) is None
+    assert curve.span(series[:1], [close]) is None and curve.span(series[:1], [[{"value": 2.0}]]) is None
     plot = Plot("p", "", "", [Panel("", "x", "y", series, span=(low, high))])
     assert (
         interactive.to_plotly(plot)["layout"]["yaxis"]["range"]
         == Panel(series=series, span=(low, high)).shown
     )
+
+
+def test_figures_have_the_intervals_of_the_tables(summary):
+    """Over the items, too, at every checkpoint; what knows of none says so."""
+    assert "95 % intervals over seeds alone;" in curve.by_share(summary).alt
+    for row in summary["arms"].values():
+        for seed in row["seeds"].values():
+            for cells in (seed["metrics"], *seed["checkpoints"].values()):
+                cells["blimp/acc"] |= {"stderr": 0.03, "clusters": 67}
+    plot = curve.by_share(summary)
+    line = next(s for s in plot.panels[-1].series if s.name == "random")
+    whole = interval(summary["arms"]["full"], "blimp/acc")
+    assert (line.y[-1], line.low[-1], line.high[-1]) == pytest.approx(whole) and whole[1] < 0.6
+    assert "95 % intervals over seeds and items (over seeds alone: bits per byte)" in plot.alt
+    for line in curve.performance(summary, ["blimp/acc"]).panels[0].series:
+        of_table = interval(summary["arms"][line.name], "blimp/acc")[1:]
+        assert (line.low[0], line.high[0]) == (line.low[-1], line.high[-1]) == pytest.approx(of_table)

@@ -53,7 +53,7 @@ def summary():
     base = {"name": "word frequency", "metrics": {"blimp/acc": {"value": 0.55, "stderr": 0.03, "clusters": 40, "chance": 0.5, "n": 400,
             "ties": 60}}, "over": {"r20": {"blimp/acc": {"difference": 0.06, "low": 0.01, "high": 0.11, "seeds": 8}}}}  # fmt: skip
     text = {"bytes": 2_000_000, "documents": 30, "words": 400_000, "order": 5}
-    made = {"endpoint": "bits_per_byte", "kind": "train", "arms": arms, "experiment": "x", "settings": {"proxy": {"kind": "built"}, "budget": {}, "train": {"tokens": 9},
+    made = {"endpoint": "bits_per_byte", "kind": "train", "arms": arms, "experiment": "x", "settings": {"proxy": {"kind": "built"}, "budget": {}, "exp": {"arms": {}}, "train": {"tokens": 9},
                      "model": {"layers": 1, "hidden": 8}},
             "baselines": {"baselines": {"word_frequency": base}, "missing": {}, "trained_on": text}, "artifacts": {}}  # fmt: skip
     for arm in arms.values():
