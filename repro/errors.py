@@ -22,6 +22,11 @@ class NoRoom(SettingError):
     """The disk, or a quota, is full, or too small for what comes: no other stage would fare better."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, without secrets; of one that says nothing, its kind."""
+    return secrecy.hidden(str(error)).strip().split("\n")[0] or type(error).__name__
+
+
 def require(condition: bool, message: str) -> None:
     """Raise :class:`SettingError` with ``message`` unless ``condition`` holds."""
     if not condition:

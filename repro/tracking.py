@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from repro import environment
+from repro.errors import first_line
 from repro.plain import Json
 from repro.schema import check, how
 
@@ -133,7 +134,7 @@ def _start_wandb(
         )
     except Exception as error:
         print(
-            f"warning: W&B is off for {name}: {str(error).splitlines()[0]}; the local log goes on",
+            f"warning: W&B is off for {name}: {first_line(error)}; the local log goes on",
             file=sys.stderr,
         )
         return None

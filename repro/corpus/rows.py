@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import pyarrow
 
 from repro.corpus.documents import Drop
-from repro.errors import SettingError, require
+from repro.errors import SettingError, first_line, require
 from repro.fetch import remote
 from repro.fetch.remote import Remote
 from repro.plain import Row
@@ -140,7 +140,7 @@ def _rows(batch: Any, asked: set[str]) -> list[Row]:
         except UnicodeDecodeError:
             raise
         except Exception as error:  # a zone nobody knows, a year beyond Python's, ...
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             require(name not in asked, f"the column {name!r} of type {column.type} cannot be read ({reason})")
             values[name] = [f"not readable: {column.type}"] * len(column)
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]

@@ -17,7 +17,7 @@ from typing import NotRequired, TypedDict
 
 from filelock import FileLock, Timeout
 
-from repro.secrecy import hidden
+from repro.errors import first_line
 from repro.store import Stage, write_json
 
 FOLDER = "running"
@@ -160,7 +160,7 @@ def recorded(work: Path, about: About) -> Iterator[Record]:
             record.end("failed" if record.values["failed"] else "done")
         except BaseException as error:
             state = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
-            reason = hidden(str(error).strip().split("\n")[0] or type(error).__name__)
+            reason = first_line(error)
             with suppress(OSError):  # of a full disk, which is what the error may say
                 record.end(state, reason)
                 record.line(f"{state}: {reason}")

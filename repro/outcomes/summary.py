@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
-from repro.errors import SettingError
+from repro.errors import SettingError, first_line
 from repro.outcomes.outcome import Outcome
 from repro.store import atomic, digest
 
@@ -57,7 +57,7 @@ def read(path: Path) -> Outcome:
     try:
         summary = json.loads(file.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise SettingError(f"{file} is not JSON ({reason}); run the experiment again to rewrite it") from None
     schema = summary.get("schema") if isinstance(summary, dict) else None
     if schema != SCHEMA or not isinstance(summary, dict):

@@ -68,7 +68,13 @@ class Log:
             f"{job.arm}-seed{job.seed}",
             job.group,
             [job.arm, f"seed{job.seed}"],
-            {"model": asdict(job.model), "train": asdict(job.train), "seed": job.seed, "arm": job.arm},
+            {
+                "model": asdict(job.model),
+                "train": asdict(job.train),
+                "seed": job.seed,
+                "arm": job.arm,
+                "artifact": out.name.removesuffix(".partial"),  # by which a report finds it
+            },
         )
         self.tracker.rewind(done)
 

@@ -17,7 +17,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from repro.errors import SettingError, require
+from repro.errors import SettingError, first_line, require
 from repro.plain import Json
 from repro.pretrained import load_model, load_tokenizer
 
@@ -165,7 +165,7 @@ def convert(path: Path, target: Path) -> Json:
         except SettingError as error:
             raise SettingError(f"cannot convert {path}: {error}") from None
         except Exception as error:  # whatever a foreign file provokes in the library is the file's fault
-            raise SettingError(f"cannot convert {path}: {str(error).strip().splitlines()[0]}") from error
+            raise SettingError(f"cannot convert {path}: {first_line(error)}") from error
     _split(tokenizer, about.split)
     ours = sum(1 for _ in model.named_parameters())
     require(

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from repro.errors import first_line
 from repro.outcomes.command import command
 from repro.outcomes.outcome import Outcome
 from repro.report import sections, wandb_log
@@ -44,7 +45,7 @@ def publish(run_dir: Path, summary: Outcome) -> str:
         wandb_log.log(run_dir, summary, "online")
         report.save(draft=False)
     except Exception as error:  # W&B's client raises anything; the local record is whole
-        return f"W&B did not take the report ({str(error).splitlines()[0]}); try again later; {written}"
+        return f"W&B did not take the report ({first_line(error)}); try again later; {written}"
     return f"W&B report: {report.url}"
 
 
@@ -60,6 +61,7 @@ def build(summary: Outcome) -> Any:
     runs, how to run it again.
     """
     import wandb_workspaces.reports.v2 as wr
+    from wandb_workspaces import expr
 
     tracking, verdict = summary["settings"]["tracking"], summary["verdict"]
     heading = "**This is a demonstration.** " if verdict["demonstration"] else ""
@@ -76,14 +78,13 @@ def build(summary: Outcome) -> Any:
         wr.H2(text="Figures in words"),
         wr.UnorderedList(items=[f"{p.title}: {p.alt}" for p in sections.plots(summary)]),
     ]
-    if any(
-        "pretrain" in seed["artifacts"] for arm in summary["arms"].values() for seed in arm["seeds"].values()
-    ):
+    seeds = [seed["artifacts"] for arm in summary["arms"].values() for seed in arm["seeds"].values()]
+    if trained := sorted({Path(own["pretrain"]["folder"]).name for own in seeds if "pretrain" in own}):
         runs = wr.Runset(
             project=tracking["project"],
             entity=tracking["entity"] or "",
             name=summary["experiment"],
-            filters=f"Group = '{summary['experiment']}'",
+            filters=[expr.Config("artifact").isin(trained)],  # no runs of another scale or settings
             groupby=["config.arm"],
         )
         panels: list[Any] = [

@@ -21,7 +21,7 @@ from typing import Any, cast
 
 from repro import kinds, places, secrecy
 from repro.device import choose
-from repro.errors import SettingError, nearest, one_of, require
+from repro.errors import SettingError, first_line, nearest, one_of, require
 from repro.settings import arms, effect, overrides, question, registration, typed
 from repro.settings.files import option_file, option_name, options, read_option
 from repro.settings.root import GROUPS, Settings, as_dict
@@ -56,7 +56,7 @@ def compose(arguments: list[str], planning: bool = False) -> Settings:
     except SettingError:
         raise
     except Exception as error:
-        raise SettingError(str(error).splitlines()[0]) from None
+        raise SettingError(first_line(error)) from None
     require(
         bool(settings.exp.arms),
         f"exp={chosen['exp']} has no arms; name one with exp.arms.<name>.select=OPTION",

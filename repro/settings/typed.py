@@ -6,7 +6,7 @@ import re
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_origin
 
-from repro.errors import SettingError, nearest, require
+from repro.errors import SettingError, first_line, nearest, require
 from repro.plain import Json
 from repro.settings.root import Settings
 from repro.settings.words import kind_at, required
@@ -108,7 +108,7 @@ def _wrong_type(where: str, error: Exception, values: Any, schema: type, path: s
             return SettingError(f"{setting} must be a list: write {path}{key}=[{inside}]")
         expected = f"a list of {EXPECTED[get_args(kind)[0]].removeprefix('a ')}s"
     if not expected:
-        return SettingError(f"{where}: {f'{path}{key}: ' if key else ''}{str(error).splitlines()[0]}")
+        return SettingError(f"{where}: {f'{path}{key}: ' if key else ''}{first_line(error)}")
     percent = re.fullmatch(r"(\d+\.?\d*|\.\d+) ?%", str(values)) if kind is float else None
     mend = f"; write {float(percent[1]) / 100:g}" if percent else ""
     return SettingError(f"{setting} must be {expected}{mend}")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import fabricated
 import numpy
@@ -528,6 +529,9 @@ def test_the_wandb_report_tells_the_same_story(run):
     from repro.report import wandb_report
 
     built = wandb_report.build(run[1])
+    [runs] = [r for block in built.blocks for r in getattr(block, "runsets", [])]
+    trained = [s["artifacts"]["pretrain"] for a in run[1]["arms"].values() for s in a["seeds"].values()]
+    assert all(Path(one["folder"]).name in str(runs.filters) for one in trained)
     written = TypeAdapter(type(built)).dump_python(built, mode="json")
     assert run[1]["question"] == written["description"]
     text = json.dumps(written["blocks"], ensure_ascii=False)

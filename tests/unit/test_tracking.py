@@ -3,8 +3,16 @@
 import re
 import struct
 import time
+from types import SimpleNamespace
+
+import numpy
+import pytest
+import wandb
+from pretraining import job, workspace
 
 from repro import tracking
+from repro.errors import first_line
+from repro.pretrain import log
 from repro.report import wandb_log
 from repro.tracking import Tracker, Tracking, read_rows
 
@@ -111,3 +119,26 @@ def test_a_stage_that_several_models_share_is_no_single_ones():
         "x": {"arm": "c", "seed": 0},
     }
     assert wandb_log._tags({"scale": "s"}, found["shared"]) == ["s", "a"]
+
+
+@pytest.mark.parametrize("error", [ConnectionError(), TimeoutError("\n"), OSError("no https://me:pw@route")])
+def test_an_outage_of_wandb_stops_nothing_whatever_it_says(error, tmp_path, monkeypatch, capsys):
+    def init(**_):
+        raise error
+
+    monkeypatch.setattr(wandb, "init", init)
+    tracker = Tracker(tmp_path / "metrics.jsonl", Tracking(wandb="offline"), "arm-0", "exp")
+    tracker.log({"loss": 1.0}, 1)
+    tracker.finish()
+    said = "no https://***@route" if str(error).strip() else type(error).__name__
+    assert first_line(error) == said and f"W&B is off for arm-0: {said};" in capsys.readouterr().err
+
+
+def test_a_training_says_in_wandb_which_artifact_it_becomes(tmp_path, monkeypatch):
+    """Its report takes no runs of another scale, which are of the same experiment and arms."""
+    told = []
+    monkeypatch.setattr(log, "Tracker", lambda *given: told.append(given[-1]) or SimpleNamespace(rewind=str))
+    stream = SimpleNamespace(tokens_read=lambda _: numpy.zeros(0, int))
+    monkeypatch.setattr(log.np, "bincount", lambda *_, **__: None)
+    log.Log(job(workspace(tmp_path), tmp_path / "mini-seed0-0123abcd.partial"), stream, 0)
+    assert told[0]["artifact"] == "mini-seed0-0123abcd"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from repro.errors import SettingError, require
+from repro.errors import SettingError, first_line, require
 from repro.fetch import assets, hub_commits
 from repro.plain import Json
 from repro.pretrained import load_model, load_tokenizer
@@ -69,7 +69,7 @@ def load(embedder: str, revision: str, device: str = "cpu") -> Callable[[Sequenc
         model = load_model(place, "AutoModel", HEADS, **kwargs).to(device)
     except (OSError, ValueError, SettingError) as error:
         raise SettingError(
-            f"analysis.embedder={embedder} cannot be loaded ({str(error).splitlines()[0][:160]}); name"
+            f"analysis.embedder={embedder} cannot be loaded ({first_line(error)[:160]}); name"
             " minilm, a folder of a Sentence-BERT model, owner/name of the hub, or none"
         ) from None
     return lambda texts, max_tokens: encode(model, tokenizer, texts, max_tokens)
