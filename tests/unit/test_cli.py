@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from repro import cli, environment, listing, places
+from repro import cli, environment, listing, places, together
+from repro.settings.compose import compose
 from repro.settings.files import CONFIGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +38,36 @@ def test_a_wrong_command_is_answered_with_the_nearest(capsys):
     assert cli.main([]) == 2 and cli.main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(f"  {name} " in text for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--arms", "full,randm"], "no arm randm; it has full, "),
+        (["--part", "1"], "--part 1 must be R/N, such as 0/4"),
+        (["--part", "4/4"], "--part 4/4 must be R/N with 0 <= R < N"),
+        (["work=s3://bucket/w"], "work=s3://bucket/w: only corpus.paths may be in a bucket"),
+        (["exp.seeds=[0,0]"], "a seed twice"),
+        (["exp.endpoint=nonsense"], "exp.endpoint=nonsense"),
+    ],
+)
+def test_what_trainings_side_by_side_are_not_given_is_one_line(words, said, tmp_path, capsys):
+    work = [] if any(word.startswith("work=") for word in words) else [f"work={tmp_path}"]
+    assert together.main(["exp=selection_30pct", "scale=smoke", "device=cpu", *work, *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_trainings_side_by_side_take_every_arm_that_is_named_and_their_faults_are_their_own(monkeypatch):
+    settings = compose(["exp=selection_30pct", "scale=smoke"])
+    assert together._named(settings, ["full", "random", "other"], ["full", "rand*"]) == ["full", "random"]
+
+    def fails(*given):
+        assert given[1] == ["full", " random"]
+        raise ValueError("of a training")
+
+    monkeypatch.setattr(together, "train", fails)
+    with pytest.raises(ValueError, match="of a training"):
+        together.main(["exp=selection_30pct", "--arms", "full, random"])
 
 
 def test_a_run_records_the_same_command_from_either_door(capsys):
