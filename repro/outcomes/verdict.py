@@ -268,6 +268,11 @@ def unit(summary: Outcome) -> str:
     return "control draws" if masked(summary) else "paired seeds"
 
 
+def of_arm(summary: Outcome) -> str:
+    """The same of one arm, whose mean is over all it has, also those that no other arm has."""
+    return "control draws" if masked(summary) else "seeds"
+
+
 COVERS = (
     "A seed is a draw of the control heads; the unmasked model and the retrieval heads are one evaluation"
     " each, shared by all draws. Intervals cover which control heads were drawn and which items were asked;"

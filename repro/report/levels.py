@@ -6,7 +6,7 @@ from statistics import mean
 
 from repro.outcomes.compare import evaluated, interval, lower_is_better
 from repro.outcomes.outcome import Arm, Outcome
-from repro.outcomes.verdict import unit
+from repro.outcomes.verdict import of_arm
 from repro.report.cells import CHANCE, Cell, Interval, Number
 from repro.report.curve import default_metrics, training_tokens
 from repro.report.run_tables import CHANCE_NOTE, arm_values
@@ -30,10 +30,10 @@ def table(summary: Outcome) -> Table | None:
     marked = any(getattr(cell, "mark", "") for row in rows for cell in row)
     notes = [
         (
-            f"Means over {unit(summary)}; 95 % intervals over seeds, and over items where these have a"
-            " standard error; below three seeds over items alone. Arms are compared by the contrasts above,"
-            " which pair them by seed: intervals of levels may overlap where those of differences do not"
-            " reach zero."
+            f"Means over an arm's {of_arm(summary)}; 95 % intervals over seeds, and over items where these"
+            " have a standard error; below three seeds over items alone. Arms are compared by the contrasts"
+            " above, which pair them by seed: intervals of levels may overlap where those of differences do"
+            " not reach zero."
         ),
         *([CHANCE_NOTE] if marked else []),
     ]

@@ -11,7 +11,7 @@ from repro.outcomes.command import command
 from repro.outcomes.documents import Example
 from repro.outcomes.outcome import Json, Outcome
 from repro.outcomes.samples import Sample
-from repro.outcomes.verdict import unit
+from repro.outcomes.verdict import of_arm
 from repro.report import endpoint
 from repro.report.cells import cell_text
 from repro.report.interactive import plotly_script, to_plotly
@@ -106,7 +106,9 @@ def _caption(alt: str) -> tuple[str, str]:
 def _seeds(summary: Outcome) -> str:
     """How many seeds the arms have, for the captions."""
     counts = sorted({len(arm["seeds"]) for arm in summary["arms"].values()})
-    return f"{' to '.join(map(str, counts[:1] + counts[1:][-1:]))} {unit(summary)} an arm." if counts else ""
+    return (
+        f"{' to '.join(map(str, counts[:1] + counts[1:][-1:]))} {of_arm(summary)} an arm." if counts else ""
+    )
 
 
 def _data_uri(path: Path) -> str:

@@ -7,7 +7,7 @@ from statistics import mean
 
 from repro import kinds
 from repro.outcomes.outcome import Outcome
-from repro.outcomes.verdict import gate, left_out, unit
+from repro.outcomes.verdict import gate, left_out, of_arm, unit
 from repro.report.run_tables import arm_values
 from repro.report.sections import said
 
@@ -40,11 +40,11 @@ def _arms(summary: Outcome) -> list[str]:
     if not found:
         return []
     width = max(map(len, found))
-    lines = [f"{metric}: mean over {unit(summary)}, then each"]
-    lines += [
-        f"  {arm:{width}}  {mean(v):.4f}   ({', '.join(f'{x:.4f}' for x in v)})"[:WIDTH]
-        for arm, v in found.items()
-    ]
+    lines = [f"{metric}: mean over an arm's {of_arm(summary)}, then each"]
+    for arm, v in found.items():
+        line = f"  {arm:{width}}  {mean(v):.4f}   ({', '.join(f'{x:.4f}' for x in v)})"
+        below = " " * min(width + 14, WIDTH // 2)
+        lines += textwrap.wrap(line, WIDTH, subsequent_indent=below, break_on_hyphens=False)
     return [*lines, ""]
 
 

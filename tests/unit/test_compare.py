@@ -1,5 +1,7 @@
 """Two runs side by side, on fabricated artifacts."""
 
+import copy
+
 import fabricated
 import pytest
 
@@ -48,6 +50,19 @@ def test_outcomes_are_paired_over_the_shared_seeds(pair):
         r for r in compare.outcomes(a, b).rows if r[0] == "attention_influence" and r[1] == "bits_per_byte"
     )
     assert row[-1] == 2 and row[4] == "-0.1500, no interval: two seeds"
+    ours, theirs = (compare.seed_values(run["arms"][row[0]], row[1]) for run in (a, b))
+    assert set(ours) != set(theirs)
+    means = [sum(side[seed] for seed in (1, 2)) / 2 for side in (ours, theirs)]
+    assert [cell.value for cell in row[2:4]] == pytest.approx(means)
+
+
+def test_arms_that_cannot_be_compared_are_named(pair):
+    _, a, b = pair
+    other = copy.deepcopy(b)
+    other["arms"]["random"]["seeds"] = {"9": other["arms"]["random"]["seeds"]["1"]}
+    assert "not compared: random." in compare.report(a, other)
+    other["arms"] = {f"{name}_b": arm for name, arm in other["arms"].items()}
+    assert compare.report(a, other).endswith("The runs share no arm: no outcome is compared.")
 
 
 def test_a_run_does_not_differ_from_itself(pair):

@@ -398,6 +398,20 @@ def test_the_terminal_fits_100_columns(run):
     assert max(map(len, terminal.render(run[1]).split("\n"))) <= 100
 
 
+def test_every_seed_of_an_arm_is_shown_whole(run):
+    found = json.loads(json.dumps(run[1]))
+    arm = found["arms"]["full"]
+    one = next(iter(arm["seeds"].values()))
+    values = [1 + 0.0137 * seed for seed in range(12)]
+    arm["seeds"] = {
+        str(seed): {**one, "artifacts": {}, "metrics": {"bits_per_byte": {"value": value}}}
+        for seed, value in enumerate(values)
+    }
+    shown = terminal.render(found)
+    assert max(map(len, shown.split("\n"))) <= 100 and "mean over an arm's seeds" in shown
+    assert ", ".join(f"{value:.4f}" for value in values) in " ".join(shown.split())
+
+
 def test_a_scoring_run_leaves_kept_documents_ready_for_datasets(tmp_path):
     from datasets import load_dataset
 

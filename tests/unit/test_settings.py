@@ -243,3 +243,15 @@ def test_a_dictionary_given_whole_replaces_and_a_key_of_it_is_added():
     arm = "exp.arms.attention_influence.select"
     select = compose(["exp=selection_30pct", arm + "={budget: {share: 0.2}}"]).exp.arms["attention_influence"]
     assert select.select.selector == "attention_influence"
+
+
+def test_options_of_an_evaluation_that_are_given_again_add_to_those_before(tmp_path, monkeypatch, capsys):
+    from repro.evaluate import __main__ as door
+
+    def seen(*given):
+        raise SettingError(str(given))
+
+    monkeypatch.setattr(door, "_settings", seen)
+    again = ["--set", "limit=100", "--set", "batch_size=4", "--tasks", "sciq", "--tasks", "piqa"]
+    assert door.main([str(tmp_path), *again]) == 2
+    assert "('signal', ['sciq', 'piqa'], ['limit=100', 'batch_size=4'])" in capsys.readouterr().err
