@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from repro.errors import SettingError, nearest, require
+from repro.settings.experiment import Arm
 from repro.settings.root import Settings
+from repro.settings.words import nested
 
 Condition = tuple[str, Callable[[Any], bool], str]  # setting of the same group, what it must be, and in words
 
@@ -68,6 +70,8 @@ NEEDS: dict[str, list[tuple[Condition, tuple[str, ...]]]] = {
                                "workers", "timeout",
                                "requests_per_minute", "tries", "backoff", "price_prompt", "price_answer",
                                "attempt"))],
+    "mixture": [(_is("kind", "add"), ("weight", "full"))],
+    "run": [(_given("executor"), ("cluster",))],
     "tracking": [(_is("wandb", "offline", "online"), ("project", "entity"))],
 }  # fmt: skip
 
@@ -83,8 +87,10 @@ UNREAD = {
     "score": ("train", "model", "judge", "analysis", "eval"),
     "analyse": ("train", "model", "eval"),
 }
+OF_SCORES = ("heads", "score")  # read where an arm selects by scores
 NO_PARAMS = ("train", "mirror", "score", "analyse")  # kinds whose stages read no exp.params
 OF_SELECTIONS = ("budget", "score")  # of the evolution of heads: read where an arm trains on a selection
+TRAINED = ("train", "arena")  # kinds whose arms score where they select by it; others score for all arms
 OWN = ("budget", "train", "model")  # read of the arms alone: what all of them override is read of none
 
 
@@ -104,8 +110,7 @@ def check(settings: Settings, typed: Iterable[str]) -> None:
         arm.proxy or arm.select.selector == "all" for arm in settings.exp.arms.values()
     ):
         unread += OF_SELECTIONS
-    for argument in typed:
-        path = argument.partition("=")[0].split(".")
+    for argument, path in _paths(typed):
         arms = list(settings.exp.arms.values())
         group = path[3] if path[:2] == ["exp", "arms"] and len(path) > 3 else path[0]
         require(
@@ -122,11 +127,16 @@ def check(settings: Settings, typed: Iterable[str]) -> None:
             _tasks(settings, argument, path)
         if path[:2] == ["exp", "arms"] and len(path) > 4:
             arms, path = [settings.exp.arms[path[2]]], path[3:]
+        require(
+            path[0] not in OF_SCORES or settings.exp.kind not in TRAINED or any(map(_by_scores, arms)),
+            f"{argument} has no effect: what it is for selects by no scores"
+            f" (select={', '.join(dict.fromkeys(arm.select.selector for arm in arms))}); leave it out",
+        )
         own = getattr(settings, path[0], None)
         overrides = [getattr(arm, path[0], {}) for arm in arms] or [{}]
         for (setting, holds, words), needing in NEEDS.get(path[0], []):
             values = [
-                o.get(setting, getattr(own, setting)) if isinstance(o, dict) else getattr(own, setting)
+                o.get(setting, getattr(own, setting)) if isinstance(o, dict) else getattr(o, setting)
                 for o in overrides
             ]
             if len(path) > 1 and path[1] in needing and not any(map(holds, values)):
@@ -134,6 +144,24 @@ def check(settings: Settings, typed: Iterable[str]) -> None:
                     f"{argument} has no effect: it needs {path[0]}.{words}, and here"
                     f" {path[0]}.{setting}={values[0]}; add that, or leave this out"
                 )
+
+
+def _paths(typed: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """Each argument with its path; with those below where it gives settings of an arm as a dictionary."""
+    for argument in typed:
+        path = argument.partition("=")[0].split(".")
+        values: Any = nested(Settings, argument) if path[:2] == ["exp", "arms"] and len(path) == 4 else None
+        for key in path if values else ():
+            values = values[key]
+        yield argument, path
+        for key in values if isinstance(values, dict) else ():
+            yield argument, [*path, key]
+
+
+def _by_scores(arm: Arm) -> bool:
+    from repro.selection import selectors
+
+    return selectors.reads_losses(arm.select.selector, arm.select.params)
 
 
 def _tasks(settings: Settings, argument: str, path: list[str]) -> None:

@@ -8,6 +8,7 @@ from repro import experiments, kinds
 from repro.errors import SettingError
 from repro.settings.compose import compose
 from repro.settings.effect import NEEDS, check
+from repro.settings.overrides import OPTIONS
 from repro.settings.root import Settings
 
 BASE = ["exp=selection_30pct", "scale=smoke"]
@@ -27,10 +28,16 @@ BASE = ["exp=selection_30pct", "scale=smoke"]
         ("train.ranks_per_node=2", ["train.launcher=slurm"]),
         ("train.muon_learning_rate=0.01", ["train=muon"]),
         ("train.final_lr=0.2", ["train.decay=0.5"]),
-        ("heads.draws=3", ["exp.arms.random.heads.detector=random_matched_damage"]),
+        ("heads.draws=3", ["exp.arms.attention_influence.heads.detector=random_matched_damage"]),
         ("model.layers=2", []),
         ("tracking.project=mine", ["tracking.wandb=offline"]),
         ("exp.arms.random.train.hostfile=hosts", ["train.launcher=deepspeed"]),
+        ("exp.arms.random.train={hostfile: hosts}", ["train.launcher=deepspeed"]),
+        ("exp.arms.random.mixture.full=3", ["exp.arms.random.mixture=add"]),
+        ("exp.arms.random.heads.share=0.5", ["exp.arms.random.select=attention_influence"]),
+        ("exp.arms.random.heads={share: 0.5}", ["exp.arms.random.select=attention_influence"]),
+        ("exp.arms.random.score.mask=zero", ["exp.arms.random.select=attention_influence"]),
+        ("run.cluster.tasks=64", ["run.executor=local"]),
     ],
 )
 def test_a_setting_without_effect_is_refused_and_beside_what_it_needs_taken(typed, mended):
@@ -60,7 +67,7 @@ def test_what_a_judge_is_told_needs_a_judge():
 
 def test_the_table_names_settings_that_there_are():
     for group, needs in NEEDS.items():
-        known = {f.name for f in fields(getattr(Settings(), group))}
+        known = {f.name for f in fields(getattr(Settings(), group, OPTIONS.get(group)))}
         assert {name for (setting, _, _), needing in needs for name in (setting, *needing)} <= known
 
 
