@@ -29,7 +29,7 @@ from repro.execution import processes
 from repro.settings.compose import compose
 from repro.settings.files import option_file, option_name, options, read_option
 from repro.settings.root import GROUPS, Settings, to_yaml
-from repro.store import digest, write_json
+from repro.store import digest, read_json, write_json
 from repro.store.bucket import must_be_folder
 from repro.store.disk import make_folder
 
@@ -230,6 +230,7 @@ def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]
     for job in range(jobs):
         free.put({"CUDA_VISIBLE_DEVICES": devices[job % len(devices)]} if devices else {})
     stopped = threading.Event()
+    partly: set[str] = set()
 
     def member(label: str) -> Path | None:
         if stopped.is_set():
@@ -244,14 +245,22 @@ def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]
         if stopped.is_set():
             return None
         lines = log.read_text().strip().split("\n")
-        if returned != 0 or not lines[-1].startswith("run: "):
+        # 1 with a run's folder: some of its models failed, and it has numbers of the others
+        if returned not in (0, 1) or not lines[-1].startswith("run: "):
             print(f"[{label}]  FAILED: {lines[-1]}", flush=True)
             return None
         path = Path(lines[-1].removeprefix("run: "))
         if (path / "config.yaml").read_text() != to_yaml(settings[label]):
             print(f"[{label}]  FAILED: {path} was run with other settings than the member's", flush=True)
             return None
-        print(f"[{label}]  done", flush=True)
+        if failed := read_json(path / "summary.json").get("failed", []):
+            partly.add(label)
+            print(
+                f"[{label}]  done but for {len(failed)} failed model{'s' * (len(failed) > 1)}, see {log}",
+                flush=True,
+            )
+        else:
+            print(f"[{label}]  done", flush=True)
         return path
 
     with ThreadPoolExecutor(max_workers=jobs) as pool:
@@ -266,7 +275,7 @@ def run(name: str, overrides: list[str], jobs: int = 1) -> tuple[Path, list[str]
 
     write_json(folder / "sweep.json", {label: str(path) if path else None for label, path in runs.items()})
     print(collate(folder, option_name(name), runs, overrides))
-    return folder, [label for label, path in runs.items() if path is None]
+    return folder, [label for label, path in runs.items() if path is None or label in partly]
 
 
 JOBS = (
@@ -315,7 +324,10 @@ def main(arguments: list[str] | None = None) -> int:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 143 if isinstance(interrupt, processes.Terminated) else 130
     if failed:
-        print(f"error: {len(failed)} of the members failed: {'; '.join(failed)}", file=sys.stderr)
+        print(
+            f"error: {len(failed)} of the members failed, whole or in part: {'; '.join(failed)}",
+            file=sys.stderr,
+        )
     print(f"sweep: {folder}")
     return 1 if failed else 0
 

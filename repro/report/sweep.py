@@ -104,9 +104,11 @@ def collate(folder: Path, name: str, runs: Mapping[str, Path | None], overrides:
         if (member := found.get(label)) is None:
             rows.append([label, "failed", *[None] * 6])
             continue
-        row = primary(member)
+        row, marked = primary(member), label
+        if failed := member.get("failed", []):
+            marked = f"{label} ({len(failed)} model{'s' * (len(failed) > 1)} failed)"
         if row is None:
-            rows.append([label, "no primary contrast", *[None] * 5, _alone(member)])
+            rows.append([marked, "no primary contrast", *[None] * 5, _alone(member)])
             continue
         gap: Cell = f"{row['difference']:+.4f}, {row['verdict']}"
         if (limits := bounds(row)) is not None:
@@ -122,7 +124,15 @@ def collate(folder: Path, name: str, runs: Mapping[str, Path | None], overrides:
         ]
         sees = None if row["detectable"] is None else Number(row["detectable"], 4)
         rows.append(
-            [label, f"{row['treatment']} − {row['control']}", *means, gap, sees, row["seeds"], row["verdict"]]
+            [
+                marked,
+                f"{row['treatment']} − {row['control']}",
+                *means,
+                gap,
+                sees,
+                row["seeds"],
+                row["verdict"],
+            ]
         )
     columns = [
         "member",
@@ -134,8 +144,9 @@ def collate(folder: Path, name: str, runs: Mapping[str, Path | None], overrides:
         "seeds",
         "verdict",
     ]
+    whole = len(found) == len(runs) and not any(member.get("failed") for member in found.values())
     notes = [
-        *(_best(found) if len(found) == len(runs) else []),  # one that failed may be the best
+        *(_best(found) if whole else []),  # one that failed may be the best
         *_over_draws(found),
         could_see(*found.values()),
         (

@@ -25,6 +25,7 @@ from repro.outcomes.spent import artifacts
 from repro.outcomes.statistics import limits, paired_item_variance
 from repro.outcomes.words import DEMONSTRATION, EXPLORATORY, NOT_TESTED
 from repro.report import build, curve, figures, interactive, page, run_tables, sections, still, terminal
+from repro.settings.compose import compose
 from repro.store import Stage, digest, write_json
 
 
@@ -665,6 +666,32 @@ def test_a_sweep_sets_its_members_side_by_side(run, tmp_path):
     ).is_file()
     tied = collate(tmp_path / "tied", "shares", {"share=0.1": run[0], "share=0.2": run[0]})
     assert "The order of the two arms is the same in every member" in tied and "best member" not in tied
+
+
+def test_a_member_of_which_some_models_failed_has_its_numbers_and_says_so(run, tmp_path, monkeypatch, capsys):
+    from repro import sweep
+    from repro.settings.root import to_yaml
+
+    lost = {"arm": "full", "seed": 2, "stage": "pretrain", "reason": "diverged"}
+
+    def returned(command, log, *_):
+        folder = tmp_path / log.stem
+        folder.mkdir()
+        (folder / "config.yaml").write_text(to_yaml(compose(command[3:])))
+        partly = "budget.share=0.1" in command
+        found = json.loads(json.dumps(run[1]))
+        summary.write(folder / "summary.json", {**found, **({"failed": [lost]} if partly else {})})
+        log.write_text(f"run: {folder}\n")
+        return int(partly)
+
+    monkeypatch.setattr(sweep, "_returned", returned)
+    folder, failed = sweep.run("select_share", ["scale=smoke", f"work={tmp_path / 'work'}"])
+    assert failed == ["budget.share=0.1"]
+    _, before, partly, *others = (folder / "tables" / "sweep.csv").read_text().splitlines()
+    assert partly.startswith("budget.share=0.1 (1 model failed),")
+    assert partly.split(",")[1:] == before.split(",")[1:] and "failed" not in "".join([before, *others])
+    shown = capsys.readouterr().out
+    assert "done but for 1 failed model, see" in shown and "the best member" not in shown
 
 
 def test_a_failed_member_of_a_sweep_has_a_row_and_may_have_been_the_best(run, tmp_path):
