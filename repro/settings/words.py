@@ -64,7 +64,10 @@ def as_written(kind: Any, read: Any, words: Any) -> Any:
     text = wanted is str or is_dataclass(wanted)  # of a schema: an option by its name
     # 4:00:00 is a time of a batch system, which YAML 1.1 takes for a number of base sixty
     sixty = isinstance(read, int | float) and ":" in str(words)
-    return words if sixty or text and (read is not None or kind is str) else read
+    if sixty or text and (read is not None or kind is str):
+        return words
+    # of eight is what YAML 1.1 takes 010 for
+    return int(words) if isinstance(read, int) and re.fullmatch(r"[-+]?0[0-9_]+", str(words)) else read
 
 
 def of_file(kind: Any, path: Path) -> Any:

@@ -255,3 +255,10 @@ def test_options_of_an_evaluation_that_are_given_again_add_to_those_before(tmp_p
     again = ["--set", "limit=100", "--set", "batch_size=4", "--tasks", "sciq", "--tasks", "piqa"]
     assert door.main([str(tmp_path), *again]) == 2
     assert "('signal', ['sciq', 'piqa'], ['limit=100', 'batch_size=4'])" in capsys.readouterr().err
+
+
+def test_whole_numbers_that_begin_with_a_zero_are_decimal(tmp_path):
+    settings = compose(["exp=selection_30pct", "scale=smoke", "train.tokens=010000", "exp.seeds=[010, 0]"])
+    assert settings.train.tokens == 10000 and settings.exp.seeds == [10, 0]
+    (tmp_path / "mine.yaml").write_text("exp: {kind: train, arms: {full: {}}, seeds: [012]}\n")
+    assert compose([f"exp={tmp_path}/mine.yaml", "scale=smoke"]).exp.seeds == [12]
