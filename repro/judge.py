@@ -31,13 +31,15 @@ def main(arguments: list[str] | None = None) -> int:
 
         for run in parsed.runs:
             before = summary.read(run)
-            folder = run if run.is_dir() else run.parent
+            file = run / "summary.json" if run.is_dir() else run
+            folder = file.parent
             after = build.again(before)
             told = list(changes(before, after))
             print("\n".join([f"{folder.name}: {len(told)} words changed", *told]))
             if summary.seal(after) != before:
-                after = summary.write(folder / "summary.json", after)
-                if (folder / "report.html").is_file():
+                after = summary.write(file, after)
+                # the page beside a copy is that of another summary
+                if file.name == "summary.json" and (folder / "report.html").is_file():
                     build.draw(folder, after)
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)

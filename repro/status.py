@@ -81,18 +81,28 @@ def read(work: Path) -> Found:
     runs: list[Run] = []
     for path in sorted((work / FOLDER).glob("*.json")):
         try:
-            record: Values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # forgotten meanwhile
+            runs.append(_run(work, path))
+        except OSError:  # forgotten meanwhile
             continue
-        if record["state"] == "running" and not alive(path):
-            record["state"] = "killed"
-        for entry in record["current"]:
-            entry["progress"] = _progress(work, entry["folder"])
-        runs.append({**record, "log": str(path.with_suffix(".log"))})
+        except (ValueError, KeyError, TypeError, AttributeError):  # whatever is missing or is something else
+            print(f"warning: {path} is no record of a run and is left out; delete it", file=sys.stderr)
     held, whole = _held(work)
     free = shutil.disk_usage(work).free
     runs.sort(key=lambda run: -run["started"])
     return {"work": str(work), "runs": runs, "disk": {"free": free, "held": held, "least": not whole}}
+
+
+def _run(work: Path, path: Path) -> Run:
+    """A record with what is shown of it; raises one of Python's own errors where it cannot be shown."""
+    record: Values = json.loads(path.read_text(encoding="utf-8"))
+    if record["state"] == "running" and not alive(path):
+        record["state"] = "killed"
+    for entry in record["current"]:
+        entry["progress"] = _progress(work, entry["folder"])
+    run: Run = {**record, "log": str(path.with_suffix(".log"))}
+    _at_work(run)
+    _ended(run)
+    return run
 
 
 def _progress(work: Path, folder: str) -> str:
@@ -130,34 +140,46 @@ def render(found: Found, width: int = 100) -> str:
     if not running:
         lines.append("nothing runs")
     for run in running:
-        lines.append("")
-        lines.append(
-            f"{run['experiment']} {run['scale']}: running for {duration(time.time() - run['started'])}, "
-            f"{run['done'] + run['cached']} of {run['stages']} stages there ({run['cached']} were); "
-            f"process {run['pid']} on {run['host']}"
-        )
-        for entry in run["current"]:
-            said = entry.get("progress") or f"for {duration(time.time() - entry['since'])}"
-            lines.append(f"  {entry['stage']} {entry['title']}: {said}")
-        lines += _failed(run)
-        lines.append(f"  log: {run['log']}")
+        lines += _at_work(run)
     if ended:
         lines += ["", "ended"]
     for run in ended[:ENDED]:
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.get("ended", run["started"])))
-        where = f": {run['run']}" if run["run"] else ""
-        why = (
-            f": {reason}"
-            if (reason := run.get("reason"))
-            else ": gone without a word"
-            if run["state"] == "killed"
-            else ""
-        )
-        lines.append(f"  {run['experiment']} {run['scale']}, {when}, {run['state']}{where}{why}")
-        lines += _failed(run)
-        if run["state"] != "done":
-            lines.append(f"    log: {run['log']}; the same command goes on")
+        lines += _ended(run)
     return "\n".join(part for line in lines for part in _wrapped(line, width))
+
+
+def _at_work(run: Run) -> list[str]:
+    lines = [
+        "",
+        (
+            f"{run['experiment']} {run['scale']}: running for {duration(time.time() - run['started'])}, "
+            f"{run['done'] + run['cached']} of {run['stages']} stages there ({run['cached']} were); "
+            f"process {run['pid']} on {run['host']}"
+        ),
+    ]
+    for entry in run["current"]:
+        said = entry.get("progress") or f"for {duration(time.time() - entry['since'])}"
+        lines.append(f"  {entry['stage']} {entry['title']}: {said}")
+    lines += _failed(run)
+    lines.append(f"  log: {run['log']}")
+    return lines
+
+
+def _ended(run: Run) -> list[str]:
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.get("ended", run["started"])))
+    where = f": {run['run']}" if run["run"] else ""
+    why = (
+        f": {reason}"
+        if (reason := run.get("reason"))
+        else ": gone without a word"
+        if run["state"] == "killed"
+        else ""
+    )
+    lines = [f"  {run['experiment']} {run['scale']}, {when}, {run['state']}{where}{why}"]
+    lines += _failed(run)
+    if run["state"] != "done":
+        lines.append(f"    log: {run['log']}; the same command goes on")
+    return lines
 
 
 def _wrapped(line: str, width: int) -> list[str]:

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 from repro import environment
-from repro.errors import SettingError
+from repro.errors import SettingError, require
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The door. Exit 2 for a user's mistake, 130 when interrupted."""
+    """The door. Exit 1 when W&B does not take the report, 2 for a user's mistake, 130 when interrupted."""
     environment.prepare(restart=arguments is None)
     parser = argparse.ArgumentParser(
         prog=environment.program or "python -m repro.report", description=__doc__
@@ -37,9 +37,22 @@ def main(arguments: list[str] | None = None) -> int:
         if parsed.run.is_dir() and not (parsed.run / "summary.json").is_file():
             from repro.report import site
 
+            require(
+                not parsed.wandb, f"--wandb is of one run, and {parsed.run} holds several; name one of them"
+            )
             print(f"site: {site.write(parsed.run, parsed.out or parsed.run.resolve().parent / 'site')}")
             return 0
+        require(
+            parsed.out is None,
+            f"--out is of a folder of runs, and {parsed.run} is one: it is drawn in its folder; leave --out"
+            " out, or copy the folder",
+        )
         found = summary.read(parsed.run)
+        require(
+            parsed.run.is_dir() or parsed.run.name == "summary.json",
+            f"{parsed.run} would be drawn over what lies beside it; give it a folder of its own, as"
+            " summary.json",
+        )
         folder = parsed.run if parsed.run.is_dir() else parsed.run.parent
         for own in (folder, folder / "tables", folder / "figures"):
             make_folder(own, "", "draw a copy of the run")
@@ -47,9 +60,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(terminal.render(found))
         print(f"report: {folder / 'report.html'}")
         if parsed.wandb:
-            from repro.report.wandb_report import publish
+            from repro.report.wandb_report import NotTaken, publish
 
-            print(publish(folder, found))
+            try:
+                print(publish(folder, found))
+            except NotTaken as error:
+                print(f"error: {error}", file=sys.stderr)
+                return 1
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

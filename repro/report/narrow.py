@@ -1,5 +1,5 @@
 """A table as Markdown whose lines fit a terminal: blocks under a heading each, what was not run in one line,
-long cells over several rows, too many columns in parts that repeat the first.
+long cells over several rows, too many columns in parts that repeat those that name the rows.
 """
 
 from __future__ import annotations
@@ -84,13 +84,25 @@ def _run(columns: list[str], rows: list[Row]) -> tuple[list[Row], list[Row]]:
 def _parts(columns: list[str], rows: list[Row], width: int) -> list[str]:
     """One or more tables side by side in meaning, under each other on the page."""
     full = [i for i in range(len(columns)) if not i or not rows or any(row[i] is not None for row in rows)]
-    parts, part = [], full[:1]
-    for i in full[1:]:
-        if len(part) > 1 and not _fits([*part, i], columns, rows, width):
+    names = full[: _naming([[row[i] for i in full] for row in rows])]
+    parts, part = [], names
+    for i in full[len(names) :]:
+        if len(part) > len(names) and not _fits([*part, i], columns, rows, width):
             parts.append(part)
-            part = full[:1]
+            part = names
         part = [*part, i]
     return [line for one in [*parts, part] for line in [*_table(one, columns, rows, width), ""]]
+
+
+def _naming(rows: list[Row]) -> int:
+    """How many of the first columns, all of them text, name a row: no two rows have the same in them."""
+    for count in range(1, 1 + max(map(len, rows), default=0)):
+        heads = [tuple(row[:count]) for row in rows]
+        if not all(isinstance(cell, str) for head in heads for cell in head):
+            break
+        if len(set(heads)) == len(heads):
+            return count
+    return 1
 
 
 def _headings(part: list[int], columns: list[str]) -> list[str]:

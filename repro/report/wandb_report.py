@@ -17,11 +17,15 @@ SPECIFICATION = "wandb_report.json"
 TABLES = ("failed", "outcome", "contrasts", "registered", "selection", "heads", "cost")
 
 
+class NotTaken(Exception):
+    """W&B did not answer, or refused the report: one line that says what to do."""
+
+
 def publish(run_dir: Path, summary: Outcome) -> str:
     """Log the run's stages, tables and images, save the report to W&B, and return a line with its address.
 
     The specification is written to ``<run_dir>/wandb_report.json`` in any case. Without a login the runs are
-    written offline and the line says what to do; so it does when W&B does not answer.
+    written offline and the line says what to do. Raises :class:`NotTaken` when W&B does not answer.
     """
     from pydantic import TypeAdapter
 
@@ -45,7 +49,9 @@ def publish(run_dir: Path, summary: Outcome) -> str:
         wandb_log.log(run_dir, summary, "online")
         report.save(draft=False)
     except Exception as error:  # W&B's client raises anything; the local record is whole
-        return f"W&B did not take the report ({first_line(error)}); try again later; {written}"
+        raise NotTaken(
+            f"W&B did not take the report ({first_line(error)}); try again later; {written}"
+        ) from error
     return f"W&B report: {report.url}"
 
 

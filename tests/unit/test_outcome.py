@@ -58,6 +58,20 @@ def test_judging_again_leaves_what_was_measured_and_mends_the_words(tmp_path, ca
     assert judge.main([str(tmp_path / "nowhere")]) == 2 and "is not there" in capsys.readouterr().err
 
 
+def test_a_copy_is_judged_where_it_is_and_what_lies_beside_it_stays(tmp_path):
+    found = summary.read(RESULTS / "selection_30pct_evening")
+    row = next(r for r in found["comparisons"] if r["primary"] and r["metric"] == "bits_per_byte")
+    row |= {"verdict": "better", "low": -1.0, "p": 0.5}
+    for name in ("copy.json", "summary.json"):
+        summary.write(tmp_path / name, found)
+    (tmp_path / "report.html").write_text("of the other")
+    before = (tmp_path / "summary.json").read_bytes()
+    assert judge.main([str(tmp_path / "copy.json")]) == 0
+    assert summary.read(tmp_path / "copy.json") == summary.read(RESULTS / "selection_30pct_evening")
+    assert (tmp_path / "summary.json").read_bytes() == before
+    assert (tmp_path / "report.html").read_text() == "of the other"
+
+
 @pytest.mark.parametrize("kind", kinds.NAMES)
 def test_a_run_of_every_kind_has_the_fields_that_the_types_name(kind, tmp_path, adapter):
     adapter.validate_python(summary.write(tmp_path / "summary.json", made(kind, tmp_path / "work")))

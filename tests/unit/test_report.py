@@ -25,6 +25,7 @@ from repro.outcomes.spent import artifacts
 from repro.outcomes.statistics import limits, paired_item_variance
 from repro.outcomes.words import DEMONSTRATION, EXPLORATORY, NOT_TESTED
 from repro.report import build, curve, figures, interactive, page, run_tables, sections, still, terminal
+from repro.report.__main__ import main
 from repro.settings.compose import compose
 from repro.store import Stage, digest, write_json
 
@@ -384,8 +385,6 @@ def test_figures_and_tables_are_the_same_bytes_again(run, tmp_path):
 
 
 def test_the_report_door_draws_again_from_the_summary_alone(run, tmp_path, capsys):
-    from repro.report.__main__ import main
-
     (tmp_path / "summary.json").write_bytes((run[0] / "summary.json").read_bytes())
     assert main([str(tmp_path)]) == 0
     assert (
@@ -584,7 +583,7 @@ def test_the_wandb_report_says_what_failed_and_what_was_stated_beforehand(run):
     assert "| failed: the loss is not finite" in json.dumps(blocks)
 
 
-def test_a_wandb_outage_is_one_line(run, tmp_path, monkeypatch):
+def test_a_wandb_outage_is_one_line(run, tmp_path, monkeypatch, capsys):
     from repro.report import wandb_report
 
     def refuse(*_args, **_kwargs):
@@ -592,8 +591,29 @@ def test_a_wandb_outage_is_one_line(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(wandb_report, "_logged_in", lambda: True)
     monkeypatch.setattr(wandb_report.wandb_log, "log", refuse)
-    line = wandb_report.publish(tmp_path, run[1])
-    assert "did not take the report (no route)" in line and (tmp_path / "wandb_report.json").is_file()
+    with pytest.raises(wandb_report.NotTaken, match=r"did not take the report \(no route\)"):
+        wandb_report.publish(tmp_path, run[1])
+    assert (tmp_path / "wandb_report.json").is_file()
+    summary.write(tmp_path / "summary.json", run[1])
+    assert main([str(tmp_path), "--wandb"]) == 1 and "error: W&B did not take" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "said"),
+    [
+        ("run", ["--out", "X"], "--out is of a folder of runs"),
+        ("", ["--wandb"], "--wandb is of one run"),
+        ("run/copy.json", [], "give it a folder of its own"),
+    ],
+)
+def test_options_of_a_report_that_would_have_no_effect_are_refused(
+    given, options, said, run, tmp_path, capsys
+):
+    (tmp_path / "run").mkdir()
+    for name in ("summary.json", "copy.json"):
+        summary.write(tmp_path / "run" / name, run[1])
+    assert main([str(tmp_path / given), *options]) == 2 and said in capsys.readouterr().err
+    assert not (tmp_path / "run" / "report.html").exists()
 
 
 def test_help_of_the_doors_is_quick_and_imports_nothing_heavy():

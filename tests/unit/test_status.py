@@ -165,3 +165,14 @@ def test_a_notice_reaches_a_webhook_and_a_dead_one_costs_nothing(monkeypatch, ca
     monkeypatch.delenv("REPRO_WEBHOOK")
     with pytest.raises(SettingError, match="needs a URL in"):
         compose(["exp=selection_30pct", "run.notice=webhook"])
+
+
+@pytest.mark.parametrize(
+    "record", ["{}", "[]", '{"state": "done"', '{"state": "running", "current": [{}]}', "3"]
+)
+def test_what_is_no_record_of_a_run_is_left_out_and_named(record, tmp_path, capsys):
+    (tmp_path / "running").mkdir()
+    (tmp_path / "running" / "odd.json").write_text(record)
+    assert status.main([str(tmp_path)]) == 0
+    found = capsys.readouterr()
+    assert "nothing runs" in found.out and "odd.json is no record of a run and is left out" in found.err

@@ -395,6 +395,14 @@ def test_a_wide_table_keeps_every_word_in_columns_that_fit():
     assert "Not run: b (the paper's numbers of these: t.csv)." in text and "not run" in wide.csv()
 
 
+def test_each_part_of_a_wide_table_names_its_rows():
+    columns = ["arm", "domain", *(f"a long name of column {n}" for n in range(9))]
+    rows = [[arm, domain, *map(Number, range(9))] for arm in ("ours", "random") for domain in ("law", "web")]
+    text = Table("t", "T", columns, rows).markdown()
+    parts = text.count("| arm | domain |")
+    assert parts > 1 and text.count("| random | web |") == parts
+
+
 def test_blocks_have_a_heading_and_empty_ones_one_line():
     rows = [["x", "m", Interval(0.5, 0.1, 0.9)], ["x", "n", "not run"], ["y", "m", "not run"]]
     text = Table("t", "", ["claim", "metric", "gap"], rows, by=1).markdown()
