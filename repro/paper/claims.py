@@ -188,15 +188,7 @@ def verdict_table(results: list[Result]) -> Table:
         "could see",
         "verdict",
     ]
-    found: list[tuple[Claim, str, Judged]] = []
-    for claim in claims():
-        ours = [
-            (own, result)
-            for result in results
-            if (own := claim.within(result.summary["experiment"])) and _of_the_method(own, result)
-        ]
-        found += [(own, result.name, judge(own, result)) for own, result in ours]
-        found += [] if ours else [(claim, NOT_RUN, Judged(f"needs {claim.needs}", verdict=NOT_RUN))]
+    found = _found(results)
     rows: list[list[Cell]] = [
         [
             claim.text,
@@ -227,6 +219,29 @@ def verdict_table(results: list[Result]) -> Table:
         "A claim without a run here is not refuted: nothing was measured.",
     ]
     return Table("verdicts", "Verdicts, claim by claim", columns, rows, notes, by=3)
+
+
+def _found(results: list[Result]) -> list[tuple[Claim, str, Judged]]:
+    """Every claim in every run of it, by the run's name."""
+    found: list[tuple[Claim, str, Judged]] = []
+    for claim in claims():
+        ours = [
+            (own, result)
+            for result in results
+            if (own := claim.within(result.summary["experiment"])) and _of_the_method(own, result)
+        ]
+        found += [(own, result.name, judge(own, result)) for own, result in ours]
+        found += [] if ours else [(claim, NOT_RUN, Judged(f"needs {claim.needs}", verdict=NOT_RUN))]
+    return found
+
+
+def not_established(results: list[Result]) -> set[str]:
+    """Runs in which a claim's difference stands in its own run and falls to the correction over all
+    claims.
+    """
+    found = _found(results)
+    settled = settle([one for _, _, one in found])
+    return {name for (_, name, one), said in zip(found, settled, strict=True) if said != one.verdict}
 
 
 def _of_the_method(claim: Claim, result: Result) -> bool:

@@ -77,7 +77,12 @@ def _drawn(result: Result) -> Plot | None:
         ]
         seen = curve.span(series, [v for by in lines.values() for _, v in by.values()])
         panels.append(Panel(title, "% of the data kept", "", series, level=level, span=seen))
-        ends = [f"{s.name} {y:.3f} ({x:.0f} %)" for s in series for x, y in zip(s.x, s.y, strict=True)]
+        number = {(name, 100 * share): len(v) for name, by in lines.items() for share, (_, v) in by.items()}
+        ends = [
+            f"{s.name} {y:.3f} ({x:.0f} %, {number[s.name, x]} seeds)"
+            for s in series
+            for x, y in zip(s.x, s.y, strict=True)
+        ]
         said.append(f"{title}: {', '.join(ends)}" + (f"; chance {level:.3f}" if level is not None else ""))
     if rows := during.of_primary(summary):
         panel = during.panel(summary, summary["endpoint"], rows)
@@ -102,6 +107,10 @@ def _drawn(result: Result) -> Plot | None:
     selectors = [arm["select"]["selector"] for arm in arms.values()]
     chosen = "; random: what chance selects" if "random" in selectors else ""
     cut = "; whiskers that reach an edge go on" if any(panel.span for panel in panels) else ""
-    title = f"{result.name}: {size}\nmeans with 95 % intervals over seeds{chosen}; {limits}{cut}"
-    alt = f"{result.name}, {size}. {'. '.join(said)}. Means with 95 % intervals over seeds{chosen}; {limits}."
+    own = "means over an arm's own seeds" if len(seeds) > 1 else "means"
+    title = f"{result.name}: {size}\n{own} with 95 % intervals over seeds{chosen}; {limits}{cut}"
+    alt = (
+        f"{result.name}, {size}. {'. '.join(said)}. {own.capitalize()} with 95 % intervals over"
+        f" seeds{chosen}; {limits}."
+    )
     return Plot(NAME, title, alt, panels)

@@ -16,7 +16,7 @@ from repro.outcomes.outcome import Difference, bounds
 from repro.outcomes.spent import artifacts
 from repro.outcomes.statistics import detectable, upper_limit
 from repro.outcomes.words import outwards
-from repro.paper import picture
+from repro.paper import claims, picture
 from repro.paper.committed import Result, is_the_method
 from repro.paper.sizes import sizes
 from repro.report import during
@@ -74,7 +74,8 @@ def block(results: list[Result]) -> str:
     Empty without results.
     """
     ordered = sorted(results, key=lambda r: r.summary["verdict"]["demonstration"])  # evidence first
-    compared = {result.name: line for result in ordered if (line := _compared(result))}
+    fallen = claims.not_established(results)
+    compared = {r.name: line for r in ordered if (line := _compared(r, r.name in fallen))}
     if not ordered:
         return ""
     lines = ["## What was found", ""]
@@ -103,6 +104,7 @@ def block(results: list[Result]) -> str:
             *compared.values(),
             "",
             *(line for result in ordered if (line := _during(result))),
+            *(line for result in ordered if (line := _deviations(result))),
         ]
     lines += [*(_said(result) for result in ordered if result.name not in compared), ""]
     lines += [
@@ -165,7 +167,11 @@ def answer(results: list[Result]) -> str:
     if told:
         if open_ := [name for name, row in rows if row["verdict"] not in sides]:
             told.append(f"not shown to differ in {', '.join(open_)}")
-        return f"**Training on the selection was {' and '.join(told)}** ({runs}). {end}"
+        fallen = sorted(claims.not_established(results) & {n for names in sides.values() for n in names})
+        but = f" Corrected over all claims tested here, that of {', '.join(fallen)} is not established."
+        return (
+            f"**Training on the selection was {' and '.join(told)}** ({runs}).{but if fallen else ''} {end}"
+        )
     ends: dict[str, list[float]] = {}
     for _, row in rows:
         if limits := bounds(row):
@@ -188,6 +194,12 @@ def figure(results: list[Result]) -> Plot | None:
     ]
     if not rows:
         return None
+    said = {
+        f"{result.name}: {row['treatment']} − {row['control']}": row["verdict"]
+        for result in results
+        for row in result.summary["comparisons"]
+        if row["metric"] == result.summary["endpoint"]
+    }
     x, low, high = ([limits[end] for _, limits, _ in rows] for end in range(3))
     series = Series(
         "", x, [label for label, _, _ in rows], "interval", low, high, dots=[seeds for _, _, seeds in rows]
@@ -195,9 +207,9 @@ def figure(results: list[Result]) -> Plot | None:
     # short: long names of arms leave little room
     endpoints = {result.summary["endpoint"] for result in results}
     axis = f"difference, {' or '.join(sorted(endpoints)).replace('_', ' ')}"
-    clear = [label for label, (_, low, high), _ in rows if low > 0 or high < 0]
+    clear = [f"{label} ({said[label]})" for label, (_, low, high), _ in rows if low > 0 or high < 0]
     alt = (
-        f"{len(rows)} contrasts with 95 % intervals; zero lies outside for"
+        f"{len(rows)} contrasts with 95 % intervals, uncorrected; zero lies outside for"
         f" {', '.join(clear) or 'none of them'}."
     )
     return Plot(
@@ -221,7 +233,8 @@ def _unit(row: Difference) -> str:
     return f" {row['metric']} ({'lower' if row['lower_is_better'] else 'higher'} is better)"
 
 
-def _compared(result: Result) -> str | None:
+def _compared(result: Result, fallen: bool) -> str | None:
+    """A row of the table; ``fallen``: its difference falls to the correction over all claims."""
     if (row := _primary(result)) is None:
         return None
     seen = "" if row["detectable"] is None else f"{row['detectable']:.3f}"
@@ -229,7 +242,7 @@ def _compared(result: Result) -> str | None:
         f"| [{result.name}](results/{result.name}) | {row['treatment']} − {row['control']} |"
         f" {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]{_unit(row)} | {row['seeds']} |"
         f" {seen} |"
-        f" {row['verdict']} |"
+        f" {row['verdict']}{'; not after correction over all claims' if fallen else ''} |"
     )
 
 
@@ -246,6 +259,15 @@ def _during(result: Result) -> str | None:
         f"- **[{result.name}](results/{result.name})**, the same contrast before the end of training (neither"
         f" tested nor corrected for their number): {'; '.join(rows)}."
     )
+
+
+def _deviations(result: Result) -> str | None:
+    """What a run with a primary contrast changed of what was stated before it."""
+    found = result.summary.get("registration")
+    if not found or not found["deviations"] or not _primary(result):
+        return None
+    told = "; ".join(found["deviations"])
+    return f"- **[{result.name}](results/{result.name})** deviates from its registration: {told}."
 
 
 def _said(result: Result) -> str:

@@ -33,7 +33,8 @@ def table(summary: Outcome) -> Table | None:
     before, now = found["registered"], found["run"]
     rows: list[list[Cell]] = []
     for key, words in SHOWN.items():
-        if key in ("arms", "conclusions", "selects") or before[key] is None and now[key] is None:
+        folded = key in ("arms", "conclusions", "selects")
+        if folded or before.get(key) is None and now.get(key) is None:  # runs of before may not have it
             continue
         same = before[key] == now[key]
         rows.append([words, _text(before[key]), "as stated" if same else f"deviates: {_text(now[key])}"])
@@ -47,5 +48,6 @@ def table(summary: Outcome) -> Table | None:
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
-        return "; ".join(f"{name} {', '.join(map(str, inner))}" for name, inner in value.items())
+        listed = {name: inner if isinstance(inner, list) else [inner] for name, inner in value.items()}
+        return "; ".join(f"{name} {', '.join(map(str, inner))}" for name, inner in listed.items())
     return "none" if value is None else str(value)

@@ -1,7 +1,8 @@
 """What an experiment's YAML states before it runs, and what a command line changes of it.
 
-Stated are the endpoint, the primary contrast with what its arms select and their seeds, the smallest effect
-of interest, and what is concluded from each outcome (``configs/exp``, at the scale in use). The power a pilot
+Stated are the endpoint and what it is measured on, the primary contrast with what its arms select and their
+seeds, the heads and how they are masked, the tokens of a training, the smallest effect of interest, and what
+is concluded from each outcome (``configs/exp``, at the scale in use). The power a pilot
 promises and the conclusion after the run: ``repro.outcomes.registration``.
 """
 
@@ -17,10 +18,14 @@ from repro.settings.root import Settings, as_dict
 
 SHOWN = {
     "endpoint": "endpoint",
+    "measured": "measured on",
     "contrast": "primary contrast",
     "arms": "arms",
     "seeds": "seeds",
     "selects": "selection",
+    "heads": "heads",
+    "mask": "mask",
+    "tokens": "training tokens",
     "smallest_effect": "smallest effect of interest",
     "conclusions": "conclusions",
 }
@@ -37,10 +42,14 @@ def stated(settings: Mapping[str, Any]) -> Json:
     sides = [arm for arm in sides if arm in exp["arms"]]
     return {
         "endpoint": exp["endpoint"],
+        "measured": {key: list(settings["eval"][key]) for key in ("tasks", "text_tasks")},
         "contrast": f"{primary['treatment']} − {primary['control']}" if primary else None,
         "arms": arms,
         "seeds": {arm: list(exp["arms"][arm]["seeds"] or exp["seeds"]) for arm in sides},
         "selects": {arm: _selects(settings, arm) for arm in sides},
+        "heads": {key: settings["heads"][key] for key in ("detector", "share", "damage_tolerance")},
+        "mask": settings["score"]["mask"],
+        "tokens": settings["train"]["tokens"],
         "smallest_effect": exp["smallest_effect"],
         "conclusions": dict(exp["conclusions"]),
     }
@@ -48,7 +57,7 @@ def stated(settings: Mapping[str, Any]) -> Json:
 
 def _selects(settings: Mapping[str, Any], name: str) -> Json:
     arm = settings["exp"]["arms"][name]
-    budget = {**settings["budget"], **arm["budget"], **(arm["select"].get("budget") or {})}
+    budget = {**settings["budget"], **(arm["select"].get("budget") or {}), **arm["budget"]}
     return {
         "selector": arm["select"]["selector"],
         "params": arm["select"].get("params") or {},

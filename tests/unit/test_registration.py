@@ -49,6 +49,11 @@ def test_every_experiment_states_what_it_will_conclude(name):
         (["exp.conclusions.better=Whatever."], "conclusions"),
         (["exp.only=[random,attention_influence]"], "arms: left out full, perplexity_low"),
         (["exp.arms.mine.select=length"], "arms: added mine"),
+        (["eval.tasks=[arc_easy]"], 'measured on of tasks: ["arc_easy"], registered ['),
+        (["eval.text_tasks=[wikitext]"], 'measured on of text_tasks: ["wikitext"]'),
+        (["heads.share=0.01"], "heads of share: 0.01, registered 0.05"),
+        (["score.mask=zero"], "mask: zero, registered uniform"),
+        (["train.tokens=16384"], "training tokens: 16384, registered"),
     ],
 )  # fmt: skip
 def test_every_change_of_what_was_stated_is_named(arguments, says):

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -174,6 +175,23 @@ def test_a_claim_that_its_run_calls_a_difference_must_pass_the_correction_over_c
         "not run",
         "not run",
     ]
+
+
+def test_the_readme_says_which_difference_falls_to_the_correction_over_claims(monkeypatch):
+    """Its answer and its row, where the table of claims says otherwise than the run does."""
+    results = committed.read_results(ROOT / "results")
+    [evening] = [r for r in results if r.name == "selection_30pct_evening"]
+    told = claims._found(results)
+    assert evening.summary["verdict"]["sentence"].startswith("attention_influence does worse")
+    for p, falls in ((1e-6, False), (0.045, True)):
+        found = [
+            (c, n, replace(one, p=p) if n == evening.name and one.p is not None else one)
+            for c, n, one in told
+        ]
+        monkeypatch.setattr(claims, "_found", lambda _, found=found: found)
+        assert (evening.name in claims.not_established(results)) == falls
+        assert (f"that of {evening.name} is not established" in readme.answer(results)) == falls
+        assert ("worse; not after correction over all claims |" in readme.block(results)) == falls
 
 
 @pytest.mark.parametrize("columns", [("ARC-E",), ("ARC-E", "HellaSwag")])

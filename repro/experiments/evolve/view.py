@@ -99,7 +99,8 @@ def sentence(summary: Outcome) -> str:
             told.append(f"{name}: no head ever scores above 0.1")
             continue
         later = [row["shared_with_last"] for row in rows[first:-1]]
-        stay = " and from there on its top heads are those of the last checkpoint" if later else ""
+        top = f"{len(rows[-1]['selected'])} of {found['num_layers'] * found['num_heads']}"
+        stay = f" and from there on its top heads ({top}) are those of the last checkpoint" if later else ""
         told.append(
             f"{name}: a head scores above 0.1 first at {rows[first]['name']}"
             + (stay if all(share == 1 for share in later) else "")
