@@ -106,9 +106,9 @@ def _drawn(result: Result) -> Plot | None:
     )
     selectors = [arm["select"]["selector"] for arm in arms.values()]
     chosen = "; random: what chance selects" if "random" in selectors else ""
-    cut = "; whiskers that reach an edge go on" if any(panel.span for panel in panels) else ""
+    cut = "; whiskers at an edge go on" if any(panel.span for panel in panels) else ""
     own = "means over an arm's own seeds" if len(seeds) > 1 else "means"
-    title = f"{result.name}: {size}\n{own} with 95 % intervals over seeds{chosen}; {limits}{cut}"
+    title = f"{result.name}: {size}\n{own}, 95 % intervals; {limits}{cut}"
     alt = (
         f"{result.name}, {size}. {'. '.join(said)}. {own.capitalize()} with 95 % intervals over"
         f" seeds{chosen}; {limits}."
