@@ -9,7 +9,7 @@ from typing import Any
 
 import polars
 
-from repro.errors import SettingError, require
+from repro.errors import SettingError, first_line, require
 from repro.fetch import hub_commits
 from repro.plain import Json
 from repro.pretrained import load_model, load_tokenizer
@@ -42,7 +42,7 @@ def priority(
         )
     except (OSError, ValueError, SettingError) as error:
         raise SettingError(
-            f"params.model={model} cannot be loaded ({str(error).splitlines()[0]}); copy it to this machine"
+            f"params.model={model} cannot be loaded ({first_line(error)}); copy it to this machine"
             " and give its folder"
         ) from None
     if classifier.config.num_labels != 1:

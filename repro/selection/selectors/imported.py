@@ -5,7 +5,7 @@ from typing import Any
 
 import polars
 
-from repro.errors import SettingError, nearest, one_of, require
+from repro.errors import SettingError, first_line, nearest, one_of, require
 from repro.plain import Json
 from repro.selection.selectors import Context
 from repro.store import parquet, sha256_file
@@ -40,7 +40,7 @@ def priority(
         # pyarrow's own errors are ValueErrors
         except (OSError, ValueError, polars.exceptions.PolarsError) as error:
             raise SettingError(
-                f"params.path: cannot read scores from {file} ({str(error).splitlines()[0][:160]})"
+                f"params.path: cannot read scores from {file} ({first_line(error)[:160]})"
             ) from None
     found = polars.concat(parts)
     known = polars.Series("doc_id", [row[0] for row in context.query("SELECT doc_id FROM documents")])
