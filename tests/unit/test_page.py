@@ -121,8 +121,10 @@ def test_what_is_an_arms_own_of_its_training_is_said(tmp_path):
     view = kinds.load("train", "view")
     assert view.sections(found)[0].blocks[-1].startswith("Every arm is trained for")
     found["settings"]["exp"]["arms"]["random"]["train"] = {"tokens": 7}
-    assert view.sections(found)[0].blocks[-1].startswith(
-        "But for what is their own of random (train.tokens=7), every arm is trained for"
+    assert (
+        view.sections(found)[0]
+        .blocks[-1]
+        .startswith("But for what is their own of random (train.tokens=7), every arm is trained for")
     )
 
 

@@ -76,5 +76,6 @@ def _training_flops(summary: Outcome, arm: str) -> float | None:
         return None
     settings = summary["settings"]
     own = settings["exp"]["arms"][arm]
-    model, train = Model(**settings["model"] | own["model"]), Train(**settings["train"] | own["train"])
+    model = Model(**settings["model"] | own.get("model", {}))  # older runs have no such settings
+    train = Train(**settings["train"] | own.get("train", {}))
     return cost.flops_per_token(model, train.context) * mean(tokens)

@@ -30,7 +30,11 @@ def _trained(summary: Outcome) -> str:
         )
     arms = summary["settings"]["exp"]["arms"]
     own = {
-        name: [f"{group}.{key}={value}" for group in ("model", "train") for key, value in of[group].items()]
+        name: [
+            f"{group}.{key}={value}"
+            for group in ("model", "train")
+            for key, value in of.get(group, {}).items()
+        ]
         for name, of in arms.items()
         if name in summary["arms"]
     }
