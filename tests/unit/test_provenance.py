@@ -30,7 +30,6 @@ SWEEPS = sorted({path.parent.parent for name, path in RESULTS.items() if "/" in 
 BEFORE_TAGS = (
     "mirror_effect_evening",
     "paper_mixture_evening",
-    "planted_truth_evening",
     "score_agreement_evening",
     "selection_30pct_evening",
     "what_was_selected_evening",
