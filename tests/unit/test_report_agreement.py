@@ -146,7 +146,7 @@ def test_that_heads_stay_is_said_where_they_do(shared, stays):
     for row, share in zip(found["checkpoints"], shared, strict=True):
         row["shared_with_last"] = share
     said = evolution.sentence({"evolution": {"retrieval": found}})
-    assert "first at middle" in said and ("from there on its top heads are those" in said) == stays
+    assert "first at middle" in said and ("from there on its top heads (1 of 4) are those" in said) == stays
 
 
 def test_figure_2_is_drawn_of_checkpoints_where_there_are_any(tmp_path):
