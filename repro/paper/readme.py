@@ -118,7 +118,7 @@ def block(results: list[Result]) -> str:
         ),
         (
             "tried and what failed: [results/LOG.md](results/LOG.md). Each result's folder holds its"
-            " settings, versions and every number."
+            " settings, versions and every number shown; packs hold those of single items."
         ),
         "",
         "<details><summary>Every line again: its command, and how long its stages took</summary>",

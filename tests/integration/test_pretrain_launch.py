@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -137,9 +136,20 @@ def test_a_job_in_the_queue_is_cancelled_with_its_run(paths, tmp_path, monkeypat
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     this = job(paths, tmp_path / "out", launcher="slurm", processes=2, ranks_per_node=1, micro_batch=4)
-    with processes.terminable(), pytest.raises(processes.Terminated):
-        timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM))
-        timer.start()
+
+    class Interrupted(subprocess.Popen):
+        """SIGTERM comes while the job is waited for."""
+
+        waited = False
+
+        def wait(self, timeout=None):
+            if self.args[0] == "sbatch" and not self.waited:
+                self.waited = True
+                raise processes.Terminated
+            return super().wait(timeout)
+
+    monkeypatch.setattr(launch.subprocess, "Popen", Interrupted)
+    with pytest.raises(processes.Terminated):
         launch.launch(this)
     assert (tmp_path / "cancelled").read_text() == "4711\n"
 
