@@ -45,7 +45,7 @@ audit: install
 CORPUS ?= ../shared/data/corpus/wide
 ITEMS ?= ../shared/data/benchmarks
 gpu-card: install
-	PATH="$(abspath $(BIN)):$$PATH" CORPUS=$(CORPUS) ITEMS=$(ITEMS) benchmarks/gpu/card.sh results/gpu
+	PATH="$(abspath $(BIN)):$$PATH" CORPUS=$(CORPUS) ITEMS=$(ITEMS) benchmarks/gpu/card.sh results/benchmarks
 
 gpu-pack: install
 	$(BIN)/python -m benchmarks.gpu.pack --corpus $(CORPUS) --items $(ITEMS)

@@ -1,11 +1,11 @@
 """Part c of the GPU card: a pilot, the curve and the next size, trained side by side on one GPU
 (docs/gpu.md).
 
-``python -m benchmarks.gpu.evidence --out DIR [--seconds N] [--device cuda] SETTINGS...``: for every
-experiment heads, scores and selections, the trainings (``repro.together``, several processes), then the
-evaluations, as many at once as there are cores. At the time limit all ends, and what is finished is packed:
-``<out>/<exp>.tar.zst``, to be unpacked into a store (``python -m repro.store unpack``) whose ``repro.run``
-reports. Experiments go on to the next one in the order given.
+``python -m benchmarks.gpu.evidence --out DIR [--seconds N] SETTINGS...``: for every experiment heads, scores
+and selections, the trainings (``repro.together``, several processes), then the evaluations, as many at once
+as there are cores. At the time limit all ends, and what is finished is packed, ``<experiment>.tar.zst``, to
+be unpacked into a store (``python -m repro.store unpack``) whose ``repro.run`` reports. Logs and packs are in
+``<out>/evidence.tar.<nn>``, the pieces of one archive, which is whole after every pack.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ import argparse
 import os
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
+
+from repro.store import atomic
 
 Process = subprocess.Popen
 PROCESSES = 4  # of trainings: one writes models down while another trains
 SPARE = 45.0  # seconds before the limit at which packing begins
+PIECE = 15_000_000  # bytes of a file: the lent machine gives back eight, of 16 MiB at most, 64 MiB in all
 
 
 class Card:
@@ -30,6 +34,7 @@ class Card:
         self.began, self.until = time.monotonic(), time.monotonic() + seconds - SPARE
         self.running: list[Process] = []
         self.names: list[str] = []
+        self.failed: list[str] = []
         own = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
         self.environment = os.environ | own
 
@@ -71,6 +76,8 @@ class Card:
             try:
                 code = process.wait(max(0.1, self.left()))
                 self.say(f"{process.args}: ended with {code}")
+                if code:
+                    self.failed.append(str(process.args))
             except subprocess.TimeoutExpired:
                 self.say(f"{process.args}: out of time")
 
@@ -85,16 +92,31 @@ class Card:
                 process.kill()
 
 
-def main() -> None:
-    """The order of work; each step is skipped when the time is up."""
+def bring(files: list[Path], own: Path, out: Path) -> None:
+    """One archive of these files as ``<out>/evidence.tar.<nn>``, each piece whole or not there."""
+    with tarfile.open(own / "all.tar", "w") as archive:
+        for path in files:
+            archive.add(path, path.name)
+    with open(own / "all.tar", "rb") as whole:
+        for number, piece in enumerate(iter(lambda: whole.read(PIECE), b"")):
+            with atomic(out / f"evidence.tar.{number:02d}") as temporary:
+                temporary.write_bytes(piece)
+
+
+def main() -> int:
+    """The order of work; each step is skipped when the time is up. 1 where one failed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="folder of what is brought back")
+    parser.add_argument("--own", type=Path, default=Path("work/evidence"), help="folder of logs and packs")
     parser.add_argument("--seconds", type=float, default=500.0)
     parser.add_argument("--next-model", default="4m", help="the next size, if time is left")
     parser.add_argument("settings", nargs="+")
     given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    card = Card(given.settings, given.out, given.seconds)
+    given.own.mkdir(parents=True, exist_ok=True)
+    for folder, names in ((given.own, "*.log"), (given.out, "evidence.tar.*")):
+        for earlier in folder.glob(names):
+            earlier.unlink()
+    card = Card(given.settings, given.own, given.seconds)
     cores = len(os.sched_getaffinity(0))
     curve = "accuracy_vs_data"
     before = [card.start("before", "repro.together", f"exp={curve}", *given.settings, "--before")]
@@ -117,9 +139,13 @@ def main() -> None:
     card.wait(evaluations)
     card.wait([card.evaluate(curve, parallel=max(2, cores - 2))])
     card.wait([card.evaluate("pilot_rates", parallel=max(2, cores - 2))])
-    if bigger and card.left() > 20:
-        card.wait([*second, card.evaluate(curve, *bigger, parallel=max(2, cores - 2))][-1:])
+    if bigger:
+        card.wait(second)  # a model that still trains is locked, and its evaluation would fail
+        if card.left() > 20:
+            card.wait([card.evaluate(curve, *bigger, parallel=max(2, cores - 2))])
     card.stop()
+    finished = sorted(given.own.glob("*.log"))
+    bring(finished, given.own, given.out)
     runs = {
         "pilot": ["exp=pilot"],
         "curve": [f"exp={curve}"],
@@ -129,16 +155,19 @@ def main() -> None:
     for name, settings in runs.items():
         if name == "next" and not bigger:
             continue
-        packing = [
-            sys.executable,
-            "-m",
-            "benchmarks.gpu.finish",
-            "--pack",
-            str(given.out / f"{name}.tar.zst"),
-        ]
+        target = given.own / f"{name}.tar.zst"
+        packing = [sys.executable, "-m", "benchmarks.gpu.finish", "--pack", str(target)]
         done = subprocess.run([*packing, *settings, *given.settings], env=card.environment)
         card.say(f"packed {name}: exit {done.returncode}")
+        if done.returncode:
+            card.failed.append(f"pack of {name}")
+            continue
+        finished.append(target)
+        bring(finished, given.own, given.out)  # now: ended later, the command gives back what is there
+    if card.failed:
+        card.say(f"failed: {', '.join(card.failed)}")
+    return int(bool(card.failed))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

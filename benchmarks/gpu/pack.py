@@ -3,8 +3,8 @@ benchmarks.gpu.pack``.
 
 Libraries that the machine lacks (wheels, unpacked), this commit's code, the finished stages of text (corpus,
 items, token ids) and the proxy's file. Inputs that only their checksums are asked of stand there as empty
-files of the same size; the remembered digests go with them. ``benchmarks/gpu/unpack.sh`` puts it all under
-/tmp/card.
+files of the same size; their digests go with them, for ``benchmarks.gpu.digests`` to remember there.
+``benchmarks/gpu/unpack.sh`` puts it all under /tmp/card.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from benchmarks.gpu.digests import CAME_EMPTY
 from repro.fetch import assets
-from repro.store import Store, cached, sha256_file
+from repro.store import Store, cached, sha256_file, write_json
 from repro.store.origin import COPY, copied
 
 ROOT = Path(__file__).parents[2]
-THERE = "/tmp/card"  # fixed: remembered digests name files by their path
+CARRIED = 64 * 2**20  # bytes that one call takes to the lent machine, the tracked files among them
+SLACK = 2 * 2**20  # for what an archive says of every file, and for a file committed since
 CODE = ("repro", "configs", "benchmarks", "tests/pretraining.py", "pyproject.toml")
 TEXT = ("corpus", "items", "tokens", "measures", "baselines")  # finished here, stages of processors
 
@@ -83,22 +85,19 @@ def stages(work: Path, to: Path) -> None:
 
 
 def placeholders(folders: Iterable[tuple[Path, str]], to: Path, cache: Path) -> None:
-    """Empty files of the same names, sizes and times as those under (folder, place there), and their
-    digests.
+    """Empty files of the same names and sizes as those under (folder, place there), and in the cache the
+    digest of each by its path there.
     """
     known = {}
     for folder, place in folders:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             relative = f"{place}/{path.relative_to(folder)}"
-            status, empty = path.stat(), to / relative
+            empty = to / relative
             empty.parent.mkdir(parents=True, exist_ok=True)
             with open(empty, "wb") as handle:
-                handle.truncate(status.st_size)
-            seconds = int(status.st_mtime)
-            os.utime(empty, (seconds, seconds))
-            known[f"{THERE}/{relative}|{status.st_size}|{seconds * 10**9}"] = sha256_file(path)
-    cache.mkdir(parents=True, exist_ok=True)
-    (cache / "digests.json").write_text(json.dumps(known))
+                handle.truncate(path.stat().st_size)
+            known[relative] = sha256_file(path)
+    write_json(cache / f"{CAME_EMPTY}.json", known)
 
 
 def archive(folder: Path, target: Path) -> None:
@@ -109,6 +108,14 @@ def archive(folder: Path, target: Path) -> None:
         )
         subprocess.run(["xz", "-T0", "-6"], stdin=tar.stdout, stdout=out, check=True)
         assert tar.wait() == 0
+
+
+def room() -> int:
+    """Bytes that a part may have: what one call carries beside the files that travel with each."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    found = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    paths = [ROOT / name for name in found.split("\0")[:-1]]
+    return CARRIED - SLACK - sum(path.lstat().st_size for path in paths if os.path.lexists(path))
 
 
 def in_parts(files: list[Path], out: Path, most: int) -> int:
@@ -140,8 +147,13 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, required=True, help="corpus.folder")
     parser.add_argument("--items", type=Path, required=True, help="items.folder")
     parser.add_argument("--to", type=Path, default=ROOT / ".gpu")
-    parser.add_argument("--most", type=float, default=55, help="MB a part")
+    parser.add_argument(
+        "--most", type=float, help="MB a part; unless given, what a call carries beside the tracked files"
+    )
     given = parser.parse_args()
+    most = room() if given.most is None else int(given.most * 1e6)
+    if most <= 0:
+        parser.error("the tracked files alone fill what a call carries; pack from a smaller checkout")
     made = given.to / "made"
     shutil.rmtree(given.to, ignore_errors=True)
     if given.wheels is None:
@@ -163,7 +175,7 @@ def main() -> None:
         files.append(given.to / f"{name}.tar.xz")
         archive(made / name, files[-1])
         print(f"{name}: {files[-1].stat().st_size / 1e6:.1f} MB", flush=True)
-    print(f"{in_parts(files, given.to, int(given.most * 1e6))} parts")
+    print(f"{in_parts(files, given.to, most)} parts of at most {most / 1e6:.1f} MB")
     shutil.rmtree(made)
     shutil.rmtree(given.to / "wheels", ignore_errors=True)
     for path in files:

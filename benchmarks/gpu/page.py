@@ -13,6 +13,7 @@ from typing import Any
 from repro.store import atomic, read_json
 
 ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "results" / "benchmarks"  # where `make gpu-card` leaves them
 PARTS = ("correctness", "speed")
 START, END = "<!-- {} -->", "<!-- end of {} -->"
 FACTS = ("row", "ok", "error", "seconds", "parameters", "ways", "kernels", "heads", "losses", "mean_losses")
@@ -99,7 +100,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--results", type=Path, default=ROOT / "results" / "benchmarks")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "gpu.md")
     options = parser.parse_args()
     with atomic(options.page) as temporary:

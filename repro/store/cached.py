@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from repro.errors import SettingError
@@ -18,9 +19,9 @@ def cache() -> Path:
     return Path(os.environ.get("REPRO_CACHE") or Path.home() / ".cache" / "attention-influence-repro")
 
 
-def content_digests(paths: list[Path]) -> list[str]:
+def content_digests(paths: list[Path], read: Callable[[Path], str] | None = None) -> list[str]:
     """sha256 of each file, remembered by path, size, times and node so that a plan need not read them
-    again.
+    again. ``read`` finds those that are not remembered, unless given by reading the file.
 
     Raises :class:`SettingError` naming a file that cannot be read.
     """
@@ -33,7 +34,7 @@ def content_digests(paths: list[Path]) -> list[str]:
             when = f"{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
             key = f"{path.resolve()}|{status.st_size}|{when}"
             if key not in known:
-                known[key], changed = sha256_file(path), True
+                known[key], changed = (read or sha256_file)(path), True
         except OSError as error:
             raise SettingError(f"cannot read {path} ({error.strerror}); mend it or leave it out") from None
         found.append(known[key])
