@@ -122,6 +122,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def threads() -> int:
+    """CPU threads of a product, as torch will have them: ``OMP_NUM_THREADS``, else one a core."""
+    said = re.match(r"\s*(\d+)", os.environ.get("OMP_NUM_THREADS", ""))
+    return int(said[1]) or cores() if said else cores()
+
+
 def choose(device: str, elsewhere: Hardware | None = None) -> Choice:
     """What ``auto`` is on ``device``.
 

@@ -45,6 +45,9 @@ from repro.tracking import progress
 SEEDS = {"random": 0, "numpy": 1234, "torch": 1234, "fewshot": 1234}
 # draws, for the few metrics without a closed form (perplexity); lm-eval's 100,000 take minutes
 BOOTSTRAP = 1000
+# Tokens that end a text or a turn. A model's files may name one of its several (a GGUF file has room for
+# one), and what is written after another is the next text, of which the decoded answer shows no seam.
+ENDS = ("<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<end_of_turn>", "<eos>", "</s>")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "spiece.model")
 
 
@@ -197,8 +200,16 @@ class QuietLM(_HFLM):
             self.bar.update(len(inps))
         return logits
 
+    def ends(self) -> list[int]:
+        """Tokens at which an answer ends: those that the model names, and :data:`ENDS` of its tokenizer."""
+        own = self.model.generation_config.eos_token_id
+        named = own if isinstance(own, list) else [own]
+        added = self.tokenizer.get_added_vocab()
+        ends = {*named, self.tokenizer.eos_token_id, *(added.get(token) for token in ENDS)}
+        return sorted(end for end in ends if end is not None)
+
     def _model_generate(self, context: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        generated = super()._model_generate(context, *args, **kwargs)
+        generated = super()._model_generate(context, *args, **{"eos_token_id": self.ends() or None} | kwargs)
         if self.bar is not None:
             self.bar.update(len(context))
         return generated

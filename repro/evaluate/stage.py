@@ -110,7 +110,8 @@ def masked_stage(
         ctx.facts |= facts(summary) | {"heads_masked": len(selected)}
 
     label = f"masked-{heads.label if heads else 'none'}"
-    return Stage("evaluate", label, settings, run, inputs, version=3, cost=lambda known: suite(s, known))
+    # 4: answers end at every token that ends a turn
+    return Stage("evaluate", label, settings, run, inputs, version=4, cost=lambda known: suite(s, known))
 
 
 def facts(summary: Summary) -> Json:

@@ -130,6 +130,15 @@ def _no_code(path: Path) -> None:
                         _no_code(other)
 
 
+def filters(entry: str) -> list[str]:
+    """Names of the filters through which a task's written answers are scored, each a metric of its own
+    (``exact_match,flexible-extract``); empty for others and for groups.
+    """
+    path = Path(entry) if entry.endswith((".yaml", ".yml")) else official().get(entry)
+    found = _read(path).get("filter_list") if path is not None and path.is_file() else None
+    return [str(one["name"]) for one in found or [] if one.get("name")]
+
+
 def check_names(entries: list[str]) -> None:
     """Raise :class:`SettingError` for an entry of ``eval.tasks`` that lm-eval does not know, with the nearest
     name.

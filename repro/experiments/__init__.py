@@ -33,11 +33,14 @@ class Experiment:
     apart: bool = False
 
     def order(self) -> list[Stage]:
-        """Every stage once, inputs before what reads them; all selections before the first training, then all
-        arms of a seed before the next seed. Stages of one pass come when the inputs of all of them are there.
+        """Every stage once, inputs before what reads them: first what reads none, the corpus last of it, so
+        that a model that cannot be had shows before hours of work on others; all selections before the first
+        training, then all arms of a seed before the next seed. Stages of one pass come when the inputs of all
+        of them are there.
         """
         targets = list(self._targets())
-        found = {stage.fingerprint: stage for target in targets for stage in target.ancestors()}
+        every = {stage.fingerprint: stage for target in targets for stage in target.ancestors()}
+        found = dict(sorted(every.items(), key=lambda one: (bool(one[1].inputs), one[1].name == "corpus")))
         passes: dict[str | None, list[Stage]] = {}
         for stage in found.values():
             passes.setdefault(stage.one_pass, []).append(stage)

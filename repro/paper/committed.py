@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
-from repro.outcomes import summary
+from repro.outcomes import measure, summary
 from repro.outcomes.compare import between, no_interval, seed_values
 from repro.outcomes.outcome import Outcome, bounds
 from repro.paper import printed as paper
@@ -24,9 +24,13 @@ class Result:
 
     @property
     def label(self) -> str:
-        """Name, scale and, below the thresholds, that it is a demonstration."""
+        """Name, scale, the proxy where it is what was evaluated and, below the thresholds, that it is a
+        demonstration.
+        """
+        masked = self.summary.get("kind") == "mirror"
+        proxy = f", proxy {self.summary['settings']['proxy']['name']}" if masked else ""
         weak = ", demonstration" if self.summary["verdict"]["demonstration"] else ""
-        return f"{self.name} (scale {self.summary['scale']}{weak})"
+        return f"{self.name} (scale {self.summary['scale']}{proxy}{weak})"
 
 
 def read_results(folder: Path) -> list[Result]:
@@ -129,8 +133,15 @@ def primary(result: Result) -> list[tuple[str, str]]:
 
 
 def own_columns(result: Result) -> dict[str, list[str]]:
-    """The columns that the run's own evaluation suite names, with their metrics."""
-    columns = result.summary["settings"]["eval"]["columns"]
+    """The columns that the run's own evaluation suite names, of tasks that it asked, with their metrics."""
+    suite = result.summary["settings"]["eval"]
+    asked = {"", *(Path(task).stem for task in suite["tasks"])}
+    columns = {
+        column: [sought] if isinstance(sought, str) else list(sought)
+        for column, sought in suite["columns"].items()
+    }
     return {
-        column: [sought] if isinstance(sought, str) else list(sought) for column, sought in columns.items()
+        column: sought
+        for column, sought in columns.items()
+        if any((found := measure.of(metric)).group or found.task in asked for metric in sought)
     }

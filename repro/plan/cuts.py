@@ -64,10 +64,12 @@ def _prompts(settings: Settings, store: Store, stages: list[Stage]) -> list[str]
     if not any(stage.name == "evaluate" for stage in stages):
         return []
     trains = any(stage.name == "pretrain" for stage in stages)
-    context = settings.eval.max_length or (settings.train.context if trains else None)
+    given = settings.model.init_from  # a model that is continued keeps its own context
+    context = settings.eval.max_length or (settings.train.context if trains and given is None else None)
     if context is None:
+        whose = "continued model" if trains else "proxy"
         return [
-            "cut: prompts longer than the proxy's context lose their first tokens; the report counts them"
+            f"cut: prompts longer than the {whose}'s context lose their first tokens; the report counts them"
         ]
     items = next((stage for stage in stages if stage.name == "items"), None)
     folder = (

@@ -58,7 +58,7 @@ def _described(settings: Settings) -> str:
     for stage in stages:
         cached = stage.fingerprint not in run_now
         estimate = Cost() if cached else known[stage.fingerprint]
-        taken = 0.0 if cached else estimate.hours(rates[dtype_of(stage)])
+        taken = 0.0 if cached else estimate.hours(rates[dtype_of(stage)] * _at_once(settings, stage))
         total, hours = total + estimate, hours + taken
         lines.append(
             f"{stage.name:10} {experiment.title(stage)[:44]:44} {_state(cached, store.begun(stage)):7} "
@@ -122,7 +122,10 @@ def together(members: dict[str, Settings]) -> str:
         own = [stage for stage in todo if stage.fingerprint not in seen]
         seen |= {stage.fingerprint for stage in own}
         spent = sum((known[stage.fingerprint] for stage in own), Cost())
-        taken = sum(known[stage.fingerprint].hours(rates[dtype_of(stage)]) for stage in own)
+        taken = sum(
+            known[stage.fingerprint].hours(rates[dtype_of(stage)] * _at_once(settings, stage))
+            for stage in own
+        )
         total, hours = total + spent, hours + taken
         lines.append(
             f"{label[:60]:60} {len(own):>8} {len(stages) - len(todo):>7} {len(todo) - len(own):>7}"
@@ -194,6 +197,14 @@ def matrix_rates(settings: Settings, wanted: set[str]) -> tuple[dict[str, float]
             f" {hardware.utilisation:.0%} use"
         ),
     )
+
+
+def _at_once(settings: Settings, stage: Stage) -> float:
+    """Threads that a stage takes over those that the rate counts: scoring on a CPU has its own processes."""
+    if stage.name != "score" or _gpu(settings):
+        return 1.0
+    score, cores = settings.score, device.cores()
+    return max(1.0, min(score.threads * score.processes or cores, cores) / device.threads())
 
 
 def dtypes(settings: Settings, experiment: Experiment) -> str:

@@ -55,6 +55,10 @@ def attention(
     batch = query.shape[0]
     if attention_mask is not None and attention_mask.shape[0] not in (1, batch):  # made before the fork
         attention_mask = attention_mask.repeat(batch // attention_mask.shape[0], 1, 1, 1)
+    elif 1 < query.shape[2] < key.shape[2] and _plainly_causal(module, attention_mask, kwargs):
+        # The last queries alone (Gemma 4, where later layers share keys). The kernel would take them for the
+        # first.
+        attention_mask = visible(None, query.shape[2], key.shape[2], query.device)
     masks: Sequence[HeadMask] = getattr(module, "head_masks", ())
     if any(mask.mode == "uniform" for mask in masks):
         query = query.clone()
@@ -93,9 +97,9 @@ def _softcapped(
     groups = query.shape[1] // key.shape[1]
     scores = query @ repeat_kv(key, groups).transpose(2, 3) * kwargs["scaling"]
     scores = (torch.tanh(scores / kwargs["softcap"]) * kwargs["softcap"]).float()
-    scores = scores.masked_fill(
-        ~visible(attention_mask, query.shape[2], key.shape[2], query.device), float("-inf")
-    )
+    # Not -inf: a padded row that sees nothing would be NaN, and NaN in V reaches every row.
+    hidden = ~visible(attention_mask, query.shape[2], key.shape[2], query.device)
+    scores = scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
     weights = torch.softmax(scores, dim=-1).to(value.dtype)
     return (weights @ repeat_kv(value, groups)).transpose(1, 2).contiguous()
 

@@ -65,6 +65,9 @@ def compose(arguments: list[str], planning: bool = False) -> Settings:
     secrecy.check(as_dict(settings))
     arms.pick(settings.exp, written, dotted)
     settings.exp.registered = registered
+    keys = {argument.partition("=")[0] for argument in dotted}
+    if "exp.smallest_effect" not in keys and settings.exp.endpoint != registered["endpoint"]:
+        settings.exp.smallest_effect = None  # the file's is of its own endpoint, in that one's unit
     effect.check(settings, dotted)
     settings.exp.question = question.filled(settings)
     _resolve_dtypes(settings, planning)

@@ -80,7 +80,9 @@ class Experiment:
     only: list[str] = setting([], "names or patterns (random_*) of the arms to run; empty = all")
     empty_domains: str = setting("refuse", "of a share", choices="refuse | leave_out (of all arms alike)")
     smallest_effect: float | None = how(
-        None, "of interest, in the endpoint's unit, of either sign", within=POSITIVE
+        None,
+        "of interest, in the endpoint's unit, of either sign; a file's goes with its endpoint",
+        within=POSITIVE,
     )
     conclusions: dict[str, str] = how({}, "what follows from each outcome of the primary contrast")
     pilot: str | None = how(None, "run folder of a pilot; null = looked for (repro.settings.registration)")

@@ -14,6 +14,7 @@ import torch
 import yaml
 from evaluating import items, tiny, words
 from killing import remove_one_and_die
+from lm_eval.api.instance import Instance
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from repro.errors import SettingError
@@ -300,6 +301,37 @@ def test_one_failing_task_leaves_the_others_alone(folders, tmp_path):
     )
     assert "maximum sequence length" in summary["missing"]["gsm8k"]
     assert "piqa/acc" in summary["metrics"]
+
+
+@pytest.mark.parametrize("named", [None, [0, 331]], ids=["the file names one end", "it names them all"])
+def test_an_answer_ends_at_every_token_that_ends_a_text(folders, named):
+    """Of a chat model's ends a GGUF file names one; after another it writes the next text, with its own numbers."""
+    tokenizer = AutoTokenizer.from_pretrained(folders / "model")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|tool|>", "<|endoftext|>"]})
+    model = AutoModelForCausalLM.from_pretrained(folders / "model")
+    model.resize_token_embeddings(len(tokenizer))
+    model.generation_config.eos_token_id = named or model.generation_config.eos_token_id
+    lm = harness.load((model, tokenizer), 2, "float32")
+    script = [
+        *lm.encoder.one(" red owl"),
+        tokenizer.convert_tokens_to_ids("<|tool|>"),  # special, and no end
+        *lm.encoder.one(" 18"),
+        tokenizer.convert_tokens_to_ids("<|endoftext|>"),
+        *lm.encoder.one(" stone 7"),
+        0,
+    ]
+    forward, step = model.forward, iter(script)
+
+    def scripted(*arguments, **options):
+        read = forward(*arguments, **options)
+        read.logits[:, -1] = -1.0
+        read.logits[:, -1, next(step, 0)] = 1.0
+        return read
+
+    model.forward = scripted
+    request = Instance("generate_until", {}, ("cold hill", {"until": ["###"], "max_gen_toks": 30}), 0)
+    assert lm.generate_until([request]) == [" red owl 18"]
+    assert lm.ends() == [0, tokenizer.convert_tokens_to_ids("<|endoftext|>")]
 
 
 def test_where_the_memory_runs_out_the_evaluation_ends_and_keeps_what_is_done(folders, tmp_path, monkeypatch):

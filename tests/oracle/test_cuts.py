@@ -106,6 +106,10 @@ def test_the_plan_says_what_will_not_be_read(here, tmp_path):
     assert "first 256 tokens (score.max_tokens; null = whole)" in documents
     over = sum(len(json.dumps(row)) / 4 > 64 for row in lambada)
     assert f"lambada_openai {over} of 6" in prompts
+    continued = compose(
+        [*arguments, "model.init_from=proxy"]
+    )  # reads with its own context, not with training's
+    assert "continued model's context" in unread(continued, Store(tmp_path), build(continued).order())[1]
     settings = compose([*arguments, "score.max_tokens=null"])
     assert not any("documents" in line for line in unread(settings, Store(tmp_path), build(settings).order()))
 

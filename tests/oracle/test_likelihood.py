@@ -8,7 +8,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from repro.evaluate import likelihood
-from repro.proxy import rope
+from repro.proxy import masking, rope
 
 WINDOWS = (
     "mistral",
@@ -65,6 +65,15 @@ def test_shared_contexts_change_nothing(family):
         families.build(family, "sdpa" if family not in ("gemma2", "bloom", "gpt_oss") else "eager"),
         families.VOCABULARY,
     )
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gemma3_text", "gemma4_text"])
+def test_shared_contexts_change_nothing_where_heads_can_be_masked(family):
+    """Gemma 4 hands over the last queries alone, without a mask."""
+    proxy = families.load(family)
+    agree(proxy.model, families.VOCABULARY)
+    with masking.masked(proxy.attentions, [(0, 1), (1, 0), (2, 3)]):
+        agree(proxy.model, families.VOCABULARY)
 
 
 @pytest.mark.parametrize("kind", ["dynamic", "longrope"])

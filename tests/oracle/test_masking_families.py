@@ -60,7 +60,7 @@ def test_zero_and_mean_against_explicit(family, mode):
         close(proxy.model(ids).logits, by_hand(ids).logits)
 
 
-@pytest.mark.parametrize("family", ["llama", "mistral", "gpt_neox", "gemma3_text"])
+@pytest.mark.parametrize("family", ["llama", "mistral", "gpt_neox", "gemma2", "gemma3_text"])
 def test_padding_is_not_visible(family):
     """Left padding as lm-eval uses it: equal weights over the real positions only."""
     proxy, by_hand = families.load(family), families.build(family, "explicit")

@@ -76,3 +76,14 @@ def test_scores_that_are_written_out_are_those_of_the_arm():
                 ["exp=score_corpus", "scale=smoke", "exp.arms.b.select=bottom", "exp.arms.b.heads.share=0.5"]
             )
         )
+
+
+def test_every_model_is_there_before_hours_of_work_on_another():
+    """A second proxy that cannot be had would end a run after the first one's scoring."""
+    second = "exp.arms.large.proxy={kind: gguf, name: qwen2.5-coder-0.5b-instruct, parameters: 6.3e8}"
+    arguments = ["exp=score_agreement", "scale=smoke", "exp.arms.large.select=attention_influence", second]
+    order = [
+        stage.name for stage in build(compose([*arguments, "exp.only=[attention_influence,large]"])).order()
+    ]
+    assert order.count("proxy") == 2 and order.count("score") == 2
+    assert order.index("corpus") > len(order) - 1 - order[::-1].index("proxy")

@@ -193,6 +193,25 @@ def test_a_stage_is_planned_at_the_rate_of_its_own_dtype(tmp_path, monkeypatch):
     assert scored_slowly == pytest.approx(100 * scored, rel=0.1) and trained_as_before == trained
 
 
+def test_scoring_is_planned_with_the_processes_that_it_has(tmp_path, monkeypatch):
+    """With one thread a training has one core, and scoring has them all."""
+    rates = {"float32": 1e11, "bfloat16": 1e11, "measured": "2026-01-01"}
+    monkeypatch.setattr(device, "measured", lambda: rates)
+    monkeypatch.setattr(device, "cores", lambda: 4)
+    arguments = ["exp=selection_30pct", "scale=laptop", "device=cpu", f"work={tmp_path / 'w'}"]
+
+    def hours(threads, *more):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        lines = [line.split() for line in describe(compose([*arguments, *more])).split("\n")]
+        of = {line[0]: float(line[-4]) for line in lines if line[:1] in (["score"], ["pretrain"])}
+        return of["score"], of["pretrain"]
+
+    (scored, trained), (alone, trained_as_before) = hours("1"), hours("1", "score.processes=1")
+    assert alone == pytest.approx(4 * scored, rel=0.1) and trained_as_before == trained
+    assert hours("1", "score.processes=9")[0] == scored
+    assert hours("4")[0] == alone and hours("")[0] == alone  # the rate counts them all already
+
+
 def test_a_stage_that_was_stopped_is_planned_for_what_is_left(tmp_path):
     settings = compose(["exp=selection_30pct", "scale=smoke", "device=cpu", f"work={tmp_path / 'w'}"])
     store, experiment = Store(tmp_path / "w"), build(settings)

@@ -60,6 +60,15 @@ def test_every_change_of_what_was_stated_is_named(arguments, says):
     assert any(says in text for text in deviations(compose([*RUN, *arguments])))
 
 
+def test_the_smallest_effect_goes_with_its_endpoint():
+    """0.02 bits per byte are not two points of accuracy."""
+    other = "exp.endpoint=accuracy_average"
+    assert compose(RUN).exp.smallest_effect == 0.02
+    assert compose([*RUN, other]).exp.smallest_effect is None
+    assert "smallest effect of interest: None, registered 0.02" in deviations(compose([*RUN, other]))
+    assert compose([*RUN, other, "exp.smallest_effect=0.02"]).exp.smallest_effect == 0.02
+
+
 @pytest.mark.parametrize(
     "arguments",
     [[], ["device=cpu"], ["train.log_every_steps=3"], ["exp.empty_domains=leave_out"], ["exp.seeds=[0,1]"]],

@@ -66,6 +66,9 @@ def test_table_of_agreement(found):
     first = [str(c) for c in table.rows[0]]
     assert first == ["a | ref", "code", *["0.90 [0.80, 0.95]"] * 3, "1 of 2", "40", "1", "7 sources"]
     assert table.rows[2][2:6] == ["too few documents"] * 3 + [None]  # another proxy's heads are other heads
+    assert table.notes[-1].startswith("b: by a proxy that has tokens of its own")
+    found["arms"]["b"] = arm([[0, 1]])
+    assert len(agreement.tables(found)[0].notes) == 3
     assert agreement.tables({"arms": {}}) == []
 
 

@@ -78,6 +78,35 @@ def test_plots_are_drawn_and_the_same_again(found, tmp_path):
     assert [100 * v for v in (0.75, 1.0)] == drawn[0].panels[0].series[0].y
 
 
+def test_what_two_proxies_measured_is_not_shown_as_of_one(found):
+    """The same documents have other lengths and losses by another tokenizer and model."""
+    other = fabricated.profile()
+    two = {"mean_tokens": 80.0, "selected_mean_tokens": 80.0}
+    other["code"] |= two | {
+        "quantities": {"length": other["code"]["quantities"]["length"] | {"edges": [80, 800, 8000]}}
+    }
+    one = {"code": fabricated.profile()["code"] | {"mean_tokens": 100.0, "selected_mean_tokens": 100.0}}
+    arms = {
+        "attention_influence": {"seeds": {"0": {"profile": one}}},
+        "random": {"seeds": {"0": {"profile": other}}},
+    }
+    apart = {**found, "arms": arms}
+    assert [line.name for line in selected.distributions(apart).panels[0].series] == [
+        "all documents",
+        "attention_influence",
+        "all documents, by random's proxy",
+        "random",
+    ]
+    assert selected.judged(apart).notes == [
+        "Mean tokens: by the tokenizer of each selection's own proxy; of all documents, selected or not: code"
+        " attention_influence 100.0, random 80.0."
+    ]
+    assert "left selection's proxy" in selected.shared(apart).notes[-1]
+    arms["random"]["seeds"]["0"]["profile"] = one
+    assert len(selected.distributions(apart).panels[0].series) == 3
+    assert not selected.judged(apart).notes and len(selected.shared(apart).notes) == 1
+
+
 def test_the_papers_tables_take_ours_in(result):
     found = {table.name: table for table in paper_tables.tables([result])}
     ours = next(row for row in found["table3"].rows if row[1] == "attention_influence")

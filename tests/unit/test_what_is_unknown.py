@@ -145,6 +145,11 @@ def test_endpoints_that_nothing_measures_or_compares_are_refused():
     for arguments, said in (
         (["exp.endpoint=lambada_openai/perplexity"], "perplexities are compared nowhere"),
         (["eval.tasks=[gsm8k]", "eval.text_tasks=[]"], "needs a text or a task whose answers are read"),
+        (
+            ["eval.tasks=[gsm8k]", "exp.endpoint=gsm8k/exact_match"],
+            "strict-match and flexible-extract; name one: exp.endpoint=gsm8k/exact_match,flexible-extract",
+        ),
+        (["eval.tasks=[gsm8k]", "exp.endpoint=gsm8k/exact_match,flexible"], "name one: exp.endpoint=gsm8k"),
     ):
         with pytest.raises(SettingError, match=said):
             checks.endpoint(compose([*base, *arguments]))

@@ -57,7 +57,24 @@ def tables(summary: Outcome) -> list[Table]:
         ),
         "Heads shared: of those whose masking makes the two scores, where one proxy makes both.",
     ]
+    if others := _of_other_proxies(summary):
+        notes.append(
+            f"{', '.join(others)}: by a proxy that has tokens of its own, so documents longer than"
+            " score.window are cut elsewhere, too."
+        )
     return [Table("agreement", "How far scores agree", columns, rows, notes)]
+
+
+def _of_other_proxies(summary: Outcome) -> list[str]:
+    """Arms whose proxy is not that of the first arm that masks heads."""
+    made = {
+        arm: seed["artifacts"]["heads"]["inputs"]["proxy"]
+        for arm, row in summary["arms"].items()
+        for seed in list(row["seeds"].values())[:1]
+        if "heads" in seed.get("artifacts", {})
+    }
+    first = next(iter(made.values()), None)
+    return [arm for arm, proxy in made.items() if proxy != first]
 
 
 def heads_in_common(summary: Outcome, pair: str) -> str | None:

@@ -65,7 +65,22 @@ def shared(summary: Outcome) -> Table:
         "Two given selections as they are: nothing is drawn, so there is no interval (exp=score_agreement has"
         " them)."
     ]
+    if _tokenizers(summary):
+        notes.append("Tokens both: by the tokenizer of the left selection's proxy.")
     return Table("shared", "Documents two selections share", columns, rows, notes if rows else [])
+
+
+def _tokenizers(summary: Outcome) -> list[str]:
+    """Domains whose documents the arms' proxies count differently, with the mean length that each finds."""
+    found: dict[str, dict[str, float]] = {}
+    for arm, domain, profile in _profiles(summary):
+        if (mean := profile.get("mean_tokens")) is not None:
+            found.setdefault(domain, {})[arm] = mean
+    return [
+        f"{domain} {', '.join(f'{arm} {mean:.1f}' for arm, mean in means.items())}"
+        for domain, means in found.items()
+        if len(set(means.values())) > 1
+    ]
 
 
 def overlap(summary: Outcome) -> Table:
@@ -115,6 +130,11 @@ def judged(summary: Outcome) -> Table:
                 rows.append(
                     [arm, domain, "no judge", "no judge", None, _number(profile["selected_mean_tokens"], 1)]
                 )
+    if rows and (counted := _tokenizers(summary)):
+        notes.append(
+            "Mean tokens: by the tokenizer of each selection's own proxy; of all documents, selected or not:"
+            f" {'; '.join(counted)}."
+        )
     columns = ["selection", "domain", "education [95 %]", "reasoning [95 %]", "documents", "mean tokens"]
     return Table("judged", "Judged quality of each selection", columns, rows, notes)
 
@@ -140,8 +160,9 @@ def words(summary: Outcome) -> Table:
 
 
 def distributions(summary: Outcome) -> Plot | None:
-    """Length and loss of what each arm selected, among all documents of the domain."""
+    """Length and loss of what each arm selected, among all documents of the domain, by its own proxy."""
     panels: dict[tuple[str, str], Panel] = {}
+    drawn: dict[tuple[str, str], list[Json]] = {}
     for arm, domain, profile in _profiles(summary):
         for quantity in ("length", "base_loss"):
             found = profile["quantities"].get(quantity)
@@ -150,7 +171,11 @@ def distributions(summary: Outcome) -> Plot | None:
             xlabel = {"length": "tokens of a document", "base_loss": "loss (nats)"}[quantity]
             panel = panels.setdefault((domain, quantity), Panel(domain, xlabel, "% of documents up to here"))
             panel.log_x = quantity == "length"
-            kinds = (("all documents", "all"),) if not panel.series else ()
+            measured = drawn.setdefault((domain, quantity), [])
+            own = {"edges": found["edges"], **found["all"]}
+            everything = f"all documents, by {arm}'s proxy" if measured else "all documents"
+            kinds = () if own in measured else ((everything, "all"),)
+            measured.append(own)
             for name, kind in (*kinds, (arm, "selected")):
                 counts = list(accumulate(found[kind]["counts"]))
                 panel.series.append(
