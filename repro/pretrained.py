@@ -14,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from repro.errors import SettingError, require
-from repro.fetch import retries
+from repro.fetch import hub_access, retries
 from repro.plain import Json
 
 SHOWN = 3  # tensors named in a message
@@ -168,7 +168,7 @@ def _fetched_config(repo: str, revision: str) -> Path:
     except SettingError:
         raise
     except Exception as error:
+        what = f"config.json of {repo}"
         raise SettingError(
-            f"model.init_from={repo}: its config.json cannot be fetched ({type(error).__name__}:"
-            f" {retries.said(error)}); connect to the hub once, or give a local folder"
+            hub_access.refusal(what, error, "the model's name", "give a local folder")
         ) from None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -124,6 +126,7 @@ def _start_wandb(
             project=settings.project,
             entity=settings.entity,
             mode=mode,
+            id=f"{_key(config)}{secrets.token_hex(4)}",
             name=name,
             group=group,
             tags=tags,
@@ -138,6 +141,31 @@ def _start_wandb(
             file=sys.stderr,
         )
         return None
+
+
+def _key(config: Mapping[str, Any]) -> str:
+    """How the id of a run begins: with the artifact that it becomes, for :func:`offline_runs` (W&B takes 128
+    characters).
+    """
+    return f"{config['artifact'][-64:]}-" if "artifact" in config else ""
+
+
+def offline_runs(folder: Path, artifact: str) -> list[Path]:
+    """The offline runs below ``folder`` of what became ``artifact``: one for each time that it was begun or
+    resumed.
+    """
+    key = glob.escape(_key({"artifact": artifact}))
+    return sorted(folder.glob(f"wandb/offline-run-*-{key}{'[0-9a-f]' * 8}"))
+
+
+def logged_in() -> bool:
+    """Whether there is a login to W&B on this machine; asks nobody, neither on the terminal nor the
+    server.
+    """
+    environment.forget(environment.WANDB)
+    import wandb
+
+    return bool(wandb.login(prompt=False, verify=False))
 
 
 def wandb_folder(folder: Path) -> Path:

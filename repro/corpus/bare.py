@@ -11,12 +11,12 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from filelock import FileLock
 
-from repro.errors import SettingError
+from repro.errors import SettingError, require
 from repro.store import cached
 
 PIECE = 1 << 20
@@ -26,19 +26,39 @@ EVERYTHING = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
 KEPT = ("GIT_SSH", "GIT_SSL", "GIT_PROXY", "GIT_HTTP")
 
 
-def locate(repository: str, commit: str, mirror: str | None, url: str) -> Path:
-    """The git directory that holds ``commit`` of ``repository`` (owner/name).
+def locate(repository: str, commit: str, mirror: str | None, url: str, wanted: Callable[[str], bool]) -> Path:
+    """The git directory that holds ``commit`` of ``repository`` (owner/name), with every ``wanted`` path.
 
-    Looked for below ``mirror`` as ``owner+name/<any name>``, ``owner+name``, ``owner/name`` (each with or
-    without ``.git``), then in the cache, then fetched from ``url`` (``{}`` is owner/name) into the cache.
-    Raises :class:`SettingError` naming the repository, the commit and what to do.
+    A partial clone (``git clone --filter``) that lacks one is passed over: it would make a smaller corpus
+    under the fingerprint of the whole one. Looked for below ``mirror`` as ``owner+name/<any name>``,
+    ``owner+name``, ``owner/name`` (each with or without ``.git``), then in the cache, then fetched from
+    ``url`` (``{}`` is owner/name) into the cache. Raises :class:`SettingError` naming the repository, the
+    commit and what to do.
     """
-    shared = cached.cache() / "git"
+    shared, partial = cached.cache() / "git", None
     for root in (Path(mirror).expanduser(), shared) if mirror else (shared,):
         for folder in _places(root, repository):
             if _git(folder, "cat-file", "-e", f"{commit}^{{commit}}").returncode == 0:
-                return folder
-    return _fetched(repository, commit, url.format(repository), shared, mirror)
+                if _whole(folder, commit, wanted):
+                    return folder
+                partial = partial or folder
+    found = _fetched(repository, commit, url.format(repository), shared, mirror, partial)
+    require(
+        _whole(found, commit, wanted),
+        f"corpus.git: {found} lacks files of {repository}; delete it, and it is fetched anew",
+    )
+    return found
+
+
+def _whole(folder: Path, commit: str, wanted: Callable[[str], bool]) -> bool:
+    """Whether a git directory has the content of every wanted file of a commit."""
+    try:
+        blobs = [blob for path, blob in files(folder, commit) if wanted(path)]
+    except SettingError:  # folders of the commit are missing, too
+        return False
+    asked = "".join(f"{blob}\n" for blob in blobs).encode()
+    told = _git(folder, "cat-file", "--batch-check", given=asked)
+    return told.returncode == 0 and b" missing\n" not in told.stdout
 
 
 def _places(root: Path, repository: str) -> list[Path]:
@@ -50,7 +70,9 @@ def _places(root: Path, repository: str) -> list[Path]:
     return [path for path in tries if (path / "HEAD").is_file() and (path / "objects").is_dir()]
 
 
-def _fetched(repository: str, commit: str, url: str, shared: Path, mirror: str | None) -> Path:
+def _fetched(
+    repository: str, commit: str, url: str, shared: Path, mirror: str | None, partial: Path | None
+) -> Path:
     final = shared / repository.replace("/", "+", 1) / f"{commit}.git"
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +90,8 @@ def _fetched(repository: str, commit: str, url: str, shared: Path, mirror: str |
                     if _git(folder, "cat-file", "-e", f"{commit}^{{commit}}").returncode == 0:
                         os.replace(folder, final)
                         return final
-                raise _gone(repository, commit, url, mirror, told.stderr.decode("utf-8", "replace"))
+                said = told.stderr.decode("utf-8", "replace")
+                raise _gone(repository, commit, url, mirror, partial, said)
     except PermissionError as error:
         raise SettingError(
             f"cannot write to the cache {shared} ({error.strerror}); set REPRO_CACHE=DIR"
@@ -76,13 +99,18 @@ def _fetched(repository: str, commit: str, url: str, shared: Path, mirror: str |
     return final
 
 
-def _gone(repository: str, commit: str, url: str, mirror: str | None, told: str) -> SettingError:
+def _gone(
+    repository: str, commit: str, url: str, mirror: str | None, partial: Path | None, told: str
+) -> SettingError:
     reason = (told.strip().splitlines() or ["it has no such commit"])[0].removeprefix("fatal: ")[:120]
     looked = f"neither below corpus.mirror={mirror} nor" if mirror else "not"
+    if partial:
+        looked = f"only in part in {partial} (a partial clone?) and not"
     place = f"FOLDER/{repository.replace('/', '+', 1)}/repo"
     return SettingError(
         f"corpus.git: commit {commit} of {repository} is {looked} at {url} ({reason}); check the name, the"
-        f" commit and the network, or put a clone that has the commit at {place} and set corpus.mirror=FOLDER"
+        f" commit and the network, or put a clone that has all of the commit at {place} and set"
+        " corpus.mirror=FOLDER"
     )
 
 
@@ -102,10 +130,10 @@ def files(folder: Path, commit: str) -> Iterator[tuple[str, str]]:
 
 
 def contents(folder: Path, blobs: Iterator[str], most: int) -> Iterator[bytes | str]:
-    """The bytes of each blob, or why they cannot be had: ``file_too_large`` above ``most`` bytes,
-    ``missing_in_the_clone``.
+    """The bytes of each blob, or ``file_too_large`` above ``most`` bytes.
 
-    One process answers all; a large file is skipped piece by piece.
+    One process answers all; a large file is skipped piece by piece. Raises :class:`SettingError` where one is
+    missing.
     """
     command = _command(folder, "cat-file", "--batch")
     with subprocess.Popen(
@@ -117,13 +145,9 @@ def contents(folder: Path, blobs: Iterator[str], most: int) -> Iterator[bytes | 
             reader.stdin.flush()
             about = reader.stdout.readline().split()
             if len(about) != 3:
-                if not about:
-                    raise SettingError(
-                        f"corpus.git: git stopped reading {folder}: it lacks files or is damaged; clone it"
-                        " whole"
-                    )
-                yield "missing_in_the_clone"
-                continue
+                raise SettingError(
+                    f"corpus.git: git stopped reading {folder}: it lacks files or is damaged; clone it whole"
+                )
             size = int(about[2])
             if size <= most:
                 yield reader.stdout.read(size)
@@ -134,9 +158,12 @@ def contents(folder: Path, blobs: Iterator[str], most: int) -> Iterator[bytes | 
             reader.stdout.read(1)
 
 
-def _git(folder: Path, *arguments: str, protocol: str = "none") -> subprocess.CompletedProcess[bytes]:
+def _git(
+    folder: Path, *arguments: str, protocol: str = "none", given: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    command, env = _command(folder, *arguments), _environment(protocol)
     try:
-        return subprocess.run(_command(folder, *arguments), capture_output=True, env=_environment(protocol))
+        return subprocess.run(command, input=given, capture_output=True, env=env)
     except FileNotFoundError:
         raise SettingError(
             "corpus.kind=git reads repositories with git, which is not on the PATH; install it"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,7 @@ from repro import schema
 from repro.corpus.documents import Document, Drop, id_of
 from repro.corpus.settings import Corpus, HubData
 from repro.errors import SettingError, one_of
-from repro.fetch import hub_commits
-from repro.fetch.retries import patiently, told
+from repro.fetch import hub_access, hub_commits
 from repro.plain import Json, Row
 from repro.store import cached
 from repro.store.disk import is_full
@@ -26,18 +26,19 @@ if TYPE_CHECKING:
 
 RESUMES = True  # the stream goes on from a position without reading what lies before
 DRAW = 2  # of the way that a sample is drawn: raised when the same settings give other documents
+INSTEAD = "use corpus=installed or corpus=files"
 ENOUGH = 1.2  # times the size asked for: what cleaning may take away
 
 
 def identity(settings: Corpus) -> Json:
-    """The data sets asked for with their commits. A data set in a local folder counts by the content of its
-    files.
+    """The data sets asked for with their commits. A data set in a local folder counts by its name, which is
+    the source of its documents, and by the content of its files.
     """
     found = []
     for data in _wanted(settings):
         if Path(data.repo).is_dir():
             files = sorted(p for p in Path(data.repo).rglob("*") if p.is_file())
-            own = {"repo": "local", "revision": cached.content_digests(files)}
+            own = {"repo": "local", "folder": _called(data), "revision": cached.content_digests(files)}
         else:
             own = {"repo": data.repo, "revision": hub_commits.hub_revision(data.repo, data.revision)}
         found.append(schema.identity(data) | own)
@@ -50,28 +51,11 @@ def check(identity: list[Json]) -> None:
     Raises :class:`SettingError` with the hub's own words where a data set is gated, private or away, or its
     commit is not known.
     """
-    from huggingface_hub import HfApi
-
     wanted = [data for data in identity if data["repo"] != "local"]
     for repo in sorted({data["repo"] for data in wanted}):
-        try:
-            patiently(lambda repo=repo: HfApi().auth_check(repo, repo_type="dataset"), tries=3)
-        except Exception as error:
-            raise SettingError(_away(repo, error)) from None
+        hub_access.ask(repo, "dataset", "corpus.hub", INSTEAD)
     for data in wanted:
-        hub_commits.hub_commit(data["repo"], data["revision"])
-
-
-def _away(what: str, error: Exception) -> str:
-    """One line with all that the hub says."""
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    if "GatedRepoError" in kinds:
-        mend = "accept its terms on its page and log in (hf auth login, or HF_TOKEN)"
-    elif "RepositoryNotFoundError" in kinds:
-        mend = "check the name in corpus.hub, or log in (hf auth login, or HF_TOKEN) if it is private"
-    else:
-        mend = "check the network and corpus.hub, or use corpus=installed or corpus=files"
-    return f"cannot read {what} from the hub ({type(error).__name__}: {told(error)}); {mend}"
+        hub_commits.must_be_commit(data["repo"], data["revision"])
 
 
 def expected_tokens(settings: Corpus) -> tuple[float, int]:
@@ -114,7 +98,15 @@ def share(settings: Corpus, rank: int, tasks: int) -> Iterator[Document | Drop]:
         yield from _found(_rows(data, settings, 0, (rank, tasks)), data, settings)
 
 
+def _called(data: HubData) -> str:
+    """What the source of its documents is called; of a local folder not where it lies, for that is published
+    and differs between machines.
+    """
+    return Path(data.repo).resolve().name if Path(data.repo).is_dir() else data.repo
+
+
 def _found(rows: Iterator[Row], data: HubData, settings: Corpus) -> Iterator[Document | Drop]:
+    data = replace(data, repo=_called(data))
     return _with_blobs(rows, data, settings) if data.blobs else (_document(row, data) for row in rows)
 
 
@@ -152,7 +144,8 @@ def _rows(data: HubData, settings: Corpus, skip: int, share: tuple[int, int] = (
     except Exception as error:  # the hub fails in a dozen types; all mean the same to the user
         if is_full(error):
             raise
-        raise SettingError(_away(f"{data.repo} {data.name or ''}".strip(), error)) from None
+        what = f"{data.repo} {data.name or ''}".strip()
+        raise SettingError(hub_access.refusal(what, error, "corpus.hub", INSTEAD)) from None
 
 
 def _parts(table: Table, settings: Corpus, rank: int, tasks: int) -> Iterator[Part]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from repro import schema
@@ -59,26 +59,28 @@ def stream(settings: Corpus) -> Iterator[Document | Drop]:
         not settings.mirror or Path(settings.mirror).expanduser().is_dir(),
         f"corpus.mirror={settings.mirror} is no folder",
     )
-    places = {}
+    placed = []
     with progress(len(wanted), "repositories", "finding") as bar:
-        for name, commit, _ in wanted:
-            places[name, commit] = bare.locate(name, commit, settings.mirror, settings.git_url)
+        for name, commit, texts in wanted:
+            folder = bare.locate(name, commit, settings.mirror, settings.git_url, _chosen(texts))
+            placed.append((name, commit, texts, folder))
             bar.update(1)
-    for name, commit, texts in sorted(wanted, key=lambda found: found[:2]):
-        found = read(places[name, commit], name, commit, texts)
+    for name, commit, texts, folder in sorted(placed, key=lambda found: found[:2]):
+        found = read(folder, name, commit, texts)
         yield from found if texts.max_group_bytes is None else smallest_ids(found, texts.max_group_bytes)
+
+
+def _chosen(texts: GitTexts) -> Callable[[str], bool]:
+    """Which paths are read."""
+    paths = [bare.glob(pattern) for pattern in texts.paths or [FORMATS[texts.format][1]]]
+    skip = [bare.glob(pattern) for pattern in texts.skip]
+    return lambda path: any(p.fullmatch(path) for p in paths) and not any(p.fullmatch(path) for p in skip)
 
 
 def read(folder: Path, name: str, commit: str, texts: GitTexts) -> Iterator[Document | Drop]:
     """Passages of one repository, and a :class:`Drop` for each file or passage that is none."""
-    extract, usual = FORMATS[texts.format]
-    paths = [bare.glob(pattern) for pattern in texts.paths or [usual]]
-    skip = [bare.glob(pattern) for pattern in texts.skip]
-    chosen = [
-        (path, blob)
-        for path, blob in bare.files(folder, commit)
-        if any(p.fullmatch(path) for p in paths) and not any(p.fullmatch(path) for p in skip)
-    ]
+    extract, wanted = FORMATS[texts.format][0], _chosen(texts)
+    chosen = [(path, blob) for path, blob in bare.files(folder, commit) if wanted(path)]
     characters = 0
     raws = bare.contents(folder, (blob for _, blob in chosen), FILE_BYTES)
     for (path, _), raw in zip(chosen, raws, strict=True):

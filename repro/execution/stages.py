@@ -218,7 +218,7 @@ class _Watched(Lines):
     def ended(self, stage: Stage) -> None:
         """A proxy that is here can be measured."""
         if stage.name == "proxy":
-            checks.sizes(self.run.settings, self.run.stages, self.store, self.device)
+            checks.fits(self.run.settings, self.run.stages, self.store, self.device)
         super().ended(stage)
 
     def failed(self, stage: Stage, failure: Failure) -> None:

@@ -40,7 +40,7 @@ class Experiment:
         """
         targets = list(self._targets())
         every = {stage.fingerprint: stage for target in targets for stage in target.ancestors()}
-        found = dict(sorted(every.items(), key=lambda one: (bool(one[1].inputs), one[1].name == "corpus")))
+        found = dict(sorted(every.items(), key=lambda one: 2 if one[1].inputs else one[1].name == "corpus"))
         passes: dict[str | None, list[Stage]] = {}
         for stage in found.values():
             passes.setdefault(stage.one_pass, []).append(stage)

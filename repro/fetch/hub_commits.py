@@ -79,21 +79,25 @@ def hub_commit(repo: str, revision: str, kind: str = "dataset") -> str:
     """As :func:`hub_revision`, for what is about to be loaded: raises :class:`SettingError` if no commit is
     known.
 
-    Otherwise an artifact could be made of a branch that nobody can name afterwards.
+    A hub that was away when this process first asked is not asked again: its stages are named by the branch.
+    """
+    return must_be_commit(repo, hub_revision(repo, revision, kind))
+
+
+def must_be_commit(repo: str, revision: str) -> str:
+    """``revision``, as it stands in a stage's settings; raises :class:`SettingError` unless it is a commit.
+
+    Otherwise an artifact could be made of a branch that nobody can name afterwards. That the hub is back by
+    now does not help a stage whose fingerprint holds the branch: the run is to be started again.
     """
     global _hub_away
-    asked_before = _hub_away is not None
-    commit = hub_revision(repo, revision, kind)
-    if not _is_commit(commit) and asked_before:
-        _hub_away = None  # that was then
-        commit = hub_revision(repo, revision, kind)
-    if not _is_commit(commit):
-        raise SettingError(
-            f"the hub cannot be reached to find the commit of {repo}@{revision}"
-            f"{f' ({_hub_away})' if _hub_away else ''}; check the network and run again, or set the revision"
-            " to a commit"
-        )
-    return commit
+    if _is_commit(revision):
+        return revision
+    away, _hub_away = _hub_away, None  # whoever names stages anew asks anew
+    raise SettingError(
+        f"the hub cannot be reached to find the commit of {repo}@{revision}{f' ({away})' if away else ''};"
+        " check the network and run again, or set the revision to a commit"
+    )
 
 
 def _is_commit(revision: str) -> bool:

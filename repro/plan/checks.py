@@ -16,9 +16,10 @@ from repro import plugins, pretrained
 from repro.device import present, warn_if_emulated
 from repro.errors import one_of, require
 from repro.evaluate.cost import SIZES
-from repro.evaluate.tasks import check_names
+from repro.evaluate.tasks import check_names, filters
 from repro.experiments.arms import budget_of, reads_losses
-from repro.fetch.hub_commits import hub_commit
+from repro.fetch import assets, hub_access
+from repro.fetch.hub_commits import must_be_commit
 from repro.heads import detectors
 from repro.items import TEXT_COLUMNS
 from repro.outcomes import measure, registration
@@ -31,6 +32,7 @@ from repro.selection import selectors
 from repro.settings.root import Settings
 from repro.store import read_json
 from repro.store.disk import make_folder
+from repro.tracking import logged_in
 
 if TYPE_CHECKING:
     from repro.experiments import Experiment
@@ -112,6 +114,13 @@ def endpoint(settings: Settings) -> None:
         " <task>/acc_norm, gold_probability/<task>, gold_bits_per_byte/<task>, with a task of"
         f" {', '.join(tasks)}",
     )
+    for entry in settings.eval.tasks:
+        ways = filters(entry) if Path(entry).stem == group else []
+        require(
+            not ways or name.partition(",")[2] in ways,
+            f"exp.endpoint={wanted}: {group} is scored through {' and '.join(ways)}; name one:"
+            f" exp.endpoint={group}/{name.partition(',')[0]},{ways[-1] if ways else ''}",
+        )
 
 
 def terms(settings: Settings) -> None:
@@ -127,9 +136,14 @@ def terms(settings: Settings) -> None:
 
 
 def machine(settings: Settings, experiment: Experiment) -> None:
-    """Refuse a device that is not there and a work folder that cannot be made or written; warn of an emulated
-    dtype.
+    """Refuse a device or a login that is not there and a work folder that cannot be made or written; warn of
+    an emulated dtype.
     """
+    require(
+        settings.tracking.wandb != "online" or not experiment.has("pretrain") or logged_in(),
+        "tracking.wandb=online: there is no W&B login on this machine; wandb login, or set"
+        " tracking.wandb=offline",
+    )
     if settings.run.jobs:
         require(
             settings.run.executor == "slurm",
@@ -264,20 +278,39 @@ def without(settings: Settings, empty: list[str]) -> Settings:
 
 
 def sizes(settings: Settings, stages: list[Stage], store: Store, device: str) -> None:
-    """Refuse what is known to end in an error hours from now: ranks that cannot be started, models that do
-    not fit the memory or the disk, windows longer than the context of a proxy that is here already, a hub
-    that cannot name a model's commit.
+    """Refuse, before the first stage, what is known to end in an error hours from now: models and data sets
+    that the hub does not hand out or whose commit it could not name, an embedding model that cannot be
+    fetched, and what :func:`fits` refuses.
 
-    Asked before the first stage, and again behind each proxy. Raises :class:`SettingError`.
+    Raises :class:`SettingError`.
     """
     todo = store.demanded(stages)
     for stage in todo:
-        if stage.name == "proxy" and stage.settings["kind"] == "hub":
-            hub_commit(stage.settings["repo"], stage.settings["revision"], "model")
+        if stage.name == "items" and stage.settings["kind"] == "hub":
+            for repo, revision in stage.settings["revisions"].items():
+                if repo != revision:  # else a folder
+                    must_be_commit(repo, revision)
         if stage.name == "corpus" and (hub := stage.settings.get("source", {}).get("hub")):
             from repro.corpus.hub import check
 
             check(hub)
+    embedders = [stage.settings["embedder"] for stage in todo if stage.name == "describe"]
+    if any(own and own["embedder"] == assets.MINILM for own in embedders):
+        assets.fetch(assets.MINILM)  # its stage comes behind the scoring
+    for setting, repo, revision in sorted({found for stage in todo for found in _of_hub(stage)}):
+        if not hub_access.held(repo, must_be_commit(repo, revision)):
+            hub_access.ask(repo, "model", setting, "give a local folder")
+    fits(settings, stages, store, device)
+
+
+def fits(settings: Settings, stages: list[Stage], store: Store, device: str) -> None:
+    """Refuse ranks that cannot be started, models that do not fit the memory or the disk, windows longer than
+    the context of a proxy that is here already.
+
+    Asked again behind each proxy. Raises :class:`SettingError`.
+    """
+    todo = store.demanded(stages)
+    for stage in todo:
         name = {"score": "window", "detection": "probe_tokens"}.get(stage.name)
         if name and store.whole(stage.inputs["proxy"]):
             setting = f"{'score' if stage.name == 'score' else 'heads'}.{name}"
@@ -285,6 +318,21 @@ def sizes(settings: Settings, stages: list[Stage], store: Store, device: str) ->
     trainings = [stage for stage in todo if stage.name == "pretrain"]
     if trainings:
         _trainings(settings, trainings, store, device)
+
+
+def _of_hub(stage: Stage) -> list[tuple[str, str, str]]:
+    """(setting, owner/name, revision) of the model of the hub that a stage loads: none, or one."""
+    own = stage.settings
+    chosen = own.get("params") if own.get("selector") == "educational" else None
+    setting, name, said = {
+        "proxy": ("proxy.repo", "repo", own),
+        "tokens": ("model.init_from", "repo", own.get("tokenizer_of")),
+        "pretrain": ("model.init_from", "repo", own.get("init_from")),
+        "priority": ("params.model", "model", chosen),
+        "describe": ("analysis.embedder", "embedder", own.get("embedder")),
+    }.get(stage.name, ("", "", None))
+    # of a folder stand the digests of its files
+    return [(setting, said[name], said["revision"])] if isinstance(said, dict) and "revision" in said else []
 
 
 def _trainings(settings: Settings, stages: list[Stage], store: Store, device: str) -> None:

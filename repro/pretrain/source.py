@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from repro.errors import SettingError, require
-from repro.fetch.hub_commits import hub_commit
+from repro.fetch.hub_commits import hub_revision
 from repro.pretrained import config, load_tokenizer, on_hub
 from repro.proxy.stage import checked_folder, tensors
 from repro.store.cached import content_digests
@@ -32,29 +32,17 @@ def identity(init_from: str, patterns: list[str]) -> dict[str, str]:
     hub = on_hub(init_from)
     if hub is None:
         return folder_identity(Path(init_from), patterns)
-    from repro.fetch.hub_commits import hub_revision
-
     return {"repo": hub[0], "revision": hub_revision(*hub, "model")}
 
 
-def commit(init_from: str) -> str | None:
-    """The commit of a model of the hub; raises :class:`SettingError` where nobody can say it."""
-    hub = on_hub(init_from)
-    return None if hub is None else hub_commit(*hub, "model")
-
-
 def check(init_from: str) -> None:
-    """Refuse, before hours are spent, a model of the hub whose commit nobody can say, and a folder that
-    cannot be continued.
+    """Refuse, before hours are spent, a folder that cannot be continued.
 
-    Raises :class:`SettingError`. The proxy is checked when it is loaded to find its heads.
+    Raises :class:`SettingError`. The proxy is checked when it is loaded to find its heads, a model of the hub
+    where all of them are (:mod:`repro.plan.checks`).
     """
-    if init_from == PROXY:
+    if init_from == PROXY or on_hub(init_from) is not None:
         return
-    if on_hub(init_from) is not None:
-        commit(init_from)
-        return
-
     place = checked_folder(Path(init_from), "model.init_from")
     try:
         entries = len(load_tokenizer(place, local_files_only=True))

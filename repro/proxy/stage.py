@@ -13,9 +13,9 @@ from pathlib import Path
 
 from repro import pretrained
 from repro.errors import SettingError, require
-from repro.fetch import retries
+from repro.fetch import hub_access, retries
 from repro.fetch.assets import WHEELS, fetch
-from repro.fetch.hub_commits import hub_commit
+from repro.fetch.hub_commits import hub_commit, hub_revision, must_be_commit
 from repro.plain import Json
 from repro.proxy import gguf, pinned
 from repro.proxy.settings import Proxy
@@ -68,8 +68,6 @@ def stage(s: Proxy) -> Stage:
             settings["sha256"] = content_digests([Path(s.path)])[0]
             label = pinned.name_of(settings["sha256"]) or re.sub(r"[^\w.-]+", "_", Path(s.path).stem)
     elif s.kind == "hub":
-        from repro.fetch.hub_commits import hub_revision
-
         settings |= {"repo": s.repo, "revision": hub_revision(str(s.repo), s.revision, "model")}
         label = str(s.repo).replace("/", "--")
     elif s.kind == "built":
@@ -213,7 +211,8 @@ def _run(s: Proxy, settings: Json, context: Context) -> None:
         for path in _files(Path(str(s.path))):
             _place(path, target / path.name)
     elif s.kind == "hub":
-        for path in _files(download(str(s.repo), settings["revision"])):
+        commit = must_be_commit(str(s.repo), settings["revision"])
+        for path in _files(download(str(s.repo), commit)):
             _place(path, target / path.name)
     else:
         from repro.proxy.built import build
@@ -266,8 +265,8 @@ def download(repo: str, revision: str) -> Path:
             )
         )
     except Exception as error:
+        what = f"{repo} at {commit[:12]}"
         raise SettingError(
-            f"cannot download {repo} at {commit[:12]} ({type(error).__name__}: {retries.said(error)});"
-            " connect to the hub, or give a local folder"
+            hub_access.refusal(what, error, "the model's name", "give a local folder")
         ) from error
     return checked_folder(folder)

@@ -76,7 +76,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
             if re.search(failure[0], path):
                 Hub.failures.remove(failure)
                 return self._fail(*failure[1:])
-        if found := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)/auth-check", path):
+        if found := re.fullmatch(r"/api/(?:datasets|models)/([^/]+/[^/]+)/auth-check", path):
             return self._denied() if Hub.gated else self._json({})
         if found := re.fullmatch(r"/api/(?:datasets|models)/([^/]+/[^/]+)(/revision/.*)?", path):
             files = [{"rfilename": name} for name in self._files(found[1])]
@@ -89,9 +89,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
                     "tags": [],
                 }
             )
-        if found := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)/tree/[^/]+/?(.*)", path):
+        if found := re.fullmatch(r"/api/(?:datasets|models)/([^/]+/[^/]+)/tree/[^/]+/?(.*)", path):
             return self._json(self._tree(found[1], found[2], "recursive=true" in self.path.lower()))
-        if found := re.fullmatch(r"/datasets/([^/]+/[^/]+)/resolve/[^/]+/(.*)", path):
+        if found := re.fullmatch(r"(?:/datasets)?/([^/]+/[^/]+)/resolve/[^/]+/(.*)", path):
             return self._denied() if Hub.gated else self._file(Hub.root / found[1] / found[2])
         self._error(404, "EntryNotFound", "Entry not found")
 

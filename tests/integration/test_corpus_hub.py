@@ -285,6 +285,24 @@ def test_any_other_data_set_by_its_fields(tmp_path, monkeypatch):
         list(hub.stream(Corpus(kind="hub", hub=[wrong])))
 
 
+def test_a_local_folder_is_called_by_its_name_wherever_it_lies(tmp_path, monkeypatch):
+    """What stands in the rows is published, and the same in two places."""
+    monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "cache"))
+    made = {}
+    for place in ("one/data", "two/data", "two/other"):
+        repo = tmp_path / place
+        repo.mkdir(parents=True)
+        lines = [json.dumps({"text": text("x", i), "id": str(i)}) for i in range(5)] + ['{"text": null}']
+        (repo / "train.jsonl").write_text("\n".join(lines))
+        settings = Corpus(kind="hub", hub=[HubData(repo=f"{repo}/", domain="d")])
+        assert not [found for found in hub.stream(settings) if str(tmp_path) in str(found)]
+        out = Store(tmp_path / "work" / place).ensure(stage(settings, None))
+        (source,) = set(read(out)["source"])
+        made[place] = stage(settings, None).fingerprint, source
+    assert made["one/data"] == made["two/data"] and made["one/data"][1] == "data"
+    assert made["two/other"][0] != made["two/data"][0] and made["two/other"][1] == "other"
+
+
 def test_fingerprint_holds_the_commit(tmp_path, monkeypatch):
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "cache"))
     settings = Corpus(kind="hub", hub=[HubData(repo="owner/name", domain="d")])

@@ -16,7 +16,10 @@ from repro.corpus.documents import read
 from repro.corpus.settings import Corpus, HubData
 from repro.corpus.stage import stage
 from repro.errors import SettingError
+from repro.experiments import build
 from repro.fetch import hub_commits, retries
+from repro.plan import checks
+from repro.settings.root import Settings
 from repro.store import Store, parquet
 
 FILES, GROUPS, ROWS = 4, 5, 40  # of a data set: files, row groups in a file, rows in a group
@@ -121,9 +124,6 @@ def test_a_hub_that_stays_away_says_all_it_said(repo):
 
 
 def test_gating_is_found_before_the_first_stage(repo, tmp_path):
-    from repro.plan import checks
-    from repro.settings.root import Settings
-
     corpus = stage(settings(), None)
     store = Store(tmp_path / "work")
     checks.sizes(Settings, [corpus], store, "cpu")
@@ -132,6 +132,86 @@ def test_gating_is_found_before_the_first_stage(repo, tmp_path):
         SettingError, match="owner/name.*Access to this data set is restricted. Visit.*log in"
     ):
         checks.sizes(Settings, [corpus], store, "cpu")
+
+
+def models(repo):
+    """A stage of each kind that loads a model of the hub, here owner/name; ``repo`` is read as a corpus."""
+    from repro.pretrain.settings import Model
+    from repro.pretrain.stage import tokens_stage
+    from repro.proxy import stage as proxy
+    from repro.proxy.settings import Proxy
+    from repro.selection import priority
+    from repro.settings.compose import compose
+
+    (repo / "config.json").write_text(json.dumps({"model_type": "llama", **proxy.SMOLLM2}))
+    read = stage(settings(repo), None)
+    (classified,) = priority.stages("educational", {"model": "owner/name"}, read).values()
+    arguments = ["exp=what_was_selected", "scale=smoke", "analysis.embedder=owner/name"]
+    described = next(one for one in build(compose(arguments)).order() if one.name == "describe")
+    return {
+        "proxy.repo": proxy.stage(Proxy(kind="hub", repo="owner/name")),
+        "model.init_from": tokens_stage(Model(init_from="owner/name"), read),
+        "params.model": classified,
+        "analysis.embedder": described,
+    }
+
+
+@pytest.mark.parametrize("setting", ["proxy.repo", "model.init_from", "params.model", "analysis.embedder"])
+def test_a_gated_model_is_found_before_the_first_stage_unless_it_is_here(repo, tmp_path, setting):
+    """Its commit is told to everybody."""
+    one, store = models(repo)[setting], Store(tmp_path / "work")
+    checks.sizes(Settings, [one], store, "cpu")
+    Hub.gated = True
+    with pytest.raises(SettingError, match="owner/name.*data set is restricted.*accept its terms.*log in"):
+        checks.sizes(Settings, [one], store, "cpu")
+    Hub.failures = [("auth-check", 404)]
+    with pytest.raises(
+        SettingError, match=f"cannot read owner/name .*check the (name in|network and) {setting}"
+    ):
+        checks.sizes(Settings, [one], store, "cpu")
+    here = tmp_path / "hub/models--owner--name/snapshots" / hub_server.COMMIT
+    assert [path.name for path in here.iterdir()] == ["config.json"]  # of the plan
+    (here / "model.safetensors").touch()
+    checks.sizes(Settings, [one], store, "cpu")
+
+
+def test_a_model_that_is_gated_only_as_it_is_loaded_says_what_to_do(repo):
+    from repro.pretrained import config
+    from repro.proxy.stage import download
+
+    (repo / "config.json").write_text("{}")
+    Hub.gated = True
+    for load in (lambda: download("owner/name", "main"), lambda: config("owner/name")):
+        with pytest.raises(SettingError, match="cannot read .*owner/name.*accept its terms.*log in") as error:
+            load()
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "setting", ["proxy.repo", "model.init_from", "params.model", "analysis.embedder", "corpus.hub", "items"]
+)
+def test_an_outage_that_ends_as_a_run_starts_makes_nothing_of_a_branch(repo, tmp_path, monkeypatch, setting):
+    from repro.items.settings import Items
+    from repro.items.stage import stage as items_stage
+
+    monkeypatch.setattr("repro.items.hub.TASKS", {"task": ("owner/name", None)})
+
+    def named():
+        if setting == "corpus.hub":
+            return stage(settings(), None)
+        return items_stage(Items(kind="hub")) if setting == "items" else models(repo)[setting]
+
+    Hub.failures = [("/revision/", 503)] * 4
+    branch, store = named(), Store(tmp_path / "work")
+    assert "main" in json.dumps(branch.settings) and hub_server.COMMIT not in json.dumps(branch.settings)
+    Hub.failures = []
+    for _ in range(2):  # also when another process knows the commit by now
+        with pytest.raises(SettingError, match=r"commit of owner/name@main.*run again"):
+            checks.sizes(Settings, [branch], store, "cpu")
+        assert hub_commits.hub_revision("owner/name", "main", "model") == hub_server.COMMIT
+    again = named()
+    assert hub_server.COMMIT in json.dumps(again.settings)
+    checks.sizes(Settings, [again], store, "cpu")
 
 
 def test_machines_of_a_store_share_one_commit(repo, tmp_path, monkeypatch):

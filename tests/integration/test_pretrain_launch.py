@@ -417,7 +417,6 @@ def test_a_model_of_the_hub_is_continued(paths, tmp_path, monkeypatch):
     import huggingface_hub
 
     from repro.fetch import hub_commits
-    from repro.pretrain import source
 
     loop.train(job(paths, tmp_path / "made"))
     local, commit, asked = tmp_path / "made" / "model", "0123456789" * 4, []
@@ -452,7 +451,7 @@ def test_a_model_of_the_hub_is_continued(paths, tmp_path, monkeypatch):
     assert losses(store.path(planned))[0] < losses(tmp_path / "made")[0] - 0.2
     monkeypatch.setattr(hub_commits, "_ask_hub", lambda repo, revision, kind: None)
     with pytest.raises(SettingError, match="cannot be reached to find the commit of owner/other@v2"):
-        source.commit("owner/other@v2")
+        hub_commits.hub_commit("owner/other", "v2", "model")
 
 
 def test_pickled_weights_are_not_continued(tmp_path):

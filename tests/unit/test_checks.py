@@ -10,7 +10,7 @@ import pytest
 from repro.errors import SettingError
 from repro.evaluate import tasks
 from repro.experiments import build
-from repro.fetch import hub_commits
+from repro.fetch import assets, hub_commits
 from repro.plan import checks
 from repro.pretrain import cost
 from repro.settings.compose import compose
@@ -73,6 +73,19 @@ def test_a_work_folder_that_cannot_be_made_and_a_device_that_is_not_there(tmp_pa
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(SettingError, match="device=cuda: PyTorch finds 0 CUDA devices here; use device=auto"):
         checks.machine(*planned(["exp=score_corpus", f"work={tmp_path}", "device=cuda"]))
+
+
+def test_tracking_online_needs_a_login_before_the_first_training(tmp_path, monkeypatch):
+    asked = ["scale=smoke", f"work={tmp_path}"]
+    monkeypatch.setattr(checks, "logged_in", lambda: False)
+    with pytest.raises(SettingError, match="tracking.wandb=online: there is no W&B login.*; wandb login, or"):
+        checks.machine(*planned(["exp=selection_30pct", "tracking.wandb=online", *asked]))
+    checks.machine(*planned(["exp=selection_30pct", *asked]))
+    trains_nothing = planned(["exp=score_corpus", *asked])
+    trains_nothing[0].tracking.wandb = "online"
+    checks.machine(*trains_nothing)
+    monkeypatch.setattr(checks, "logged_in", lambda: True)
+    checks.machine(*planned(["exp=selection_30pct", "tracking.wandb=online", *asked]))
 
 
 def corpus(folder, **documents):
@@ -238,6 +251,15 @@ def test_a_checkpoint_too_large_for_the_memory_is_refused_with_numbers(checkpoin
         match=r"model.init_from=.*checkpoint needs [\d.]+ GB on each of 1 ranks .* there are [\d.]+ GB",
     ):
         sized([f"model.init_from={checkpoint}"], tmp_path)
+
+
+def test_an_embedding_model_is_fetched_before_hours_of_scoring(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(assets, "fetch", asked.append)
+    for embedder in ("minilm", "none"):
+        settings = compose(["exp=what_was_selected", "scale=smoke", f"analysis.embedder={embedder}"])
+        checks.sizes(settings, build(settings).order(), Store(tmp_path), "cpu")
+    assert asked == ["minilm"]
 
 
 @pytest.mark.parametrize(

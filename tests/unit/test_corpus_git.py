@@ -191,12 +191,42 @@ def test_a_clone_with_a_work_tree_will_do_and_its_hooks_and_settings_do_not_run(
         "protocol.ext.allow": "always",
     }.items():
         git(folder, "config", key, value)
-    try:
-        documents, drops = found(settings(tmp_path / "mirror", commit))
-        assert len(documents) == 1 and drops[0][0] == "missing_in_the_clone"
-    except SettingError as error:  # before git 2.44
-        assert "clone it whole" in str(error)
+    assert len(found(settings(tmp_path / "mirror", commit, paths=["en/one.md"]))[0]) == 1
+    with pytest.raises(SettingError, match="only in part in .*mirror/owner/book/.git"):
+        found(settings(tmp_path / "mirror", commit))
     assert not (tmp_path / "taken").exists()
+
+
+@pytest.mark.parametrize("left_out", ["blob:limit=3k", "blob:none", "tree:0"])
+def test_a_partial_clone_makes_no_smaller_corpus(tmp_path, left_out):
+    host = tmp_path / "host/owner/book"
+    commit = commit_of(host, {"en/one.md": prose(1), "en/long.md": prose(2, 900)})
+    git(host, "config", "uploadpack.allowFilter", "true")
+    mirror = tmp_path / "mirror/owner+book"
+    git(tmp_path, "clone", "-q", "--bare", f"--filter={left_out}", f"file://{host}", str(mirror / "a"))
+    given = settings(tmp_path / "mirror", commit)
+    with pytest.raises(
+        SettingError, match=f"{commit} of {NAME} is only in part in .*a partial clone"
+    ) as told:
+        found(given)
+    assert "\n" not in str(told.value)
+    given.git_url = f"file://{tmp_path}/host/{{}}"
+    assert len(found(given)[0]) == 3 and (tmp_path / "cache/git").is_dir()  # fetched whole
+    shutil.rmtree(tmp_path / "cache")
+    git(tmp_path, "clone", "-q", "--bare", str(host), str(mirror / "b"))
+    shutil.rmtree(host)
+    assert len(found(given)[0]) == 3  # the next place
+
+
+def test_a_cached_repository_that_lost_a_file_is_refused(tmp_path):
+    host = tmp_path / "host/owner/book"
+    given = settings(None, commit := commit_of(host, {"en/one.md": prose(1)}))
+    given.git_url = f"file://{tmp_path}/host/{{}}"
+    assert len(found(given)[0]) == 1
+    shutil.rmtree(tmp_path / "cache/git/owner+book" / f"{commit}.git/objects")
+    (tmp_path / "cache/git/owner+book" / f"{commit}.git/objects").mkdir()
+    with pytest.raises(SettingError, match=f"{commit}.git lacks files of {NAME}; delete it"):
+        found(given)
 
 
 def test_what_the_mirror_lacks_is_fetched_once_into_the_cache(mirror, tmp_path):

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import fabricated
 import numpy
@@ -511,7 +512,7 @@ def test_without_a_wandb_login_runs_are_offline_and_the_specification_is_a_file(
 
     found = summary.write(tmp_path / "summary.json", judged(tmp_path / "work", kind="score", seeds=(0,)))
     build.draw(tmp_path, found)
-    monkeypatch.setattr(wandb_report, "_logged_in", lambda: False)
+    monkeypatch.setattr(wandb_report, "logged_in", lambda: False)
     line = wandb_report.publish(tmp_path, found)
     assert "wandb login" in line and "\n" not in line
     stages = artifacts(found)
@@ -589,13 +590,48 @@ def test_a_wandb_outage_is_one_line(run, tmp_path, monkeypatch, capsys):
     def refuse(*_args, **_kwargs):
         raise ConnectionError("no route\nto host")
 
-    monkeypatch.setattr(wandb_report, "_logged_in", lambda: True)
+    monkeypatch.setattr(wandb_report, "logged_in", lambda: True)
     monkeypatch.setattr(wandb_report.wandb_log, "log", refuse)
     with pytest.raises(wandb_report.NotTaken, match=r"did not take the report \(no route\)"):
         wandb_report.publish(tmp_path, run[1])
     assert (tmp_path / "wandb_report.json").is_file()
     summary.write(tmp_path / "summary.json", run[1])
     assert main([str(tmp_path), "--wandb"]) == 1 and "error: W&B did not take" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("entity", [None, "team"])
+def test_a_wandb_report_is_its_entitys_and_says_how_to_send_the_curves_that_are_offline(
+    entity, run, tmp_path, monkeypatch
+):
+    import wandb_workspaces.reports.v2 as wr
+
+    from repro.report import wandb_report
+
+    found, saved = json.loads(json.dumps(run[1])), []
+    found["settings"]["tracking"]["entity"] = entity
+    folder = tmp_path / "work/runs/mine"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(wandb_report, "logged_in", lambda: True)
+    monkeypatch.setattr(wandb_report.wandb_log, "log", lambda *_: [])
+    monkeypatch.setattr("wandb.Api", lambda: SimpleNamespace(default_entity="me"))
+    monkeypatch.setattr(wr.Report, "save", lambda self, draft: saved.append(self))
+    monkeypatch.setattr(wr.Report, "url", "address")
+    assert wandb_report.publish(folder, found) == "W&B report: address"
+    [runs] = [r for block in saved[0].blocks for r in getattr(block, "runsets", [])]
+    assert saved[0].entity == runs.entity == (entity or "me")
+
+    name = wandb_report._trained(found)[-1]
+    mine = [
+        tmp_path / f"work/wandb/offline-run-2026_1{i}-{name}-0123456{i}" for i in range(2)
+    ]  # resumed once
+    for path in (*mine, tmp_path / "work/wandb/offline-run-2026_10-another-01234567"):
+        path.mkdir(parents=True)
+    line, listed = wandb_report.publish(folder, found), tmp_path / "work/wandb/mine.txt"
+    assert "in 2 offline runs. To send them: xargs -I@ wandb sync --project" in line and "\n" not in line
+    assert line.endswith(f"@ < {listed}") and listed.read_text() == "".join(f"{path}\n" for path in mine)
+    monkeypatch.setattr(wandb_report, "logged_in", lambda: False)
+    assert wandb_report.publish(folder, found).endswith(f"@ < {listed}")
+    assert listed.read_text() == "".join(f"{path}\n" for path in mine)
 
 
 @pytest.mark.parametrize(

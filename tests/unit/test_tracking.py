@@ -1,7 +1,10 @@
 """The local JSONL is the truth: a resumed run has every step once, and W&B offline runs can be read back."""
 
+import os
 import re
 import struct
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -56,6 +59,34 @@ def test_an_offline_wandb_run_holds_the_rows_of_the_local_log(tmp_path, monkeypa
 def test_wandb_runs_of_artifacts_lie_at_the_top_of_the_work_folder(tmp_path):
     assert tracking.wandb_folder(tmp_path / "w/artifacts/pretrain/x.partial") == (tmp_path / "w").resolve()
     assert tracking.wandb_folder(tmp_path) == tmp_path
+
+
+def test_the_offline_runs_of_an_artifact_are_found_by_its_name(tmp_path):
+    for name in ("mini-seed0-0123abcd", "mini-seed0-0123abcd", "mini-seed0-0123abcd-x", "a" * 200):
+        out = tmp_path / f"artifacts/pretrain/{name}.partial"
+        Tracker(out / "metrics.jsonl", Tracking(), "arm", "exp", [], {"artifact": name}).finish()
+    found = [
+        tracking.offline_runs(tmp_path, name) for name in ("mini-seed0-0123abcd", "a" * 200, "mini-seed0")
+    ]
+    assert [len(runs) for runs in found] == [2, 1, 0] and all(run.is_dir() for runs in found for run in runs)
+
+
+@pytest.mark.parametrize("key", ["", "0" * 40])
+def test_a_login_is_found_without_asking_anybody(key, tmp_path, monkeypatch):
+    """In a process of its own, for the library remembers."""
+    environment = os.environ | {
+        "HOME": str(tmp_path),
+        "NETRC": str(tmp_path / "netrc"),
+        "WANDB_MODE": "offline",
+    }
+    environment |= {
+        "WANDB_API_KEY": key,
+        "WANDB_CONFIG_DIR": str(tmp_path),
+        "WANDB_BASE_URL": "http://127.0.0.1:9",
+    }
+    code = "from repro.tracking import logged_in; print(logged_in())"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.split()[-1] == str(bool(key)), done.stderr
 
 
 def test_without_a_terminal_progress_is_whole_lines(capsys, monkeypatch):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-PINNED = "minilm"  # the name in repro.fetch.assets
+PINNED = assets.MINILM
 BATCH = 32
 # of checkpoints; the last hidden states do not need them
 HEADS = ("pooler.", "cls.", "lm_head.", "classifier.")
