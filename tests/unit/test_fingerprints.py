@@ -23,7 +23,7 @@ def identities(scale: str, experiment: str) -> list[str]:
     """Folder of every stage: name, label and the start of the fingerprint. The packages whose text is read are left out."""
     with mock.patch("repro.corpus.installed.identity", lambda settings: {}):
         stages = build(compose([f"exp={experiment}", f"scale={scale}"])).order()
-    return [stage.folder for stage in stages]
+    return sorted(stage.folder for stage in stages)
 
 
 @pytest.mark.parametrize("experiment", options("exp"))
