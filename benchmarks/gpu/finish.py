@@ -29,9 +29,8 @@ def main() -> int:
         settings = cost.sized(compose(given.settings))
         store, device = Store(Path(settings.work)), device_of(settings.device)
         if given.pack:
-            content = pack(
-                store, build(settings).order(), given.pack, "single", run_mb=64, all_mb=1e9, level=9
-            )
+            found, endpoint = build(settings).order(), settings.exp.endpoint
+            content = pack(store, found, given.pack, "single", 64, 1e9, level=9, endpoint=endpoint)
             size = given.pack.stat().st_size / 1e6
             print(f"{given.pack.name}: {len(content['artifacts'])} stages, {size:.1f} MB", flush=True)
             return 0

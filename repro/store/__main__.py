@@ -93,7 +93,15 @@ def _packed(parsed: argparse.Namespace) -> str:
     settings = settings_of(parsed.settings)
     target = (parsed.to or Path("results") / f"{settings.exp.name}_{settings.scale}") / NAME
     store, stages = Store(Path(settings.work)), build(settings).order()
-    content = pack(store, stages, target, "half" if parsed.half else None, parsed.run_mb, parsed.all_mb)
+    content = pack(
+        store,
+        stages,
+        target,
+        "half" if parsed.half else None,
+        parsed.run_mb,
+        parsed.all_mb,
+        endpoint=settings.exp.endpoint,
+    )
     done = [entry for entry in content["artifacts"] if entry["state"] == "finished"]
     parts = sum(len(e["files"]) for e in content["artifacts"] if e["state"] != "finished")
     unfinished = f" and {parts} shards of unfinished scorings" if parts else ""

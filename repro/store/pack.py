@@ -49,8 +49,11 @@ NOT_PACKED = {
 }
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")  # of whatever stage
 ITEMS = "items.parquet"  # of evaluations: rounded with --half
-PAIR = ("gold_loglikelihood", "other_loglikelihood")  # of a minimal pair
-ON_THE_WAY = "checkpoints/"  # of models kept in training, where no report reads PAIR: not with --half
+PAIR = ("gold_loglikelihood", "other_loglikelihood")
+ON_THE_WAY = "checkpoints/"  # of models kept in training
+# Of those a report reads whether an answer was right and its bits, unless one of these is the endpoint: not
+# with --half.
+UNREAD = (*PAIR, "gold_probability")
 LOSSES, LOSS_DIGITS = "loss.jsonl", 4  # of single steps, with --half
 NOT_IN_HALF = {"pretrain": ("metrics.jsonl",)}  # packs without --half hold it
 TEXT = ("text", "extra")  # columns of documents
@@ -82,15 +85,18 @@ def pack(
     run_mb: float = RUN_MB,
     all_mb: float = ALL_MB,
     level: int = LEVEL,
+    endpoint: str = "",
 ) -> Content:
     """Write what is finished of ``stages`` to ``target``; returns the pack's content (:data:`CONTENT`).
 
-    ``rounded``: items' log-likelihoods in ``half`` or ``single`` precision. Raises :class:`SettingError`
-    where nothing is finished, and above ``run_mb`` or, with the packs beside it, ``all_mb``.
+    ``rounded``: items' log-likelihoods in ``half`` or ``single`` precision, and of models kept in training no
+    :data:`UNREAD` but what is the ``endpoint``. Raises :class:`SettingError` where nothing is finished, and
+    above ``run_mb`` or, with the packs beside it, ``all_mb``.
     """
     import zstandard
 
-    found = [packed for stage in stages for packed in _artifacts(store, stage, rounded)]
+    unread = tuple(name for name in UNREAD if name != endpoint.partition("/")[0])
+    found = [packed for stage in stages for packed in _artifacts(store, stage, rounded, unread)]
     require(
         bool(found),
         f"{store.root} holds nothing of this run that is finished; name its work folder with work=DIR",
@@ -121,7 +127,9 @@ def pack(
     return content
 
 
-def _artifacts(store: Store, stage: Stage, rounded: str | None) -> Iterator[tuple[Entry, dict[str, bytes]]]:
+def _artifacts(
+    store: Store, stage: Stage, rounded: str | None, unread: tuple[str, ...]
+) -> Iterator[tuple[Entry, dict[str, bytes]]]:
     """One entry and its files for a finished stage, or for an unfinished scoring that has shards; none for
     others.
     """
@@ -137,7 +145,7 @@ def _artifacts(store: Store, stage: Stage, rounded: str | None) -> Iterator[tupl
 
     folder = store.path(stage)
     if store.has(stage):
-        data = _finished(folder, stage.name, rounded)
+        data = _finished(folder, stage.name, rounded, unread)
         yield entry(stage.folder, "finished", data), data
         return
     partial = folder.with_name(folder.name + ".partial")
@@ -152,7 +160,7 @@ def _artifacts(store: Store, stage: Stage, rounded: str | None) -> Iterator[tupl
         yield entry(f"{stage.folder}.partial", "unfinished", data), data
 
 
-def _finished(folder: Path, stage: str, rounded: str | None) -> dict[str, bytes]:
+def _finished(folder: Path, stage: str, rounded: str | None, unread: tuple[str, ...]) -> dict[str, bytes]:
     """The files of an artifact in the form a pack holds them; the manifest says what became of each of the
     others.
     """
@@ -175,7 +183,7 @@ def _finished(folder: Path, stage: str, rounded: str | None) -> dict[str, bytes]
             kept[name] = data
             if name.endswith(".parquet"):
                 items = rounded if Path(name).name == ITEMS else None
-                kept[name] = _recoded(data, items, pairs=not name.startswith(ON_THE_WAY))
+                kept[name] = _recoded(data, items, unread if name.startswith(ON_THE_WAY) else ())
                 text = stage in ("corpus", "planted")
                 (left_out if text else recoded).setdefault(name, sha)
             elif rounded and stage == "pretrain" and name == LOSSES:
@@ -197,12 +205,12 @@ def _digests(files: dict[str, bytes]) -> dict[str, str]:
     return {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
 
 
-def _recoded(data: bytes, rounded: str | None, pairs: bool = True) -> bytes:
+def _recoded(data: bytes, rounded: str | None, unread: tuple[str, ...] = ()) -> bytes:
     """A parquet file with the same rows, uncompressed, without columns of text; the bytes of numbers stand by
     their place, for those of one place are alike.
 
-    ``rounded``: log-likelihoods of items are, to ``half`` or ``single`` precision, and without ``pairs``
-    those of minimal pairs are left out; whether an answer was right stays exact.
+    ``rounded``: log-likelihoods of items are, to ``half`` or ``single`` precision, and columns of ``unread``
+    are empty; whether an answer was right stays exact.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -210,7 +218,7 @@ def _recoded(data: bytes, rounded: str | None, pairs: bool = True) -> bytes:
     table = parquet.table(io.BytesIO(data))
     table = table.drop_columns([name for name in TEXT if name in table.column_names])
     if rounded:
-        table = _rounded(table if pairs else _without_pairs(table), rounded)
+        table = _rounded(_emptied(table, unread), rounded)
     buffer = io.BytesIO()
     numbers = {
         column.name: "BYTE_STREAM_SPLIT" for column in table.schema if pa.types.is_floating(column.type)
@@ -226,18 +234,13 @@ def _recoded(data: bytes, rounded: str | None, pairs: bool = True) -> bytes:
     return buffer.getvalue()
 
 
-def _without_pairs(table: pa.Table) -> pa.Table:
-    """Without the log-likelihoods of minimal pairs, which are what names a ``cluster``."""
+def _emptied(table: pa.Table, columns: tuple[str, ...]) -> pa.Table:
+    """The table with nothing in these columns, as far as it has them."""
     import pyarrow as pa
-    import pyarrow.compute
 
-    pc: Any = pyarrow.compute
-    if "cluster" not in table.column_names:
-        return table
-    pair = pc.is_valid(table["cluster"])
-    for name in set(PAIR) & set(table.column_names):
+    for name in set(columns) & set(table.column_names):
         place, column = table.schema.get_field_index(name), table.schema.field(name)
-        table = table.set_column(place, column, pc.if_else(pair, pa.scalar(None, column.type), table[name]))
+        table = table.set_column(place, column, pa.nulls(len(table), column.type))
     return table
 
 

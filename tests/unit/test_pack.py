@@ -74,9 +74,8 @@ class Chain:
             }
             polars.DataFrame(columns).write_parquet(ctx.out / "items.parquet")
             (ctx.out / "checkpoints" / "8").mkdir(parents=True)
-            kept = polars.DataFrame(
-                columns | {"gold_probability": [0.1, 0.5], "cluster": [None, "a paradigm"]}
-            )
+            more = {"gold_bits_per_byte": [1.5, None], "gold_probability": [0.1, 0.5]}
+            kept = polars.DataFrame(columns | more)
             kept.write_parquet(ctx.out / "checkpoints" / "8" / "items.parquet")
 
         def selection(ctx):
@@ -201,13 +200,22 @@ def test_half_precision_keeps_outcomes_and_says_so(there, tmp_path):
         "items.parquet",
     ]
     kept = polars.read_parquet(evaluation / "checkpoints" / "8" / "items.parquet")
-    assert kept["acc"].to_list() == [1.0, 0.5], "of pairs only the log-likelihoods go"
-    assert kept["gold_probability"].is_null().to_list() == [False, False]
-    assert kept["gold_loglikelihood"].is_null().to_list() == [False, True]
+    assert kept["acc"].to_list() == [1.0, 0.5] and kept["gold_bits_per_byte"].to_list() == [1.5, None]
+    assert all(kept[name].null_count() == 2 for name in ("gold_loglikelihood", "gold_probability"))
     assert json.loads((training / "loss.jsonl").read_text()) == {"step": 1, "loss": 2.512}
     assert read_json(training / "manifest.json")["rounded"] == ["loss.jsonl"]
     assert not (training / "metrics.jsonl").exists()
     assert damaged(Store(work), chain.evaluate) == []
+
+
+def test_half_precision_keeps_of_models_on_the_way_what_the_endpoint_is(there, tmp_path):
+    chain, _, work = there
+    rounded = tmp_path / "results" / "half" / "store.tar.zst"
+    pack(Store(tmp_path / "here"), chain.order(), rounded, "half", endpoint="gold_probability/sciq")
+    unpack(rounded, work)
+    folder = Store(work).path(chain.evaluate) / "checkpoints" / "8"
+    kept = polars.read_parquet(folder / "items.parquet")
+    assert kept["gold_probability"].null_count() == 0 and kept["gold_loglikelihood"].null_count() == 2
 
 
 def scoring(stop_after, ran):
