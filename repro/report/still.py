@@ -231,12 +231,12 @@ def _ink() -> str:
 
 
 def _draw_marks(axis: Axes, series: Series, colour: str, index: int, aside: list[float], number: int) -> None:
-    """A line with a mark and whiskers at each point, all of them (``Panel.aside``) within a third of an
+    """A line with a mark and whiskers at each point, all of them (``Panel.aside``) within a quarter of an
     inch.
     """
     from matplotlib.transforms import ScaledTranslation
 
-    step = min(4.0, 24 / (2 * max(aside) + 1)) / 72
+    step = min(4.0, 16 / (2 * max(aside) + 1)) / 72
     beside = ScaledTranslation(aside[number] * step, 0, axis.figure.dpi_scale_trans)
     around = [
         [abs(y - end) for y, end in zip(series.y, ends, strict=True)]
